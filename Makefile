@@ -1,0 +1,36 @@
+# `make demo` and `make test` are all a fresh machine with Python 3.11 needs; both set everything up.
+UV ?= $(shell command -v uv || echo .venv-uv/bin/uv)
+PYTHON ?= 3.11
+export UV_PROJECT_ENVIRONMENT ?= .venv
+# Ray should neither phone home nor warn about it.
+export RAY_USAGE_STATS_ENABLED = 0
+
+.PHONY: demo test lint bench setup clean
+
+demo: setup ## The whole system on real music, on this machine.
+	$(UV) run --no-sync lumina demo
+
+test: setup lint ## Everything that must pass, fast tests first.
+	$(UV) run --no-sync pytest
+
+lint: setup
+	$(UV) run --no-sync ruff check .
+	$(UV) run --no-sync ruff format --check .
+	$(UV) run --no-sync mypy
+
+bench: setup ## Measurements; prints ratios and writes benchmarks/results/.
+	$(UV) run --no-sync python -m benchmarks.extraction
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml | $(UV)
+	$(UV) sync --python $(PYTHON) --extra demo
+	@touch $@
+
+# uv itself, through pip, where it is missing.
+.venv-uv/bin/uv:
+	python3 -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet uv
+
+clean:
+	rm -rf .venv .venv-uv demo-output build

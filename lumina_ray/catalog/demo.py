@@ -1,0 +1,194 @@
+"""The demo catalog: real music rendered on this machine from packages alone, cached and checksummed.
+
+    lumina catalog demo --out demo-output/catalog
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pyarrow as pa
+
+from lumina_ray.catalog.manifest import METADATA_COLUMNS, atomic_path, write_manifest
+from lumina_ray.catalog.plan import PARTS, Kind, Part, PlannedSong, demo_plan
+from lumina_ray.errors import UsageError
+
+Progress = Callable[[int, int, str], None]
+"""Called with the number of songs done, the number of all, and the last one's id."""
+
+RECIPE = 1
+"""To be raised when the same packages are made to sound different; it makes cached songs stale."""
+
+PACKAGES: dict[Kind, tuple[str, ...]] = {
+    "freedoom": ("vizdoom", "mido", "tinysoundfont", "pretty_midi"),
+    "music21": ("music21", "mido", "tinysoundfont", "pretty_midi"),
+    "immich": ("immich-memories-music", "soundfile", "soxr"),
+}
+
+
+@dataclass(frozen=True)
+class DemoCatalog:
+    """Where the manifests lie, how many songs they hold and how many of all had to be rendered just now."""
+
+    catalog: Path
+    controls: Path
+    queries: Path
+    n_catalog: int
+    n_controls: int
+    n_queries: int
+    n_rendered: int
+
+
+def build_demo_catalog(
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    seed: int = 0,
+    songs: tuple[PlannedSong, ...] | None = None,
+) -> DemoCatalog:
+    """Writes `catalog.parquet`, `controls.parquet`, `queries.parquet` and `audio/<part>/<song_id>.flac`.
+
+    Songs that are already there with the right checksum and from the same recipe are left alone.
+
+    Args:
+        songs: a part of the plan; all of it by default.
+    Raises:
+        UsageError: a package is missing, or a song cannot be rendered.
+    """
+    songs = demo_plan() if songs is None else songs
+    recipes = {kind: _recipe(kind, seed) for kind in sorted({song.kind for song in songs})}
+    ledger_path = out / "checksums.json"
+    ledger = _read_ledger(ledger_path)
+    wanted = [song for song in songs if not _is_current(out, song, recipes[song.kind], ledger)]
+    done = len(songs) - len(wanted)
+    if progress and done:
+        progress(done, len(songs), "cached")
+    if wanted:
+        workers = min(os.cpu_count() or 1, len(wanted))
+        # Spawned, not forked: the caller may hold torch's or Ray's threads.
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            futures = {pool.submit(make_song, song, out, seed): song for song in wanted}
+            try:
+                for future in as_completed(futures):
+                    song = futures[future]
+                    ledger[song.audio_path] = {**future.result(), "recipe": recipes[song.kind]}
+                    _write_json(ledger, ledger_path)
+                    done += 1
+                    if progress:
+                        progress(done, len(songs), song.song_id)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    for part in PARTS:
+        write_manifest(_manifest([song for song in songs if song.part == part], ledger), out / f"{part}.parquet")
+    n_songs = {part: sum(song.part == part for song in songs) for part in PARTS}
+    return DemoCatalog(
+        catalog=out / "catalog.parquet",
+        controls=out / "controls.parquet",
+        queries=out / "queries.parquet",
+        n_catalog=n_songs["catalog"],
+        n_controls=n_songs["controls"],
+        n_queries=n_songs["queries"],
+        n_rendered=len(wanted),
+    )
+
+
+def make_song(song: PlannedSong, out: Path, seed: int) -> dict[str, object]:
+    """Renders one song to its FLAC file (32 kHz, mono, 16 bit) and returns its `sha256` and `duration_s`.
+
+    Everything that varies (instruments, tempo, level) comes from the seed and the song's id alone.
+    """
+    import soundfile
+
+    from lumina_ray.catalog.render import SAMPLE_RATE_HZ
+
+    try:
+        samples = _samples(song, random.Random(f"{seed}/{song.song_id}"))
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"demo catalog: {song.song_id} cannot be made from {song.source}: {type(error).__name__}: {error}; "
+            "`uv sync --extra demo` installs the package versions that it was made with"
+        ) from error
+    path = out / song.audio_path
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, samples, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+        digest = _sha256(temporary)
+    return {"sha256": digest, "duration_s": len(samples) / SAMPLE_RATE_HZ}
+
+
+def _samples(song: PlannedSong, rng: random.Random):
+    from lumina_ray.catalog import render, scores
+
+    tempo, peak_dbfs = rng.uniform(0.9, 1.12), rng.uniform(-9.0, -1.0)
+    match song.kind:
+        case "freedoom":
+            return render.render(scores.arrange_band(scores.freedoom_midi(song.ref), rng), tempo, peak_dbfs)
+        case "music21":
+            return render.render(scores.arrange_score(scores.corpus_midi(song.ref), rng), tempo, peak_dbfs)
+        case "immich":
+            import soundfile
+            import soxr
+
+            path = scores.package_folder("immich_memories_music") / "tracks" / song.ref
+            samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+            mono = soxr.resample(samples.mean(axis=1), rate_hz, render.SAMPLE_RATE_HZ)
+            return render.level(render.trim(mono), peak_dbfs)
+
+
+def _recipe(kind: Kind, seed: int) -> str:
+    """What besides the plan decides how a song of this kind sounds."""
+    try:
+        versions = [f"{package} {version(package)}" for package in PACKAGES[kind]]
+    except PackageNotFoundError as error:
+        raise UsageError(
+            f"the demo catalog needs the package {error.name!r}, which is not installed: run `uv sync --extra demo`"
+        ) from None
+    return "; ".join([f"recipe {RECIPE}", f"seed {seed}", *versions])
+
+
+def _is_current(out: Path, song: PlannedSong, recipe: str, ledger: dict[str, dict]) -> bool:
+    entry, path = ledger.get(song.audio_path), out / song.audio_path
+    return (
+        entry is not None
+        and entry["recipe"] == recipe
+        and path.is_file()
+        and _sha256(path) == entry["sha256"]
+    )
+
+
+def _manifest(songs: list[PlannedSong], ledger: dict[str, dict]) -> pa.Table:
+    columns: dict[str, pa.Array] = {
+        "song_id": pa.array([song.song_id for song in songs], pa.string()),
+        "path": pa.array([song.audio_path for song in songs], pa.string()),
+    }
+    for name in METADATA_COLUMNS:
+        columns[name] = pa.array([getattr(song, name, None) for song in songs], pa.string())
+    columns["duration_s"] = pa.array([ledger[song.audio_path]["duration_s"] for song in songs], pa.float64())
+    columns["sha256"] = pa.array([ledger[song.audio_path]["sha256"] for song in songs], pa.string())
+    return pa.table(columns)
+
+
+def _read_ledger(path: Path) -> dict[str, dict]:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def _write_json(value: object, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

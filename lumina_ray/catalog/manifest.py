@@ -1,0 +1,225 @@
+"""Manifests: a Parquet or CSV table, one song a row, that says where each song lies and whose it is.
+
+`song_id` and `path` are required. Relative paths are relative to the manifest's folder. `METADATA_COLUMNS`,
+`duration_s` and `sha256` (of the file's bytes) are known and optional; other columns are carried along.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from lumina_ray.errors import ManifestError
+
+METADATA_COLUMNS = (
+    "title",
+    "creator",
+    "isrc",
+    "iswc",
+    "publisher",
+    "master_owner",
+    "splits",
+    "licence",
+    "source",
+)
+TYPED_COLUMNS: dict[str, pa.DataType] = {"duration_s": pa.float64(), "sha256": pa.string()}
+"""Known optional columns besides the metadata; present in a manifest or not."""
+
+MAX_SONGS = 10_000_000
+MAX_BYTES = 4 << 30
+"""Of the table when read, uncompressed."""
+MAX_ID_CHARACTERS = 512
+MAX_PATH_CHARACTERS = 4096
+
+_CONTROL_CHARACTERS = r"[\x00-\x1f\x7f]"
+
+
+def read_manifest(path: Path) -> pa.Table:
+    """Reads and checks a manifest. Audio files that do not exist are no error here: they become failed rows later.
+
+    Returns:
+        song_id, path (absolute) and `METADATA_COLUMNS`, all strings and in this order, metadata that the file lacks
+        being null; then the file's other columns in its own order, `duration_s` as float64 and `sha256` as string.
+    Raises:
+        ManifestError: the file cannot be read, holds no song, or contradicts itself. Rows are counted from 1.
+    """
+    path = Path(path)
+    _check_file(path)
+    table = _read_csv(path) if _format(path) == "csv" else _read_parquet(path)
+    _check_columns(path, table)
+    if table.num_rows == 0:
+        raise ManifestError(f"{path}: holds no songs; one row a song is needed")
+    if table.num_rows > MAX_SONGS:
+        raise ManifestError(f"{path}: {table.num_rows} songs, the limit is {MAX_SONGS}; split the manifest")
+    song_ids = _required_text(path, table, "song_id", MAX_ID_CHARACTERS)
+    _check_unique(path, song_ids)
+    paths = _required_text(path, table, "path", MAX_PATH_CHARACTERS)
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        "song_id": song_ids,
+        "path": pa.array(_absolute(path.parent, paths.to_pylist()), pa.string()),
+    }
+    for name in METADATA_COLUMNS:
+        present = name in table.column_names
+        columns[name] = _text(path, table, name) if present else pa.nulls(table.num_rows, pa.string())
+    for name in table.column_names:
+        if name in TYPED_COLUMNS:
+            columns[name] = _cast(path, table, name, TYPED_COLUMNS[name])
+        elif name not in columns:
+            columns[name] = table[name]
+    return pa.table(columns)
+
+
+def write_manifest(table: pa.Table, path: Path) -> None:
+    """Writes a manifest, in full or not at all, as Parquet or CSV after the name's ending.
+
+    Raises:
+        ManifestError: the name ends otherwise, or the file cannot be written.
+    """
+    path = Path(path)
+    write = pacsv.write_csv if _format(path) == "csv" else pq.write_table
+    try:
+        with atomic_path(path) as temporary:
+            write(table, temporary)
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be written ({error}); choose another place") from error
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that becomes `path` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _format(path: Path) -> str:
+    """"csv" or "parquet"."""
+    ending = path.suffix.lower().lstrip(".")
+    if ending not in ("csv", "parquet"):
+        raise ManifestError(f"{path}: is no manifest by its name; it must end in .parquet or .csv")
+    return ending
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise ManifestError(f"{path}: is a folder; `lumina catalog scan {path} --out MANIFEST` makes its manifest")
+    if not path.exists():
+        raise ManifestError(f"{path}: no such file; check the path, or make one with `lumina catalog scan`")
+    _format(path)
+    n_bytes = path.stat().st_size
+    if n_bytes > MAX_BYTES:
+        raise ManifestError(f"{path}: {n_bytes} bytes, the limit is {MAX_BYTES}; split the manifest")
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+            # Compressed, a small file may claim any size: its footer tells before anything is unpacked.
+            n_bytes = sum(group.total_byte_size for group in groups)
+            if n_bytes > MAX_BYTES or file.metadata.num_rows > MAX_SONGS:
+                raise ManifestError(
+                    f"{path}: {file.metadata.num_rows} songs in {n_bytes} bytes uncompressed, the limits are "
+                    f"{MAX_SONGS} and {MAX_BYTES}; split the manifest"
+                )
+            table = file.read()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ManifestError(f"{path}: cannot be read as Parquet ({error}); write it again") from error
+    return table
+
+
+def _read_csv(path: Path) -> pa.Table:
+    """Every column as text: an id such as 00123 must not become a number."""
+    try:
+        with pacsv.open_csv(path) as reader:
+            names = reader.schema.names
+        return pacsv.read_csv(
+            path,
+            parse_options=pacsv.ParseOptions(newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types={name: pa.string() for name in names}, strings_can_be_null=True, null_values=[""]
+            ),
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise ManifestError(
+            f"{path}: cannot be read as CSV ({error}); it must be UTF-8, comma-separated, with a header row"
+        ) from error
+
+
+def _check_columns(path: Path, table: pa.Table) -> None:
+    names = table.column_names
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ManifestError(f"{path}: column {repeated[0]!r} is there more than once; rename or drop one")
+    for name in ("song_id", "path"):
+        if name not in names:
+            raise ManifestError(f"{path}: lacks the column {name!r}; it has {', '.join(names) or 'none'}")
+
+
+def _cast(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    try:
+        return table[name].cast(kind)
+    except pa.ArrowException as error:
+        raise ManifestError(f"{path}: column {name!r} is not {kind} ({error}); correct or drop it") from error
+
+
+def _text(path: Path, table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column that must be text already: numbers that were meant as text have lost their leading zeros."""
+    kind = table.schema.field(name).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise ManifestError(f"{path}: column {name!r} holds {kind}, text is needed; write it as strings")
+    return _cast(path, table, name, pa.string())
+
+
+def _required_text(path: Path, table: pa.Table, name: str, max_characters: int) -> pa.ChunkedArray:
+    """A text column in which every row holds something that can be an id or a path."""
+    column = _text(path, table, name)
+    faults = (
+        ("is missing", pc.is_null(column)),
+        ("is blank", pc.equal(pc.utf8_trim_whitespace(column), "")),
+        (f"has more than {max_characters} characters", pc.greater(pc.utf8_length(column), max_characters)),
+        ("holds control characters", pc.match_substring_regex(column, _CONTROL_CHARACTERS)),
+    )
+    for fault, mask in faults:
+        rows = pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist()
+        if rows:
+            raise ManifestError(f"{path}: {name} {fault} in {_rows(rows)}; every song needs one")
+    return column
+
+
+def _check_unique(path: Path, song_ids: pa.ChunkedArray) -> None:
+    counts = pc.value_counts(song_ids)
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if not len(repeated):
+        return
+    examples = []
+    for song_id in repeated[:3]:
+        rows = pc.indices_nonzero(pc.equal(song_ids, song_id)).to_pylist()
+        examples.append(f"{song_id.as_py()!r} in {_rows(rows)}")
+    raise ManifestError(
+        f"{path}: {len(repeated)} song_id(s) are there more than once: {', '.join(examples)}; ids must be unique"
+    )
+
+
+def _rows(rows: Sequence[int], shown: int = 5) -> str:
+    """Row numbers counted from 1, the first few of them."""
+    numbers = ", ".join(str(row + 1) for row in rows[:shown])
+    rest = f" and {len(rows) - shown} more" if len(rows) > shown else ""
+    return f"row{'s' if len(rows) > 1 else ''} {numbers}{rest}"
+
+
+def _absolute(folder: Path, paths: list[str]) -> list[str]:
+    base = os.path.abspath(folder)
+    return [os.path.normpath(os.path.join(base, path)) for path in paths]

@@ -1,0 +1,94 @@
+"""Errors that a user can cause. Each message names what is wrong, where, and what to do about it.
+
+`code` is for machines (failed rows, problem+json bodies); `exit_code` is what the command line returns.
+"""
+
+from typing import ClassVar
+
+
+class LuminaError(Exception):
+    """Base of every error that is the input's fault and not the software's."""
+
+    code: ClassVar[str] = "lumina.error"
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(LuminaError):
+    """The call itself makes no sense: an unknown name, an impossible number, a missing folder."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class ManifestError(LuminaError):
+    """A manifest that cannot be read or that contradicts itself."""
+
+    code = "manifest.invalid"
+    exit_code = 2
+
+
+class ModelError(LuminaError):
+    """A model that is not at hand or that is not a MusicGen."""
+
+    code = "model.unavailable"
+    exit_code = 2
+
+
+class StoreError(LuminaError):
+    """A fingerprint store or index snapshot that is missing, incomplete or damaged."""
+
+    code = "store.invalid"
+    exit_code = 2
+
+
+class SpecificationMismatch(LuminaError):
+    """Vectors of two specifications, or of two runs, were about to meet."""
+
+    code = "specification.mismatch"
+    exit_code = 2
+
+
+class TooManyFailures(LuminaError):
+    """A job ended, and more songs failed than its caller allows."""
+
+    code = "job.too_many_failures"
+    exit_code = 3
+
+
+class ClusterError(LuminaError):
+    """The Ray cluster cannot run the job as asked."""
+
+    code = "cluster.unfit"
+    exit_code = 4
+
+
+class AudioError(LuminaError):
+    """One song or upload that cannot be used. A job turns it into a failed row, the endpoint into a 4xx.
+
+    Args:
+        kind: the machine-readable cause, one of `AudioError.KINDS`.
+        message: names the file, the cause and the fix.
+    """
+
+    KINDS: ClassVar[frozenset[str]] = frozenset(
+        {
+            "audio.missing",
+            "audio.not_a_file",
+            "audio.empty",
+            "audio.undecodable",
+            "audio.silent",
+            "audio.too_long",
+            "audio.too_large",
+            "audio.not_finite",
+        }
+    )
+
+    def __init__(self, kind: str, message: str) -> None:
+        if kind not in self.KINDS:
+            raise ValueError(f"AudioError kind must be one of {sorted(self.KINDS)}, got {kind!r}")
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type["AudioError"], tuple[str, str]]:
+        # Exceptions with two arguments do not survive pickling between Ray workers by themselves.
+        return AudioError, (self.kind, str(self))

@@ -1,0 +1,85 @@
+"""A sparse Johnson-Lindenstrauss projection whose matrix is never stored.
+
+Each of the `s` blocks of outputs is a count sketch: every input coordinate goes, with a random sign, to one random
+output of each block (Kane & Nelson 2014, "Sparser Johnson-Lindenstrauss Transforms", the block construction). Bucket
+and sign come from a hash of (seed, block, coordinate) in 64-bit integer arithmetic, so any device and any release of
+any library gives the same matrix, and the cost is `s` additions per coordinate instead of one per matrix element.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+# Coordinates hashed at once; bounds the integer scratch at a few times 8 MB.
+_TILE = 1 << 20
+
+
+@dataclass(frozen=True)
+class SparseProjection:
+    """A linear map from `n_in` to `n_out` numbers that keeps inner products in expectation.
+
+    Attributes:
+        n_in: length of the input.
+        n_out: length of the output, a multiple of `nonzeros`.
+        nonzeros: `s`, non-zero entries per input coordinate, each ±1/√s. The variance of an inner product is about
+            that of a dense projection, `(‖x‖²‖y‖² + ⟨x,y⟩²)/n_out`.
+        seed: two projections with one seed are one projection.
+    """
+
+    n_in: int
+    n_out: int
+    nonzeros: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.n_out % self.nonzeros:
+            raise ValueError(f"nonzeros ({self.nonzeros}) must divide n_out ({self.n_out})")
+
+    def __call__(self, parts: list[Tensor]) -> Tensor:
+        """Project the concatenation of the flattened parts; float64 `[n_out]`, accumulated in a fixed order."""
+        n = sum(part.numel() for part in parts)
+        if n != self.n_in:
+            raise ValueError(f"this projection takes {self.n_in} numbers, got {n}")
+        out = torch.zeros(self.n_out, dtype=torch.float64, device=parts[0].device)
+        start = 0
+        for part in parts:
+            for tile in part.detach().flatten().split(_TILE):
+                values = tile.double()
+                for block in range(self.nonzeros):
+                    buckets, signs = self._entries(block, start, len(tile), tile.device)
+                    out.index_add_(0, buckets, values * signs)
+                start += len(tile)
+        return out / self.nonzeros**0.5
+
+    @cached_property
+    def _cache(self) -> dict[tuple[int, int, int, torch.device], tuple[Tensor, Tensor]]:
+        return {}
+
+    def _entries(self, block: int, start: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        key = (block, start, count, device)
+        if key in self._cache:
+            return self._cache[key]
+        width = self.n_out // self.nonzeros
+        index = torch.arange(start, start + count, dtype=torch.int64, device=device)
+        hashed = _splitmix64(index + _splitmix64(torch.tensor(self.seed * 1_000_003 + block, device=device)))
+        buckets = (hashed >> 1 & (1 << 62) - 1) % width + block * width
+        signs = ((hashed & 1) * 2 - 1).double()
+        # Small inputs, such as the output heads of a small model, are hashed once and remembered.
+        if self.n_in <= 4 * _TILE:
+            self._cache[key] = (buckets, signs)
+        return buckets, signs
+
+
+def _splitmix64(x: Tensor) -> Tensor:
+    """The finaliser of SplitMix64 (Steele et al. 2014) on int64, whose products wrap as those of uint64 do."""
+    x = x + -7046029254386353131  # 0x9E3779B97F4A7C15
+    x = (x ^ _shift_right(x, 30)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
+    x = (x ^ _shift_right(x, 27)) * -7723592293110705685  # 0x94D049BB133111EB
+    return x ^ _shift_right(x, 31)
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    # torch shifts int64 arithmetically; a hash wants the sign bits gone.
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

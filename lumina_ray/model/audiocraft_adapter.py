@@ -1,0 +1,200 @@
+"""MusicGen through audiocraft: its own exports, or any transformers folder converted on the way.
+
+audiocraft keeps query, key and value in one `in_proj_weight` used through a functional call, which module hooks never
+see; asking autograd for the parameter's gradient does.
+"""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from audiocraft.models import builders, loaders
+from audiocraft.models.encodec import CompressionModel, HFEncodecCompressionModel
+from audiocraft.models.lm import LMModel
+from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
+from audiocraft.modules.conditioners import ConditionFuser, ConditioningAttributes, ConditioningProvider
+from torch import Tensor, nn
+
+from lumina_ray.audio import SAMPLE_RATE_HZ
+from lumina_ray.errors import ModelError
+from lumina_ray.model.files import weights_sha256
+from lumina_ray.model.interface import CONDITION_TEXT, Prediction, TrackedTensor, valid_targets
+from lumina_ray.model.transformers_adapter import TransformersMusicGen
+
+_AUDIOCRAFT_FILES = ("state_dict.bin", "compression_state_dict.bin")
+_CONDITION_NAME = "description"
+
+
+class AudiocraftMusicGen:
+    """An audiocraft MusicGen in float32 and evaluation mode; see `MusicModel` for the methods."""
+
+    adapter = "audiocraft"
+
+    def __init__(
+        self, lm: LMModel, codec: CompressionModel, conditions: dict[str, Any], device: str, name: str, sha256: str
+    ) -> None:
+        self.name = name
+        self.weights_sha256 = sha256
+        self.lm = lm
+        self.codec = codec
+        self.device = torch.device(device)
+        self.n_layers = len(lm.transformer.layers)
+        self.dim: int = lm.dim
+        self.n_codebooks: int = lm.n_q
+        self.codebook_size: int = lm.card
+        self.frame_rate_hz = int(codec.frame_rate)
+        self._conditions = conditions
+
+    @classmethod
+    def load(cls, folder: Path, name: str, device: str) -> Self:
+        """Load an audiocraft export (state_dict.bin and compression_state_dict.bin) or a transformers folder.
+
+        Raises:
+            ModelError: neither of the two, or not a mono MusicGen.
+        """
+        if all((folder / file).is_file() for file in _AUDIOCRAFT_FILES):
+            return cls._load_export(folder, name, device)
+        return cls._convert(TransformersMusicGen.load(folder, name, device))
+
+    @classmethod
+    def _load_export(cls, folder: Path, name: str, device: str) -> Self:
+        try:
+            # audiocraft itself would take half precision on a GPU, without a loss scale, and lose a fifth of the
+            # gradient's elements to underflow.
+            package = loaders.load_lm_model_ckpt(folder)
+            config = loaders.OmegaConf.create(package["xp.cfg"])
+            config.device, config.dtype = device, "float32"
+            lm = builders.get_lm_model(config)
+            lm.load_state_dict(package["best_state"])
+            codec = loaders.load_compression_model(folder, device=device)
+        except (OSError, KeyError, RuntimeError) as error:
+            raise ModelError(
+                f"{folder}: cannot be loaded as an audiocraft export ({error}). It also needs its T5 text encoder "
+                "and EnCodec in the Hugging Face cache: fetch them with `hf download t5-base` and "
+                "`hf download facebook/encodec_32khz`."
+            ) from error
+        if codec.channels != 1 or codec.sample_rate != SAMPLE_RATE_HZ:
+            raise ModelError(
+                f"{folder}: its codec has {codec.channels} channels at {codec.sample_rate} Hz; "
+                f"mono at {SAMPLE_RATE_HZ} Hz is needed"
+            )
+        lm = lm.eval()
+        with torch.no_grad():
+            text = [ConditioningAttributes(text={_CONDITION_NAME: CONDITION_TEXT})]
+            conditions = lm.condition_provider(lm.condition_provider.tokenize(text))
+        return cls(lm, codec.eval(), conditions, device, name, weights_sha256(folder))
+
+    @classmethod
+    def _convert(cls, source: TransformersMusicGen) -> Self:
+        config = source.model.config.decoder
+        lm = LMModel(
+            pattern_provider=DelayedPatternProvider(source.n_codebooks),
+            condition_provider=ConditioningProvider({}),
+            fuser=ConditionFuser({"cross": [_CONDITION_NAME], "sum": [], "prepend": [], "input_interpolate": []}),
+            n_q=source.n_codebooks,
+            card=source.codebook_size,
+            dim=source.dim,
+            num_heads=config.num_attention_heads,
+            hidden_scale=config.ffn_dim / source.dim,
+            norm="layer_norm",
+            norm_first=True,
+            bias_proj=False,
+            num_layers=source.n_layers,
+            dropout=0.0,
+            activation=config.activation_function,
+            bias_ff=False,
+            bias_attn=False,
+            causal=True,
+            custom=False,
+            memory_efficient=True,
+            cross_attention=True,
+            dtype=torch.float32,
+        )
+        lm.load_state_dict(_audiocraft_state(source.model.decoder.state_dict(), source.n_layers))
+        condition_1ND = source.condition
+        return cls(
+            lm.eval().to(source.device),
+            HFEncodecCompressionModel(source.model.audio_encoder),
+            {_CONDITION_NAME: (condition_1ND, torch.ones(condition_1ND.shape[:2], device=source.device))},
+            str(source.device),
+            source.name,
+            source.weights_sha256,
+        )
+
+    def encode(self, samples: np.ndarray) -> Tensor:
+        with torch.no_grad():
+            codes_1KT, _ = self.codec.encode(torch.from_numpy(samples).to(self.device)[None, None])
+        return codes_1KT[0, : self.n_codebooks]
+
+    def predict(self, codes_BKT: Tensor, n_frames: list[int]) -> Prediction:
+        B, K, T = codes_BKT.shape
+        caught: list[Tensor] = []
+        hook = self.lm.out_norm.register_forward_hook(lambda _module, _inputs, output: caught.append(output))
+        conditions = {name: (c.expand(B, -1, -1), m.expand(B, -1)) for name, (c, m) in self._conditions.items()}
+        try:
+            output = self.lm.compute_predictions(codes_BKT, [], conditions)
+        finally:
+            hook.remove()
+        valid_BKT = valid_targets(n_frames, K, T, self.device)
+        (hidden_BSD,) = caught
+        # The invalid logits are NaN, which no multiplication by a mask would take away.
+        logits_BKTC = torch.where(output.mask[..., None], output.logits, 0.0)
+        frames_BKTD = [nn.functional.pad(hidden_BSD[:, k:T], (0, 0, 0, k)) for k in range(K)]
+        return Prediction(logits_BKTC, torch.stack(frames_BKTD, dim=1), valid_BKT & output.mask)
+
+    def tracked(self, layer: int, tensor: TrackedTensor) -> tuple[nn.Parameter, ...]:
+        block = self.lm.transformer.layers[layer]
+        match tensor:
+            case "self_in_proj":
+                return (block.self_attn.in_proj_weight,)
+            case "self_out_proj":
+                return (block.self_attn.out_proj.weight,)
+            case "cross_in_proj":
+                return (block.cross_attention.in_proj_weight,)
+            case "cross_out_proj":
+                return (block.cross_attention.out_proj.weight,)
+            case "linear1":
+                return (block.linear1.weight,)
+            case "linear2":
+                return (block.linear2.weight,)
+
+    def heads(self) -> tuple[nn.Parameter, ...]:
+        return tuple(linear.weight for linear in self.lm.linears)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.lm.parameters())
+
+
+# transformers name → audiocraft name inside one layer; the fused projections are put together separately.
+_LAYER_NAMES = {
+    "self_attn.out_proj.weight": "self_attn.out_proj.weight",
+    "encoder_attn.out_proj.weight": "cross_attention.out_proj.weight",
+    "fc1.weight": "linear1.weight",
+    "fc2.weight": "linear2.weight",
+    "self_attn_layer_norm": "norm1",
+    "encoder_attn_layer_norm": "norm_cross",
+    "final_layer_norm": "norm2",
+}
+
+
+def _audiocraft_state(state: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
+    """Rename a `MusicgenForCausalLM` state dict to audiocraft's names, query, key and value fused in this order."""
+    converted: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.startswith("model.decoder.embed_tokens."):
+            converted[name.replace("model.decoder.embed_tokens", "emb")] = tensor
+        elif name.startswith("lm_heads."):
+            converted[name.replace("lm_heads", "linears")] = tensor
+        elif name.startswith("model.decoder.layer_norm."):
+            converted[name.replace("model.decoder.layer_norm", "out_norm")] = tensor
+    for layer in range(n_layers):
+        old, new = f"model.decoder.layers.{layer}.", f"transformer.layers.{layer}."
+        for attention, fused in (("self_attn", "self_attn"), ("encoder_attn", "cross_attention")):
+            parts = [state[f"{old}{attention}.{part}_proj.weight"] for part in "qkv"]
+            converted[f"{new}{fused}.in_proj_weight"] = torch.cat(parts)
+        for theirs, ours in _LAYER_NAMES.items():
+            names = [theirs] if theirs.endswith("weight") else [f"{theirs}.weight", f"{theirs}.bias"]
+            for name in names:
+                converted[new + name.replace(theirs, ours)] = state[old + name]
+    return converted

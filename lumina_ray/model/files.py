@@ -1,0 +1,58 @@
+"""Where a model's files are, and what identifies them."""
+
+import hashlib
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from lumina_ray.errors import ModelError
+
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+BUNDLED = ("nano", "nano-early")
+_WEIGHT_SUFFIXES = {".safetensors", ".bin", ".th"}
+
+
+def find_model(name: str) -> Path:
+    """The folder of a bundled model, of a local folder, or of a hub model in the local cache.
+
+    Nothing is downloaded: the published weights are up to 13 GB and not for commercial use, so fetching them is the
+    user's own decision.
+
+    Raises:
+        ModelError: not at hand; the message says where it was looked for and how to fetch it.
+    """
+    if name in BUNDLED:
+        return BUNDLED_FOLDER / name
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if name.count("/") == 1 and not name.startswith((".", "/")):
+        try:
+            return Path(snapshot_download(name, local_files_only=True))
+        except (LocalEntryNotFoundError, OSError) as error:
+            raise ModelError(
+                f"model {name!r} is not at hand: it is neither a local folder nor in the Hugging Face cache. "
+                f"Fetch it with `hf download {name}` on a machine with internet access, or pass a local folder. "
+                "Mind the licence: the published facebook/musicgen weights are CC-BY-NC 4.0 (non-commercial)."
+            ) from error
+    raise ModelError(
+        f"model {name!r} not found: it is no bundled model ({', '.join(BUNDLED)}), no folder at "
+        f"{folder.absolute()}, and no hub name such as facebook/musicgen-small"
+    )
+
+
+def weights_sha256(folder: Path) -> str:
+    """Hash of the folder's weight files by name and content; configuration and model cards do not count.
+
+    Raises:
+        ModelError: the folder holds no weights.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES)
+    if not files:
+        raise ModelError(f"{folder}: holds no weights (*.safetensors, *.bin or *.th)")
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,113 @@
+"""The small interface that every MusicGen stands behind, and the delay pattern that they all share.
+
+Shape legend: B = chunks, K = codebooks, T = frames (50 per second), S = T + 1 sequence steps, C = codebook size,
+D = model dimension.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# The order in which statistics are concatenated (DESIGN §1.2).
+TrackedTensor = Literal["self_in_proj", "self_out_proj", "cross_in_proj", "cross_out_proj", "linear1", "linear2"]
+TRACKED_TENSORS: tuple[TrackedTensor, ...] = get_args(TrackedTensor)
+
+# Teacher forcing happens under one fixed text. With no text there is nothing to attend to, the cross-attention
+# gradients are exactly zero and a third of the `stats` vector is dead.
+CONDITION_TEXT = "music"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the language model says about given codes, each value at the place of the code that it predicts.
+
+    Attributes:
+        logits_BKTC: float32; meaningless (never NaN) where not valid.
+        hidden_BKTD: float32, the normed last hidden state from which the logits were made.
+        valid_BKT: bool; false for padded frames and for codes that the delay pattern cannot predict, so that a
+            500-frame chunk has 500 + 499 + 498 + 497 = 1994 valid targets.
+    """
+
+    logits_BKTC: Tensor
+    hidden_BKTD: Tensor
+    valid_BKT: Tensor
+
+
+class MusicModel(Protocol):
+    """A MusicGen: codec, language model and the fixed text condition, in evaluation mode."""
+
+    name: str
+    adapter: str
+    weights_sha256: str
+    device: torch.device
+    n_layers: int
+    dim: int
+    n_codebooks: int
+    codebook_size: int
+    frame_rate_hz: int
+
+    def encode(self, samples: np.ndarray) -> Tensor:
+        """Encode float32 `[n]` mono samples at 32 kHz to int64 codes `[K, T]` on the model's device, no gradient."""
+        ...
+
+    def predict(self, codes_BKT: Tensor, n_frames: list[int]) -> Prediction:
+        """Teacher-force int64 codes `[B, K, T]`, of which the first `n_frames[b]` frames of row b are real."""
+        ...
+
+    def tracked(self, layer: int, tensor: TrackedTensor) -> tuple[nn.Parameter, ...]:
+        """The parameters whose gradients, concatenated along dimension 0, are that tensor's gradient.
+
+        One parameter where the library keeps query, key and value fused, three where it does not.
+        """
+        ...
+
+    def heads(self) -> tuple[nn.Parameter, ...]:
+        """The K output heads `[C, D]`, first codebook first."""
+        ...
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Every parameter of the language model, so that all but the tracked ones can be frozen."""
+        ...
+
+
+def delay(codes_BKT: Tensor, pad_token: int) -> Tensor:
+    """Delay-pattern input of shape `[B, K, S]`: column 0 is the pad token, codebook k is shifted right by k more.
+
+    Column c of codebook k holds frame c − 1 − k; what would fall off the end is cut, as in audiocraft's
+    `compute_predictions`. (Copet et al. 2023, "Simple and Controllable Music Generation", §2.2.)
+    """
+    B, K, T = codes_BKT.shape
+    sequence_BKS = torch.full((B, K, T + 1), pad_token, dtype=codes_BKT.dtype, device=codes_BKT.device)
+    for k in range(K):
+        sequence_BKS[:, k, 1 + k :] = codes_BKT[:, k, : T - k]
+    return sequence_BKS
+
+
+def undelay(values_BKSX: Tensor) -> Tensor:
+    """Bring step-wise values `[B, K, S, X]` to the frames they predict, `[B, K, T, X]`.
+
+    Step s predicts column s + 1, so frame t of codebook k is predicted at step t + k. Frames past the last step are
+    zeros; `valid_targets` leaves them out.
+    """
+    B, K, S, X = values_BKSX.shape
+    T = S - 1
+    rows = []
+    for k in range(K):
+        reached_BTX = values_BKSX[:, k, k:T]
+        rows.append(torch.nn.functional.pad(reached_BTX, (0, 0, 0, k)))
+    return torch.stack(rows, dim=1)
+
+
+def valid_targets(n_frames: list[int], n_codebooks: int, T: int, device: torch.device) -> Tensor:
+    """Bool `[B, K, T]`: frame t of codebook k counts when step t + k comes before the row's true end.
+
+    A chunk padded to T frames therefore has exactly the targets, and the inputs before them, of the chunk at its
+    true length.
+    """
+    t_T = torch.arange(T, device=device)
+    k_K1 = torch.arange(n_codebooks, device=device)[:, None]
+    n_B11 = torch.tensor(n_frames, device=device)[:, None, None]
+    return (t_T + k_K1)[None] < n_B11

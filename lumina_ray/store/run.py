@@ -1,0 +1,123 @@
+"""`run.json`: what a store was made of, and the guard against making it of two things.
+
+Layout of a store:
+
+    run.json            manifest, model, specification and software of the run
+    manifest.parquet    the songs of the run, as they were read
+    checkpoint/         Ray Data's record of which songs are committed
+    data/*.parquet      one row a song
+    calibration.json    written by `lumina calibrate`
+    _SUCCESS            empty; present once every song of the manifest has exactly one row
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+
+import lumina_ray
+from lumina_ray.errors import SpecificationMismatch, StoreError
+from lumina_ray.fingerprint import Specification
+
+RUN_FILE = "run.json"
+MANIFEST_FILE = "manifest.parquet"
+DATA_FOLDER = "data"
+CHECKPOINT_FOLDER = "checkpoint"
+SUCCESS_FILE = "_SUCCESS"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Identity of a fingerprinting run.
+
+    Attributes:
+        manifest_sha256: of the songs' ids and paths (or codes), not of the file that listed them.
+        model, device: as given on the command line; `specification.weights_sha256` is what identifies the model.
+        environment: adapter, device and library versions that the vectors' last bits depend on.
+    """
+
+    manifest_sha256: str
+    n_songs: int
+    model: str
+    specification: Specification
+    environment: dict[str, str]
+    software_version: str = lumina_ray.__version__
+
+    def to_dict(self) -> dict:
+        return asdict(self) | {
+            "specification": self.specification.to_dict(),
+            "specification_sha256": self.specification.sha256,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Self:
+        fields = {name: value for name, value in values.items() if name != "specification_sha256"}
+        return cls(**fields | {"specification": Specification.from_dict(values["specification"])})
+
+
+def manifest_sha256(manifest: pa.Table) -> str:
+    """Identity of the work: every song's id and path, and its codes where it comes with codes, in order."""
+    columns = [column for column in ("song_id", "path", "codes") if column in manifest.column_names]
+    digest = hashlib.sha256()
+    for batch in manifest.select(columns).to_batches(max_chunksize=1024):
+        for row in batch.to_pylist():
+            digest.update(repr(list(row.values())).encode())
+    return digest.hexdigest()
+
+
+def write_json(path: Path, values: dict) -> None:
+    """Write a JSON file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def begin_run(store: Path, run: Run) -> bool:
+    """Claim a store for a run, or recognise it as a run begun earlier.
+
+    Returns:
+        Whether the run was begun earlier and should be resumed.
+
+    Raises:
+        StoreError: the folder holds something that is no store.
+        SpecificationMismatch: the store belongs to other songs, another model, specification or software; the message
+            shows both values of the first difference.
+    """
+    if (store / RUN_FILE).exists():
+        existing, wanted = read_run(store).to_dict(), run.to_dict()
+        for name, value in wanted.items():
+            if existing.get(name) != value and name != "model":
+                raise SpecificationMismatch(
+                    f"{store} was made with {name} = {_brief(existing.get(name))}, this run has {_brief(value)}; "
+                    "choose another --out, or delete the store to begin again"
+                )
+        return True
+    if store.exists() and any(store.iterdir()):
+        raise StoreError(f"{store} is not empty and is no fingerprint store; choose another --out")
+    store.mkdir(parents=True, exist_ok=True)
+    write_json(store / RUN_FILE, run.to_dict())
+    return False
+
+
+def read_run(store: Path) -> Run:
+    """Read a store's `run.json`.
+
+    Raises:
+        StoreError: not a store, or a damaged one.
+    """
+    path = store / RUN_FILE
+    if not path.is_file():
+        raise StoreError(f"{store} is no fingerprint store: it has no {RUN_FILE}; make one with `lumina fingerprint`")
+    try:
+        return Run.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path} is damaged or of another software version: {error}") from error
+
+
+def _brief(value: object) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= 200 else f"{text[:200]}… (sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]})"

@@ -1,0 +1,100 @@
+"""Manifest rows → decoded rows → store rows: the two stages of a catalog job, as plain functions and callables.
+
+They know nothing of Ray. Neither ever raises for bad audio: one row in is one row out, so that one bad song cannot
+stop a job or take the songs beside it along.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from lumina_ray.audio import MAX_DURATION_S, load_audio
+from lumina_ray.catalog.manifest import METADATA_COLUMNS
+from lumina_ray.errors import AudioError, StoreError
+from lumina_ray.fingerprint import Fingerprinter, SongCodes, Specification, encode_song
+from lumina_ray.model import open_model
+from lumina_ray.store.schema import store_schema
+
+_PASSED_ON = ("song_id", "path", *METADATA_COLUMNS)
+_CODE_COLUMNS = ("audio_sha256", "duration_s", "codes", "chunk_frames", "chunk_starts_s")
+
+_DECODED_SCHEMA = pa.schema(
+    [
+        *(pa.field(column, pa.string()) for column in _PASSED_ON),
+        pa.field("audio_sha256", pa.string()),
+        pa.field("duration_s", pa.float64()),
+        pa.field("samples", pa.large_binary()),
+        pa.field("error_code", pa.string()),
+        pa.field("error", pa.string()),
+    ]
+)
+
+
+def decode_rows(manifest: pa.Table, max_duration_s: float = MAX_DURATION_S) -> pa.Table:
+    """Decode the files of manifest rows; `samples` is float32 mono 32 kHz as bytes, null where `error` is set."""
+    rows = []
+    for song in manifest.select(_PASSED_ON).to_pylist():
+        try:
+            audio = load_audio(song["path"], max_duration_s=max_duration_s)
+        except AudioError as error:
+            rows.append(song | {"error_code": error.kind, "error": str(error)})
+        else:
+            rows.append(
+                song
+                | {
+                    "audio_sha256": audio.sha256,
+                    "duration_s": audio.duration_s,
+                    "samples": audio.samples.tobytes(),
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=_DECODED_SCHEMA)
+
+
+class FingerprintWorker:
+    """Owns one loaded model and turns decoded rows, or rows that already hold codes, into store rows.
+
+    The same object runs in a Ray Data actor, in a Serve replica and in a unit test.
+    """
+
+    def __init__(self, model_name: str, specification: dict, device: str = "cpu") -> None:
+        """Load the model; `specification` is the dict form, because it travels between processes."""
+        self.specification = Specification.from_dict(specification)
+        self.model = open_model(model_name, device)
+        self.fingerprinter = Fingerprinter(self.model, self.specification)
+        self._schema = store_schema(self.specification)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Fingerprint every row; see `store_schema` for what comes out."""
+        return pa.Table.from_pylist([self._store_row(row) for row in rows.to_pylist()], schema=self._schema)
+
+    def _store_row(self, row: dict) -> dict:
+        kept = {column: row.get(column) for column in (*_PASSED_ON, "audio_sha256", "duration_s")}
+        if row.get("error_code"):
+            return kept | {"status": "failed", "error_code": row["error_code"], "error": row["error"]}
+        try:
+            codes = self._codes(row)
+        except AudioError as error:
+            return kept | {"status": "failed", "error_code": error.kind, "error": str(error)}
+        except StoreError as error:
+            return kept | {"status": "failed", "error_code": error.code, "error": f"{row['song_id']}: {error}"}
+        fingerprint = self.fingerprinter(codes)
+        return kept | {
+            "status": "ok",
+            "codes_sha256": codes.sha256,
+            "codes": codes.to_bytes(),
+            "chunk_frames": codes.frames,
+            "chunk_starts_s": list(codes.starts_s),
+            "P": fingerprint.vectors["P"],
+            "M": fingerprint.vectors["M"],
+        }
+
+    def _codes(self, row: dict) -> SongCodes:
+        if row.get("codes") is not None:
+            return SongCodes.from_bytes(
+                row["codes"], self.model.n_codebooks, row["chunk_frames"], row["chunk_starts_s"]
+            )
+        return encode_song(self.model, np.frombuffer(row["samples"], np.float32), row["path"])
+
+
+def has_codes(table: pa.Table) -> bool:
+    """Whether rows carry codes, so that nothing needs to be decoded: the rows of another store do."""
+    return set(_CODE_COLUMNS) <= set(table.column_names)

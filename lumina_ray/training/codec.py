@@ -1,0 +1,218 @@
+"""Training a small EnCodec: autoencoder, residual k-means, then both together, then the decoder alone.
+
+The published recipe learns everything at once against discriminators, which two CPU cores cannot afford. In stages it
+takes ten minutes: the autoencoder starts from principal components and gets good fast without a quantiser; k-means of
+its latents gives codebooks that are all in use from the start; a straight-through phase makes latents and codebooks fit
+each other; and last the decoder gets used to what it will be given.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchaudio.transforms import MelSpectrogram
+from transformers import EncodecConfig, EncodecModel
+
+from lumina_ray.audio import SAMPLE_RATE_HZ
+from lumina_ray.training.codec_init import initialise_by_components
+from lumina_ray.training.data import learning_rate, random_windows, step_generator
+
+N_CODEBOOKS = 4
+CODEBOOK_SIZE = 512
+_CROP = SAMPLE_RATE_HZ
+_BATCH = 8
+_PEAK_RATE = 5e-4
+_START_CROPS = 64
+_FFT_SIZES = (2048, 1024, 512, 256)
+# Of 5 s each: 60 000 latent frames, over a hundred for each of 512 centroids.
+_KMEANS_WINDOWS = 240
+
+
+Report = Callable[[dict[str, float], dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class CodecSchedule:
+    """Steps of the three gradient phases: no quantiser, straight-through, decoder only."""
+
+    autoencoder: int = 600
+    joint: int = 400
+    decoder: int = 300
+
+    @property
+    def total(self) -> int:
+        return self.autoencoder + self.joint + self.decoder
+
+
+def codec_config() -> EncodecConfig:
+    """The shape of facebook/encodec_32khz (50 Hz, 4 codebooks, two LSTM layers) with 8 filters in place of 64."""
+    bits = N_CODEBOOKS * np.log2(CODEBOOK_SIZE)
+    return EncodecConfig(
+        target_bandwidths=[float(bits * 50 / 1000)],
+        sampling_rate=SAMPLE_RATE_HZ,
+        audio_channels=1,
+        normalize=False,
+        upsampling_ratios=[8, 5, 4, 4],
+        num_filters=8,
+        hidden_size=64,
+        codebook_dim=64,
+        codebook_size=CODEBOOK_SIZE,
+        num_lstm_layers=2,
+        use_causal_conv=False,
+        use_conv_shortcut=False,
+    )
+
+
+def new_codec(seed: int) -> EncodecModel:
+    """An untrained codec."""
+    torch.manual_seed(seed)
+    return EncodecModel(codec_config())
+
+
+def train_codec(
+    songs: list[np.ndarray],
+    schedule: CodecSchedule,
+    *,
+    seed: int,
+    report: Report,
+    report_every: int = 100,
+    resume: dict[str, Any] | None = None,
+) -> EncodecModel:
+    """Train a codec on float32 32 kHz songs.
+
+    Args:
+        report: called every `report_every` steps and at the end with metrics and a state that `resume` continues from,
+            to the same weights as without the interruption.
+    """
+    model = new_codec(seed).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.99))
+    mels = mel_transforms()
+    first = 0
+    if resume is not None:
+        model.load_state_dict(resume["model"])
+        optimizer.load_state_dict(resume["optimizer"])
+        first = int(resume["step"])
+    else:
+        initialise_by_components(model, songs, seed)
+    decoder_from = schedule.autoencoder + schedule.joint
+    for step in range(first, schedule.total):
+        if step in (schedule.autoencoder, decoder_from):
+            fit_codebooks(model, songs, seed)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, schedule.total, _PEAK_RATE)
+        wave_B1N = random_windows(songs, _CROP, _BATCH, step_generator(seed, step))[:, None]
+        with torch.set_grad_enabled(step < decoder_from):
+            latents_BDT = model.encoder(wave_B1N)
+        commitment = torch.zeros(())
+        decoded_from = latents_BDT
+        if step >= schedule.autoencoder:
+            quantised_BDT = quantise(model, latents_BDT)
+            commitment = (latents_BDT - quantised_BDT).square().mean()
+            decoded_from = latents_BDT + (quantised_BDT - latents_BDT).detach()
+        decoded_B1N = model.decoder(decoded_from)
+        spectral, waveform = spectral_distance(mels, decoded_B1N, wave_B1N), waveform_distance(decoded_B1N, wave_B1N)
+        loss = spectral + waveform + 0.25 * commitment
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % report_every == 0 or step + 1 == schedule.total:
+            state = {"step": step + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            losses = {"spectral": spectral, "waveform": waveform, "commitment": commitment}
+            report({"step": step + 1} | {name: loss.item() for name, loss in losses.items()}, state)
+    return model.eval()
+
+
+def mel_transforms() -> list[MelSpectrogram]:
+    """Mel spectrograms at the scales that training and evaluation compare waveforms at."""
+    return [
+        MelSpectrogram(SAMPLE_RATE_HZ, n_fft=n, hop_length=n // 4, n_mels=min(80, n // 8), normalized=True)
+        for n in _FFT_SIZES
+    ]
+
+
+def spectral_distance(mels: list[MelSpectrogram], ours_B1N: Tensor, target_B1N: Tensor) -> Tensor:
+    """L1 of log-mel spectrograms averaged over scales (natural log, floor 1e-5)."""
+    distance = torch.zeros(())
+    for mel in mels:
+        ours, target = (mel(wave[:, 0]).clamp(min=1e-5).log() for wave in (ours_B1N, target_B1N))
+        distance = distance + (ours - target).abs().mean() / len(mels)
+    return distance
+
+
+def waveform_distance(ours_B1N: Tensor, target_B1N: Tensor) -> Tensor:
+    """L1 of the waveforms relative to the target's own: 1 for silence, so that loud and quiet crops count alike."""
+    error_B = (ours_B1N - target_B1N).abs().mean(dim=(1, 2))
+    return (error_B / target_B1N.abs().mean(dim=(1, 2)).clamp(min=1e-3)).mean()
+
+
+def quantise(model: EncodecModel, latents_BDT: Tensor) -> Tensor:
+    """Residual quantisation of latents `[B, D, T]` by nearest neighbours, level after level; no gradient."""
+    with torch.no_grad():
+        residual_ND = latents_BDT.transpose(1, 2).flatten(0, 1)
+        total_ND = torch.zeros_like(residual_ND)
+        for layer in model.quantizer.layers[:N_CODEBOOKS]:
+            centroids_CD = layer.codebook.embed
+            nearest_N = torch.cdist(residual_ND, centroids_CD).argmin(dim=1)
+            total_ND += centroids_CD[nearest_N]
+            residual_ND = residual_ND - centroids_CD[nearest_N]
+    B, D, T = latents_BDT.shape
+    return total_ND.view(B, T, D).transpose(1, 2)
+
+
+def fit_codebooks(model: EncodecModel, songs: list[np.ndarray], seed: int) -> None:
+    """Set the codebooks to k-means centroids of the songs' latents, each level on what the ones before leave over."""
+    generator = step_generator(seed, 0)
+    with torch.no_grad():
+        waves = random_windows(songs, 5 * _CROP, _KMEANS_WINDOWS, generator).split(1)
+        residual_ND = torch.cat([model.encoder(wave_1N[None])[0].T for wave_1N in waves])
+        residual = np.ascontiguousarray(residual_ND.numpy())
+        for layer in model.quantizer.layers[:N_CODEBOOKS]:
+            kmeans = faiss.Kmeans(residual.shape[1], CODEBOOK_SIZE, niter=20, seed=seed, gpu=False,
+                                  max_points_per_centroid=len(residual))  # fmt: skip
+            kmeans.train(residual)
+            layer.codebook.embed.copy_(torch.from_numpy(kmeans.centroids))
+            layer.codebook.embed_avg.copy_(layer.codebook.embed)
+            _, nearest = kmeans.index.search(residual, 1)
+            residual = residual - kmeans.centroids[nearest[:, 0]]
+
+
+def evaluate_codec(model: EncodecModel, songs: list[np.ndarray]) -> dict[str, float]:
+    """How well the codec reconstructs songs it is given whole, through its codes.
+
+    Returns:
+        `si_sdr_db`: scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, eq. 5), mean over songs;
+        `mel_distance`: log-mel L1 as in training;
+        `codebook_use`: the smallest fraction of a codebook's entries that occur at all.
+    """
+    mels = mel_transforms()
+    ratios, distances, used = [], [], torch.zeros(N_CODEBOOKS, CODEBOOK_SIZE, dtype=torch.bool)
+    with torch.no_grad():
+        for song in songs:
+            wave_11N = torch.from_numpy(song)[None, None]
+            codes_1BKT = model.encode(wave_11N).audio_codes
+            decoded_11N = model.decode(codes_1BKT, [None])[0][..., : wave_11N.shape[-1]]
+            for k in range(N_CODEBOOKS):
+                used[k, codes_1BKT[0, 0, k]] = True
+            ratios.append(si_sdr_db(decoded_11N.flatten(), wave_11N.flatten()))
+            distances.append(float(spectral_distance(mels, decoded_11N, wave_11N)))
+    return {
+        "si_sdr_db": float(np.mean(ratios)),
+        "mel_distance": float(np.mean(distances)),
+        "codebook_use": float(used.float().mean(dim=1).min()),
+    }
+
+
+def si_sdr_db(estimate_N: Tensor, target_N: Tensor) -> float:
+    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, "SDR – half-baked or well done?", eq. 5).
+
+    Args: float waveforms `[n]` of equal length.
+    """
+    target_N = target_N.double() - target_N.double().mean()
+    estimate_N = estimate_N.double() - estimate_N.double().mean()
+    projection_N = (estimate_N @ target_N) / (target_N @ target_N) * target_N
+    return float(10 * torch.log10(projection_N.square().sum() / (estimate_N - projection_N).square().sum()))

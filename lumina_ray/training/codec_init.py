@@ -1,0 +1,78 @@
+"""A start for the codec that already reconstructs: every strided layer begins as the principal components of its input.
+
+From the usual random start, a SEANet autoencoder needs tens of thousands of steps before its waveform resembles the
+input at all. Near zero an ELU is the identity; with residual branches and LSTMs small, the network is then a cascade of
+linear maps, and layer by layer the best ones are known in closed form: the leading principal components of what the
+layer sees, and their transposes on the way back. Training starts from that hierarchical PCA instead of from noise.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import EncodecModel
+
+from lumina_ray.training.data import random_windows, step_generator
+
+_WINDOWS, _WINDOW = 48, 32_000
+# What breaks the symmetry of weights that would otherwise be zero.
+_NOISE = 0.01
+
+
+def initialise_by_components(model: EncodecModel, songs: list[np.ndarray], seed: int) -> None:
+    """Set a codec's autoencoder to a hierarchical PCA of the songs, in place."""
+    generator = step_generator(seed, 1 << 20)
+    activations_BCT = random_windows(songs, _WINDOW, _WINDOWS, generator)[:, None]
+    encoder, decoder = list(model.encoder.layers), list(model.decoder.layers)
+    mirrored = [layer for layer in reversed(decoder) if _is_convolution(layer)]
+    with torch.no_grad():
+        for layer in (*encoder, *decoder):
+            _quieten(layer)
+        for layer in encoder:
+            if _is_convolution(layer):
+                _set_pair(layer.conv, mirrored.pop(0).conv, activations_BCT, generator)
+            activations_BCT = layer(activations_BCT)
+
+
+def _is_convolution(layer: nn.Module) -> bool:
+    return hasattr(layer, "conv")
+
+
+def _quieten(layer: nn.Module) -> None:
+    """Make residual branches and LSTMs small beside the path that goes past them."""
+    if hasattr(layer, "lstm"):
+        for parameter in layer.lstm.parameters():
+            parameter.mul_(0.3)
+    elif hasattr(layer, "block"):
+        for convolution in (inner.conv for inner in layer.block if _is_convolution(inner)):
+            convolution.weight = convolution.weight * 0.3
+            convolution.bias.zero_()
+
+
+def _set_pair(down: nn.Conv1d, up: nn.Conv1d | nn.ConvTranspose1d, inputs_BCT: Tensor, generator: torch.Generator) -> None:
+    """Set a convolution to the principal components of its input, and its mirror image in the decoder to their inverse.
+
+    Of the kernel only as many taps as the stride are used (one where there is no stride), so that frames do not overlap
+    and transposing inverts. Components are scaled to keep the level of the signal.
+    """
+    (stride,), (kernel,) = down.stride, down.kernel_size
+    first_tap = (kernel - stride) - (kernel - stride) // 2
+    B, C, T = inputs_BCT.shape
+    frames_NF = inputs_BCT[..., : T - T % stride].view(B, C, -1, stride).permute(0, 2, 1, 3).reshape(-1, C * stride)
+    _, vectors_FF = torch.linalg.eigh(frames_NF.T.double() @ frames_NF.double())
+    components_OF = vectors_FF.flip(1).T[: down.out_channels].float()
+    level = stride**-0.5
+
+    down_weight = torch.randn(down.weight.shape, generator=generator) * _NOISE / (C * kernel) ** 0.5
+    taps = slice(first_tap, first_tap + stride)
+    n = len(components_OF)
+    down_weight[:n, :, taps] += components_OF.view(n, C, stride) * level
+    up_weight = torch.randn(up.weight.shape, generator=generator) * _NOISE / (C * kernel) ** 0.5
+    back_OCs = components_OF.view(n, C, stride) / level
+    if isinstance(up, nn.ConvTranspose1d):
+        up_weight[:n, :, taps] += back_OCs
+    else:
+        up_weight[:, :n, taps] += back_OCs.transpose(0, 1)
+    # Assigning goes through weight normalisation's inverse, which keeps the parametrisation.
+    down.weight, up.weight = down_weight, up_weight
+    down.bias.zero_()
+    up.bias.zero_()

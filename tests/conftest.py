@@ -1,0 +1,37 @@
+"""Fixtures that several packages' tests share."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import export_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random MusicGen in the transformers format."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    export_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """One real Ray on this machine for all tests: a laptop's two CPUs and no GPU. Gives its address."""
+    import cluster  # noqa: F401  sets what Ray reads when it is imported
+    import ray
+
+    ray.init(
+        "local",
+        num_cpus=2,
+        num_gpus=0,
+        object_store_memory=512 << 20,
+        include_dashboard=False,
+        namespace="lumina",
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()

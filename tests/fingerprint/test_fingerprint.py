@@ -1,0 +1,127 @@
+"""A song's vector follows from its codes alone, has the published sizes, and is the vector of its mean gradient."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lumina_ray.errors import SpecificationMismatch
+from lumina_ray.fingerprint import CHANNELS, KINDS, Fingerprinter, Kind, SongCodes, Specification
+from lumina_ray.gradients import chunk_losses
+from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_dir: Path) -> MusicModel:
+    return open_model(str(tiny_model_dir))
+
+
+def random_codes(model: MusicModel, frames: list[int], seed: int) -> SongCodes:
+    rng = np.random.default_rng(seed)
+    chunks = [rng.integers(0, model.codebook_size, (4, n)).astype(np.uint16) for n in frames]
+    return SongCodes(tuple(chunks), tuple(10.0 * i for i in range(len(frames))))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_codes_same_bits_whatever_came_before(model: MusicModel, kind: Kind) -> None:
+    song, other = random_codes(model, [500, 300], 0), random_codes(model, [500], 1)
+    fingerprinter = Fingerprinter(model, Specification.for_model(model, kind))
+    first = fingerprinter(song)
+    fingerprinter(other)
+    again = fingerprinter(song, per_chunk=True)
+    fresh = Fingerprinter(model, Specification.for_model(model, kind))(song)
+    for channel in CHANNELS:
+        assert first.vectors[channel].tobytes() == again.vectors[channel].tobytes() == fresh.vectors[channel].tobytes()
+        assert np.linalg.norm(first.vectors[channel]) == pytest.approx(1, abs=1e-6)
+        assert first.vectors[channel].dtype == np.float32
+        assert again.chunk_vectors[channel].shape == (2, len(first.vectors[channel]))
+        assert abs(first.vectors[channel] @ fingerprinter(other).vectors[channel]) < 0.999
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_song_of_one_chunk_is_that_chunk(model: MusicModel, kind: Kind) -> None:
+    fingerprint = Fingerprinter(model, Specification.for_model(model, kind))(
+        random_codes(model, [400], 2), per_chunk=True
+    )
+    for channel in CHANNELS:
+        np.testing.assert_array_equal(fingerprint.vectors[channel], fingerprint.chunk_vectors[channel][0])
+
+
+def test_chunks_are_weighted_by_their_valid_codes(model: MusicModel) -> None:
+    fingerprint = Fingerprinter(model, Specification.for_model(model, "influence"))(random_codes(model, [500, 300], 3))
+    np.testing.assert_allclose(fingerprint.chunk_weights, np.array([1994, 1194]) / (1994 + 1194), rtol=1e-12)
+
+
+def mean_gradients(model: MusicModel, codes: SongCodes, weights: tuple[float, ...]) -> None:
+    """Leave the token-weighted mean gradient of the song's chunks in `.grad`, by plain backward passes."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+        parameter.grad = None
+    counts = [sum(n - k for k in range(4)) for n in codes.frames]
+    for chunk, count in zip(codes.chunks, counts, strict=True):
+        codes_1KT = torch.from_numpy(chunk.astype(np.int64))[None]
+        loss = chunk_losses(model.predict(codes_1KT, [chunk.shape[1]]), codes_1KT, weights).sum()
+        (loss * count / sum(counts)).backward()
+
+
+def test_stats_are_the_statistics_of_the_mean_gradient(model: MusicModel) -> None:
+    codes = random_codes(model, [500, 260], 4)
+    ours = Fingerprinter(model, Specification.for_model(model, "stats"))(codes)
+    mean_gradients(model, codes, (0.4, 1.2, 1.3, 1.4))
+    for channel, layers in (("P", [14, 15]), ("M", [4, 5])):
+        values = []
+        for layer in layers:
+            for tensor in TRACKED_TENSORS:
+                g = torch.cat([p.grad for p in model.tracked(layer, tensor)]).double().numpy().ravel()  # type: ignore[misc]
+                skewness = ((g - g.mean()) ** 3).mean() / g.std() ** 3
+                mean = 0.0 if tensor in ("self_out_proj", "cross_out_proj", "linear2") else g.mean()
+                values += [mean, g.std(ddof=1), np.sqrt((g**2).sum()), g.max(), g.min(), skewness]
+        expected = np.array(values) / np.linalg.norm(values)
+        np.testing.assert_allclose(ours.vectors[channel], expected, rtol=1e-3, atol=1e-6)  # type: ignore[index]
+
+
+def test_structurally_zero_means_are_rounding_noise_in_plain_gradients_too(model: MusicModel) -> None:
+    mean_gradients(model, random_codes(model, [200], 5), (1, 1, 1, 1))
+    for tensor in ("self_out_proj", "cross_out_proj", "linear2"):
+        (parameter,) = model.tracked(14, tensor)  # type: ignore[arg-type]
+        gradient = parameter.grad.double()  # type: ignore[union-attr]
+        assert abs(gradient.mean()) < 1e-6 * gradient.std()
+
+
+def test_influence_is_the_projected_gradient_of_the_heads(model: MusicModel) -> None:
+    codes = random_codes(model, [500, 260], 6)
+    fingerprinter = Fingerprinter(model, Specification.for_model(model, "influence"))
+    ours = fingerprinter(codes)
+    mean_gradients(model, codes, (1, 1, 1, 1))
+    heads = [head.grad for head in model.heads()]
+    for channel, gradients in (("P", heads[:1]), ("M", heads[1:])):
+        projected = fingerprinter._extraction._projections[channel](gradients)  # type: ignore[attr-defined]
+        expected = (projected / projected.norm()).numpy()
+        np.testing.assert_allclose(ours.vectors[channel], expected, atol=1e-5)  # type: ignore[index]
+
+
+def test_jl_keeps_the_cosines_of_the_gradients_it_projects(model: MusicModel) -> None:
+    songs = [random_codes(model, [500], seed) for seed in range(7, 12)]
+    fingerprinter = Fingerprinter(model, Specification.for_model(model, "jl"))
+    ours = np.stack([fingerprinter(song).vectors["M"] for song in songs])
+    exact = []
+    for song in songs:
+        mean_gradients(model, song, (0.4, 1.2, 1.3, 1.4))
+        gradient = torch.cat([head.grad.flatten() for head in model.heads()])  # type: ignore[union-attr]
+        exact.append((gradient / gradient.norm()).numpy())
+    np.testing.assert_allclose(ours @ ours.T, np.stack(exact) @ np.stack(exact).T, atol=5 / np.sqrt(512))
+
+
+def test_other_weights_are_refused(model: MusicModel) -> None:
+    specification = Specification.for_model(model, "stats")
+    other = Specification.from_dict(specification.to_dict() | {"weights_sha256": "0" * 64})
+    with pytest.raises(SpecificationMismatch, match="000000000000"):
+        Fingerprinter(model, other)
+
+
+def test_codes_survive_their_bytes(model: MusicModel) -> None:
+    codes = random_codes(model, [500, 300, 77], 13)
+    again = SongCodes.from_bytes(codes.to_bytes(), 4, codes.frames, list(codes.starts_s))
+    assert again.sha256 == codes.sha256
+    assert all(np.array_equal(a, b) for a, b in zip(again.chunks, codes.chunks, strict=True))

@@ -1,0 +1,64 @@
+"""Published sizes on a 48-layer model, layer bands at any depth, and a hash that sees every field."""
+
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lumina_ray.errors import ModelError, StoreError
+from lumina_ray.fingerprint import KINDS, Fingerprinter, SongCodes, Specification
+from lumina_ray.fingerprint.specification import band_layers
+from tests.tiny_model import tiny_music_model
+
+
+def test_bands_of_musicgen_large_are_the_published_layers() -> None:
+    assert band_layers("P", 48) == [42, 43, 44, 45, 46, 47]
+    assert band_layers("M", 48) == [12, 13, 14, 15, 16, 17]
+    assert band_layers("P", 16) == [14, 15]
+    assert band_layers("M", 16) == [4, 5]
+    with pytest.raises(ModelError, match="a model of 2 layers"):
+        band_layers("M", 2)
+
+
+def test_a_48_layer_model_has_216_and_512_numbers_per_channel() -> None:
+    model = tiny_music_model(n_layers=48)
+    codes = SongCodes((np.random.default_rng(0).integers(0, model.codebook_size, (4, 500)).astype(np.uint16),), (0.0,))
+    for kind, dims in (("stats", 216), ("jl", 512)):
+        vectors = Fingerprinter(model, Specification.for_model(model, kind))(codes).vectors  # type: ignore[arg-type]
+        assert vectors["P"].shape == vectors["M"].shape == (dims,)
+        assert np.isfinite(np.concatenate([vectors["P"], vectors["M"]])).all()
+    # 6 layers x 3 structurally zero means.
+    stats = Fingerprinter(model, Specification.for_model(model, "stats"))(codes).vectors["P"]
+    assert (stats == 0).sum() == 18
+
+
+@pytest.fixture
+def shape() -> SimpleNamespace:
+    return SimpleNamespace(name="m", weights_sha256="a" * 64, n_layers=16, n_codebooks=4)
+
+
+def test_hash_sees_every_field(shape: SimpleNamespace) -> None:
+    specification = Specification.for_model(shape, "stats")
+    changed = {
+        "kind": "jl", "weights_sha256": "b" * 64, "dims": {"P": 1, "M": 1}, "layers": {"P": [1], "M": [2]},
+        "codebook_weights": [1.0] * 4, "seed": 7, "nonzeros": 2, "text": "", "chunk_s": 5.0, "min_tail_s": 1.0,
+        "gate_dbfs": -60.0, "dtype": "bfloat16", "loss": "sum", "algorithm_version": 2,
+    }  # fmt: skip
+    assert set(changed) == {field.name for field in fields(Specification)}
+    hashes = {replace(specification, **{name: value}).sha256 for name, value in changed.items()}
+    assert len(hashes | {specification.sha256}) == len(changed) + 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_survives_json(shape: SimpleNamespace, kind) -> None:
+    specification = Specification.for_model(shape, kind)
+    assert Specification.from_dict(specification.to_dict()) == specification
+
+
+def test_another_versions_specification_is_refused(shape: SimpleNamespace) -> None:
+    values = Specification.for_model(shape, "jl").to_dict()
+    with pytest.raises(StoreError, match="algorithm version 99"):
+        Specification.from_dict(values | {"algorithm_version": 99})
+    with pytest.raises(StoreError, match="another software version"):
+        Specification.from_dict(values | {"temperature": 1.0})

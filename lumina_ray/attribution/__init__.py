@@ -1,0 +1,36 @@
+"""A query's fingerprint + a snapshot → a report of candidates, shares and confidence in each channel."""
+
+from lumina_ray.attribution.attribute import DEFAULT_POLICY, DEFAULT_TOP_K, attribute
+from lumina_ray.attribution.kernel import RIDGE, kernel_scores, nonnegative_kernel_scores
+from lumina_ray.attribution.policies import POLICIES, Policy
+from lumina_ray.attribution.schema import (
+    Candidate,
+    ChannelReport,
+    NoiseBand,
+    PolicyFacts,
+    Provenance,
+    QueryChunk,
+    QueryFacts,
+    Report,
+    SongFacts,
+)
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "DEFAULT_TOP_K",
+    "POLICIES",
+    "RIDGE",
+    "Candidate",
+    "ChannelReport",
+    "NoiseBand",
+    "Policy",
+    "PolicyFacts",
+    "Provenance",
+    "QueryChunk",
+    "QueryFacts",
+    "Report",
+    "SongFacts",
+    "attribute",
+    "kernel_scores",
+    "nonnegative_kernel_scores",
+]

@@ -1,0 +1,195 @@
+"""Three rules that turn evidence into shares (DESIGN §1.5). `v8` and `v7` are as published; `calibrated` is ours.
+
+All three are positive-only: a song without positive similarity takes no share. All judge the similarity `s` between
+fingerprints. Kernel scores are part of the `calibrated` shares only: the published shares are functions of `s` alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import erf, erfinv
+
+from lumina_ray.attribution.kernel import RIDGE, nonnegative_kernel_scores
+from lumina_ray.calibration import ALPHA, ChannelCalibration
+
+V8_LEVELS = ("Not qualified", "Qualified Influence", "High Confidence", "Definitive Proof")
+V7_CONFIDENCE = 0.95
+CALIBRATED_LEVELS = ("Within the noise", "Above the noise", "Above every control")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of k candidates in one channel.
+
+    Attributes:
+        similarity: `[k]` inner products with the query.
+        song_means: `[k]` each candidate's mean similarity to the rest of the catalog.
+        vectors: `[k, D]` the candidates' fingerprints.
+        query: `[D]`.
+        noise: the channel's calibration.
+    """
+
+    similarity: np.ndarray
+    song_means: np.ndarray
+    vectors: np.ndarray
+    query: np.ndarray
+    noise: ChannelCalibration
+
+    @property
+    def z(self) -> np.ndarray:
+        return self.noise.z(self.similarity)
+
+    @property
+    def adjusted(self) -> np.ndarray:
+        return self.similarity - self.song_means
+
+    @property
+    def family_wise_p(self) -> np.ndarray:
+        return self.noise.family_wise_p(self.adjusted)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A policy's answer for k candidates.
+
+    Attributes:
+        thresholds: `[k]` the similarity at which each candidate qualifies.
+        qualified: bool `[k]`.
+        levels: `k` names.
+        shares: `[k]`, each ≥ 0, with a sum of at most 1.
+        unattributed: 1 minus that sum.
+        explained: `[k]`, `calibrated` only: shares before the noise is deducted.
+    """
+
+    thresholds: np.ndarray
+    qualified: np.ndarray
+    levels: tuple[str, ...]
+    shares: np.ndarray
+    unattributed: float
+    explained: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A rule with the words that explain it."""
+
+    judge: Callable[[Evidence], Verdict]
+    published: bool
+    statistic: str
+    qualifies: str
+    share: str
+
+
+def v8(evidence: Evidence) -> Verdict:
+    """Published: qualified from μ + 1σ on; shares are `max(s − threshold, 0)`, normalised to 1.
+
+    Its levels are names, not findings: of normally distributed noise, 16 % of unrelated songs are a "Qualified
+    Influence" and one in 740 is a "Definitive Proof", for any query.
+    """
+    threshold = evidence.noise.mean + evidence.noise.std
+    z = evidence.z
+    level = np.clip(np.floor(z), 0, 3).astype(int)
+    excess = np.where(evidence.similarity > 0, np.maximum(evidence.similarity - threshold, 0), 0)
+    return Verdict(
+        thresholds=np.full(len(z), threshold),
+        qualified=level >= 1,
+        levels=tuple(V8_LEVELS[i] for i in level),
+        **_normalised(excess),
+    )
+
+
+def v7(evidence: Evidence) -> Verdict:
+    """Published: STS = z; qualified at confidence `erf(z/√2)` ≥ 95 %; shares are `max(0, STS − 1)²`, normalised to 1.
+
+    As published, a song takes a share from STS = 1 on, before it qualifies (at STS = 1.96).
+    """
+    z = evidence.z
+    qualified = v7_confidence(z) >= V7_CONFIDENCE
+    weights = np.where(evidence.similarity > 0, np.maximum(0, z - 1) ** 2, 0)
+    bar = evidence.noise.mean + evidence.noise.std * float(np.sqrt(2) * erfinv(V7_CONFIDENCE))
+    return Verdict(
+        thresholds=np.full(len(z), bar),
+        qualified=qualified,
+        levels=tuple("Qualified" if q else "Not qualified" for q in qualified),
+        **_normalised(weights),
+    )
+
+
+def v7_confidence(z: np.ndarray) -> np.ndarray:
+    """The published confidence, `erf(z/√2)`: two-sided normal coverage, negative below the mean."""
+    return erf(np.asarray(z, dtype=np.float64) / np.sqrt(2))
+
+
+def v7_lip(z: np.ndarray) -> np.ndarray:
+    """The published LIP, `tanh(0.5·STS)`; LIP% is `(LIP + 1) / 2 · 100`."""
+    return np.tanh(0.5 * np.asarray(z, dtype=np.float64))
+
+
+def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
+    """Ours: a song qualifies when its family-wise p-value is at most alpha; what is unaccounted for is unattributed.
+
+    Shares are fractions of the squared length of the query's fingerprint. The query is regressed on the qualified songs
+    with non-negative scores `a`; song j then accounts for `a_j s_j`, and these add up to the explained fraction R² ≤ 1
+    (Pratt's measure; duplicates share). Of it, only what lies above the noise counts: as in v8 the excess over the
+    song's threshold `t_j`, as a fraction of what was explained, on a scale on which an identical song counts in full:
+
+        share_j = a_j s_j · (s_j² − t_j²) / (s_j² (1 − t_j²))
+
+    So a song that barely qualifies takes a share near 0, the query's own song one near 1 (less λ), and
+    `unattributed = 1 − Σ share`. What a share is not: a proven causal fraction, a fraction of the audio, or a
+    probability. It is how far likeness in this fingerprint goes beyond what unrelated music shows.
+    """
+    critical = evidence.noise.critical(alpha)
+    thresholds = evidence.song_means + critical
+    family_wise_p = evidence.family_wise_p
+    # A song below zero similarity has no positive influence to qualify with, however low its own threshold.
+    qualified = (family_wise_p <= alpha) & (evidence.similarity > 0)
+    explained, shares = np.zeros(len(qualified)), np.zeros(len(qualified))
+    if qualified.any():
+        s = evidence.similarity[qualified]
+        # Rounding leaves s a little above 1 for the query's own song.
+        t = np.clip(thresholds[qualified], 0, None)
+        explained[qualified] = nonnegative_kernel_scores(evidence.vectors[qualified], evidence.query, RIDGE) * s
+        above_noise = np.clip((s**2 - t**2) / (s**2 * np.maximum(1 - t**2, 1e-12)), 0, 1)
+        shares[qualified] = explained[qualified] * above_noise
+    beyond = qualified & (evidence.adjusted > evidence.noise.control_maxima[0])
+    return Verdict(
+        thresholds=thresholds,
+        qualified=qualified,
+        levels=tuple(CALIBRATED_LEVELS[i] for i in qualified.astype(int) + beyond.astype(int)),
+        shares=shares,
+        unattributed=float(1 - shares.sum()),
+        explained=explained,
+    )
+
+
+def _normalised(weights: np.ndarray) -> dict:
+    total = weights.sum()
+    return {"shares": weights / total if total > 0 else weights, "unattributed": 0.0 if total > 0 else 1.0}
+
+
+POLICIES: dict[str, Policy] = {
+    "calibrated": Policy(
+        calibrated,
+        published=False,
+        statistic="adjusted similarity: similarity minus the song's mean similarity to the rest of the catalog",
+        qualifies=f"family-wise p-value ≤ {ALPHA}: at most {ALPHA:.0%} of unrelated tracks would have any song qualify",
+        share="fraction of the query's fingerprint (its squared length) that the song accounts for beyond the noise, "
+        "jointly with the other qualified songs; the rest is unattributed",
+    ),
+    "v8": Policy(
+        v8,
+        published=True,
+        statistic="similarity",
+        qualifies="similarity ≥ μ + 1σ of the controls",
+        share="excess max(similarity − threshold, 0), normalised to 1 over the candidates",
+    ),
+    "v7": Policy(
+        v7,
+        published=True,
+        statistic="STS = z = (similarity − μ) / σ",
+        qualifies="confidence erf(z/√2) ≥ 95 %",
+        share="weight max(0, STS − 1)², normalised to 1 over the candidates",
+    ),
+}

@@ -1,0 +1,172 @@
+"""The report: what an answer says and everything that it rests on.
+
+Frozen, without timestamps or paths of machines, so that the command line and the endpoint give the same bytes. The
+same models are the endpoint's response schema.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from lumina_ray.calibration.vectors import CHANNELS, Channel
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SongFacts(_Frozen):
+    """What the catalog's manifest says of a song."""
+
+    song_id: str
+    title: str | None
+    creator: str | None
+    isrc: str | None
+    iswc: str | None
+    publisher: str | None
+    master_owner: str | None
+    splits: str | None
+    licence: str | None
+    source: str | None
+    duration_s: float
+    audio_sha256: str
+    codes_sha256: str
+
+
+class Candidate(_Frozen):
+    """One song that the search returned, in one channel."""
+
+    rank: int = Field(description="1 for the largest share; ties by the policy's statistic.")
+    song: SongFacts
+    similarity: float = Field(description="Inner product of the two unit fingerprints, −1 to 1.")
+    adjusted_similarity: float = Field(
+        description="Similarity minus the song's mean similarity to the rest of the catalog; p-values are taken on it."
+    )
+    threshold: float = Field(description="The similarity at which this song qualifies under the policy.")
+    kernel_score: float = Field(
+        description="(K Kᵀ + λI)⁻¹ K g over all candidates: signed, without unit; negative ones are ignored by shares."
+    )
+    z: float = Field(description="(similarity − μ) / σ of the controls.")
+    p_value: float = Field(description="Of this one song, chosen before looking: not corrected for the search.")
+    family_wise_p: float = Field(
+        description="Share of tracks, controls and query, whose best match in the whole catalog is at least this good."
+    )
+    p_extrapolated: float | None = Field(
+        description="A Gumbel tail's guess beyond the resolution of the controls. An extrapolation: qualifies nothing."
+    )
+    level: str = Field(description="The policy's name for how far the song stands out.")
+    qualified: bool
+    share: float = Field(description="0 to 1; shares and `unattributed` of a channel add up to 1.")
+    explained: float | None = Field(description="Policy `calibrated`: the share before the noise is deducted.")
+    confidence: float | None = Field(description="Policy `v7`: erf(z/√2).")
+    lip_percent: float | None = Field(description="Policy `v7`: (tanh(0.5·STS) + 1) / 2 · 100.")
+    chunk_similarities: tuple[float, ...] = Field(
+        description="Similarity of each chunk of the query to the song, to 6 decimals, in the order of `query.chunks`."
+    )
+    driving_chunks: tuple[int, ...] = Field(
+        description="The fewest chunks that carry at least half of the positive match, by index, strongest first."
+    )
+
+
+class NoiseBand(_Frozen):
+    """What unrelated music looks like in one channel."""
+
+    n_controls: int
+    mean: float = Field(description="μ of the similarity of controls and catalog songs.")
+    std: float = Field(description="σ of the same.")
+    similarity_quantiles: dict[str, float] = Field(description="Quantiles of the same.")
+    control_maxima_similarity: tuple[float, ...] = Field(
+        description="Each control's largest similarity in the catalog, descending."
+    )
+    control_maxima: tuple[float, ...] = Field(description="The same for the adjusted similarity.")
+    alpha: float = Field(description="Family-wise p-value up to which `calibrated` qualifies a song.")
+    critical: float = Field(description="Adjusted similarity that must be exceeded for it.")
+    resolution: float = Field(description="Smallest family-wise p-value that this many controls can show.")
+    expected_false_positives: float = Field(
+        description="Songs of this catalog that the policy qualifies for an unrelated track, on average over the "
+        "controls; for `calibrated` the chance of any."
+    )
+    query_mean_similarity: float = Field(description="Mean similarity of the query to all songs of the catalog.")
+    control_means: tuple[float, ...] = Field(description="The same of each control, descending.")
+    query_typicality_p: float = Field(
+        description="Two-sided: could a control have the query's mean similarity? Small values void the p-values."
+    )
+
+
+class ChannelReport(_Frozen):
+    """The answer in one channel. Channels are two rights and are never merged."""
+
+    subject: Literal["composition", "production"]
+    right: Literal["publishing", "master"]
+    verdict: str = Field(description="The result in one sentence.")
+    warnings: tuple[str, ...] = Field(description="What a reader must know before relying on the numbers.")
+    searched: int = Field(description="Songs in the catalog.")
+    retrieved: int = Field(description="Candidates below: the most similar ones.")
+    qualified: int = Field(description="Candidates that qualify under the policy.")
+    attributed: float = Field(description="Sum of all shares.")
+    unattributed: float = Field(description="1 − attributed.")
+    noise: NoiseBand
+    candidates: tuple[Candidate, ...] = Field(description="By rank.")
+
+
+class QueryChunk(_Frozen):
+    """A stretch of the query that was fingerprinted by itself."""
+
+    start_s: float
+    duration_s: float
+    weight: float = Field(description="Its part in the query's fingerprint; weights add up to 1.")
+
+
+class QueryFacts(_Frozen):
+    """The audio that was attributed."""
+
+    audio_sha256: str = Field(description="Of the file as it was handed in.")
+    codes_sha256: str = Field(description="Of its EnCodec codes, which the fingerprint follows from.")
+    duration_s: float
+    chunks: tuple[QueryChunk, ...] = Field(description="Silent stretches are left out.")
+
+
+class PolicyFacts(_Frozen):
+    """The rule that qualified songs and gave shares."""
+
+    name: Literal["calibrated", "v8", "v7"]
+    published: bool = Field(description="A published rule, implemented to the letter. Published is not proven.")
+    statistic: str
+    qualifies: str
+    share: str
+    ridge: float = Field(description="λ of the kernel regression.")
+    top_k: int = Field(description="Candidates asked for.")
+
+
+class Provenance(_Frozen):
+    """Everything needed to replay the answer; the same environment repeats it bit for bit."""
+
+    weights_sha256: str
+    specification_sha256: str
+    specification: dict = Field(description="How audio becomes a fingerprint.")
+    index_version: str
+    index_key: str = Field(description="sha256 of specification and catalog data.")
+    calibration_sha256: str
+    environment: dict[str, str] = Field(description="What made the query's fingerprint.")
+    software: dict[str, str] = Field(description="What computed this report.")
+
+
+class Report(_Frozen):
+    """Which songs of a catalog a piece of music resembles beyond chance, in both channels."""
+
+    format_version: Literal[1] = 1
+    evidence: str = Field(description="What kind of evidence this is, and what it is not.")
+    policy: PolicyFacts
+    query: QueryFacts
+    channels: dict[Channel, ChannelReport] = Field(
+        description="P: composition (publishing right). M: production (master right)."
+    )
+    provenance: Provenance
+
+    @field_validator("channels")
+    @classmethod
+    def _both_and_composition_first(cls, channels: dict[Channel, ChannelReport]) -> dict[Channel, ChannelReport]:
+        # Canonical JSON sorts its keys; a report that was read back must still show P before M.
+        if set(channels) != set(CHANNELS):
+            raise ValueError(f"a report has channels {' and '.join(CHANNELS)}, got {sorted(channels)}")
+        return {channel: channels[channel] for channel in CHANNELS}

@@ -1,0 +1,133 @@
+"""A store's calibration: both channels, pinned to the data that it was measured on."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lumina_ray.calibration.null import ChannelCalibration, calibrate
+from lumina_ray.calibration.numerics import use_one_blas_thread
+from lumina_ray.calibration.vectors import CHANNELS, Channel, store_sha256, usable_songs
+from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from lumina_ray.store import Store
+
+CALIBRATION_FILE = "calibration.json"
+
+
+class Calibration(BaseModel):
+    """The noise of both channels and what it was measured on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    specification_sha256: str = Field(description="Fingerprint specification of catalog and controls.")
+    catalog_sha256: str = Field(description="Ids, codes and vectors of the catalog store.")
+    controls_sha256: str = Field(description="Ids, codes and vectors of the control store.")
+    duplicate_controls: int = Field(description="Controls left out because another has the very same codes.")
+    closest: dict[str, tuple[tuple[str, str, float], ...]] = Field(
+        description="Per channel the closest (control id, song id, similarity): a cover or re-encoding of a catalog "
+        "song among the controls shows up here, and hides that song."
+    )
+    channels: dict[str, ChannelCalibration]
+
+    def to_json(self) -> str:
+        """Canonical: equal calibrations are equal bytes; floats survive the round trip bit for bit."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def calibrate_store(store: "Store", controls: "Store") -> Calibration:
+    """Measure the noise of a catalog store against a control store.
+
+    Raises:
+        SpecificationMismatch: the stores were made by different specifications.
+        StoreError: the same audio in both stores; duplicate ids; no usable vectors.
+        UsageError: fewer than `MIN_CONTROLS` distinct controls.
+    """
+    if store.specification.sha256 != controls.specification.sha256:
+        raise SpecificationMismatch(
+            f"catalog {store.path} has specification {store.specification.sha256[:12]}, controls {controls.path} have "
+            f"{controls.specification.sha256[:12]}: fingerprint both with the same model and fingerprint"
+        )
+    use_one_blas_thread()
+    rows, _ = usable_songs(store)
+    control_rows, _ = usable_songs(controls)
+    _refuse_shared_audio(store, controls)
+    control_codes = np.array(controls.songs["codes_sha256"].to_pylist(), dtype=object)[control_rows]
+    # The same recording twice is one observation, and would make the noise look better known than it is.
+    _, first = np.unique(control_codes.astype(str), return_index=True)
+    distinct = control_rows[np.sort(first)]
+    try:
+        return Calibration(
+            specification_sha256=store.specification.sha256,
+            catalog_sha256=store_sha256(store),
+            controls_sha256=store_sha256(controls),
+            duplicate_controls=len(control_rows) - len(distinct),
+            closest={c: _closest(store, rows, controls, distinct, c) for c in CHANNELS},
+            channels={c: calibrate(store.vectors(c)[rows], controls.vectors(c)[distinct]) for c in CHANNELS},
+        )
+    except UsageError as error:
+        raise UsageError(f"{controls.path}: {error}") from error
+
+
+def write_calibration(calibration: Calibration, store_path: Path) -> Path:
+    """Write `calibration.json` into a store, whole or not at all, and return its path."""
+    path = Path(store_path) / CALIBRATION_FILE
+    partial = path.with_name(f".{CALIBRATION_FILE}.{uuid4().hex}")
+    partial.write_text(calibration.to_json(), encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read a `calibration.json`, given as the file or as the folder that holds it.
+
+    Raises:
+        StoreError: there is none, or it is not one.
+    """
+    path = Path(path)
+    file = path / CALIBRATION_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise StoreError(f"{file} does not exist: run `lumina calibrate {file.parent} --controls CONTROL_STORE`")
+    try:
+        return Calibration.model_validate_json(file.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"{file} is not a calibration of this software version ({error}); "
+            f"run `lumina calibrate {file.parent} --controls CONTROL_STORE` again"
+        ) from error
+
+
+def _refuse_shared_audio(store: "Store", controls: "Store") -> None:
+    song_of = dict(zip(store.songs["codes_sha256"].to_pylist(), store.song_ids, strict=True))
+    shared = [
+        f"{control_id} (in the catalog as {song_of[codes]})"
+        for control_id, codes in zip(controls.song_ids, controls.songs["codes_sha256"].to_pylist(), strict=True)
+        if codes in song_of
+    ]
+    if shared:
+        raise StoreError(
+            f"{len(shared)} control track(s) are catalog songs: {', '.join(shared[:5])}; controls must be music that "
+            "the model never saw: leave them out of the control manifest"
+        )
+
+
+def _closest(
+    store: "Store", rows: np.ndarray, controls: "Store", control_rows: np.ndarray, channel: Channel, n: int = 3
+) -> tuple[tuple[str, str, float], ...]:
+    similarity_CN = controls.vectors(channel)[control_rows] @ store.vectors(channel)[rows].T
+    best_C = similarity_CN.argmax(axis=1)
+    values_C = similarity_CN[np.arange(len(control_rows)), best_C]
+    order = np.argsort(-values_C, kind="stable")[:n]
+    return tuple(
+        (controls.song_ids[control_rows[i]], store.song_ids[rows[best_C[i]]], float(values_C[i])) for i in order
+    )

@@ -1,0 +1,180 @@
+"""The empirical null of one channel, and the p-values that come from it.
+
+Two questions, two nulls, both from controls: music that the model never saw.
+
+**Is this one song closer than chance?** (`p_value`) All C × N control–song similarities, pooled. It says nothing of
+how many songs were searched: of a million unrelated songs 50 000 have p ≤ 0.05.
+
+**Is the best of N songs closer than chance?** (`family_wise_p`) Each control is put through the query's search and
+leaves its best match. If the query is exchangeable with the controls, its best match is as likely to be the largest
+of the C + 1 as any other, so `p = (1 + #{control maxima ≥ s}) / (C + 1)` is exact at any catalog size and under any
+dependence between songs (a conformal p-value; over all candidates, Westfall and Young's single-step maxT). This one
+decides. Its floor is 1 / (C + 1); what lies beyond the floor is extrapolated by a Gumbel tail, labelled so, and decides
+nothing.
+
+Both are taken on the **adjusted similarity**: similarity minus the song's mean similarity to the rest of the catalog.
+Any function of the catalog alone leaves the conformal p-value exact; this one keeps a hub (a song that resembles
+everything) from raising the bar for all other songs and from being every unlucky query's match.
+
+What it is not: exchangeability is an assumption. Music made by the audited model may resemble the whole catalog more,
+or less, than the controls do; `bulk_p` shows when it does, and the report then says so.
+
+C = controls, N = catalog songs, D = fingerprint dimensions.
+"""
+
+import math
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from lumina_ray.calibration.numerics import use_one_blas_thread
+from lumina_ray.calibration.vectors import blocks, check_unit_rows, song_means
+from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+
+ALPHA = 0.05
+# 1 / (C + 1) ≤ ALPHA needs 19; fewer could never qualify anything.
+MIN_CONTROLS = 20
+_NULL_POINTS = 1000
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+# Where the published rules qualify a song: v8's three levels, and v7's confidence erf(z/√2) = 95 %.
+_PUBLISHED_Z = (1.0, 1.959964, 2.0, 3.0)
+
+
+class ChannelCalibration(BaseModel):
+    """The null of one channel. All similarities are inner products of unit vectors; lists are sorted descending."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    n_controls: int = Field(description="Control tracks, C.")
+    n_songs: int = Field(description="Catalog songs searched, N.")
+    dims: int = Field(description="Fingerprint dimensions, D.")
+    mean: float = Field(description="μ of all C × N similarities.")
+    std: float = Field(description="σ of all C × N similarities (population form).")
+    similarity_quantiles: dict[str, float] = Field(description="Quantiles of all C × N similarities.")
+    exceedance: dict[str, float] = Field(
+        description="Of all C × N pairs, unrelated by construction, the share at or above μ + zσ, by z."
+    )
+    null_ranks: tuple[int, ...] = Field(
+        description="Ranks, from the largest, of the pooled adjusted similarities that `null_values` keeps: every one "
+        "in the tail, and steps of about 1 % elsewhere."
+    )
+    null_values: tuple[float, ...] = Field(description="Pooled adjusted similarities at `null_ranks`.")
+    control_maxima: tuple[float, ...] = Field(description="Each control's largest adjusted similarity.")
+    control_maxima_similarity: tuple[float, ...] = Field(description="Each control's largest similarity.")
+    control_means: tuple[float, ...] = Field(description="Each control's mean similarity to the catalog.")
+    gumbel_location: float = Field(description="Gumbel fit (L-moments) to `control_maxima`; for extrapolation only.")
+    gumbel_scale: float = Field(description="Scale of the same fit.")
+
+    @property
+    def resolution(self) -> float:
+        """The smallest family-wise p-value that C controls can show."""
+        return 1 / (self.n_controls + 1)
+
+    def z(self, similarity: np.ndarray) -> np.ndarray:
+        """The published `(s − μ) / σ`."""
+        return (np.asarray(similarity, dtype=np.float64) - self.mean) / self.std
+
+    def p_value(self, adjusted: np.ndarray) -> np.ndarray:
+        """Of one song chosen before looking: the share of control–song pairs at least this similar, never too small."""
+        values, ranks = np.array(self.null_values), np.array(self.null_ranks)
+        # Between two kept ranks the count is unknown: take the larger, so that p errs upwards, by 1 % at most.
+        kept = np.searchsorted(-values, -np.asarray(adjusted, dtype=np.float64), side="right")
+        count = np.append(ranks, ranks[-1] + 1)[kept] - 1
+        return (1 + count) / (1 + ranks[-1])
+
+    def family_wise_p(self, adjusted: np.ndarray) -> np.ndarray:
+        """Of the best of N songs: the share of tracks, controls and query, whose best match is at least this good."""
+        maxima = np.array(self.control_maxima)
+        at_least = np.searchsorted(-maxima, -np.asarray(adjusted, dtype=np.float64), side="right")
+        return (1 + at_least) / (self.n_controls + 1)
+
+    def extrapolated_p(self, adjusted: float) -> float | None:
+        """The Gumbel tail beyond all control maxima; None where `family_wise_p` has not reached its floor."""
+        if adjusted <= self.control_maxima[0] or self.gumbel_scale == 0:
+            return None
+        tail = -math.expm1(-math.exp(-(adjusted - self.gumbel_location) / self.gumbel_scale))
+        return min(tail, self.resolution)
+
+    def critical(self, alpha: float = ALPHA) -> float:
+        """The adjusted similarity that a song must exceed for `family_wise_p ≤ alpha`.
+
+        Raises:
+            UsageError: alpha is below what this many controls can show.
+        """
+        rank = math.floor(alpha * (self.n_controls + 1) + 1e-9)
+        if rank < 1:
+            raise UsageError(f"alpha {alpha} needs at least {math.ceil(1 / alpha) - 1} controls, got {self.n_controls}")
+        return self.control_maxima[rank - 1]
+
+    def bulk_p(self, mean_similarity: float) -> float:
+        """Two-sided: is the query's mean similarity to the whole catalog one that a control could have?"""
+        means = np.array(self.control_means)
+        tail = min((means >= mean_similarity).sum(), (means <= mean_similarity).sum())
+        return float(min(1.0, 2 * (1 + tail) / (self.n_controls + 1)))
+
+
+def calibrate(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> ChannelCalibration:
+    """Measure the noise between controls and catalog in one channel.
+
+    Args:
+        catalog_ND: float32 `[N, D]` unit vectors.
+        controls_CD: float32 `[C, D]` unit vectors, of music outside the catalog.
+
+    Raises:
+        UsageError: fewer than `MIN_CONTROLS` controls.
+        StoreError: vectors that are not finite unit vectors, or controls that are all equally similar to all songs.
+        SpecificationMismatch: the two have different dimensions.
+    """
+    check_unit_rows(catalog_ND, "catalog")
+    check_unit_rows(controls_CD, "controls")
+    n, c = len(catalog_ND), len(controls_CD)
+    if catalog_ND.shape[1] != controls_CD.shape[1]:
+        raise SpecificationMismatch(
+            f"catalog vectors have {catalog_ND.shape[1]} dimensions and control vectors {controls_CD.shape[1]}"
+        )
+    if c < MIN_CONTROLS:
+        raise UsageError(
+            f"{c} control tracks are too few: at least {MIN_CONTROLS} distinct ones are needed for a p-value of "
+            f"{ALPHA} (50 are recommended)"
+        )
+    use_one_blas_thread()
+    means_N, centre_D = song_means(catalog_ND)
+    controls = controls_CD.astype(np.float64)
+    similarity_CN = np.empty((c, n))
+    for block in blocks(n):
+        similarity_CN[:, block] = controls @ catalog_ND[block].astype(np.float64).T
+    std = float(similarity_CN.std())
+    if std < 1e-9:
+        raise StoreError("every control is equally similar to every song: such fingerprints cannot tell songs apart")
+
+    adjusted_CN = similarity_CN - means_N
+    pooled = np.sort(adjusted_CN, axis=None)[::-1]
+    ranks = np.unique(np.geomspace(1, pooled.size, _NULL_POINTS).round().astype(np.int64))
+    maxima = np.sort(adjusted_CN.max(axis=1))[::-1]
+    location, scale = _fit_gumbel(maxima)
+    return ChannelCalibration(
+        n_controls=c,
+        n_songs=n,
+        dims=catalog_ND.shape[1],
+        mean=float(similarity_CN.mean()),
+        std=std,
+        similarity_quantiles={f"{q:g}": float(np.quantile(similarity_CN, q)) for q in _QUANTILES},
+        exceedance={f"{z:g}": float((similarity_CN >= similarity_CN.mean() + z * std).mean()) for z in _PUBLISHED_Z},
+        null_ranks=tuple(ranks.tolist()),
+        null_values=tuple(pooled[ranks - 1].tolist()),
+        control_maxima=tuple(maxima.tolist()),
+        control_maxima_similarity=tuple(np.sort(similarity_CN.max(axis=1))[::-1].tolist()),
+        control_means=tuple(np.sort(np.einsum("cd,d->c", controls, centre_D))[::-1].tolist()),
+        gumbel_location=location,
+        gumbel_scale=scale,
+    )
+
+
+def _fit_gumbel(maxima_descending: np.ndarray) -> tuple[float, float]:
+    """Location and scale by L-moments (Hosking 1990): closed form, and calmer than likelihood at 50 points."""
+    ascending = maxima_descending[::-1]
+    n = len(ascending)
+    first = ascending.mean()
+    second = 2 * (np.arange(n) / (n - 1) * ascending).mean() - first
+    scale = max(float(second) / math.log(2), 0.0)
+    return float(first) - float(np.euler_gamma) * scale, scale

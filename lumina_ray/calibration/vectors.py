@@ -1,0 +1,108 @@
+"""Checks and sums over catalog vectors. Shapes: N songs, C controls, D fingerprint dimensions."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lumina_ray.errors import StoreError
+
+if TYPE_CHECKING:
+    from lumina_ray.store import Store
+
+Channel = Literal["P", "M"]
+CHANNELS: tuple[Channel, ...] = ("P", "M")
+_BLOCK = 4096
+# Vectors are stored in float32 after normalisation: rounding leaves a norm within 1e-6 of 1.
+_NORM_TOLERANCE = 1e-3
+
+
+def blocks(n: int, size: int = _BLOCK) -> Iterator[slice]:
+    """Slices that cover `range(n)`, so that float64 copies stay small."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def check_unit_rows(vectors_ND: np.ndarray, name: str) -> None:
+    """Refuse anything but a matrix of finite unit vectors.
+
+    Raises:
+        StoreError: naming the first bad row and its norm.
+    """
+    if vectors_ND.ndim != 2 or 0 in vectors_ND.shape:
+        raise StoreError(f"{name}: vectors must be a non-empty matrix [n, D], got shape {vectors_ND.shape}")
+    for block in blocks(len(vectors_ND)):
+        norms = np.linalg.norm(vectors_ND[block].astype(np.float64), axis=1)
+        bad = np.flatnonzero(~(np.abs(norms - 1) <= _NORM_TOLERANCE))
+        if bad.size:
+            row = block.start + int(bad[0])
+            raise StoreError(
+                f"{name}: row {row} is not a finite unit vector (its norm is {norms[bad[0]]:.6g}); "
+                "fingerprint that song again"
+            )
+
+
+def song_means(vectors_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How similar each song is to the rest of its catalog.
+
+    A song that resembles everything (a hub) would be the best match of every query; its mean similarity to the *other*
+    songs, subtracted from its similarity to a query, takes that advantage away.
+
+    Returns:
+        means: float64 `[N]`, the mean inner product of a song with every other; zeros when there is only one song.
+        centre: float64 `[D]`, the mean vector of the catalog.
+    """
+    n = len(vectors_ND)
+    centre = np.zeros(vectors_ND.shape[1])
+    for block in blocks(n):
+        centre += vectors_ND[block].sum(axis=0, dtype=np.float64)
+    centre /= n
+    if n == 1:
+        return np.zeros(1), centre
+    means = np.empty(n)
+    for block in blocks(n):
+        songs = vectors_ND[block].astype(np.float64)
+        means[block] = (n * np.einsum("nd,d->n", songs, centre) - np.einsum("nd,nd->n", songs, songs)) / (n - 1)
+    return means, centre
+
+
+def usable_songs(store: "Store") -> tuple[np.ndarray, dict[str, str]]:
+    """Rows of a store that may enter a calibration or an index: finite and non-zero in both channels.
+
+    Returns:
+        rows: int64, ascending.
+        excluded: song id → why.
+
+    Raises:
+        StoreError: ids that occur twice, or no song left.
+    """
+    song_ids = store.song_ids
+    seen: set[str] = set()
+    twice = sorted({s for s in song_ids if s in seen or seen.add(s)})  # type: ignore[func-returns-value]
+    if twice:
+        raise StoreError(f"{store.path}: song ids occur more than once: {', '.join(twice[:5])}")
+    usable = np.ones(len(song_ids), dtype=bool)
+    excluded: dict[str, str] = {}
+    for channel in CHANNELS:
+        vectors = store.vectors(channel)
+        finite = np.isfinite(vectors).all(axis=1)
+        zero = ~vectors.any(axis=1)
+        for mask, reason in ((~finite, "not finite"), (zero, "zero")):
+            for row in np.flatnonzero(mask & usable):
+                excluded[song_ids[row]] = f"the {channel} vector is {reason}"
+            usable &= ~mask
+    if not usable.any():
+        raise StoreError(f"{store.path}: no song with finite, non-zero vectors (of {len(song_ids)} fingerprinted)")
+    return np.flatnonzero(usable), excluded
+
+
+def store_sha256(store: "Store") -> str:
+    """Hash of what a store's numbers are: specification, song ids, codes and vectors; titles may change freely."""
+    digest = hashlib.sha256(store.specification.sha256.encode())
+    for song_id, codes in zip(store.song_ids, store.songs["codes_sha256"].to_pylist(), strict=True):
+        digest.update(f"{song_id}\0{codes}\n".encode())
+    for channel in CHANNELS:
+        vectors = store.vectors(channel)
+        for block in blocks(len(vectors)):
+            digest.update(np.ascontiguousarray(vectors[block], dtype="<f4").tobytes())
+    return digest.hexdigest()

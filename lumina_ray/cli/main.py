@@ -1,0 +1,241 @@
+"""The `lumina` command. Each command is a thin shell over a function of the library, `cluster/` or `serve/`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from lumina_ray.cli.catalog import catalog
+from lumina_ray.cli.output import announce, answer
+from lumina_ray.errors import LuminaError, UsageError
+
+app = typer.Typer(
+    help="Which training songs shaped a piece of generated music, by how much, and how sure we are.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(catalog, name="catalog")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        help="nano, nano-early, a hub name such as facebook/musicgen-large, or a folder; audiocraft:NAME loads it "
+        "through audiocraft."
+    ),
+]
+IndexOption = Annotated[Path, typer.Option(help="An index folder (its newest snapshot) or one snapshot.")]
+
+
+@app.command()
+def fingerprint(
+    manifest: Annotated[
+        Path,
+        typer.Argument(help="A manifest (.parquet or .csv), or a finished store, whose codes are then used again."),
+    ],
+    out: Annotated[Path, typer.Option(help="The store to write, or to resume.")],
+    model: ModelOption = "nano",
+    fingerprint: Annotated[
+        str, typer.Option(help="influence (ours), stats (LUMINA v8) or jl (LUMINA v7).")
+    ] = "influence",
+    device: DeviceOption = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Models loaded at once; default: what the cluster holds.")
+    ] = None,
+    max_failed_fraction: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Exit with code 3 when more of the songs failed.")
+    ] = 0.5,
+    as_json: JsonOption = False,
+) -> None:
+    """Fingerprint a catalog: every song of MANIFEST becomes one row of the store. Resumable."""
+    from cluster.fingerprint import run_fingerprint_job
+
+    summary = run_fingerprint_job(
+        manifest,
+        out,
+        model=model,
+        kind=known_kind(fingerprint),
+        device=device,
+        workers=workers,
+        max_failed_fraction=max_failed_fraction,
+    )
+    answer(summary.to_dict(), summary.sentence, as_json)
+
+
+@app.command()
+def calibrate(
+    store: Annotated[Path, typer.Argument(help="A finished catalog store.")],
+    controls: Annotated[Path, typer.Option(help="A store of tracks that the model never saw.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what unrelated music looks like, so that confidence means something."""
+    from lumina_ray.calibration import calibrate_store, write_calibration
+    from lumina_ray.store import read_store
+
+    calibration = calibrate_store(read_store(store), read_store(controls))
+    path = write_calibration(calibration, store)
+    channels = {
+        name: {"mean": channel.mean, "std": channel.std, "n_controls": channel.n_controls}
+        for name, channel in calibration.channels.items()
+    }
+    noise = "; ".join(f"{name}: {c['mean']:.3f} ± {c['std']:.3f}" for name, c in channels.items())
+    answer(
+        {"calibration": str(path), "channels": channels},
+        f"Similarity of unrelated music: {noise}. Written to {path}",
+        as_json,
+    )
+
+
+@app.command()
+def index(
+    store: Annotated[Path, typer.Argument(help="A finished, calibrated store.")],
+    out: Annotated[Path, typer.Option(help="The index folder; a new snapshot is added to it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Build the next immutable snapshot of a FAISS index."""
+    from lumina_ray.index import build_index, load_snapshot
+    from lumina_ray.store import read_store
+
+    path = build_index(read_store(store), out)
+    snapshot = load_snapshot(path)
+    answer(
+        {"snapshot": str(path), "version": snapshot.version, "songs": len(snapshot)},
+        f"{path}: {len(snapshot)} songs",
+        as_json,
+    )
+
+
+@app.command()
+def attribute(
+    audio: Annotated[Path, typer.Argument(help="The audio to attribute.")],
+    index: IndexOption,
+    policy: Annotated[str, typer.Option(help="calibrated (ours), v8 or v7 (published).")] = "calibrated",
+    top_k: Annotated[int, typer.Option(min=1, help="Candidates per channel.")] = 256,
+    device: DeviceOption = "auto",
+    html: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Which songs of the index shaped AUDIO, per channel, by how much, and how sure we are."""
+    from rich.console import Console
+
+    from lumina_ray.attribution import attribute_audio
+    from lumina_ray.report import print_table, render_html, to_json
+
+    report = attribute_audio(audio, index, policy=policy, top_k=top_k, device=resolve_device(device))
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(render_html(report), encoding="utf-8")
+        announce(f"HTML report: {html}")
+    if as_json:
+        sys.stdout.write(to_json(report))
+    else:
+        print_table(report, Console())
+
+
+@app.command()
+def serve(
+    index: IndexOption,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Loopback by default: the endpoint has no authentication yet.")
+    ] = "127.0.0.1",
+    device: DeviceOption = "auto",
+) -> None:
+    """Answer attribution requests over HTTP until interrupted."""
+    from serve.app import ServeArgs, start
+
+    start(ServeArgs(index=str(index.resolve()), device=resolve_device(device)), host=host, port=port)
+
+
+@app.command()
+def export(
+    store: Annotated[Path, typer.Argument(help="A finished store.")],
+    out: Annotated[Path, typer.Option(help="The HDF5 file to write.")] = Path("signatures.h5"),
+    as_json: JsonOption = False,
+) -> None:
+    """Export a store in the published format (signatures_p, signatures_m, song_ids)."""
+    from lumina_ray.store import export_hdf5, read_store
+
+    read = read_store(store)
+    export_hdf5(read, out)
+    answer({"path": str(out), "songs": len(read.songs)}, f"{out}: {len(read.songs)} songs", as_json)
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="The audio file to write (.wav or .flac).")],
+    model: ModelOption = "nano",
+    seconds: Annotated[float, typer.Option(min=1.0, max=30.0)] = 10.0,
+    seed: Annotated[int, typer.Option(help="One seed, one piece of music.")] = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Let a model generate music, to have something to attribute."""
+    import soundfile
+
+    from lumina_ray.audio import SAMPLE_RATE_HZ
+    from lumina_ray.model.files import find_model
+    from lumina_ray.model.transformers_adapter import TransformersMusicGen
+
+    if out.suffix.lower() not in {".wav", ".flac"}:
+        raise UsageError(f"--out must end in .wav or .flac, got {out}")
+    samples = TransformersMusicGen.load(find_model(model), model, resolve_device(device)).generate(seconds, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(out, samples, SAMPLE_RATE_HZ)
+    duration_s = len(samples) / SAMPLE_RATE_HZ
+    answer({"path": str(out), "duration_s": duration_s}, f"{out}: {duration_s:.1f} s", as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("demo-output"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8199,
+) -> None:
+    """The whole system on real music, on this machine: catalog, fingerprints, calibration, index, endpoint, reports."""
+    from lumina_ray.cli.demo import run_demo
+
+    run_demo(out, port)
+
+
+def known_kind(name: str):
+    """Check the name of a fingerprint; returns it as a `Kind`."""
+    from lumina_ray.fingerprint import KINDS
+
+    for kind in KINDS:
+        if name == kind:
+            return kind
+    raise UsageError(f"--fingerprint must be one of {', '.join(KINDS)}, got {name!r}")
+
+
+def resolve_device(name: str) -> str:
+    """Turn "auto" into this machine's device, and say so when that is only a CPU."""
+    import torch
+
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return "cuda"
+    announce("No GPU here: running on the CPU.")
+    return "cpu"
+
+
+def run() -> None:
+    """Entry point: one-line errors, and exit codes that scripts can use (0 done, 2 usage, 3 failures, 4 cluster)."""
+    try:
+        app()
+    except LuminaError as error:
+        if "--json" in sys.argv:
+            print(json.dumps({"error": {"code": getattr(error, "kind", error.code), "message": str(error)}}))
+        click.secho(f"lumina: {error}", fg="red", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; Python would complain when it flushes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,150 @@
+"""Store + calibration → snapshot."""
+
+import errno
+import hashlib
+import json
+import platform
+import shutil
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import lumina_ray
+from lumina_ray.calibration import CALIBRATION_FILE, read_calibration, song_means, store_sha256, usable_songs
+from lumina_ray.calibration.vectors import CHANNELS, blocks, check_unit_rows
+from lumina_ray.errors import StoreError
+from lumina_ray.index.files import (
+    CENTRES_FILE,
+    FORMAT_VERSION,
+    IDS_FILE,
+    MANIFEST_FILE,
+    file_sha256,
+    mean_column,
+    vectors_file,
+    version_name,
+    versions,
+)
+
+if TYPE_CHECKING:
+    from lumina_ray.store import Store
+
+SONG_COLUMNS = (
+    "song_id",
+    "title",
+    "creator",
+    "isrc",
+    "iswc",
+    "publisher",
+    "master_owner",
+    "splits",
+    "licence",
+    "source",
+    "duration_s",
+    "audio_sha256",
+    "codes_sha256",
+)
+
+
+def build_index(store: "Store", out: Path) -> Path:
+    """Build the next snapshot of an index.
+
+    Everything is written to a hidden folder and renamed once; builders that run side by side get different numbers.
+
+    Args:
+        store: a finished, calibrated store.
+        out: the index folder; made if missing.
+
+    Returns:
+        The snapshot's folder, `out/vNNNN`.
+
+    Raises:
+        StoreError: the store is not calibrated, has changed since, or holds duplicate ids; `out` is a file.
+    """
+    calibration = read_calibration(store.path)
+    data_sha256 = store_sha256(store)
+    if calibration.catalog_sha256 != data_sha256:
+        raise StoreError(
+            f"{store.path} has changed since it was calibrated: run `lumina calibrate {store.path} "
+            "--controls CONTROL_STORE` again"
+        )
+    rows, excluded = usable_songs(store)
+
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"{out} is a file; an index is a folder: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    partial = out / f".building-{uuid4().hex}"
+    partial.mkdir()
+    try:
+        songs = store.songs.select(SONG_COLUMNS).take(rows)
+        centres = {}
+        for channel in CHANNELS:
+            vectors_ND = np.ascontiguousarray(store.vectors(channel)[rows], dtype=np.float32)
+            check_unit_rows(vectors_ND, f"{store.path}, channel {channel}")
+            means_N, centres[channel] = song_means(vectors_ND)
+            songs = songs.append_column(mean_column(channel), pa.array(means_N))
+            faiss.write_index(_flat_index(vectors_ND), str(partial / vectors_file(channel)))
+        pq.write_table(songs, partial / IDS_FILE)
+        np.savez(partial / CENTRES_FILE, P=centres["P"], M=centres["M"])
+        shutil.copyfile(store.path / CALIBRATION_FILE, partial / CALIBRATION_FILE)
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "key": _key(store.specification.sha256, data_sha256),
+            "model": store.run.model,
+            "specification": store.specification.to_dict(),
+            "specification_sha256": store.specification.sha256,
+            "data_sha256": data_sha256,
+            "calibration_sha256": calibration.sha256,
+            "n_songs": len(rows),
+            "n_excluded": len(excluded),
+            "excluded": excluded,
+            "dims": {c: calibration.channels[c].dims for c in CHANNELS},
+            "index_type": dict.fromkeys(CHANNELS, "IndexFlatIP"),
+            "exact": True,
+            "files": {path.name: file_sha256(path) for path in sorted(partial.iterdir())},
+            "software": {
+                "lumina_ray": lumina_ray.__version__,
+                "faiss": faiss.__version__,
+                "numpy": np.__version__,
+                "pyarrow": version("pyarrow"),
+                "python": platform.python_version(),
+            },
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
+        return _publish(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _flat_index(vectors_ND: np.ndarray) -> faiss.IndexFlatIP:
+    index = faiss.IndexFlatIP(vectors_ND.shape[1])
+    for block in blocks(len(vectors_ND)):
+        index.add(vectors_ND[block])
+    return index
+
+
+def _key(specification_sha256: str, data_sha256: str) -> str:
+    return hashlib.sha256(f"{specification_sha256}\n{data_sha256}\n".encode()).hexdigest()
+
+
+def _publish(partial: Path, out: Path) -> Path:
+    while True:
+        number = max((number for number, _ in versions(out)), default=0) + 1
+        snapshot = out / version_name(number)
+        try:
+            # A folder renames onto a non-empty one on no system: of two builders, one wins and the other counts on.
+            partial.rename(snapshot)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return snapshot

@@ -1,0 +1,44 @@
+"""The layout of an index folder, shared by its writer and its reader.
+
+    INDEX/v0001/P.faiss, M.faiss      vectors, row i of each belongs to row i of ids.parquet
+               /ids.parquet           songs: id, metadata, mean similarity to the rest of the catalog per channel
+               /centres.npz           mean vector of the catalog per channel, float64 [D]
+               /calibration.json      the noise that answers are judged by
+               /manifest.json         what it was made of, and the sha256 of every other file
+
+A snapshot never changes. There is no pointer to the newest one: it is the complete one with the highest number.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+MANIFEST_FILE = "manifest.json"
+IDS_FILE = "ids.parquet"
+CENTRES_FILE = "centres.npz"
+FORMAT_VERSION = 1
+
+_VERSION = re.compile(r"v(\d{4,})")
+
+
+def vectors_file(channel: str) -> str:
+    return f"{channel}.faiss"
+
+
+def mean_column(channel: str) -> str:
+    return f"{channel}_mean_similarity"
+
+
+def version_name(number: int) -> str:
+    return f"v{number:04d}"
+
+
+def versions(index: Path) -> list[tuple[int, Path]]:
+    """Version folders with their numbers, ascending; complete or not."""
+    found = ((_VERSION.fullmatch(path.name), path) for path in index.iterdir() if path.is_dir())
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

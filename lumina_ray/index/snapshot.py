@@ -1,0 +1,162 @@
+"""Reading a snapshot and searching it. Shapes: Q queries, k results, N songs, D dimensions."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lumina_ray.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from lumina_ray.calibration.vectors import CHANNELS, Channel
+from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.index.files import (
+    CENTRES_FILE,
+    FORMAT_VERSION,
+    IDS_FILE,
+    MANIFEST_FILE,
+    file_sha256,
+    mean_column,
+    vectors_file,
+    versions,
+)
+
+# FAISS adds up in float32, in an order that depends on the batch: scores this close may come in any order.
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One immutable version of an index.
+
+    Attributes:
+        version: such as "v0007".
+        songs: row i describes vector i of both channels.
+        means: channel → float64 `[N]`, each song's mean similarity to the rest of the catalog.
+        centres: channel → float64 `[D]`, the mean vector of the catalog.
+    """
+
+    version: str
+    manifest: dict
+    songs: pa.Table
+    calibration: Calibration
+    means: dict[Channel, np.ndarray]
+    centres: dict[Channel, np.ndarray]
+    indexes: dict[Channel, faiss.Index]
+
+    def __len__(self) -> int:
+        return len(self.songs)
+
+    @property
+    def key(self) -> str:
+        return self.manifest["key"]
+
+    @property
+    def specification_sha256(self) -> str:
+        return self.manifest["specification_sha256"]
+
+    def vectors(self, channel: Channel, rows: np.ndarray) -> np.ndarray:
+        """Float32 `[len(rows), D]`."""
+        return self.indexes[channel].reconstruct_batch(np.asarray(rows, dtype=np.int64))
+
+    def search(self, channel: Channel, query_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k most similar songs of each query, most similar first, equal ones by row.
+
+        The answer to one query does not depend on the others in its batch: what FAISS retrieves is scored again in
+        float64.
+
+        Args:
+            query_QD: float `[Q, D]`.
+            k: at least 1; more than N is N.
+
+        Returns:
+            scores: float32 `[Q, min(k, N)]`, inner products.
+            rows: int64 `[Q, min(k, N)]`.
+
+        Raises:
+            SpecificationMismatch: D is not the index's.
+            UsageError: k below 1, or values that are not finite.
+        """
+        index = self.indexes[channel]
+        queries = np.ascontiguousarray(query_QD, dtype=np.float32)
+        if queries.ndim != 2 or queries.shape[1] != index.d:
+            raise SpecificationMismatch(f"channel {channel} holds {index.d} dimensions, the query is {queries.shape}")
+        if not np.isfinite(queries).all():
+            raise UsageError(f"channel {channel}: the query holds values that are not finite")
+        if k < 1:
+            raise UsageError(f"k must be at least 1, got {k}")
+        k = min(k, index.ntotal)
+        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        # One more than asked for shows whether the cut falls between scores that rounding could swap.
+        found_scores, found_rows = index.search(queries, min(k + 1, index.ntotal))
+        for q, query in enumerate(queries):
+            candidates = found_rows[q][found_rows[q] >= 0]
+            if len(candidates) > k and found_scores[q, k - 1] - found_scores[q, k] <= _ROUNDING:
+                _, _, candidates = index.range_search(query[None], float(found_scores[q, k - 1]) - _ROUNDING)
+            exact = np.einsum("kd,d->k", self.vectors(channel, candidates).astype(np.float64), query.astype(np.float64))
+            order = np.lexsort((candidates, -exact))[:k]
+            scores[q], rows[q] = exact[order], candidates[order]
+        return scores, rows
+
+
+def newest_snapshot(path: Path) -> Path:
+    """The folder of the newest complete snapshot of an index; a snapshot's own folder is itself.
+
+    Raises:
+        StoreError: there is none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise StoreError(f"{path} does not exist: build it with `lumina index STORE --out {path}`")
+    if (path / MANIFEST_FILE).is_file():
+        return path
+    for _, folder in reversed(versions(path)):
+        # A folder that is still being copied here has no manifest, or not yet all that the manifest lists.
+        if (folder / MANIFEST_FILE).is_file() and all((folder / name).is_file() for name in _manifest(folder)["files"]):
+            return folder
+    raise StoreError(f"{path} holds no complete snapshot: build one with `lumina index STORE --out {path}`")
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """Load an index (its newest complete snapshot) or one snapshot, after checking every file against its sha256.
+
+    Raises:
+        StoreError: nothing there, another format, or a file that differs from what was written.
+    """
+    folder = newest_snapshot(path)
+    manifest = _manifest(folder)
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise StoreError(
+            f"{folder} has format version {manifest['format_version']}, this software reads {FORMAT_VERSION}: "
+            "build the index again"
+        )
+    for name, sha256 in manifest["files"].items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
+            raise StoreError(
+                f"{folder / name} is missing or damaged (its sha256 is not the manifest's): build it again"
+            )
+    songs = pq.read_table(folder / IDS_FILE)
+    with np.load(folder / CENTRES_FILE, allow_pickle=False) as centres:
+        return Snapshot(
+            version=folder.resolve().name,
+            manifest=manifest,
+            songs=songs,
+            calibration=read_calibration(folder / CALIBRATION_FILE),
+            means={c: songs[mean_column(c)].to_numpy() for c in CHANNELS},
+            centres={c: centres[c] for c in CHANNELS},
+            indexes={c: faiss.read_index(str(folder / vectors_file(c))) for c in CHANNELS},
+        )
+
+
+def _manifest(folder: Path) -> dict:
+    file = folder / MANIFEST_FILE
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        files = manifest["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{file} is damaged ({error}): build the index again") from error
+    if not isinstance(files, dict) or any("/" in name for name in files):
+        raise StoreError(f"{file} is damaged (its list of files): build the index again")
+    return manifest

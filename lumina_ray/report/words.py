@@ -1,0 +1,69 @@
+"""How numbers and names are written for people, the same in the terminal and on the page."""
+
+from lumina_ray.attribution import Candidate, ChannelReport, QueryChunk, Report, SongFacts
+
+_JOINERS = "\u200c\u200d"
+POLICY_TITLES = {
+    "calibrated": "calibrated (lumina-ray)",
+    "v8": "v8 (published, not proven)",
+    "v7": "v7 (published, not proven)",
+}
+
+
+def safe(text: str) -> str:
+    """Text from outside without what could steer a terminal, an XML parser or the direction of reading."""
+    return "".join(c if c.isprintable() or c in _JOINERS else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def song_name(song: SongFacts) -> str:
+    return safe(song.title or song.song_id)
+
+
+def percent(share: float) -> str:
+    return f"< {0.001:.1%}" if 0 < share < 0.001 else f"{share:.1%}"
+
+
+def p_value(p: float, resolution: float = 0.0) -> str:
+    """With a star where the value is the smallest that the controls can show."""
+    text = f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+    return text + "*" if p <= resolution else text
+
+
+def level(report: Report, candidate: Candidate) -> str:
+    """Names that the published rules give are quoted: they are names, not findings."""
+    return f"“{candidate.level}”" if report.policy.published and candidate.qualified else candidate.level
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def driving_times(chunks: tuple[QueryChunk, ...], candidate: Candidate, most: int = 3) -> str:
+    """Where in the query the match lies, adjoining chunks joined: `0:10–0:30, 1:00–1:10`."""
+    spans: list[list[float]] = []
+    for i in sorted(candidate.driving_chunks):
+        start, end = chunks[i].start_s, chunks[i].start_s + chunks[i].duration_s
+        if spans and start - spans[-1][1] < 0.5:
+            spans[-1][1] = end
+        else:
+            spans.append([start, end])
+    times = [f"{clock(start)}–{clock(end)}" for start, end in spans[:most]]
+    return ", ".join(times) + (f" +{len(spans) - most}" if len(spans) > most else "")
+
+
+def channel_title(name: str, channel: ChannelReport) -> str:
+    return f"{name} · {channel.subject.capitalize()} ({channel.right} right)"
+
+
+def noise_sentence(channel: ChannelReport) -> str:
+    noise = channel.noise
+    return (
+        f"Noise from {noise.n_controls} control tracks × {channel.searched} songs: μ {noise.mean:.3f}, "
+        f"σ {noise.std:.3f}; best match of a control {noise.control_maxima_similarity[-1]:.3f} to "
+        f"{noise.control_maxima_similarity[0]:.3f}"
+    )

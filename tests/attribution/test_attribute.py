@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from lumina_ray.attribution import POLICIES, Report, attribute, kernel_scores
+from lumina_ray.attribution.attribute import driving_chunks
+from lumina_ray.calibration import calibrate_store, write_calibration
+from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.index import build_index, load_snapshot
+from lumina_ray.report import to_json
+from tests.calibration.synthetic import DIMS, demo_stores, mixture, query, unit
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stores")
+    store, controls, worlds = demo_stores(folder)
+    write_calibration(calibrate_store(store, controls), store.path)
+    return store, load_snapshot(build_index(store, folder / "index")), worlds
+
+
+def derived(catalog, row: int = 17, weight: float = 0.6):
+    """A query of four chunks of which the second and third are partly song `row`."""
+    store, _, worlds = catalog
+    chunks, whole = {}, {}
+    for c in DIMS:
+        chunks[c] = worlds[c].music(4)
+        for i in (1, 2):
+            chunks[c][i] = mixture(store.vectors(c)[row], chunks[c][i], weight)
+        whole[c] = unit(chunks[c].mean(axis=0)).astype(np.float32)
+    return query(whole, chunks)
+
+
+def test_report_of_a_derived_query(catalog):
+    store, snapshot, _ = catalog
+    q = derived(catalog, weight=0.8)
+    report = attribute(q, snapshot)
+    assert report.policy.name == "calibrated"
+    for c in ("P", "M"):
+        channel = report.channels[c]
+        assert (channel.searched, channel.retrieved, len(channel.candidates)) == (130, 130, 130)
+        top = channel.candidates[0]
+        assert top.song.song_id == "song-0017"
+        assert top.qualified
+        assert top.share > 0.1
+        assert top.rank == 1
+        assert set(top.driving_chunks) == {1, 2}
+        expected = q.channels[c].chunk_vectors.astype(np.float64) @ store.vectors(c)[17].astype(np.float64)
+        np.testing.assert_allclose(top.chunk_similarities, expected, atol=6e-7)
+        assert top.similarity == pytest.approx(float(q.channels[c].vector @ store.vectors(c)[17]), abs=1e-6)
+        assert top.z == pytest.approx((top.similarity - channel.noise.mean) / channel.noise.std)
+        assert sum(x.share for x in channel.candidates) + channel.unattributed == pytest.approx(1, abs=1e-12)
+        assert channel.attributed == pytest.approx(1 - channel.unattributed)
+        assert [x.rank for x in channel.candidates] == list(range(1, 131))
+        by_id = {x.song.song_id: x.kernel_score for x in channel.candidates}
+        scores = kernel_scores(store.vectors(c), q.channels[c].vector)
+        np.testing.assert_allclose([by_id[s] for s in store.song_ids], scores, atol=1e-9)
+
+
+def test_channels_are_two_rights_and_never_merged(catalog):
+    store, snapshot, worlds = catalog
+    vectors = {"P": store.vectors("P")[3], "M": store.vectors("M")[90]}
+    report = attribute(query(vectors), snapshot)
+    assert report.channels["P"].candidates[0].song.song_id == "song-0003"
+    assert report.channels["M"].candidates[0].song.song_id == "song-0090"
+    assert (report.channels["P"].subject, report.channels["P"].right) == ("composition", "publishing")
+    assert (report.channels["M"].subject, report.channels["M"].right) == ("production", "master")
+    alone = attribute(query(vectors | {"M": store.vectors("M")[5]}), snapshot)
+    assert alone.channels["P"] == report.channels["P"]
+
+
+def test_an_unrelated_query_is_left_unattributed_and_says_so(catalog):
+    _, snapshot, worlds = catalog
+    report = attribute(query({c: w.music(1)[0] for c, w in worlds.items()}), snapshot)
+    for channel in report.channels.values():
+        if channel.qualified == 0:
+            assert channel.unattributed == 1
+            assert "Nothing is attributed" in channel.verdict
+    assert any(channel.qualified == 0 for channel in report.channels.values())
+
+
+def test_published_policies_carry_a_warning_with_their_error_rate(catalog):
+    _, snapshot, worlds = catalog
+    q = query({c: w.music(1)[0] for c, w in worlds.items()})
+    for policy in ("v8", "v7"):
+        channel = attribute(q, snapshot, policy).channels["P"]
+        assert "published, not proven, and not corrected for the 130 songs searched" in channel.warnings[0]
+    assert attribute(q, snapshot, "v8").channels["P"].noise.expected_false_positives > 10
+    assert attribute(q, snapshot, "v7").channels["P"].candidates[0].confidence is not None
+    assert attribute(q, snapshot).channels["P"].candidates[0].confidence is None
+
+
+def test_a_query_unlike_all_controls_is_warned_about(catalog):
+    _, snapshot, worlds = catalog
+    q = query({c: w.music(1, common=4.0)[0] for c, w in worlds.items()})
+    assert any(
+        "resembles the catalog more than the controls" in w for w in attribute(q, snapshot).channels["P"].warnings
+    )
+
+
+def test_top_k(catalog):
+    _, snapshot, _ = catalog
+    channel = attribute(derived(catalog), snapshot, top_k=5).channels["P"]
+    assert channel.retrieved == 5
+    assert "Only the 5 most similar of 130 songs were judged" in channel.warnings[-1]
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_equal_input_gives_equal_bytes(catalog, policy):
+    store, snapshot, _ = catalog
+    q = derived(catalog)
+    text = to_json(attribute(q, snapshot, policy))
+    assert to_json(attribute(q, snapshot, policy)) == text
+    assert Report.model_validate_json(text) == attribute(q, snapshot, policy)
+    assert str(store.path) not in text
+
+
+@pytest.mark.parametrize("n_songs", [1, 2, 3])
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_the_smallest_catalogs(tmp_path, n_songs, policy):
+    store, controls, _ = demo_stores(tmp_path, n=n_songs, c=20)
+    write_calibration(calibrate_store(store, controls), store.path)
+    snapshot = load_snapshot(build_index(store, tmp_path / "index"))
+    own = {c: store.vectors(c)[0] for c in DIMS}
+    channel = attribute(query(own), snapshot, policy).channels["P"]
+    assert channel.candidates[0].song.song_id == "song-0000"
+    assert channel.candidates[0].share > 0.98
+    opposite = attribute(query({c: -v for c, v in own.items()}), snapshot, policy).channels["P"]
+    assert opposite.unattributed == 1
+
+
+def test_numbers_do_not_depend_on_threads(catalog):
+    """Ray starts its workers with other thread settings than a shell has."""
+    _, snapshot, _ = catalog
+    attribute(derived(catalog), snapshot)
+    assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+
+
+def test_provenance_is_complete(catalog):
+    _, snapshot, _ = catalog
+    provenance = attribute(derived(catalog), snapshot).provenance
+    assert provenance.index_version == "v0001"
+    assert provenance.index_key == snapshot.key
+    assert provenance.calibration_sha256 == snapshot.calibration.sha256
+    assert provenance.specification["kind"] == "influence"
+    assert {"numpy", "scipy", "lumina_ray"} <= set(provenance.software)
+    assert provenance.environment == {"torch": "2.11.0", "device": "x86_64"}
+
+
+def test_other_specification(catalog):
+    store, snapshot, _ = catalog
+    q = query({c: store.vectors(c)[0] for c in DIMS}, spec_sha256="f" * 64)
+    with pytest.raises(SpecificationMismatch, match=f"{'f' * 64}.*{snapshot.specification_sha256}"):
+        attribute(q, snapshot)
+
+
+def test_bad_arguments(catalog):
+    store, snapshot, _ = catalog
+    q = query({c: store.vectors(c)[0] for c in DIMS})
+    with pytest.raises(UsageError, match="policy must be one of calibrated, v8, v7, got 'v9'"):
+        attribute(q, snapshot, "v9")
+    with pytest.raises(UsageError, match="top_k must be at least 1, got 0"):
+        attribute(q, snapshot, top_k=0)
+    with pytest.raises(StoreError, match="query, channel M: row 0 is not a finite unit vector"):
+        attribute(query({"P": store.vectors("P")[0], "M": np.zeros(64, np.float32)}), snapshot)
+
+
+def test_driving_chunks():
+    assert driving_chunks(np.array([0.1, 0.9, 0.2, -0.5]), np.full(4, 0.25)) == (1,)
+    assert driving_chunks(np.array([0.5, 0.5, 0.5]), np.array([0.2, 0.2, 0.6])) == (2,)
+    assert driving_chunks(np.array([0.4, 0.4, 0.4, 0.4]), np.full(4, 0.25)) == (0, 1)
+    assert driving_chunks(np.array([-0.4, 0.0]), np.full(2, 0.5)) == ()

@@ -1,0 +1,88 @@
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lumina_ray.attribution import kernel_scores, nonnegative_kernel_scores
+from tests.calibration.synthetic import unit
+
+sizes = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10_000), st.sampled_from([1e-3, 0.01, 1.0]))
+
+
+def draw(k: int, D: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return unit(rng.normal(size=(k, D))), unit(rng.normal(size=D))
+
+
+@given(sizes)
+def test_equals_the_feature_space_form(size):
+    k, D, seed, ridge = size
+    K, g = draw(k, D, seed)
+    expected = K @ np.linalg.solve(K.T @ K + ridge * np.eye(D), g)
+    np.testing.assert_allclose(kernel_scores(K, g, ridge), expected, atol=1e-9)
+
+
+def test_equals_fifty_digits():
+    K, g = draw(5, 7, 0)
+    with mpmath.workdps(50):
+        A = mpmath.matrix(K.tolist())
+        expected = mpmath.lu_solve(A * A.T + mpmath.mpf("0.01") * mpmath.eye(5), A * mpmath.matrix(g.tolist()))
+        expected = [float(x) for x in expected]
+    np.testing.assert_allclose(kernel_scores(K, g), expected, rtol=1e-12)
+
+
+def test_one_candidate_in_closed_form():
+    K, g = draw(1, 9, 1)
+    assert kernel_scores(K, g)[0] == pytest.approx((K[0] @ g) / (K[0] @ K[0] + 0.01), rel=1e-12)
+
+
+def test_duplicates_share_credit():
+    K, g = draw(3, 20, 2)
+    g = unit(g + K[0])
+    single = kernel_scores(K, g)
+    doubled = kernel_scores(np.vstack([K, K[0]]), g)
+    assert doubled[0] == pytest.approx(doubled[3], rel=1e-9)
+    assert doubled[0] == pytest.approx(single[0] / 2, rel=0.01)
+
+
+@given(sizes)
+def test_order_of_candidates_does_not_matter(size):
+    k, D, seed, ridge = size
+    K, g = draw(k, D, seed)
+    p = np.random.default_rng(seed).permutation(k)
+    for scores in (kernel_scores, nonnegative_kernel_scores):
+        np.testing.assert_allclose(scores(K[p], g, ridge), scores(K, g, ridge)[p], atol=1e-8)
+
+
+@settings(max_examples=60)
+@given(sizes)
+def test_nonnegative_scores_satisfy_the_optimality_conditions(size):
+    k, D, seed, ridge = size
+    K, g = draw(k, D, seed)
+    a = nonnegative_kernel_scores(K, g, ridge)
+    gradient = (K @ K.T + ridge * np.eye(k)) @ a - K @ g
+    assert (a >= 0).all()
+    assert (gradient >= -1e-9).all()
+    np.testing.assert_allclose(gradient[a > 0], 0, atol=1e-9)
+    # What the candidates account for adds up to a fraction of the query's squared length.
+    assert -1e-12 <= a @ (K @ g) <= 1
+
+
+def test_nonnegative_equals_unconstrained_where_that_is_positive():
+    K, g = draw(3, 50, 5)
+    g = unit(K.sum(axis=0) + 0.3 * g)
+    assert (kernel_scores(K, g) > 0).all()
+    np.testing.assert_allclose(nonnegative_kernel_scores(K, g), kernel_scores(K, g), rtol=1e-9)
+
+
+def test_no_candidates_no_scores():
+    for scores in (kernel_scores, nonnegative_kernel_scores):
+        assert scores(np.empty((0, 4)), np.ones(4)).shape == (0,)
+
+
+def test_bad_shapes_and_ridge():
+    with pytest.raises(ValueError, match=r"got \(2, 3\) and \(4,\)"):
+        kernel_scores(np.ones((2, 3)), np.ones(4))
+    with pytest.raises(ValueError, match="ridge must be positive, got 0"):
+        kernel_scores(np.ones((2, 3)), np.ones(3), ridge=0)

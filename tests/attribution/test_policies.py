@@ -1,0 +1,178 @@
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lumina_ray.attribution.policies import POLICIES, Evidence, calibrated, v7, v7_confidence, v7_lip, v8
+from lumina_ray.calibration import ALPHA, calibrate, song_means
+from tests.calibration.synthetic import World, mixture, unit
+
+
+def channel(seed: int, n: int = 97, dims: int = 64):
+    world = World(np.random.default_rng(seed), dims)
+    catalog = world.music(n)
+    return world, catalog, calibrate(catalog, world.music(50))
+
+
+def evidence(catalog: np.ndarray, query: np.ndarray, noise) -> Evidence:
+    K, g = catalog.astype(np.float64), query.astype(np.float64)
+    return Evidence(K @ g, song_means(catalog)[0], K, g, noise)
+
+
+def with_z(z: list[float]) -> Evidence:
+    """Evidence whose similarities have these z-scores."""
+    _, catalog, noise = channel(0)
+    e = evidence(catalog, catalog[0], noise)
+    return Evidence(noise.mean + noise.std * np.array(z), e.song_means[: len(z)], e.vectors[: len(z)], e.query, noise)
+
+
+PUBLISHED_Z = [3.2, 2.1, 1.8, 1.3, *np.linspace(0.99, -2, 93)]
+
+
+def test_v7_published_worked_example():
+    verdict = v7(with_z(PUBLISHED_Z))
+    assert [f"{share:.1%}" for share in verdict.shares[:4]] == ["71.4%", "17.8%", "9.4%", "1.3%"]
+    assert not verdict.shares[4:].any()
+    assert verdict.unattributed == 0
+    # Confidence is another rule than share: only z ≥ 1.96 is 95 %.
+    assert verdict.qualified.tolist() == [True, True] + [False] * 95
+
+
+def test_v7_confidence_and_lip_against_fifty_digits():
+    z = np.array([-1.0, 0.0, 1.0, 1.3, 1.9599, 1.96, 2.1, 3.2])
+    with mpmath.workdps(50):
+        confidence = [float(mpmath.erf(mpmath.mpf(x) / mpmath.sqrt(2))) for x in z.tolist()]
+        lip = [float((mpmath.tanh(mpmath.mpf(x) / 2) + 1) / 2 * 100) for x in z.tolist()]
+    np.testing.assert_allclose(v7_confidence(z), confidence, rtol=1e-14)
+    np.testing.assert_allclose((v7_lip(z) + 1) / 2 * 100, lip, rtol=1e-14)
+
+
+def test_v7_qualifies_exactly_at_its_threshold():
+    e = with_z([1.9599, 1.9600])
+    verdict = v7(e)
+    assert verdict.qualified.tolist() == [False, True]
+    assert ((e.similarity >= verdict.thresholds) == verdict.qualified).all()
+
+
+def test_v8_levels_and_excess():
+    e = with_z([3.5, 2.5, 1.5, 0.5, -1.0])
+    verdict = v8(e)
+    assert verdict.levels == (
+        "Definitive Proof",
+        "High Confidence",
+        "Qualified Influence",
+        "Not qualified",
+        "Not qualified",
+    )
+    # In units of σ the excesses are 2.5, 1.5 and 0.5.
+    np.testing.assert_allclose(verdict.shares, np.array([2.5, 1.5, 0.5, 0, 0]) / 4.5, atol=1e-12)
+    np.testing.assert_allclose(verdict.thresholds, e.noise.mean + e.noise.std)
+
+
+@pytest.mark.parametrize("rule", [v7, v8])
+def test_published_rules_attribute_nothing_when_nothing_passes(rule):
+    verdict = rule(with_z([0.9, 0.0, -3.0]))
+    assert not verdict.shares.any()
+    assert not verdict.qualified.any()
+    assert verdict.unattributed == 1
+
+
+@pytest.mark.parametrize("rule", [v7, v8])
+def test_negative_similarity_takes_no_share(rule):
+    _, catalog, noise = channel(0)
+    shifted = noise.model_copy(update={"mean": -0.9, "std": 0.1})
+    e = evidence(catalog, catalog[0], shifted)
+    e = Evidence(np.array([-0.2, 0.3]), e.song_means[:2], e.vectors[:2], e.query, shifted)
+    assert rule(e).shares.tolist() == [0.0, 1.0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100), st.floats(0, 1), st.sampled_from(sorted(POLICIES)))
+def test_shares_and_remainder_add_up_to_one(seed, weight, policy):
+    _, catalog, noise = channel(seed % 5)
+    query = mixture(catalog[seed % 97], World(np.random.default_rng(seed), 64).music(1)[0], weight)
+    verdict = POLICIES[policy].judge(evidence(catalog, query, noise))
+    assert verdict.shares.sum() + verdict.unattributed == pytest.approx(1, abs=1e-12)
+    assert (verdict.shares >= 0).all()
+    assert 0 <= verdict.unattributed <= 1
+    if policy == "calibrated":
+        assert (verdict.shares <= verdict.explained + 1e-12).all()
+        assert not verdict.shares[~verdict.qualified].any()
+
+
+def test_calibrated_share_of_one_song_is_its_skill_over_noise():
+    world, catalog, noise = channel(1)
+    query = mixture(catalog[5], world.music(1)[0], 0.7)
+    e = evidence(catalog, query, noise)
+    e = Evidence(e.similarity[5:6], e.song_means[5:6], e.vectors[5:6], e.query, noise)
+    verdict = calibrated(e)
+    s, t = float(e.similarity[0]), float(verdict.thresholds[0])
+    assert verdict.qualified.all()
+    assert verdict.shares[0] == pytest.approx((s**2 - t**2) / (1 - t**2) / 1.01, rel=1e-6)
+
+
+def test_calibrated_gives_the_songs_own_recording_nearly_everything():
+    _, catalog, noise = channel(2)
+    verdict = calibrated(evidence(catalog, catalog[40], noise))
+    assert verdict.shares.argmax() == 40
+    assert verdict.shares[40] > 0.9
+    assert verdict.levels[40] == "Above every control"
+
+
+def test_calibrated_share_rises_with_the_songs_part_in_the_query():
+    world, catalog, noise = channel(3)
+    other = world.music(1)[0]
+    shares = [
+        calibrated(evidence(catalog, mixture(catalog[7], other, w), noise)).shares[7] for w in np.linspace(0, 1, 21)
+    ]
+    assert shares[0] == 0
+    assert (np.diff(shares) >= -1e-9).all()
+    assert shares[-1] > 0.9
+
+
+def test_calibrated_duplicates_share_what_one_would_have_had():
+    world, catalog, noise = channel(4)
+    query = mixture(catalog[7], world.music(1)[0], 0.6)
+    one = calibrated(evidence(catalog, query, noise))
+    e = evidence(catalog, query, noise)
+    doubled = Evidence(
+        np.append(e.similarity, e.similarity[7]),
+        np.append(e.song_means, e.song_means[7]),
+        np.vstack([e.vectors, e.vectors[7]]),
+        e.query,
+        noise,
+    )
+    two = calibrated(doubled)
+    assert two.shares[7] == pytest.approx(two.shares[-1], rel=1e-6)
+    assert two.shares[7] + two.shares[-1] == pytest.approx(one.shares[7], rel=0.02)
+    e8 = v8(doubled)
+    assert e8.shares[7] == e8.shares[-1]
+
+
+def test_calibrated_splits_a_mixture_and_leaves_the_rest():
+    world, catalog, noise = channel(5, dims=256)
+    query = unit(0.6 * catalog[3] + 0.6 * catalog[60] + 0.6 * world.noise(1)[0])
+    verdict = calibrated(evidence(catalog, query, noise))
+    assert {3, 60} <= set(np.flatnonzero(verdict.qualified))
+    assert set(np.argsort(-verdict.shares)[:2]) == {3, 60}
+    assert 1 / 3 < verdict.unattributed < 0.9
+
+
+def test_calibrated_false_positives_stay_below_alpha_where_v8_has_them_for_everyone():
+    qualified: dict[str, list[bool]] = {"calibrated": [], "v8": [], "v7": []}
+    per_song = []
+    for seed in range(40):
+        world, catalog, noise = channel(300 + seed)
+        for query in world.music(25):
+            e = evidence(catalog, query, noise)
+            for policy, found in qualified.items():
+                verdict = POLICIES[policy].judge(e)
+                found.append(bool(verdict.qualified.any()))
+                if policy == "v8":
+                    per_song.append(verdict.qualified.mean())
+    rate = np.mean(qualified["calibrated"])
+    assert rate <= ALPHA + 4 * np.sqrt(ALPHA * (1 - ALPHA) / 51 / 40 + ALPHA / 1000)
+    assert np.mean(qualified["v8"]) > 0.85
+    assert np.mean(qualified["v7"]) > 0.4
+    assert np.mean(per_song) == pytest.approx(0.16, abs=0.04)

@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+from lumina_ray.attribution import Report, attribute
+from lumina_ray.calibration import calibrate_store, write_calibration
+from lumina_ray.index import build_index, load_snapshot
+from tests.calibration.synthetic import DIMS, demo_stores, mixture, query, unit
+
+# Titles come from catalogs that others wrote.
+HOSTILE_TITLE = (
+    "<script>alert({})</script> $\\frac{{1}}$ & \"x\" 'y' ]]> \x1b[31m \x00 \u202e [bold]夜曲[/bold] \N{MUSICAL NOTE}"
+)
+
+
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory) -> dict[str, Report]:
+    """One report per policy of a query of which two of four chunks are partly song 17, and one of unrelated music."""
+    folder = tmp_path_factory.mktemp("reports")
+    store, controls, worlds = demo_stores(folder, title=HOSTILE_TITLE)
+    write_calibration(calibrate_store(store, controls), store.path)
+    snapshot = load_snapshot(build_index(store, folder / "index"))
+    chunks = {c: worlds[c].music(4) for c in DIMS}
+    for c in DIMS:
+        for i in (1, 2):
+            chunks[c][i] = mixture(store.vectors(c)[17], chunks[c][i], 0.85)
+    derived = query({c: unit(chunks[c].mean(axis=0)).astype(np.float32) for c in DIMS}, chunks)
+    noise = query({c: worlds[c].music(1)[0] for c in DIMS})
+    return {p: attribute(derived, snapshot, p) for p in ("calibrated", "v8", "v7")} | {
+        "noise": attribute(noise, snapshot)
+    }

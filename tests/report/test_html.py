@@ -1,0 +1,106 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from lumina_ray.report import from_json, render_html, to_json
+
+VOID = {"meta", "br"}
+
+
+class Page(HTMLParser):
+    """Collects tags, ids, attributes and text, and checks that every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        self.ids += [value for key, value in attributes if key == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        self.ids += [value for key, value in attributes if key == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module", params=["calibrated", "v8", "v7", "noise"])
+def page(request, reports):
+    text = render_html(reports[request.param])
+    return reports[request.param], text, Page(text)
+
+
+def test_is_self_contained(page):
+    _, text, parsed = page
+    assert not {"script", "link", "iframe", "img", "object"} & set(parsed.tags)
+    for key, value in parsed.attributes:
+        if key in ("href", "src", "xlink:href", "action"):
+            assert value.startswith("#")
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert "default-src 'none'" in text
+
+
+def test_titles_are_text_and_nothing_else(page):
+    _, text, parsed = page
+    assert "<script" not in text
+    assert "alert(17)" in parsed.text
+    assert "夜曲" in parsed.text
+    assert not any(c in text for c in "\x00\x1b\u202e")
+
+
+def test_pictures_have_words_and_unique_ids(page):
+    _, _, parsed = page
+    assert parsed.tags.count("svg") == 4
+    assert len(parsed.ids) == len(set(parsed.ids))
+    labels = [value for key, value in parsed.attributes if key == "aria-label"]
+    assert sum("Noise of 50 controls" in label for label in labels) == 2
+    assert sum(label.startswith("Shares: ") for label in labels) == 2
+    references = [value[1:] for key, value in parsed.attributes if key == "xlink:href"]
+    references += [m for _, v in parsed.attributes for m in re.findall(r"url\(#([^)]+)\)", v or "")]
+    assert set(references) <= set(parsed.ids)
+
+
+def test_colours_come_from_the_page(page):
+    _, text, _ = page
+    assert "prefers-color-scheme: dark" in text
+    assert "var(--accent)" in text
+    assert not re.search("#0101|#0202|#0303|#0404|#0505", text)
+
+
+def test_numbers_are_the_reports(page):
+    report, _, parsed = page
+    for channel in report.channels.values():
+        assert channel.verdict in parsed.text
+        assert all(warning in parsed.text for warning in channel.warnings)
+        assert f"{channel.candidates[0].similarity:.3f}" in parsed.text
+    for value in (report.query.audio_sha256, report.provenance.index_key, report.provenance.calibration_sha256):
+        assert value in parsed.text
+
+
+def test_same_report_same_page(page):
+    report, text, _ = page
+    assert render_html(report) == text
+    assert render_html(from_json(to_json(report))) == text
+
+
+def test_honest_wording(page):
+    report, _, parsed = page
+    assert "It is not proof that the model used a song" in parsed.text
+    assert ("published, not proven" in parsed.text) == report.policy.published

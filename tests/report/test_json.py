@@ -1,0 +1,30 @@
+import json
+
+import pytest
+
+from lumina_ray.errors import UsageError
+from lumina_ray.report import from_json, to_json
+
+NAMES = ["calibrated", "v8", "v7", "noise"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_round_trip_is_exact(reports, name):
+    text = to_json(reports[name])
+    assert from_json(text) == reports[name]
+    assert to_json(from_json(text)) == text
+
+
+def test_keys_are_sorted_and_channels_apart(reports):
+    report = json.loads(to_json(reports["calibrated"]))
+    assert list(report) == sorted(report)
+    assert set(report) == {"channels", "evidence", "format_version", "policy", "provenance", "query"}
+    assert set(report["channels"]) == {"P", "M"}
+    candidate = report["channels"]["P"]["candidates"][0]
+    assert {"similarity", "kernel_score", "z", "p_value", "family_wise_p", "level", "share", "song"} <= set(candidate)
+    assert len(candidate["chunk_similarities"]) == len(report["query"]["chunks"]) == 4
+
+
+def test_reads_no_other_format(reports):
+    with pytest.raises(UsageError, match="not an attribution report of this software version"):
+        from_json('{"format_version": 2}')

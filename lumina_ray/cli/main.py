@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import click
 import typer
@@ -31,6 +31,7 @@ ModelOption = Annotated[
         "through audiocraft."
     ),
 ]
+MovedModelOption = Annotated[str | None, typer.Option(help="Where the index's model lies now, if it has moved.")]
 IndexOption = Annotated[Path, typer.Option(help="An index folder (its newest snapshot) or one snapshot.")]
 
 
@@ -117,6 +118,7 @@ def attribute(
     audio: Annotated[Path, typer.Argument(help="The audio to attribute.")],
     index: IndexOption,
     policy: Annotated[str, typer.Option(help="calibrated (ours), v8 or v7 (published).")] = "calibrated",
+    model: MovedModelOption = None,
     top_k: Annotated[int, typer.Option(min=1, help="Candidates per channel.")] = 256,
     device: DeviceOption = "auto",
     html: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
@@ -125,10 +127,10 @@ def attribute(
     """Which songs of the index shaped AUDIO, per channel, by how much, and how sure we are."""
     from rich.console import Console
 
-    from lumina_ray.attribution import attribute_audio
+    from lumina_ray.attribution.audio import attribute_audio
     from lumina_ray.report import print_table, render_html, to_json
 
-    report = attribute_audio(audio, index, policy=policy, top_k=top_k, device=resolve_device(device))
+    report = attribute_audio(audio, index, model=model, policy=policy, top_k=top_k, device=resolve_device(device))
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(render_html(report), encoding="utf-8")
@@ -146,12 +148,14 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Loopback by default: the endpoint has no authentication yet.")
     ] = "127.0.0.1",
+    model: MovedModelOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Answer attribution requests over HTTP until interrupted."""
     from serve.app import ServeArgs, start
 
-    start(ServeArgs(index=str(index.resolve()), device=resolve_device(device)), host=host, port=port)
+    where: Literal["cpu", "cuda"] = "cuda" if resolve_device(device) == "cuda" else "cpu"
+    start(ServeArgs(index=index.resolve(), model=model, device=where), host=host, port=port)
 
 
 @app.command()
@@ -239,3 +243,7 @@ def run() -> None:
         # The reader of a pipe has seen enough; Python would complain when it flushes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

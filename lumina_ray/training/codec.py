@@ -1,9 +1,9 @@
-"""Training a small EnCodec: autoencoder, residual k-means, then both together, then the decoder alone.
+"""Training a small EnCodec: first the autoencoder, then residual k-means of its latents, then the decoder on those.
 
 The published recipe learns everything at once against discriminators, which two CPU cores cannot afford. In stages it
 takes ten minutes: the autoencoder starts from principal components and gets good fast without a quantiser; k-means of
-its latents gives codebooks that are all in use from the start; a straight-through phase makes latents and codebooks fit
-each other; and last the decoder gets used to what it will be given.
+its latents gives codebooks that are all in use from the start (learning latents and codebooks together was tried, and
+made both worse in the time there is); last the decoder gets used to what it will be given.
 """
 
 from collections.abc import Callable
@@ -37,15 +37,14 @@ Report = Callable[[dict[str, float], dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class CodecSchedule:
-    """Steps of the three gradient phases: no quantiser, straight-through, decoder only."""
+    """Steps of the two gradient phases: all of it without a quantiser, and the decoder alone behind one."""
 
-    autoencoder: int = 600
-    joint: int = 400
-    decoder: int = 300
+    autoencoder: int = 500
+    decoder: int = 500
 
     @property
     def total(self) -> int:
-        return self.autoencoder + self.joint + self.decoder
+        return self.autoencoder + self.decoder
 
 
 def codec_config() -> EncodecConfig:
@@ -98,32 +97,26 @@ def train_codec(
         first = int(resume["step"])
     else:
         initialise_by_components(model, songs, seed)
-    decoder_from = schedule.autoencoder + schedule.joint
     for step in range(first, schedule.total):
-        if step in (schedule.autoencoder, decoder_from):
+        if step == schedule.autoencoder:
             fit_codebooks(model, songs, seed)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, schedule.total, _PEAK_RATE)
         wave_B1N = random_windows(songs, _CROP, _BATCH, step_generator(seed, step))[:, None]
-        with torch.set_grad_enabled(step < decoder_from):
+        with torch.set_grad_enabled(step < schedule.autoencoder):
             latents_BDT = model.encoder(wave_B1N)
-        commitment = torch.zeros(())
-        decoded_from = latents_BDT
         if step >= schedule.autoencoder:
-            quantised_BDT = quantise(model, latents_BDT)
-            commitment = (latents_BDT - quantised_BDT).square().mean()
-            decoded_from = latents_BDT + (quantised_BDT - latents_BDT).detach()
-        decoded_B1N = model.decoder(decoded_from)
+            latents_BDT = quantise(model, latents_BDT)
+        decoded_B1N = model.decoder(latents_BDT)
         spectral, waveform = spectral_distance(mels, decoded_B1N, wave_B1N), waveform_distance(decoded_B1N, wave_B1N)
-        loss = spectral + waveform + 0.25 * commitment
+        loss = spectral + waveform
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % report_every == 0 or step + 1 == schedule.total:
             state = {"step": step + 1, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            losses = {"spectral": spectral, "waveform": waveform, "commitment": commitment}
-            report({"step": step + 1} | {name: loss.item() for name, loss in losses.items()}, state)
+            report({"step": step + 1, "spectral": spectral.item(), "waveform": waveform.item()}, state)
     return model.eval()
 
 
@@ -175,10 +168,11 @@ def fit_codebooks(model: EncodecModel, songs: list[np.ndarray], seed: int) -> No
             kmeans = faiss.Kmeans(residual.shape[1], CODEBOOK_SIZE, niter=20, seed=seed, gpu=False,
                                   max_points_per_centroid=len(residual))  # fmt: skip
             kmeans.train(residual)
-            layer.codebook.embed.copy_(torch.from_numpy(kmeans.centroids))
+            centroids_CD = np.asarray(kmeans.centroids)
+            layer.codebook.embed.copy_(torch.from_numpy(centroids_CD))
             layer.codebook.embed_avg.copy_(layer.codebook.embed)
-            _, nearest = kmeans.index.search(residual, 1)
-            residual = residual - kmeans.centroids[nearest[:, 0]]
+            _, nearest_N1 = kmeans.index.search(residual, 1)
+            residual = residual - centroids_CD[nearest_N1[:, 0]]
 
 
 def evaluate_codec(model: EncodecModel, songs: list[np.ndarray]) -> dict[str, float]:

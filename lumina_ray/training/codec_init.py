@@ -7,6 +7,8 @@ leading principal components of what the layer sees, and their transposes on the
 hierarchical PCA, at 11 dB SI-SDR instead of at none.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -35,11 +37,11 @@ def initialise_by_components(model: EncodecModel, songs: list[np.ndarray], seed:
             activations_BCT = layer(activations_BCT)
 
 
-def _is_convolution(layer: nn.Module) -> bool:
+def _is_convolution(layer: Any) -> bool:
     return hasattr(layer, "conv")
 
 
-def _quieten(layer: nn.Module) -> None:
+def _quieten(layer: Any) -> None:
     """Make residual branches and LSTMs small beside the path that goes past them."""
     if hasattr(layer, "lstm"):
         for parameter in layer.lstm.parameters():
@@ -79,5 +81,6 @@ def _set_pair(
         up_weight[:, :n, taps] += components_OCs.transpose(0, 1) / level
     # Assigning goes through weight normalisation's inverse, which keeps the parametrisation.
     down.weight, up.weight = down_weight, up_weight
-    down.bias.zero_()
-    up.bias.zero_()
+    for bias in (down.bias, up.bias):
+        if bias is not None:
+            bias.zero_()

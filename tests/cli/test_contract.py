@@ -1,0 +1,74 @@
+"""The public command line, frozen: names and options that scripts rely on, errors and exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from lumina_ray.cli.main import app
+
+COMMANDS = {
+    "attribute": {"--index", "--policy", "--top-k", "--model", "--device", "--html", "--json"},
+    "calibrate": {"--controls", "--json"},
+    "catalog demo": {"--out", "--json"},
+    "catalog games": {"--out", "--json"},
+    "catalog scan": {"--out", "--json"},
+    "demo": {"--out", "--port"},
+    "export": {"--out", "--json"},
+    "fingerprint": {"--out", "--model", "--fingerprint", "--device", "--workers", "--max-failed-fraction", "--json"},
+    "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
+    "index": {"--out", "--json"},
+    "serve": {"--index", "--model", "--port", "--host", "--device"},
+}
+
+
+def test_commands_and_options_are_the_published_ones() -> None:
+    found = {}
+    root = typer.main.get_command(app)
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        for full, leaf in (
+            [(f"{name} {sub}", c) for sub, c in command.commands.items()]
+            if hasattr(command, "commands")
+            else [(name, command)]
+        ):
+            found[full] = {o for p in leaf.params for o in p.opts if o.startswith("--")} - {"--help"}
+            assert leaf.help, f"{full} has no help"
+    assert found == COMMANDS
+
+
+def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lumina_ray.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("attribute", "nothing.wav", "--index", "nowhere"), "nowhere"),
+        (("index", "nowhere", "--out", "x"), "no fingerprint store"),
+        (("calibrate", "nowhere", "--controls", "x"), "no fingerprint store"),
+        (("catalog", "scan", "nowhere", "--out", "x.parquet"), "nowhere"),
+    ],
+)
+def test_errors_are_one_line_with_exit_code_2(arguments: tuple[str, ...], message: str) -> None:
+    done = lumina(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_json_errors_are_json() -> None:
+    done = lumina("index", "nowhere", "--out", "x", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "store.invalid"

@@ -1,0 +1,148 @@
+"""One manifest row in, one store row out, whatever the audio; and a store that is read whole or not at all."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+
+from lumina_ray.catalog.manifest import METADATA_COLUMNS
+from lumina_ray.errors import StoreError
+from lumina_ray.fingerprint import Specification
+from lumina_ray.model import open_model
+from lumina_ray.store import (
+    FingerprintWorker,
+    Run,
+    begin_run,
+    check_complete,
+    decode_rows,
+    export_hdf5,
+    read_store,
+    store_schema,
+)
+
+
+@pytest.fixture(scope="module")
+def worker(tiny_model_dir: Path) -> FingerprintWorker:
+    specification = Specification.for_model(open_model(str(tiny_model_dir)), "influence")
+    return FingerprintWorker(str(tiny_model_dir), specification.to_dict())
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    folder = tmp_path_factory.mktemp("audio")
+    rng = np.random.default_rng(0)
+    for name in ("one", "dös & trés"):
+        soundfile.write(folder / f"{name}.flac", rng.normal(size=12 * 32_000) * 0.1, 32_000)
+    soundfile.write(folder / "silent.flac", np.zeros(12 * 32_000), 32_000)
+    (folder / "text.wav").write_text("la la la " * 100)
+    ids = ["one", "dös & trés", "silent", "text", "missing"]
+    files = ["one.flac", "dös & trés.flac", "silent.flac", "text.wav", "missing.wav"]
+    return pa.table(
+        {"song_id": ids, "path": [str(folder / file) for file in files]}
+        | {c: pa.array([f"{c} of {i}" for i in ids]) for c in METADATA_COLUMNS}
+    )
+
+
+@pytest.fixture(scope="module")
+def rows(worker: FingerprintWorker, manifest: pa.Table) -> pa.Table:
+    return worker(decode_rows(manifest))
+
+
+def test_every_song_has_one_row_with_its_reason(rows: pa.Table, manifest: pa.Table) -> None:
+    assert rows["song_id"].to_pylist() == manifest["song_id"].to_pylist()
+    assert rows["status"].to_pylist() == ["ok", "ok", "failed", "failed", "failed"]
+    assert rows["error_code"].to_pylist() == [None, None, "audio.silent", "audio.undecodable", "audio.missing"]
+    for row in rows.to_pylist()[2:]:
+        assert row["path"] in row["error"]
+        assert row["P"] is None
+        assert row["title"] == f"title of {row['song_id']}"
+    assert rows["audio_sha256"].to_pylist()[2] is not None
+
+
+def test_ok_rows_hold_unit_vectors_and_the_codes_they_came_from(rows: pa.Table, worker: FingerprintWorker) -> None:
+    for row in rows.to_pylist()[:2]:
+        assert row["chunk_frames"] == [500]  # 12 s: the tail of 2 s is dropped
+        assert len(row["codes"]) == 2 * 4 * 500
+        assert np.linalg.norm(row["P"]) == pytest.approx(1, abs=1e-6)
+        assert row["duration_s"] == 12.0
+
+
+def test_rows_from_codes_are_bit_identical(rows: pa.Table, worker: FingerprintWorker) -> None:
+    again = worker(rows)
+    assert again.equals(rows)
+
+
+def test_damaged_codes_fail_their_own_row_only(rows: pa.Table, worker: FingerprintWorker) -> None:
+    broken = rows.to_pylist()[:2]
+    broken[0]["codes"] = broken[0]["codes"][:-2]
+    again = worker(pa.Table.from_pylist(broken, schema=rows.schema))
+    assert again["status"].to_pylist() == ["failed", "ok"]
+    assert "damaged codes" in again["error"][0].as_py()
+
+
+@pytest.fixture
+def store(tmp_path: Path, rows: pa.Table, manifest: pa.Table, worker: FingerprintWorker) -> Path:
+    folder = tmp_path / "store"
+    begin_run(folder, Run("a" * 64, len(rows), "tiny", worker.specification, {}))
+    pq.write_table(manifest, folder / "manifest.parquet")
+    (folder / "data").mkdir()
+    pq.write_table(rows.slice(0, 3), folder / "data" / "b.parquet")
+    pq.write_table(rows.slice(3), folder / "data" / "a.parquet")
+    (folder / "_SUCCESS").touch()
+    return folder
+
+
+def test_store_is_read_sorted_and_whole(store: Path, rows: pa.Table) -> None:
+    read = read_store(store)
+    assert read.song_ids == ["dös & trés", "one"]
+    assert read.failed["song_id"].to_pylist() == ["missing", "silent", "text"]
+    assert read.vectors("M").dtype == np.float32
+    np.testing.assert_array_equal(read.vectors("M")[1], rows["M"][0].as_py())
+    assert check_complete(store, read.specification) == (2, 3)
+
+
+def test_unfinished_store_is_not_read(store: Path) -> None:
+    (store / "_SUCCESS").unlink()
+    with pytest.raises(StoreError, match="not finished"):
+        read_store(store)
+
+
+@pytest.mark.parametrize(("change", "message"), [("lose", "without a row"), ("double", "doubled"), ("add", "unknown")])
+def test_completeness_is_every_song_exactly_once(store: Path, rows: pa.Table, change: str, message: str) -> None:
+    if change == "lose":
+        (store / "data" / "a.parquet").unlink()
+    elif change == "double":
+        pq.write_table(rows.slice(0, 1), store / "data" / "c.parquet")
+    else:
+        stranger = rows.slice(0, 1).set_column(0, rows.schema.field("song_id"), pa.array(["stranger"]))
+        pq.write_table(stranger, store / "data" / "c.parquet")
+    with pytest.raises(StoreError, match=message):
+        check_complete(store, read_store(store).specification)
+
+
+def test_truncated_part_is_named(store: Path) -> None:
+    part = store / "data" / "a.parquet"
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(StoreError, match="damaged data"):
+        read_store(store)
+
+
+def test_hdf5_has_the_published_names(store: Path, tmp_path: Path) -> None:
+    read = read_store(store)
+    export_hdf5(read, tmp_path / "signatures.h5")
+    with h5py.File(tmp_path / "signatures.h5") as file:
+        np.testing.assert_array_equal(file["signatures_p"], read.vectors("P"))
+        np.testing.assert_array_equal(file["signatures_m"], read.vectors("M"))
+        assert file["song_ids"].asstr()[:].tolist() == read.song_ids
+
+
+def test_schema_follows_the_specification(worker: FingerprintWorker) -> None:
+    other = replace(worker.specification, dims={"P": 8, "M": 9})
+    schema = store_schema(other)
+    assert schema.field("P").type.list_size == 8
+    assert schema.field("M").type.list_size == 9

@@ -1,9 +1,8 @@
 """The demo catalog: real music rendered on this machine from packages alone, cached and checksummed.
 
-    lumina catalog demo --out demo-output/catalog
+lumina catalog demo --out demo-output/catalog
 """
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -13,11 +12,17 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
+import numpy as np
+import soundfile
+import soxr
 
-from lumina_ray.catalog.manifest import METADATA_COLUMNS, atomic_path, write_manifest
-from lumina_ray.catalog.plan import PARTS, Kind, Part, PlannedSong, demo_plan
+from lumina_ray.catalog.files import atomic_path, sha256_of
+from lumina_ray.catalog.manifest import manifest_of, write_manifest
+from lumina_ray.catalog.plan import PARTS, Kind, PlannedSong, demo_plan
+from lumina_ray.catalog.render import SAMPLE_RATE_HZ, level, render, trim
+from lumina_ray.catalog.scores import arrange_band, arrange_score, corpus_midi, freedoom_midi, package_folder
 from lumina_ray.errors import UsageError
 
 Progress = Callable[[int, int, str], None]
@@ -27,8 +32,8 @@ RECIPE = 1
 """To be raised when the same packages are made to sound different; it makes cached songs stale."""
 
 PACKAGES: dict[Kind, tuple[str, ...]] = {
-    "freedoom": ("vizdoom", "mido", "tinysoundfont", "pretty_midi"),
-    "music21": ("music21", "mido", "tinysoundfont", "pretty_midi"),
+    "freedoom": ("vizdoom", "mido", "tinysoundfont", "pretty_midi", "soundfile"),
+    "music21": ("music21", "mido", "tinysoundfont", "pretty_midi", "soundfile"),
     "immich": ("immich-memories-music", "soundfile", "soxr"),
 }
 
@@ -63,10 +68,14 @@ def build_demo_catalog(
         UsageError: a package is missing, or a song cannot be rendered.
     """
     songs = demo_plan() if songs is None else songs
-    recipes = {kind: _recipe(kind, seed) for kind in sorted({song.kind for song in songs})}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be a folder ({error.strerror}); choose another place") from None
+    recipes = {song.song_id: _recipe(song, seed) for song in songs}
     ledger_path = out / "checksums.json"
     ledger = _read_ledger(ledger_path)
-    wanted = [song for song in songs if not _is_current(out, song, recipes[song.kind], ledger)]
+    wanted = [song for song in songs if not _is_current(out, song, recipes[song.song_id], ledger)]
     done = len(songs) - len(wanted)
     if progress and done:
         progress(done, len(songs), "cached")
@@ -78,7 +87,7 @@ def build_demo_catalog(
             try:
                 for future in as_completed(futures):
                     song = futures[future]
-                    ledger[song.audio_path] = {**future.result(), "recipe": recipes[song.kind]}
+                    ledger[song.audio_path] = {**future.result(), "recipe": recipes[song.song_id]}
                     _write_json(ledger, ledger_path)
                     done += 1
                     if progress:
@@ -87,7 +96,8 @@ def build_demo_catalog(
                 pool.shutdown(cancel_futures=True)
                 raise
     for part in PARTS:
-        write_manifest(_manifest([song for song in songs if song.part == part], ledger), out / f"{part}.parquet")
+        rows = [_manifest_row(song, ledger[song.audio_path]) for song in songs if song.part == part]
+        write_manifest(manifest_of(rows), out / f"{part}.parquet")
     n_songs = {part: sum(song.part == part for song in songs) for part in PARTS}
     return DemoCatalog(
         catalog=out / "catalog.parquet",
@@ -100,95 +110,81 @@ def build_demo_catalog(
     )
 
 
-def make_song(song: PlannedSong, out: Path, seed: int) -> dict[str, object]:
+def make_song(song: PlannedSong, out: Path, seed: int) -> dict[str, Any]:
     """Renders one song to its FLAC file (32 kHz, mono, 16 bit) and returns its `sha256` and `duration_s`.
 
     Everything that varies (instruments, tempo, level) comes from the seed and the song's id alone.
+
+    Raises:
+        UsageError: the song cannot be rendered with the packages that are here.
     """
-    import soundfile
-
-    from lumina_ray.catalog.render import SAMPLE_RATE_HZ
-
     try:
         samples = _samples(song, random.Random(f"{seed}/{song.song_id}"))
     except UsageError:
         raise
     except Exception as error:
+        # Whatever a parser of scores raises, the name of the song is what helps.
         raise UsageError(
-            f"demo catalog: {song.song_id} cannot be made from {song.source}: {type(error).__name__}: {error}; "
-            "`uv sync --extra demo` installs the package versions that it was made with"
+            f"demo catalog: {song.song_id} cannot be made from {song.source} ({type(error).__name__}: {error}); "
+            "`uv sync --extra demo` installs the package versions that it is known to work with"
         ) from error
-    path = out / song.audio_path
-    with atomic_path(path) as temporary:
+    with atomic_path(out / song.audio_path) as temporary:
         soundfile.write(temporary, samples, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
-        digest = _sha256(temporary)
+        digest = sha256_of(temporary)
     return {"sha256": digest, "duration_s": len(samples) / SAMPLE_RATE_HZ}
 
 
-def _samples(song: PlannedSong, rng: random.Random):
-    from lumina_ray.catalog import render, scores
-
+def _samples(song: PlannedSong, rng: random.Random) -> np.ndarray:
+    """The song at 32 kHz, float32 [n]."""
     tempo, peak_dbfs = rng.uniform(0.9, 1.12), rng.uniform(-9.0, -1.0)
     match song.kind:
         case "freedoom":
-            return render.render(scores.arrange_band(scores.freedoom_midi(song.ref), rng), tempo, peak_dbfs)
+            return render(arrange_band(freedoom_midi(song.ref), rng), tempo, peak_dbfs)
         case "music21":
-            return render.render(scores.arrange_score(scores.corpus_midi(song.ref), rng), tempo, peak_dbfs)
+            return render(arrange_score(corpus_midi(song.ref), rng), tempo, peak_dbfs)
         case "immich":
-            import soundfile
-            import soxr
-
-            path = scores.package_folder("immich_memories_music") / "tracks" / song.ref
+            path = package_folder("immich_memories_music") / "tracks" / song.ref
             samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-            mono = soxr.resample(samples.mean(axis=1), rate_hz, render.SAMPLE_RATE_HZ)
-            return render.level(render.trim(mono), peak_dbfs)
+            return level(trim(soxr.resample(samples.mean(axis=1), rate_hz, SAMPLE_RATE_HZ)), peak_dbfs)
 
 
-def _recipe(kind: Kind, seed: int) -> str:
-    """What besides the plan decides how a song of this kind sounds."""
+def _recipe(song: PlannedSong, seed: int) -> str:
+    """All that decides how a song sounds: when it changes, the cached file is stale."""
     try:
-        versions = [f"{package} {version(package)}" for package in PACKAGES[kind]]
+        versions = [f"{package} {version(package)}" for package in PACKAGES[song.kind]]
     except PackageNotFoundError as error:
         raise UsageError(
             f"the demo catalog needs the package {error.name!r}, which is not installed: run `uv sync --extra demo`"
         ) from None
-    return "; ".join([f"recipe {RECIPE}", f"seed {seed}", *versions])
+    return "; ".join([song.ref, f"recipe {RECIPE}", f"seed {seed}", *versions])
 
 
-def _is_current(out: Path, song: PlannedSong, recipe: str, ledger: dict[str, dict]) -> bool:
+def _is_current(out: Path, song: PlannedSong, recipe: str, ledger: dict[str, dict[str, Any]]) -> bool:
     entry, path = ledger.get(song.audio_path), out / song.audio_path
-    return (
-        entry is not None
-        and entry["recipe"] == recipe
-        and path.is_file()
-        and _sha256(path) == entry["sha256"]
-    )
+    return entry is not None and entry["recipe"] == recipe and path.is_file() and sha256_of(path) == entry["sha256"]
 
 
-def _manifest(songs: list[PlannedSong], ledger: dict[str, dict]) -> pa.Table:
-    columns: dict[str, pa.Array] = {
-        "song_id": pa.array([song.song_id for song in songs], pa.string()),
-        "path": pa.array([song.audio_path for song in songs], pa.string()),
+def _manifest_row(song: PlannedSong, made: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "song_id": song.song_id,
+        "path": song.audio_path,
+        "title": song.title,
+        "creator": song.creator,
+        "licence": song.licence,
+        "source": song.source,
+        "duration_s": made["duration_s"],
+        "sha256": made["sha256"],
     }
-    for name in METADATA_COLUMNS:
-        columns[name] = pa.array([getattr(song, name, None) for song in songs], pa.string())
-    columns["duration_s"] = pa.array([ledger[song.audio_path]["duration_s"] for song in songs], pa.float64())
-    columns["sha256"] = pa.array([ledger[song.audio_path]["sha256"] for song in songs], pa.string())
-    return pa.table(columns)
 
 
-def _read_ledger(path: Path) -> dict[str, dict]:
+def _read_ledger(path: Path) -> dict[str, dict[str, Any]]:
+    """Audio path → what was made there; empty when there is none or it is damaged: all is made again then."""
     try:
         return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):
         return {}
 
 
 def _write_json(value: object, path: Path) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,10 +4,7 @@
 `duration_s` and `sha256` (of the file's bytes) are known and optional; other columns are carried along.
 """
 
-import os
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import ManifestError
 
 METADATA_COLUMNS = (
@@ -75,6 +73,14 @@ def read_manifest(path: Path) -> pa.Table:
     return pa.table(columns)
 
 
+def manifest_of(rows: Iterable[Mapping[str, object]]) -> pa.Table:
+    """A manifest with all known columns from one mapping a song; what a song lacks is null."""
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("song_id", "path", *METADATA_COLUMNS)] + list(TYPED_COLUMNS.items())
+    )
+    return pa.Table.from_pylist(list(rows), schema)
+
+
 def write_manifest(table: pa.Table, path: Path) -> None:
     """Writes a manifest, in full or not at all, as Parquet or CSV after the name's ending.
 
@@ -90,20 +96,8 @@ def write_manifest(table: pa.Table, path: Path) -> None:
         raise ManifestError(f"{path}: cannot be written ({error}); choose another place") from error
 
 
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` that becomes `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _format(path: Path) -> str:
-    """"csv" or "parquet"."""
+    """ "csv" or "parquet"."""
     ending = path.suffix.lower().lstrip(".")
     if ending not in ("csv", "parquet"):
         raise ManifestError(f"{path}: is no manifest by its name; it must end in .parquet or .csv")
@@ -221,5 +215,6 @@ def _rows(rows: Sequence[int], shown: int = 5) -> str:
 
 
 def _absolute(folder: Path, paths: list[str]) -> list[str]:
-    base = os.path.abspath(folder)
-    return [os.path.normpath(os.path.join(base, path)) for path in paths]
+    # Not `resolve`: it would follow links, and name files that the manifest does not.
+    base = folder.absolute()
+    return [str(base / path) for path in paths]

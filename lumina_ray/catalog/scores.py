@@ -156,20 +156,14 @@ def arrange_score(midi: "mido.MidiFile", rng: random.Random) -> "mido.MidiFile":
     for number, track in enumerate(parts):
         pitches = [message.note for message in track if message.type == "note_on"]
         low = len(parts) > 1 and sum(pitches) / len(pitches) < LOW_PITCH
+        program = rng.choice(BASSES if low else palette)
         channel = channels[number % len(channels)]
-        kept = mido.MidiTrack()
-        kept.append(mido.Message("program_change", program=rng.choice(BASSES if low else palette), channel=channel))
-        skipped_ticks = 0
         for message in track:
+            if not message.is_meta:
+                message.channel = channel
             if message.type == "program_change":
-                skipped_ticks += message.time
-                continue
-            time = message.time + skipped_ticks
-            skipped_ticks = 0
-            kept.append(
-                message.copy(time=time) if message.is_meta else message.copy(time=time, channel=channel)
-            )
-        midi.tracks[midi.tracks.index(track)] = kept
+                message.program = program
+        track.insert(0, mido.Message("program_change", program=program, channel=channel))
     if with_drums:
         end = max(sum(message.time for message in track) for track in midi.tracks)
         midi.tracks.append(_drum_track(groove, midi.ticks_per_beat, end))

@@ -26,8 +26,8 @@ _NO_TEXT_PROBABILITY = 0.1
 class LmSchedule:
     """Optimiser steps in all, and after how many of them the early checkpoint is kept."""
 
-    total: int = 1200
-    early: int = 400
+    total: int = 2100
+    early: int = 700
 
 
 def encode_songs(codec: EncodecModel, songs: list[np.ndarray]) -> list[Tensor]:

@@ -138,7 +138,7 @@ def test_audiocraft_export_loads_through_its_own_loader(
         },
         "attribute_dropout": {},
         "classifier_free_guidance": {"training_dropout": 0.1, "inference_coef": 3.0},
-        "fuser": {"cross": ["description"], "sum": [], "prepend": []},
+        "fuser": {"cross": ["description"], "sum": [], "prepend": [], "input_interpolate": []},
         "conditioners": {
             "description": {"model": "t5", "t5": {"name": "t5-small", "finetune": False, "word_dropout": 0.0}}
         },

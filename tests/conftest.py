@@ -1,6 +1,5 @@
 """Fixtures that several packages' tests share."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,18 +19,10 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """One real Ray on this machine for all tests: a laptop's two CPUs and no GPU. Gives its address."""
-    import cluster  # noqa: F401  sets what Ray reads when it is imported
     import ray
 
-    ray.init(
-        "local",
-        num_cpus=2,
-        num_gpus=0,
-        object_store_memory=512 << 20,
-        include_dashboard=False,
-        namespace="lumina",
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    from cluster.session import start_local
+
+    start_local(num_cpus=2, num_gpus=0)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()

@@ -26,7 +26,6 @@ CODEBOOK_SIZE = 512
 _CROP = SAMPLE_RATE_HZ
 _BATCH = 8
 _PEAK_RATE = 5e-4
-_START_CROPS = 64
 _FFT_SIZES = (2048, 1024, 512, 256)
 # Of 5 s each: 60 000 latent frames, over a hundred for each of 512 centroids.
 _KMEANS_WINDOWS = 240

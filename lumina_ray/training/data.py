@@ -40,6 +40,24 @@ def random_windows(songs: list[np.ndarray] | list[Tensor], size: int, batch: int
     return torch.stack(windows)
 
 
+def aligned_windows(songs: list[Tensor], size: int) -> Tensor:
+    """The consecutive windows of every song, and the one that ends where the song does, `[n, …, size]`.
+
+    They start where fingerprints' chunks start, so that the model is asked about the very sequences it was trained on.
+
+    Raises:
+        ValueError: no song is that long.
+    """
+    windows = []
+    for song in songs:
+        last = song.shape[-1] - size
+        starts = [*range(0, last, size), last] if last >= 0 else []
+        windows += [song[..., start : start + size] for start in starts]
+    if not windows:
+        raise ValueError(f"no song is as long as a window of {size}; the longest has {max(s.shape[-1] for s in songs)}")
+    return torch.stack(windows)
+
+
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
     """Linear warm-up, then a cosine down to a twentieth of the peak."""
     if step < warmup:

@@ -11,10 +11,10 @@ from transformers import EncodecModel
 from lumina_ray.gradients import chunk_losses
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.training.codec import Report
-from lumina_ray.training.data import learning_rate, random_windows, step_generator
+from lumina_ray.training.data import aligned_windows, learning_rate, step_generator
 
 _WINDOW_FRAMES = 500
-_BATCH = 4
+_BATCH = 2
 _PEAK_RATE = 1e-3
 _WEIGHT_DECAY = 0.1
 _UNIFORM = (1.0, 1.0, 1.0, 1.0)
@@ -26,7 +26,7 @@ _NO_TEXT_PROBABILITY = 0.1
 class LmSchedule:
     """Optimiser steps in all, and after how many of them the early checkpoint is kept."""
 
-    total: int = 2100
+    total: int = 2200
     early: int = 700
 
 
@@ -66,13 +66,14 @@ def train_lm(
         decoder.load_state_dict(resume["model"])
         optimizer.load_state_dict(resume["optimizer"])
         first, recent = resume["step"], resume["recent"]
+    windows_NKT = aligned_windows(songs, _WINDOW_FRAMES)
     no_text_1ND = torch.zeros_like(model.condition)
     decoder.train()
     for step in range(first, schedule.total):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, schedule.total, _PEAK_RATE)
         generator = step_generator(seed, step)
-        codes_BKT = random_windows(songs, _WINDOW_FRAMES, _BATCH, generator)
+        codes_BKT = windows_NKT[torch.randint(len(windows_NKT), (_BATCH,), generator=generator)]
         without_text = float(torch.rand((), generator=generator)) < _NO_TEXT_PROBABILITY
         condition_1ND = no_text_1ND if without_text else model.condition
         prediction = model.predict(codes_BKT, [_WINDOW_FRAMES] * _BATCH, condition_1ND)

@@ -1,0 +1,255 @@
+"""Fingerprint a catalog on Ray: every song of a manifest becomes one row of a store. Resumable.
+
+lumina fingerprint MANIFEST --out STORE --model nano
+ray job submit --working-dir . -- python -m cluster.fingerprint MANIFEST --out STORE --model nano
+"""
+
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import typer
+from rich.console import Console
+
+from cluster.pipeline import fill_store
+from cluster.preflight import Workers, describe_model, plan_workers
+from cluster.progress import StoreCounter, say, show_progress
+from cluster.session import one_line, ray_session
+from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_manifest
+from lumina_ray.errors import LuminaError, SpecificationMismatch, TooManyFailures, UsageError
+from lumina_ray.fingerprint import KINDS, Kind, Specification
+from lumina_ray.model.files import BUNDLED
+from lumina_ray.model.open import AUDIOCRAFT_PREFIX
+from lumina_ray.store import Run, begin_run, check_complete, manifest_sha256, read_rows, read_store
+from lumina_ray.store.run import MANIFEST_FILE, SUCCESS_FILE
+
+DEFAULT_MAX_FAILED_FRACTION = 0.5
+_LISTED_FAILURES = 20
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A song that has no fingerprint, and why."""
+
+    song_id: str
+    error_code: str
+    error: str
+
+
+@dataclass(frozen=True)
+class JobSummary:
+    """What a job did.
+
+    Attributes:
+        songs, ok, failed: in the finished store.
+        computed: songs that this run added; the others were there before.
+        audio_s: duration of the songs that are `ok`.
+        failures: the first failed songs, by id.
+    """
+
+    store: str
+    fingerprint: str
+    model: str
+    device: str
+    workers: int
+    songs: int
+    ok: int
+    failed: int
+    computed: int
+    audio_s: float
+    elapsed_s: float
+    failures: tuple[Failure, ...]
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        counts = f"{self.ok} songs, {self.failed} failed"
+        if not self.computed:
+            return f"{self.store} was finished before, nothing to do: {counts}"
+        before = f", {self.songs - self.computed} of them before" if self.computed < self.songs else ""
+        return f"{self.store}: {counts}{before}; {self.audio_s / 60:.1f} min of audio in {self.elapsed_s:.0f} s"
+
+    def to_dict(self) -> dict:
+        """For machines."""
+        return asdict(self) | {"failures": [asdict(failure) for failure in self.failures]}
+
+
+def run_fingerprint_job(
+    source: Path,
+    store: Path,
+    *,
+    model: str,
+    kind: Kind,
+    device: str = "auto",
+    workers: int | None = None,
+    max_failed_fraction: float = DEFAULT_MAX_FAILED_FRACTION,
+    console: Console | None = None,
+) -> JobSummary:
+    """Fingerprint every song of a manifest, or go on where an earlier run of the same job was interrupted.
+
+    Args:
+        source: a manifest (.parquet or .csv), or a finished store made with the same model, whose codes are used again
+            so that nothing is decoded or encoded.
+        store: the folder to write. On a cluster it must be one that all nodes share, as must the audio files.
+        device: "auto" (GPUs where the cluster has any), "cpu" or "cuda".
+        workers: models loaded at once; by default one for each GPU, or for each CPU.
+        max_failed_fraction: of the songs. When more of them failed, that is an error, after everything is stored.
+        console: for progress; by default standard error.
+
+    Raises:
+        ManifestError, StoreError: the source is unusable, or `store` is something else's.
+        ModelError: the model is not at hand or unsuitable.
+        SpecificationMismatch: `store` was begun with other songs, another model or another kind.
+        ClusterError: the cluster cannot run the job as asked.
+        TooManyFailures: see `max_failed_fraction`.
+    """
+    begin_s = time.monotonic()
+    console = console or Console(stderr=True)
+    source, store, model = Path(source).resolve(), Path(store).resolve(), _absolute_model(model)
+    songs = _read_songs(source)
+    with ray_session():
+        plan = plan_workers(device, workers)
+        say(console, _describe_plan(plan))
+        specification, environment = describe_model(model, kind, plan)
+        _check_codes(source, specification)
+        run = Run(manifest_sha256(songs), len(songs), model, specification, environment)
+        resumed = begin_run(store, run)
+        before = StoreCounter(store).count().songs
+        if not (store / SUCCESS_FILE).exists():
+            if resumed:
+                say(console, f"Resuming {store}: {before} of {len(songs)} songs are stored.")
+            if not (store / MANIFEST_FILE).exists():
+                write_manifest(songs, store / MANIFEST_FILE)
+            _fill(store, run, plan, console)
+    ok, failed = check_complete(store, specification)
+    (store / SUCCESS_FILE).touch()
+    summary = JobSummary(
+        store=str(store),
+        fingerprint=kind,
+        model=model,
+        device=plan.device,
+        workers=plan.count,
+        songs=ok + failed,
+        ok=ok,
+        failed=failed,
+        computed=ok + failed - before,
+        audio_s=StoreCounter(store).count().audio_s,
+        elapsed_s=time.monotonic() - begin_s,
+        failures=_failures(store, specification),
+    )
+    _say_failures(summary, console)
+    if failed > max_failed_fraction * summary.songs:
+        raise TooManyFailures(
+            f"{failed} of {summary.songs} songs failed, more than the {max_failed_fraction:.0%} that are allowed "
+            f"(--max-failed-fraction), such as {summary.failures[0].error}. {store} is complete all the same"
+        )
+    return summary
+
+
+def _fill(store: Path, run: Run, plan: Workers, console: Console) -> None:
+    try:
+        with show_progress(store, run.n_songs, console):
+            fill_store(store, run.model, run.specification, plan)
+    except KeyboardInterrupt:
+        stored = StoreCounter(store).count().songs
+        say(console, f"Interrupted: {stored} of {run.n_songs} songs are stored; the same command goes on from there.")
+        raise
+    except LuminaError:
+        raise
+    except Exception as error:
+        # Whatever a worker, Ray or a file system raised: its cause in one line, the rest in Ray's logs.
+        stored = StoreCounter(store).count().songs
+        raise LuminaError(
+            f"the job stopped after {stored} of {run.n_songs} songs: {one_line(error)}. The same command goes on from "
+            "there; Ray's logs have the details (by default in /tmp/ray/session_latest/logs)"
+        ) from error
+
+
+def _read_songs(source: Path) -> pa.Table:
+    """The rows of the job: a manifest's, or those of a store with their codes."""
+    if not source.is_dir():
+        return read_manifest(source)
+    read = read_store(source)
+    passed_on = ("song_id", "path", *METADATA_COLUMNS, "audio_sha256", "duration_s")
+    codes = ("codes", "chunk_frames", "chunk_starts_s", "error_code", "error")
+    return pa.concat_tables([read.songs, read.failed]).select([*passed_on, *codes])
+
+
+def _check_codes(source: Path, specification: Specification) -> None:
+    """Codes mean nothing to another codec, and nothing but the weights' hash tells codecs apart."""
+    if (
+        source.is_dir()
+        and (made_with := read_store(source).specification.weights_sha256) != specification.weights_sha256
+    ):
+        raise SpecificationMismatch(
+            f"{source} holds codes of a model with weights {made_with[:12]}, this one has "
+            f"{specification.weights_sha256[:12]}; give the manifest instead of the store"
+        )
+
+
+def _absolute_model(name: str) -> str:
+    """Workers have other current folders than the driver."""
+    bare = name.removeprefix(AUDIOCRAFT_PREFIX)
+    folder = Path(bare).expanduser()
+    if bare in BUNDLED or not folder.is_dir():
+        return name
+    return name.removesuffix(bare) + str(folder.resolve())
+
+
+def _describe_plan(plan: Workers) -> str:
+    if plan.device == "cuda":
+        return f"Running on {plan.count} GPU{'s' if plan.count > 1 else ''}."
+    return f"Running on the CPU, not on a GPU: {plan.count} workers of one thread each."
+
+
+def _failures(store: Path, specification: Specification) -> tuple[Failure, ...]:
+    rows = read_rows(store, specification, ["song_id", "status", "error_code", "error"]).sort_by("song_id")
+    failed = (row for row in rows.to_pylist() if row.pop("status") == "failed")
+    return tuple(Failure(**row) for row, _ in zip(failed, range(_LISTED_FAILURES), strict=False))
+
+
+def _say_failures(summary: JobSummary, console: Console) -> None:
+    for failure in summary.failures:
+        say(console, f"failed: {failure.song_id}: {failure.error} [{failure.error_code}]")
+    if summary.failed > len(summary.failures):
+        say(console, f"… and {summary.failed - len(summary.failures)} more: the rows of the store with status 'failed'")
+
+
+def main(
+    source: Annotated[
+        Path, typer.Argument(metavar="MANIFEST", help="A manifest (.parquet or .csv), or a finished store.")
+    ],
+    out: Annotated[Path, typer.Option(help="The store to write, or to resume; on a folder that all nodes share.")],
+    model: Annotated[str, typer.Option(help="nano, nano-early, a hub name, or a folder.")] = "nano",
+    fingerprint: Annotated[str, typer.Option(help="influence, stats or jl.")] = "influence",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Models loaded at once.")] = None,
+    max_failed_fraction: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Exit with code 3 when more of the songs failed.")
+    ] = DEFAULT_MAX_FAILED_FRACTION,
+) -> None:
+    """Fingerprint a catalog: every song of MANIFEST becomes one row of the store. Resumable."""
+    kind = next((kind for kind in KINDS if kind == fingerprint), None)
+    try:
+        if kind is None:
+            raise UsageError(f"--fingerprint must be one of {', '.join(KINDS)}, got {fingerprint!r}")
+        summary = run_fingerprint_job(
+            source,
+            out,
+            model=model,
+            kind=kind,
+            device=device,
+            workers=workers,
+            max_failed_fraction=max_failed_fraction,
+        )
+    except LuminaError as error:
+        typer.echo(f"cluster.fingerprint: {error}", err=True)
+        sys.exit(error.exit_code)
+    typer.echo(summary.sentence)
+
+
+if __name__ == "__main__":
+    typer.run(main)

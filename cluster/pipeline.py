@@ -1,0 +1,139 @@
+"""Manifest → decode → fingerprint → Parquet on Ray Data. The only module that imports `ray.data`.
+
+What surrounds the pipeline guards against what Ray Data 2.60 does by itself (DESIGN §3.1).
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+from ray.data.checkpoint import CheckpointConfig
+
+from cluster.preflight import TASK_CPUS, Workers
+from cluster.progress import StoreCounter
+from cluster.session import one_line
+from lumina_ray.catalog.manifest import METADATA_COLUMNS
+from lumina_ray.fingerprint import Specification
+from lumina_ray.store import FingerprintWorker, decode_rows, has_codes, store_schema
+from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
+
+# A block is what is committed at once, and what an interruption costs: minutes of work, whatever the device.
+_MAX_SONGS_PER_BLOCK = {"cpu": 4, "cuda": 16}
+_BLOCKS_PER_WORKER = 8
+# Of the same block, after its worker died. Without a limit, a song that kills its process would do so for ever.
+_RETRIES = 2
+# Blocks that may fail for good before the fault is taken to be the job's and not a song's.
+_MAX_LOST_BLOCKS = 16
+# Longer than a block may take. Missing GPUs or CPUs are found before the job starts.
+_NO_PROGRESS_S = 3600
+_FILTER_BYTES = 64 << 20
+
+
+def fill_store(store: Path, model: str, specification: Specification, workers: Workers) -> None:
+    """Fingerprint every song of the store's manifest that has no row yet.
+
+    A block that is lost because a song kills its process, or makes it raise, is run again song by song; a song that is
+    lost alone becomes a failed row. So that in the end every song has exactly one.
+    """
+    columns = pq.read_schema(store / MANIFEST_FILE).empty_table()
+    n_songs = pq.read_metadata(store / MANIFEST_FILE).num_rows
+    songs_per_block = n_songs // (_BLOCKS_PER_WORKER * workers.count)
+    songs_per_block = max(1, min(songs_per_block, _MAX_SONGS_PER_BLOCK[workers.device]))
+
+    def fingerprint(songs: ray.data.Dataset) -> ray.data.Dataset:
+        if not has_codes(columns):
+            # In tasks of their own: a decoder that crashes takes no loaded model with it.
+            songs = songs.map_batches(
+                decode_rows,
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ray.data.TaskPoolStrategy(size=workers.decoders),
+                num_cpus=TASK_CPUS,
+                max_retries=_RETRIES,
+            )
+        return songs.map_batches(
+            FingerprintWorker,
+            fn_constructor_args=(model, specification.to_dict(), workers.device),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=workers.count),
+            num_cpus=workers.cpus,
+            num_gpus=workers.gpus,
+            max_task_retries=_RETRIES,
+        )
+
+    def give_up(songs: ray.data.Dataset) -> ray.data.Dataset:
+        reason = one_line(errors.last) if errors.last else "no cause known"
+        return songs.map_batches(
+            functools.partial(_failed_rows, specification=specification.to_dict(), reason=reason),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=TASK_CPUS,
+        )
+
+    counter = StoreCounter(store)
+    with _LostBlocks() as errors:
+        for stages, size in ((fingerprint, songs_per_block), (fingerprint, 1), (give_up, 1)):
+            if counter.count().songs < n_songs:
+                _run(store, stages, size)
+
+
+def _run(store: Path, stages: Callable[[ray.data.Dataset], ray.data.Dataset], songs_per_block: int) -> None:
+    """Read the songs that are not committed yet, map them, and write and commit the result block by block."""
+    checkpoint = CheckpointConfig("song_id", str(store / CHECKPOINT_FOLDER), delete_checkpoint_on_success=False)
+    checkpoint.checkpoint_actor_memory_bytes = _FILTER_BYTES
+    context = ray.data.DataContext.get_current().copy()
+    context.checkpoint_config = checkpoint
+    context.max_errored_blocks = _MAX_LOST_BLOCKS
+    context.execution_no_progress_timeout_s = _NO_PROGRESS_S
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # The newer reader starts four processes for each read, to fetch the one footer that a manifest has.
+    context.use_datasource_v2 = False
+    with ray.data.DataContext.current(context):
+        songs = ray.data.read_parquet(str(store / MANIFEST_FILE), num_cpus=TASK_CPUS)
+        # A small manifest would otherwise be one block: one worker, and nothing committed until the end.
+        songs = songs.repartition(target_num_rows_per_block=songs_per_block)
+        stages(songs).write_parquet(str(store / DATA_FOLDER), ray_remote_args={"num_cpus": TASK_CPUS})
+
+
+def _failed_rows(rows: pa.Table, specification: dict, reason: str) -> pa.Table:
+    schema = store_schema(Specification.from_dict(specification))
+    kept = rows.select(["song_id", "path", *METADATA_COLUMNS]).to_pylist()
+    failed = {"status": "failed", "error_code": "worker.failed"}
+    return pa.Table.from_pylist(
+        [
+            row | failed | {"error": f"{row['path']}: its worker died or raised, alone and repeatedly ({reason})"}
+            for row in kept
+        ],
+        schema=schema,
+    )
+
+
+class _LostBlocks(logging.Handler):
+    """Stands in for Ray Data's console log, and keeps what it says of the last block that was lost."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last: BaseException | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.last = record.exc_info[1]
+
+    def __enter__(self) -> "_LostBlocks":
+        self._logger = logging.getLogger("ray.data")
+        self._silenced = [handler for handler in self._logger.handlers if isinstance(handler, logging.StreamHandler)]
+        for handler in self._silenced:
+            self._logger.removeHandler(handler)
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+        for handler in self._silenced:
+            self._logger.addHandler(handler)

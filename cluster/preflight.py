@@ -1,0 +1,110 @@
+"""Before a job starts: what it will run on, and whether the cluster has that.
+
+Ray itself waits for missing resources, up to half an hour and without a word.
+"""
+
+from dataclasses import dataclass
+
+import ray
+import torch
+
+from cluster.session import one_line, root_cause
+from lumina_ray.errors import ClusterError, LuminaError, UsageError
+from lumina_ray.fingerprint import Kind, Specification, describe_environment
+from lumina_ray.model import open_model
+
+# What stays unreserved. Ray Data reserves a whole CPU for its own steps, such as skipping the songs that are stored
+# when a job is resumed: with less, a job on two CPUs would wait for ever.
+_FREE_CPUS = 1.25
+# For each task that reads, decodes or writes.
+TASK_CPUS = 0.25
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The workers of a job.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        count: workers, each of which owns a model.
+        cpus, gpus: what Ray reserves for each. A reservation is bookkeeping: a CPU worker computes with one thread
+            whatever fraction of a CPU is reserved for it.
+        decoders: tasks that decode audio at once.
+    """
+
+    device: str
+    count: int
+    cpus: float
+    gpus: int
+    decoders: int
+
+
+def plan_workers(device: str, count: int | None) -> Workers:
+    """Choose workers for the connected cluster, or refuse at once.
+
+    Args:
+        device: "auto" (GPUs where there are any), "cpu" or "cuda".
+        count: workers; by default one for each GPU, or for each CPU.
+
+    Raises:
+        UsageError: no such device.
+        ClusterError: too few GPUs or CPUs; says how many are wanted and present.
+    """
+    if device not in {"auto", "cpu", "cuda"}:
+        raise UsageError(f"the device of a job must be auto, cpu or cuda (Ray hands out the GPUs), got {device!r}")
+    present = ray.cluster_resources()
+    cpus, gpus = present.get("CPU", 0.0), int(present.get("GPU", 0))
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if cpus < 2:
+        raise ClusterError(f"the Ray cluster has {cpus:g} CPUs; a job needs 2, one of them for reading and writing")
+    if device == "cuda":
+        wanted = count or max(gpus, 1)
+        if gpus < wanted:
+            raise ClusterError(
+                f"{wanted} GPUs wanted, the Ray cluster has {gpus}: start nodes with GPUs, or pass "
+                + (f"--workers {gpus}" if gpus else "--device cpu")
+            )
+        return Workers("cuda", wanted, cpus=0, gpus=1, decoders=max(1, min(4 * wanted, int(cpus) - 1)))
+    wanted = count or int(cpus)
+    if cpus < wanted:
+        raise ClusterError(f"{wanted} workers wanted, the Ray cluster has {cpus:g} CPUs: pass --workers {int(cpus)}")
+    smallest = min(node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
+    reserved = max(0.0, 1 - _FREE_CPUS / smallest)
+    return Workers("cpu", wanted, cpus=round(reserved, 3), gpus=0, decoders=max(1, wanted // 2))
+
+
+def describe_model(model: str, kind: Kind, workers: Workers) -> tuple[Specification, dict[str, str]]:
+    """Open the model where the workers will run, before any of them does.
+
+    The driver may have neither the weights nor a GPU, and a job that cannot work should fail before it starts.
+
+    Returns:
+        The specification of its fingerprints, and what else their last bits depend on.
+
+    Raises:
+        ModelError: not at hand on that node, or unsuitable.
+        ClusterError: a GPU that torch cannot use, or a node that cannot run this software.
+    """
+    try:
+        specification, environment = ray.get(
+            _describe.options(num_cpus=workers.cpus, num_gpus=workers.gpus).remote(model, kind, workers.device)
+        )
+    except ray.exceptions.RayError as error:
+        cause = root_cause(error)
+        if isinstance(cause, LuminaError):
+            raise cause from None
+        raise ClusterError(f"model {model!r} cannot be opened on the cluster: {one_line(error)}") from error
+    return Specification.from_dict(specification), environment
+
+
+@ray.remote(max_retries=0)
+def _describe(model_name: str, kind: Kind, device: str) -> tuple[dict, dict[str, str]]:
+    if device == "cuda" and not torch.cuda.is_available():
+        node = ray.util.get_node_ip_address()
+        raise ClusterError(
+            f"node {node} offers a GPU to Ray, but torch {torch.__version__} cannot use it: check its driver "
+            "(`nvidia-smi`), or pass --device cpu"
+        )
+    model = open_model(model_name, device)
+    return Specification.for_model(model, kind).to_dict(), describe_environment(model)

@@ -1,0 +1,106 @@
+"""Progress of a job, read from what is on disk: nothing counts that would be lost."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lumina_ray.store.run import DATA_FOLDER
+
+_POLL_S = 0.5
+_LINE_EVERY_S = 30.0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Songs in a store: all of them, the failed ones, and the audio of the others."""
+
+    songs: int = 0
+    failed: int = 0
+    audio_s: float = 0.0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.songs + other.songs, self.failed + other.failed, self.audio_s + other.audio_s)
+
+
+class StoreCounter:
+    """Counts the rows of a store's data files, reading each file once."""
+
+    def __init__(self, store: Path) -> None:
+        self._folder = store / DATA_FOLDER
+        self._files: dict[str, Tally] = {}
+
+    def count(self) -> Tally:
+        # Counting only what is there now: recovery after an interruption deletes files that were not committed.
+        names = {path.name for path in self._folder.glob("*.parquet")}
+        self._files = {name: tally for name, tally in self._files.items() if name in names}
+        for name in names - self._files.keys():
+            try:
+                rows = pq.read_table(self._folder / name, columns=["status", "duration_s"], partitioning=None)
+            except (pa.ArrowInvalid, OSError):
+                continue  # Still being written.
+            ok = rows.filter(pc.equal(rows["status"], "ok"))
+            audio_s = pc.sum(ok["duration_s"]).as_py() or 0.0
+            self._files[name] = Tally(len(rows), len(rows) - len(ok), audio_s)
+        return sum(self._files.values(), Tally())
+
+
+@contextmanager
+def show_progress(store: Path, n_songs: int, console: Console) -> Iterator[None]:
+    """While the block runs: a bar on a terminal, a line every 30 s elsewhere."""
+    stopped = threading.Event()
+    show = _show_bar if console.is_terminal else _print_lines
+    thread = threading.Thread(target=show, args=(StoreCounter(store), n_songs, console, stopped), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _show_bar(counter: StoreCounter, n_songs: int, console: Console, stopped: threading.Event) -> None:
+    start, start_s = counter.count(), time.monotonic()
+    columns = (
+        TextColumn("Fingerprinting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("songs{task.fields[details]}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=120) as bar:
+        task = bar.add_task("", total=n_songs, completed=start.songs, details="")
+        while True:
+            last = stopped.wait(_POLL_S)
+            now = counter.count()
+            rate = (now.audio_s - start.audio_s) / (time.monotonic() - start_s)
+            failed = f", {now.failed} failed" if now.failed else ""
+            bar.update(task, completed=now.songs, details=f"{failed}, {rate:.1f} s of audio/s")
+            if last:
+                return
+
+
+def _print_lines(counter: StoreCounter, n_songs: int, console: Console, stopped: threading.Event) -> None:
+    start, start_s = counter.count(), time.monotonic()
+    while not stopped.wait(_LINE_EVERY_S):
+        now, elapsed_s = counter.count(), time.monotonic() - start_s
+        done = now.songs - start.songs
+        eta = f"{elapsed_s * (n_songs - now.songs) / done:.0f} s" if done else "unknown"
+        rate = (now.audio_s - start.audio_s) / elapsed_s
+        counts = f"{now.songs}/{n_songs} songs, {now.failed} failed"
+        say(console, f"{counts}, {rate:.1f} s of audio/s, {elapsed_s:.0f} s elapsed, ETA {eta}")
+
+
+def say(console: Console, text: str) -> None:
+    """One plain line, neither wrapped nor coloured: it may end up in a log file."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

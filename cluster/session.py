@@ -1,0 +1,79 @@
+"""Connecting to Ray: the cluster that is there, or one of this machine's own for as long as it is needed."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from lumina_ray.errors import ClusterError
+
+# Decoded songs on their way to the workers: room for an hour of audio and more, without taking over a laptop.
+_OBJECT_STORE_BYTES = 1 << 30
+# By default, Ray ends workers that were idle for a second when there are more of them than CPUs. Each task of a job
+# would then start a Python process, and import torch into it, while the workers that own a model want the CPUs.
+_KEEP_IDLE_WORKERS_MS = 600_000
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Ray for the duration of a block.
+
+    A connection that exists is used as it is. Otherwise the cluster in RAY_ADDRESS, which Ray sets for the driver of
+    a submitted job. Otherwise a local one, which is stopped at the end.
+
+    Raises:
+        ClusterError: the cluster in RAY_ADDRESS does not answer, or Ray cannot be started.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(namespace="lumina", logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            # With one core Ray is told of two, as a job needs one besides its worker: they share the real one.
+            start_local(num_cpus=2 if len(os.sched_getaffinity(0)) == 1 else None)
+    except Exception as error:  # Ray raises bare ones, too.
+        where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
+        raise ClusterError(f"cannot connect to {where}: {one_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def start_local(num_cpus: int | None = None, num_gpus: int | None = None) -> None:
+    """Start Ray on this machine, with what it has or with so many CPUs and GPUs, and connect to it."""
+    # Ray's C++ core would print a warning about the arguments of every actor pool, which are Ray Data's own doing.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # "local": without it, Ray would join whichever cluster was started last on this machine.
+    ray.init(
+        "local",
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        namespace="lumina",
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        _system_config={"idle_worker_killing_time_threshold_ms": _KEEP_IDLE_WORKERS_MS},
+    )
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The exception that was raised in the first place, from under Ray's wrappers."""
+    while True:
+        inner = getattr(error, "cause", None) or error.__cause__
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+
+
+def one_line(error: BaseException) -> str:
+    """Type and first line of the root cause."""
+    cause = root_cause(error)
+    lines = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

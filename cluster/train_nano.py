@@ -1,0 +1,217 @@
+"""Train the bundled nano models: two Ray Train jobs, the codec and then the language model on its codes.
+
+    python -m cluster.train_nano --catalog demo/catalog.parquet --controls demo/controls.parquet --out build/nano
+
+Killed and started again with the same arguments, it goes on from its last checkpoint to the weights that it would have
+reached undisturbed. OUT then holds the folders `nano-early` and `nano` (transformers format), and as JSON the losses
+along the way (`codec-history`, `lm-history`) and the figures of what is shipped (`codec-figures`, `lm-figures`).
+"""
+
+import copy
+import json
+import tempfile
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+import ray.train
+import torch
+import typer
+from ray.train.torch import TorchTrainer
+from rich.console import Console
+from transformers import EncodecModel, MusicgenForConditionalGeneration
+
+from cluster.session import ray_session
+from lumina_ray.training.codec import CodecSchedule, evaluate_codec, new_codec, train_codec
+from lumina_ray.training.data import load_songs
+from lumina_ray.training.export import as_music_model, export, new_musicgen, round_to_stored
+from lumina_ray.training.lm import LmSchedule, encode_songs, evaluate_lm, train_lm
+
+# Along the way only so many songs are listened to: all of them would take as long as the training between two reports.
+_SAMPLED_SONGS = 30
+_MAX_FAILURES = 3
+_STATE_FILE = "state.pt"
+
+
+class Stage(StrEnum):
+    """What to train; the language model needs the codec in OUT."""
+
+    ALL = "all"
+    CODEC = "codec"
+    LM = "lm"
+
+
+class Progress:
+    """What a worker reports while it trains: metrics, and a checkpoint that the next attempt resumes from.
+
+    Attributes:
+        resume: the training state of the last checkpoint, or None at the beginning.
+    """
+
+    def __init__(self, history_file: Path) -> None:
+        self.resume: dict[str, Any] | None = None
+        self._file = history_file
+        self._history: list[dict[str, float]] = []
+        self._earlier_s = 0.0
+        self._started_s = time.monotonic()
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is not None:
+            with checkpoint.as_directory() as folder:
+                saved = torch.load(Path(folder) / _STATE_FILE, weights_only=True)
+            self.resume, self._history = saved["training"], saved["history"]
+            self._earlier_s = self._history[-1]["elapsed_s"]
+
+    def report(self, metrics: dict[str, float], state: dict[str, Any]) -> None:
+        metrics = metrics | {"elapsed_s": self._earlier_s + time.monotonic() - self._started_s}
+        self._history.append(metrics)
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save({"training": state, "history": self._history}, Path(folder) / _STATE_FILE)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        _write_json(self._file, self._history)
+
+
+def train_codec_worker(config: dict[str, Any]) -> None:
+    """Train the codec and write it to OUT/codec."""
+    torch.set_num_threads(config["threads"])
+    out = Path(config["out"])
+    catalog, controls = load_songs(Path(config["catalog"])), load_songs(Path(config["controls"]))
+    progress = Progress(out / "codec-history.json")
+    codec = train_codec(
+        catalog,
+        CodecSchedule(**config["schedule"]),
+        seed=config["seed"],
+        report=progress.report,
+        report_every=config["report_every"],
+        resume=progress.resume,
+    )
+    codec.save_pretrained(out / "codec")
+    untrained = new_codec(config["seed"]).eval()
+    figures = {
+        name: {
+            "trained": evaluate_codec(codec, songs[:_SAMPLED_SONGS]),
+            "untrained": evaluate_codec(untrained, songs[:_SAMPLED_SONGS]),
+        }
+        for name, songs in (("catalog", catalog), ("controls", controls))
+    }
+    _write_json(out / "codec-figures.json", figures)
+
+
+def train_lm_worker(config: dict[str, Any]) -> None:
+    """Train the language model on the codec's codes and write OUT/nano-early and OUT/nano."""
+    torch.set_num_threads(config["threads"])
+    out, schedule = Path(config["out"]), LmSchedule(**config["schedule"])
+    codec = EncodecModel.from_pretrained(out / "codec").eval()
+    catalog, controls = (encode_songs(codec, load_songs(Path(config[name]))) for name in ("catalog", "controls"))
+    model = new_musicgen(codec, seed=config["seed"])
+    music_model = as_music_model(model)
+    progress = Progress(out / "lm-history.json")
+    figures_file = out / "lm-figures.json"
+
+    def losses(of: MusicgenForConditionalGeneration, songs: int | None = None) -> dict[str, float]:
+        measured = as_music_model(of)
+        return {
+            "catalog_loss": evaluate_lm(measured, catalog[:songs]),
+            "controls_loss": evaluate_lm(measured, controls[:songs]),
+        }
+
+    def ship(name: str, step: int) -> None:
+        """Export what has been trained so far, and measure it as it is stored."""
+        stored = copy.deepcopy(model)
+        round_to_stored(stored)
+        export(stored, out / name)
+        _add_to_json(figures_file, {name: {"step": step} | losses(stored)})
+
+    def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
+        if metrics["step"] == schedule.early:
+            ship("nano-early", schedule.early)
+        progress.report(metrics | losses(model, _SAMPLED_SONGS), state)
+
+    if progress.resume is None:
+        _add_to_json(figures_file, {"untrained": {"step": 0} | losses(model)})
+    train_lm(
+        music_model,
+        catalog,
+        schedule,
+        seed=config["seed"],
+        report=report,
+        report_every=config["report_every"],
+        resume=progress.resume,
+    )
+    ship("nano", schedule.total)
+
+
+def run_stage(name: Stage, config: dict[str, Any]) -> None:
+    """Run one stage as a Ray Train job with one worker, on a GPU where the cluster has one.
+
+    Raises:
+        ray.train.TrainingFailedError: it failed more often than a lost machine explains.
+    """
+    TorchTrainer(
+        {Stage.CODEC: train_codec_worker, Stage.LM: train_lm_worker}[name],
+        train_loop_config=config,
+        scaling_config=ray.train.ScalingConfig(num_workers=1, use_gpu=ray.cluster_resources().get("GPU", 0) >= 1),
+        run_config=ray.train.RunConfig(
+            # The same name in the same place is what makes a second start go on from the first one's checkpoint.
+            name=name.value,
+            storage_path=str(Path(config["out"]) / "runs"),
+            failure_config=ray.train.FailureConfig(max_failures=_MAX_FAILURES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    ).fit()
+
+
+def train_nano(
+    catalog: Annotated[Path, typer.Option(help="Manifest of the songs to train on.")],
+    controls: Annotated[Path, typer.Option(help="Manifest of songs never trained on, for held-out losses.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, models and figures.")],
+    stage: Annotated[Stage, typer.Option(help="The language model needs OUT/codec.")] = Stage.ALL,
+    codec_steps: Annotated[tuple[int, int], typer.Option(help="Of the autoencoder, and of the decoder alone.")] = (
+        CodecSchedule.autoencoder,
+        CodecSchedule.decoder,
+    ),
+    lm_steps: Annotated[tuple[int, int], typer.Option(help="In all, and at the early checkpoint.")] = (
+        LmSchedule.total,
+        LmSchedule.early,
+    ),
+    report_every: Annotated[int, typer.Option(help="Steps between reports and checkpoints.")] = 50,
+    seed: int = 0,
+    threads: Annotated[int, typer.Option(help="The bundled weights took 1; the last bits depend on it.")] = 1,
+) -> None:
+    """Train a codec and a language model on a catalog and export both as transformers folders."""
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    common = {
+        "catalog": str(catalog.resolve()),
+        "controls": str(controls.resolve()),
+        "out": str(out),
+        "report_every": report_every,
+        "seed": seed,
+        "threads": threads,
+    }
+    schedules = {
+        Stage.CODEC: {"autoencoder": codec_steps[0], "decoder": codec_steps[1]},
+        Stage.LM: {"total": lm_steps[0], "early": lm_steps[1]},
+    }
+    console = Console(stderr=True)
+    with ray_session():
+        for name, schedule in schedules.items():
+            if stage in (Stage.ALL, name):
+                console.print(f"training {name}: {schedule}; losses so far are in {out / f'{name}-history.json'}")
+                run_stage(name, common | {"schedule": schedule})
+
+
+def _write_json(path: Path, content: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
+
+
+def _add_to_json(path: Path, content: dict[str, Any]) -> None:
+    before = json.loads(path.read_text()) if path.exists() else {}
+    _write_json(path, before | content)
+
+
+if __name__ == "__main__":
+    typer.run(train_nano)

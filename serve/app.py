@@ -1,0 +1,56 @@
+"""The endpoint as a Ray Serve application. To start it:
+
+lumina serve --index INDEX                       # on this machine, with a Ray of its own
+serve run serve.app:build index=/path/to/INDEX   # on a Ray cluster, for development
+serve deploy serve/config.yaml                   # on a Ray cluster; check it with `python -m serve.check` before
+"""
+
+from ray.serve import Application
+
+from lumina_ray.attribution.audio import matching_model
+from lumina_ray.index import load_snapshot, newest_snapshot
+from serve.deployments import FINGERPRINTER, GATEWAY, SEARCHER
+from serve.local import Server
+from serve.schemas import ServeArgs
+
+__all__ = ["ServeArgs", "Server", "build", "start"]
+
+
+def build(args: ServeArgs) -> Application:
+    """Wire up the deployments, after checking here what would otherwise leave replicas restarting for ever.
+
+    The newest snapshot is chosen once, now: every replica serves the same version, however late it starts.
+
+    Raises:
+        StoreError: no index there, or a damaged one.
+        ModelError: the model is not at hand.
+        SpecificationMismatch: the index was made with another model.
+    """
+    folder = newest_snapshot(args.index).resolve()
+    snapshot = load_snapshot(folder)
+    model = matching_model(snapshot, args.model)
+    gpus = 1 if args.device == "cuda" else 0
+    fingerprinter = FINGERPRINTER.options(
+        num_replicas=args.fingerprinters, ray_actor_options={"num_cpus": 1, "num_gpus": gpus}
+    ).bind(model, snapshot.manifest["specification"], args.device, args.request_timeout_s)
+    searcher = SEARCHER.options(num_replicas=args.searchers).bind(str(folder))
+    return GATEWAY.options(num_replicas=args.gateways).bind(args, fingerprinter, searcher)
+
+
+def start(args: ServeArgs, *, host: str = "127.0.0.1", port: int = 8000, blocking: bool = True) -> Server:
+    """Serve from this machine, starting Ray if it is not running, and print the address once requests can be answered.
+
+    Args:
+        host: any other than a loopback address is warned about, as there is no authentication.
+        blocking: return only after SIGINT or SIGTERM, stopped; otherwise return the running server at once.
+
+    Raises:
+        LuminaError: what `build` raises; a port in use; a Ray that is too small or already serves something else.
+    """
+    application = build(args)
+    cpus = args.fingerprinters + 0.25 * (args.gateways + args.searchers)
+    gpus = args.fingerprinters if args.device == "cuda" else 0
+    server = Server.start(application, host, port, cpus, gpus, args.request_timeout_s)
+    if blocking:
+        server.wait()
+    return server

@@ -1,0 +1,89 @@
+"""Check a Serve config before it is deployed: `python -m serve.check serve/config.yaml`.
+
+Ray's own schema accepts misspelt keys without a word (`max_ongoing_request: 3` does nothing); here they are errors.
+"""
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml  # type: ignore[import-untyped]
+from pydantic import BaseModel, ValidationError
+from ray.serve.schema import ServeDeploySchema
+
+from lumina_ray.errors import LuminaError, UsageError
+from serve.schemas import ServeArgs, describe_errors
+
+APPLICATION = "serve.app:build"
+
+
+def check_config(path: Path) -> ServeDeploySchema:
+    """Read and check a Serve config file.
+
+    Raises:
+        UsageError: not YAML, not a Serve config, unknown keys, an `import_path` that cannot be imported, deployments
+            that the application does not have, or arguments that it does not take.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = ServeDeploySchema.model_validate(values)
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read as YAML: {error}") from error
+    except ValidationError as error:
+        raise UsageError(f"{path}: {describe_errors(list(error.errors()))}") from error
+    unknown = sorted(_unknown_keys(values, ServeDeploySchema, ""))
+    if unknown:
+        raise UsageError(f"{path}: Ray Serve knows no {', '.join(unknown)} and would ignore it")
+    for application in config.applications:
+        module, _, attribute = application.import_path.partition(":")
+        try:
+            getattr(import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UsageError(f"{path}: import_path {application.import_path!r} leads nowhere: {error}") from error
+        if application.import_path == APPLICATION:
+            ServeArgs.model_validate(application.args)
+            _check_deployments(path, [deployment.name for deployment in application.deployments])
+    return config
+
+
+def _check_deployments(path: Path, names: list[str]) -> None:
+    known = {"Gateway", "Fingerprinter", "Searcher"}
+    if strangers := sorted(set(names) - known):
+        raise UsageError(f"{path}: the application has no deployment {', '.join(strangers)}, only {sorted(known)}")
+
+
+def _unknown_keys(values: Any, schema: Any, place: str) -> Iterator[str]:
+    """Keys of nested dictionaries and lists that a pydantic model has no field for."""
+    if isinstance(values, list):
+        (item_schema, *_) = get_args(schema) or (None,)
+        for i, value in enumerate(values):
+            yield from _unknown_keys(value, item_schema, f"{place}[{i}]")
+    elif isinstance(values, dict):
+        model = _model_of(schema)
+        if model is None:
+            return
+        for key, value in values.items():
+            field = model.model_fields.get(key)
+            here = f"{place}.{key}" if place else str(key)
+            if field is None:
+                yield here
+            else:
+                yield from _unknown_keys(value, field.annotation, here)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model in an annotation such as `Model`, `Optional[Model]` or `Union[Dict, Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_of(part))), None)
+
+
+if __name__ == "__main__":
+    try:
+        for argument in sys.argv[1:]:
+            check_config(Path(argument))
+            print(f"{argument}: good")
+    except LuminaError as error:
+        sys.exit(f"serve.check: {error}")

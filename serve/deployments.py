@@ -1,0 +1,156 @@
+"""The three deployments: gateway (HTTP, decoding) → fingerprinter (model) → searcher (index, attribution).
+
+Nothing blocks an event loop: decoding, the model and the search run in threads.
+"""
+
+import asyncio
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import serve
+from ray.serve import Deployment
+
+from lumina_ray import fingerprint
+from lumina_ray.attribution import attribute
+from lumina_ray.audio import Audio
+from lumina_ray.errors import AudioError
+from lumina_ray.fingerprint import CHANNELS, QueryFingerprint, SongCodes, Specification, fingerprint_query
+from lumina_ray.index import load_snapshot
+from lumina_ray.model import open_model
+from lumina_ray.report import to_json
+from serve.gateway import Gateway
+from serve.problems import RETRY_AFTER_S
+
+# Songs in one call of the model's thread.
+_BATCH = 4
+
+
+class Fingerprinter:
+    """Owns one model. A single thread uses it, song after song, so that no song's numbers depend on another's."""
+
+    def __init__(self, model: str, specification: dict, device: str, stalled_after_s: float) -> None:
+        self._stalled_after_s = stalled_after_s
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._busy_since_s: float | None = None
+        self._fingerprinter = self._thread.submit(_load, model, specification, device).result()
+        self._reference = self._thread.submit(self._probe).result()
+
+    async def fingerprint(self, audio: Audio) -> bytes | AudioError:
+        """Fingerprint decoded audio.
+
+        Returns:
+            A pickled `QueryFingerprint`, so that the gateway can hand it on without importing what it is made of; or
+            what is wrong with the audio, returned and not raised, as Serve would log a traceback for it.
+        """
+        outcome = await self._batch(audio)
+        if isinstance(outcome, QueryFingerprint):
+            return pickle.dumps(outcome)
+        if isinstance(outcome, AudioError):
+            return outcome
+        raise outcome
+
+    @serve.batch(max_batch_size=_BATCH, batch_wait_timeout_s=0)
+    async def _batch(self, audios: list[Audio]) -> list[Any]:
+        """One outcome per song: what one does to the model is not the others' fault."""
+        loop = asyncio.get_running_loop()
+        return [await loop.run_in_executor(self._thread, self._fingerprint, audio) for audio in audios]
+
+    def _fingerprint(self, audio: Audio) -> QueryFingerprint | Exception:
+        self._busy_since_s = time.monotonic()
+        try:
+            return fingerprint_query(self._fingerprinter, audio, "upload")
+        except Exception as error:  # one song must not fail its batch; `fingerprint` raises it again
+            return error
+        finally:
+            self._busy_since_s = None
+
+    async def check_health(self) -> None:
+        """A tiny real fingerprint, bit for bit the one that this replica made when it started.
+
+        A replica in the middle of a song is well unless the song takes longer than anybody waits for it.
+        """
+        since_s = self._busy_since_s
+        if since_s is not None:
+            if time.monotonic() - since_s > self._stalled_after_s:
+                raise RuntimeError(f"the model has been busy with one song for more than {self._stalled_after_s} s")
+            return
+        vectors = await asyncio.get_running_loop().run_in_executor(self._thread, self._probe)
+        if not np.array_equal(vectors, self._reference):
+            raise RuntimeError("the model no longer gives the numbers that it gave at start")
+
+    def _probe(self) -> np.ndarray:
+        codes = SongCodes((np.zeros((self._fingerprinter.model.n_codebooks, 50), np.uint16),), (0.0,))
+        vectors = self._fingerprinter(codes).vectors
+        return np.concatenate([vectors[channel] for channel in CHANNELS])
+
+    def describe(self) -> dict[str, str]:
+        model, specification = self._fingerprinter.model, self._fingerprinter.specification
+        return {
+            # A local folder's path is the server's own business.
+            "model": Path(model.name).name if Path(model.name).is_absolute() else model.name,
+            "weights_sha256": model.weights_sha256,
+            "fingerprint": specification.kind,
+            "specification_sha256": specification.sha256,
+        }
+
+
+def _load(model: str, specification: dict, device: str) -> fingerprint.Fingerprinter:
+    return fingerprint.Fingerprinter(open_model(model, device), Specification.from_dict(specification))
+
+
+class Searcher:
+    """Holds one immutable snapshot and answers from it."""
+
+    def __init__(self, snapshot: str) -> None:
+        self._snapshot = load_snapshot(Path(snapshot))
+
+    async def attribute(self, query: bytes, policy: str, top_k: int) -> str:
+        """The report on a fingerprinter's answer as canonical JSON, which is what the command line prints."""
+        return await asyncio.to_thread(lambda: to_json(attribute(pickle.loads(query), self._snapshot, policy, top_k)))
+
+    async def check_health(self) -> None:
+        """The first song must find itself."""
+        await asyncio.to_thread(self._search_first_song)
+
+    def _search_first_song(self) -> None:
+        for channel in CHANNELS:
+            vector = self._snapshot.vectors(channel, np.array([0]))
+            scores, _ = self._snapshot.search(channel, vector, 1)
+            # Not `rows == 0`: a duplicate of the song is as close.
+            if not abs(scores[0, 0] - 1) < 1e-3:
+                raise RuntimeError(f"channel {channel}: the first song finds itself with similarity {scores[0, 0]}")
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "index_version": self._snapshot.version,
+            "index_key": self._snapshot.key,
+            "songs": len(self._snapshot),
+        }
+
+
+# What Ray Serve leaves open. Queues are bounded: past them, a client is told to come back instead of waiting for ever.
+_COMMON: dict[str, Any] = {
+    "backpressure_config": {"status_code": 429, "retry_after_s": RETRY_AFTER_S},
+    "max_constructor_retry_count": 3,
+    "health_check_period_s": 15,
+    "health_check_timeout_s": 60,
+    "graceful_shutdown_wait_loop_s": 0.5,
+    "graceful_shutdown_timeout_s": 30,
+}
+
+GATEWAY: Deployment = serve.deployment(
+    max_ongoing_requests=16, max_queued_requests=64, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+)(Gateway)
+
+# Twice the batch: the next one fills while one runs.
+FINGERPRINTER: Deployment = serve.deployment(
+    max_ongoing_requests=2 * _BATCH, max_queued_requests=32, ray_actor_options={"num_cpus": 1}, **_COMMON
+)(Fingerprinter)
+
+SEARCHER: Deployment = serve.deployment(
+    max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+)(Searcher)

@@ -1,0 +1,100 @@
+"""Errors as RFC 9457 problem details (`application/problem+json`).
+
+A body says what was wrong with the request and never where in the server: no traceback, no path, no file name.
+"""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from lumina_ray.errors import AudioError
+from serve.schemas import describe_errors
+
+logger = logging.getLogger("ray.serve")
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+TITLES = {
+    400: "Malformed request",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Upload took too long",
+    413: "Upload too large",
+    415: "Not a multipart upload",
+    422: "Unusable request",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Not available now",
+    504: "Took too long",
+}
+
+
+class ProblemDetails(BaseModel):
+    """Body of every error."""
+
+    type: str = Field(description="Names the kind of problem: `urn:lumina:` and the code.")
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong with this request, and what to do about it.")
+    code: str = Field(description="For machines, such as `audio.silent`.")
+
+
+class Problem(Exception):
+    """An answer that is not a report."""
+
+    def __init__(self, status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = headers
+
+    @classmethod
+    def retry_later(cls, status: int, code: str, detail: str) -> "Problem":
+        """A refusal that is the server's state and not the request's fault."""
+        return cls(status, code, detail, {"Retry-After": str(RETRY_AFTER_S)})
+
+    @classmethod
+    def of_audio(cls, error: AudioError) -> "Problem":
+        """What is wrong with an upload: 413 for its size, 422 for its contents."""
+        return cls(413 if error.kind == "audio.too_large" else 422, error.kind, str(error))
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Make every error of an application a problem+json answer."""
+
+    @app.exception_handler(Problem)
+    async def problem(_: Request, error: Problem) -> JSONResponse:
+        return _response(error.status, error.code, error.detail, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return _response(422, "request.invalid", describe_errors(list(error.errors())))
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers) if error.headers else None
+        return _response(error.status_code, f"http.{error.status_code}", str(error.detail), headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return _response(500, "internal", "The server failed; its log has the cause under this request's id.")
+
+
+def openapi_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that answers these statuses with problems."""
+    schema = ProblemDetails.model_json_schema()
+    return {status: {"description": TITLES[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+
+
+def _response(status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    details = ProblemDetails(
+        type=f"urn:lumina:{code}", title=TITLES.get(status, "Error"), status=status, detail=detail, code=code
+    )
+    return JSONResponse(details.model_dump(), status, headers, MEDIA_TYPE)

@@ -1,0 +1,84 @@
+"""What the endpoint is configured with, what it is asked, and what it answers besides a report."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from lumina_ray.attribution import DEFAULT_TOP_K
+from lumina_ray.errors import UsageError
+
+PolicyName = Literal["calibrated", "v8", "v7"]
+# A report holds every candidate: more of them than this makes answers that no client wants to parse.
+MAX_TOP_K = 4096
+
+
+class ServeArgs(BaseModel):
+    """Arguments of `serve.app:build`: the `args` of a Serve config, or KEY=VALUE after `serve run serve.app:build`.
+
+    Raises:
+        UsageError: every unknown, missing or impossible argument, in one line.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    index: Path = Field(description="Index folder, or one snapshot of it; its newest complete version is served.")
+    model: str | None = Field(None, description="Model that made the index; by default the one recorded in it.")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where the model runs; cuda takes a GPU per fingerprinter."
+    )
+    policy: PolicyName = Field("calibrated", description="Policy of requests that name none.")
+    top_k: int = Field(
+        DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="Candidates per channel where none are asked for."
+    )
+    max_upload_bytes: int = Field(64 << 20, ge=1, description="Larger uploads are refused with 413.")
+    max_audio_s: float = Field(600.0, gt=0, description="Longer audio is refused with 422.")
+    request_timeout_s: float = Field(300.0, gt=0, description="From the first byte of a request to its answer.")
+    gateways: int = Field(1, ge=1, description="Replicas that take uploads and decode them.")
+    fingerprinters: int = Field(1, ge=1, description="Replicas that own a model each.")
+    searchers: int = Field(1, ge=1, description="Replicas that hold the index each.")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_one_line(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        # Also on the way through Ray, which calls `model_validate` on the arguments of a config.
+        try:
+            return validate(values)
+        except ValidationError as error:
+            raise UsageError(f"arguments of the endpoint: {describe_errors(error.errors())}") from error
+
+
+class AttributionOptions(BaseModel):
+    """Query parameters of an attribution. Unknown ones are refused: a misspelt `topk` would be ignored otherwise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: PolicyName | None = Field(None, description="Rule that qualifies songs; `calibrated` unless configured.")
+    top_k: int | None = Field(None, ge=1, le=MAX_TOP_K, description="Candidates per channel, by similarity.")
+
+
+class Readiness(BaseModel):
+    """What a ready endpoint answers from."""
+
+    status: Literal["ready"] = "ready"
+    model: str
+    weights_sha256: str
+    fingerprint: str = Field(description="Kind of fingerprint: stats, jl or influence.")
+    specification_sha256: str
+    index_version: str
+    index_key: str
+    songs: int
+    policy: PolicyName = Field(description="Where a request names none.")
+    top_k: int = Field(description="Where a request names none.")
+    max_upload_bytes: int
+    max_audio_s: float
+
+
+def describe_errors(errors: list) -> str:
+    """Pydantic's errors as one line for people: `top_k: Input should be … (got 0)`."""
+    parts = []
+    for error in errors:
+        place = ".".join(str(part) for part in error["loc"]) or "body"
+        got = "" if error["type"] in {"missing", "extra_forbidden"} else f" (got {str(error['input'])[:80]!r})"
+        parts.append(f"{place}: {error['msg']}{got}")
+    return "; ".join(parts)

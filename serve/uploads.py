@@ -1,0 +1,71 @@
+"""Reading one uploaded file in bounded memory and disk."""
+
+from collections.abc import AsyncGenerator
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from serve.problems import Problem
+
+FIELD = "audio"
+# Boundaries and part headers around the file.
+_ENVELOPE_BYTES = 64 << 10
+
+
+async def read_upload(request: Request, max_bytes: int) -> bytes:
+    """The bytes of the file field `audio` of a multipart/form-data request.
+
+    A body over the limit is refused by its Content-Length, or while it arrives where it has none: the parser would
+    spool it to disk without end. The client's file name is ignored.
+
+    Raises:
+        Problem: 400 malformed, 413 too large, 415 not multipart, 422 no such field or not a file.
+    """
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type != "multipart/form-data":
+        raise Problem(
+            415,
+            "request.not_multipart",
+            f"Send multipart/form-data with a file in the field {FIELD!r}, not {media_type!r}.",
+        )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes + _ENVELOPE_BYTES:
+        raise _too_large(max_bytes)
+    parser = MultiPartParser(request.headers, _bounded(request, max_bytes), max_files=1, max_fields=8)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Problem(400, "request.malformed", f"The multipart body cannot be parsed: {error.message}") from error
+    except ClientDisconnect as error:
+        raise Problem(400, "request.incomplete", "The upload broke off.") from error
+    try:
+        file = form.get(FIELD)
+        if file is None:
+            raise Problem(
+                422, "request.no_audio", f"The form has no complete field {FIELD!r}; send the audio file in it."
+            )
+        if not isinstance(file, UploadFile):
+            raise Problem(422, "request.no_audio", f"The field {FIELD!r} is text; send a file (with a file name).")
+        if file.size is not None and file.size > max_bytes:
+            raise _too_large(max_bytes)
+        return await file.read()
+    finally:
+        await form.close()
+
+
+async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    received = 0
+    async for block in request.stream():
+        received += len(block)
+        if received > max_bytes + _ENVELOPE_BYTES:
+            raise _too_large(max_bytes)
+        yield block
+
+
+def _too_large(max_bytes: int) -> Problem:
+    return Problem(
+        413,
+        "audio.too_large",
+        f"The upload is larger than {max_bytes} bytes; send an excerpt, or a compressed file.",
+    )

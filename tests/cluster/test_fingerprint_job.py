@@ -1,0 +1,188 @@
+"""The whole job on a real Ray: real files in, one row a song out, the same bits as without Ray."""
+
+import io
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from cluster import fingerprint, pipeline
+from cluster.fingerprint import JobSummary, run_fingerprint_job
+from lumina_ray.catalog.manifest import read_manifest
+from lumina_ray.errors import ClusterError, SpecificationMismatch, TooManyFailures, UsageError
+from lumina_ray.fingerprint import Kind, Specification
+from lumina_ray.model import open_model
+from lumina_ray.store import FingerprintWorker, decode_rows, read_store
+from tests.cluster.catalog import BAD, GOOD, write_catalog, write_manifest, write_tone
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+ALL_MAY_FAIL = 1.0
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_catalog(tmp_path_factory.mktemp("a catalog with spaces"))
+
+
+@pytest.fixture(scope="module")
+def finished(manifest: Path, tiny_model_dir: Path) -> tuple[Path, JobSummary, str]:
+    """A store that a job with two workers made, what the job answered, and what it said."""
+    store = manifest.parent / "störe #1"
+    said = io.StringIO()
+    summary = run_fingerprint_job(
+        manifest,
+        store,
+        model=str(tiny_model_dir),
+        kind="influence",
+        max_failed_fraction=ALL_MAY_FAIL,
+        console=Console(file=said),
+    )
+    return store, summary, said.getvalue()
+
+
+def without_ray(manifest: Path, model: Path, kind: Kind) -> pa.Table:
+    """The rows that one process makes of a manifest, one after the other."""
+    specification = Specification.for_model(open_model(str(model)), kind)
+    worker = FingerprintWorker(str(model), specification.to_dict())
+    return worker(decode_rows(read_manifest(manifest))).sort_by("song_id")
+
+
+def all_rows(store: Path) -> pa.Table:
+    read = read_store(store)
+    return pa.concat_tables([read.songs, read.failed]).sort_by("song_id")
+
+
+def test_every_song_has_one_row_and_bad_ones_say_why(finished: tuple[Path, JobSummary, str]) -> None:
+    store, summary, _ = finished
+    read = read_store(store)
+    assert read.song_ids == sorted(GOOD)
+    assert dict(zip(read.failed["song_id"].to_pylist(), read.failed["error_code"].to_pylist(), strict=True)) == BAD
+    assert all("wav" in error for error in read.failed["error"].to_pylist())
+    assert read.songs["title"].to_pylist() == [song_id.upper() for song_id in sorted(GOOD)]
+    assert (summary.songs, summary.ok, summary.failed, summary.computed) == (9, 3, 6, 9)
+    assert summary.audio_s == pytest.approx(23)
+    assert {failure.song_id: failure.error_code for failure in summary.failures} == BAD
+
+
+def test_says_aloud_what_it_runs_on_and_what_failed(finished: tuple[Path, JobSummary, str]) -> None:
+    _, summary, said = finished
+    assert "CPU, not on a GPU: 2 workers" in said
+    assert said.count("failed: ") == len(BAD)
+    assert "3 songs, 6 failed" in summary.sentence
+
+
+def test_rows_are_bit_identical_to_a_single_process(
+    finished: tuple[Path, JobSummary, str], manifest: Path, tiny_model_dir: Path
+) -> None:
+    assert all_rows(finished[0]).equals(without_ray(manifest, tiny_model_dir, "influence"))
+
+
+def test_codes_of_a_store_give_the_fingerprints_of_its_audio(
+    finished: tuple[Path, JobSummary, str], manifest: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    summary = run_fingerprint_job(
+        finished[0],
+        tmp_path / "stats",
+        model=str(tiny_model_dir),
+        kind="stats",
+        workers=1,
+        max_failed_fraction=ALL_MAY_FAIL,
+    )
+    assert (summary.ok, summary.failed) == (3, 6)
+    assert all_rows(tmp_path / "stats").equals(without_ray(manifest, tiny_model_dir, "stats"))
+
+
+def test_finished_store_is_left_alone(
+    finished: tuple[Path, JobSummary, str], manifest: Path, tiny_model_dir: Path
+) -> None:
+    store = finished[0]
+    files = {path: path.stat().st_mtime_ns for path in store.rglob("*.parquet")}
+    again = run_fingerprint_job(
+        manifest, store, model=str(tiny_model_dir), kind="influence", max_failed_fraction=ALL_MAY_FAIL
+    )
+    assert again.computed == 0
+    assert "nothing to do" in again.sentence
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*.parquet")} == files
+
+
+def test_too_many_failures_is_an_error_after_everything_is_stored(
+    finished: tuple[Path, JobSummary, str], manifest: Path, tiny_model_dir: Path
+) -> None:
+    with pytest.raises(TooManyFailures, match=r"6 of 9 songs failed.*50%") as caught:
+        run_fingerprint_job(manifest, finished[0], model=str(tiny_model_dir), kind="influence")
+    assert caught.value.exit_code == 3
+    assert len(read_store(finished[0]).failed) == 6
+
+
+def test_another_specification_does_not_enter_a_store(
+    finished: tuple[Path, JobSummary, str], manifest: Path, tiny_model_dir: Path
+) -> None:
+    with pytest.raises(SpecificationMismatch, match="choose another --out"):
+        run_fingerprint_job(manifest, finished[0], model=str(tiny_model_dir), kind="jl")
+
+
+def test_gpus_that_are_not_there_are_refused_at_once(manifest: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
+    begin_s = time.monotonic()
+    with pytest.raises(ClusterError, match=r"3 GPUs wanted, the Ray cluster has 0.*--device cpu") as caught:
+        run_fingerprint_job(
+            manifest, tmp_path / "store", model=str(tiny_model_dir), kind="influence", device="cuda", workers=3
+        )
+    assert time.monotonic() - begin_s < 5
+    assert caught.value.exit_code == 4
+    assert not (tmp_path / "store").exists()
+
+
+def test_more_workers_than_cpus_are_refused(manifest: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="3 workers wanted, the Ray cluster has 2 CPUs: pass --workers 2"):
+        run_fingerprint_job(manifest, tmp_path, model=str(tiny_model_dir), kind="influence", workers=3)
+
+
+def test_ray_hands_out_the_gpus(manifest: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cuda:1"):
+        run_fingerprint_job(manifest, tmp_path, model=str(tiny_model_dir), kind="influence", device="cuda:1")
+
+
+def test_songs_that_kill_or_confuse_their_worker_fail_alone(
+    monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    write_tone(tmp_path / "tone.wav", 1.5)
+    ids = [f"song {i:02}" for i in range(16)]
+    paths = ["poison.wav" if i == 3 else "bug.wav" if i == 9 else "tone.wav" for i in range(16)]
+    manifest = write_manifest(tmp_path / "manifest.parquet", ids, paths)
+    monkeypatch.setattr(pipeline, "decode_rows", decode_with_faults)
+    monkeypatch.setattr(pipeline, "_RETRIES", 0)
+    summary = run_fingerprint_job(manifest, tmp_path / "store", model=str(tiny_model_dir), kind="influence", workers=1)
+    assert (summary.ok, summary.failed) == (14, 2)
+    assert {(failure.song_id, failure.error_code) for failure in summary.failures} == {
+        ("song 03", "worker.failed"),
+        ("song 09", "worker.failed"),
+    }
+
+
+def decode_with_faults(rows: pa.Table) -> pa.Table:
+    """`decode_rows` with a song on which the decoder's process dies, and one that finds a bug in it."""
+    import os
+
+    (path,) = rows["path"].to_pylist()
+    if path.endswith("poison.wav"):
+        os._exit(139)
+    if path.endswith("bug.wav"):
+        raise RuntimeError("a bug")
+    return decode_rows(rows)
+
+
+def test_public_call_of_the_job_is_frozen() -> None:
+    """`ray job submit` scripts and the `lumina` command rely on these names."""
+    assert list(fingerprint.main.__annotations__) == [
+        "source",
+        "out",
+        "model",
+        "fingerprint",
+        "device",
+        "workers",
+        "max_failed_fraction",
+        "return",
+    ]

@@ -1,0 +1,56 @@
+"""A driver that is killed in the middle of a job, and the same job again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.fingerprint import run_fingerprint_job
+from cluster.progress import StoreCounter
+from lumina_ray.store import read_store
+from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, SUCCESS_FILE
+from tests.cluster.catalog import write_manifest, write_tone
+
+N_SONGS = 40
+
+
+def committed(store: Path) -> list[Path]:
+    """Checkpoint files of blocks whose songs are stored for good."""
+    return [path for path in (store / CHECKPOINT_FOLDER).glob("*.parquet") if ".pending" not in path.name]
+
+
+@pytest.mark.timeout(600)
+def test_killed_job_goes_on_with_what_is_missing(ray_cluster: str, tiny_model_dir: Path, tmp_path: Path) -> None:
+    write_tone(tmp_path / "tone.wav", 8)
+    ids = [f"song {i:02}" for i in range(N_SONGS)]
+    manifest = write_manifest(tmp_path / "manifest.parquet", ids, ["tone.wav"] * N_SONGS)
+    store = tmp_path / "store"
+    job = [str(manifest), "--out", str(store), "--model", str(tiny_model_dir), "--workers", "1"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "cluster.fingerprint", *job],
+        env=os.environ | {"RAY_ADDRESS": ray_cluster},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not committed(store) and driver.poll() is None:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    said = driver.communicate()[1]
+    assert driver.returncode == -signal.SIGKILL, said
+
+    first_files = {path: path.stat().st_mtime_ns for path in committed(store)}
+    before = StoreCounter(store).count().songs
+    assert 0 < before < N_SONGS
+    assert not (store / SUCCESS_FILE).exists()
+
+    summary = run_fingerprint_job(manifest, store, model=str(tiny_model_dir), kind="influence", workers=1)
+
+    assert read_store(store).song_ids == ids
+    assert summary.computed == N_SONGS - before
+    assert {path: path.stat().st_mtime_ns for path in first_files} == first_files
+    assert not list((store / CHECKPOINT_FOLDER).glob("*.pending*"))
+    assert len(list((store / DATA_FOLDER).glob("*.parquet"))) == len(committed(store))

@@ -1,0 +1,141 @@
+"""A real index of generated sounds under the tiny model, and one endpoint that serves it for the whole session."""
+
+import io
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import MusicgenForConditionalGeneration
+
+from lumina_ray.audio import SAMPLE_RATE_HZ
+from lumina_ray.calibration import calibrate_store, write_calibration
+from lumina_ray.catalog.manifest import METADATA_COLUMNS
+from lumina_ray.fingerprint import Specification, describe_environment
+from lumina_ray.index import build_index
+from lumina_ray.model import open_model
+from lumina_ray.store import (
+    FingerprintWorker,
+    Run,
+    Store,
+    begin_run,
+    decode_rows,
+    manifest_sha256,
+    read_store,
+)
+from serve.app import ServeArgs, Server, start
+
+N_SONGS, N_CONTROLS = 25, 20
+MAX_UPLOAD_BYTES, MAX_AUDIO_S = 2 << 20, 60.0
+
+
+def sound(seed: int, duration_s: float = 5.0) -> np.ndarray:
+    """Float32 mono: a few drifting tones, a beat, and noise, all of them different for every seed."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(duration_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    tones = sum(
+        rng.uniform(0.05, 0.2) * np.sin(2 * np.pi * f * t + rng.uniform(0, 3) * np.sin(rng.uniform(0.5, 6) * t))
+        for f in rng.uniform(60, 4000, 4)
+    )
+    beat = 1 + rng.uniform(0, 1) * np.sign(np.sin(2 * np.pi * rng.uniform(1, 4) * t))
+    return (0.4 * beat * tones + rng.uniform(0.001, 0.05) * rng.normal(size=len(t))).astype(np.float32)
+
+
+def wav(samples: np.ndarray) -> bytes:
+    """As 16-bit WAV: of floats, libsndfile would also write the time of day into the file."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with codebooks taken from sounds: an untrained codec's are zeros, and all music the same code."""
+    folder = tmp_path_factory.mktemp("models") / "listening"
+    shutil.copytree(tiny_model_dir, folder)
+    model = MusicgenForConditionalGeneration.from_pretrained(tiny_model_dir)
+    waves_B1N = torch.from_numpy(np.stack([sound(seed) for seed in range(2000, 2012)]))[:, None]
+    with torch.no_grad():
+        latents_ND = model.audio_encoder.encoder(waves_B1N).transpose(1, 2).flatten(0, 1)
+    tensors = load_file(folder / "model.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    for name in sorted(name for name in tensors if name.endswith("codebook.embed")):
+        chosen = torch.randperm(len(latents_ND), generator=generator)[: len(tensors[name])]
+        tensors[name] = latents_ND[chosen].clone()
+        latents_ND = latents_ND - tensors[name][torch.cdist(latents_ND, tensors[name]).argmin(dim=1)]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def index_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of `N_SONGS` sounds, calibrated on `N_CONTROLS` others."""
+    folder = tmp_path_factory.mktemp("serve")
+    store = _store(folder / "catalog", model_dir, range(N_SONGS), "song")
+    controls = _store(folder / "controls", model_dir, range(1000, 1000 + N_CONTROLS), "control")
+    write_calibration(calibrate_store(store, controls), store.path)
+    build_index(store, folder / "index")
+    return folder / "index"
+
+
+def _store(folder: Path, model_dir: Path, seeds: range, prefix: str) -> Store:
+    audio = folder.with_name(f"{prefix}-audio")
+    audio.mkdir()
+    rows = []
+    for seed in seeds:
+        path = audio / f"{prefix}-{seed:04d}.wav"
+        path.write_bytes(wav(sound(seed)))
+        rows.append(
+            dict.fromkeys(METADATA_COLUMNS) | {"song_id": path.stem, "path": str(path), "title": f"Sound {seed}"}
+        )
+    text = {name: pa.string() for name in ("song_id", "path", *METADATA_COLUMNS)}
+    manifest = pa.Table.from_pylist(rows, schema=pa.schema(text.items()))
+    model = open_model(str(model_dir))
+    specification = Specification.for_model(model, "influence")
+    worker = FingerprintWorker(str(model_dir), specification.to_dict())
+    begin_run(
+        folder,
+        Run(
+            manifest_sha256(manifest),
+            len(manifest),
+            str(model_dir),
+            specification,
+            describe_environment(model),
+        ),
+    )
+    (folder / "data").mkdir()
+    pq.write_table(manifest, folder / "manifest.parquet")
+    pq.write_table(worker(decode_rows(manifest)), folder / "data" / "part-0.parquet")
+    (folder / "_SUCCESS").touch()
+    return read_store(folder)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def serve_args(index_dir: Path, model_dir: Path) -> ServeArgs:
+    return ServeArgs(index=index_dir, model=str(model_dir), max_upload_bytes=MAX_UPLOAD_BYTES, max_audio_s=MAX_AUDIO_S)
+
+
+@pytest.fixture(scope="session")
+def server(ray_cluster: object, serve_args: ServeArgs) -> Iterator[Server]:
+    with start(serve_args, port=free_port(), blocking=False) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.address, timeout=60, trust_env=False) as running:
+        yield running

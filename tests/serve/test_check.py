@@ -1,0 +1,66 @@
+"""Serve configs: Ray accepts misspelt keys without a word, `serve.check` does not."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+import serve
+from lumina_ray.errors import UsageError
+from serve.check import check_config
+
+EXAMPLE = Path(serve.__file__).with_name("config.yaml")
+
+
+def test_the_production_example_is_good() -> None:
+    config = check_config(EXAMPLE)
+    (application,) = config.applications
+    assert application.import_path == "serve.app:build"
+    # Otherwise Ray's plain text would come before the application's own answer.
+    assert config.http_options.request_timeout_s > application.args["request_timeout_s"]
+    assert config.http_options.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value", "named"),
+    [
+        ((), "proxy_locations", "EveryNode", "proxy_locations"),
+        (("http_options",), "request_timeout", 3, "http_options.request_timeout"),
+        (("applications", 0), "import_paths", "x", r"applications\[0\].import_paths"),
+        (
+            ("applications", 0, "deployments", 0),
+            "max_ongoing_request",
+            3,
+            r"deployments\[0\].max_ongoing_request",
+        ),
+        (
+            ("applications", 0, "deployments", 0, "ray_actor_options"),
+            "num_gpu",
+            1,
+            "ray_actor_options.num_gpu",
+        ),
+        (("applications", 0, "args"), "topk", 3, "topk: Extra inputs"),
+        (("applications", 0, "args"), "top_k", "many", "top_k"),
+        (("applications", 0), "import_path", "serve.app:built", "leads nowhere"),
+        (("applications", 0), "import_path", "serve.apps:build", "leads nowhere"),
+        (("applications", 0, "deployments", 0), "name", "Searchers", "no deployment Searchers"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, place: tuple, key: str, value: object, named: str) -> None:
+    values = yaml.safe_load(EXAMPLE.read_text())
+    target = values
+    for step in place:
+        target = target[step]
+    target[key] = value
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(values))
+    with pytest.raises(UsageError, match=named):
+        check_config(file)
+
+
+def test_ray_itself_would_accept_a_misspelt_key() -> None:
+    # When this fails, Ray has learnt to check and `serve.check` can shrink.
+    values = yaml.safe_load(EXAMPLE.read_text())
+    values["applications"][0]["deployments"][0]["max_ongoing_request"] = 3
+    ServeDeploySchema.model_validate(values)

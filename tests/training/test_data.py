@@ -1,0 +1,59 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from lumina_ray.training.data import aligned_windows, learning_rate, random_windows, step_generator
+
+
+def test_windows_are_pieces_of_songs_and_follow_from_seed_and_step() -> None:
+    songs = [np.arange(start, start + 50, dtype=np.float32) for start in (0, 1000)]
+
+    windows_BN = random_windows(songs, 8, 64, step_generator(3, 7))
+
+    assert windows_BN.shape == (64, 8)
+    assert torch.equal(windows_BN.diff(dim=1), torch.ones(64, 7))
+    assert set((windows_BN[:, 0] // 1000).int().tolist()) == {0, 1}
+    assert torch.equal(windows_BN, random_windows(songs, 8, 64, step_generator(3, 7)))
+    assert not torch.equal(windows_BN, random_windows(songs, 8, 64, step_generator(3, 8)))
+
+
+def test_windows_of_codes_keep_their_codebooks() -> None:
+    codes_KT = torch.arange(4)[:, None] * 100 + torch.arange(30)
+
+    windows_BKT = random_windows([codes_KT], 10, 2, step_generator(0, 0))
+
+    assert windows_BKT.shape == (2, 4, 10)
+    assert torch.equal(windows_BKT // 100, torch.arange(4)[None, :, None].expand(2, 4, 10))
+
+
+def test_songs_shorter_than_the_window_are_not_drawn() -> None:
+    songs = [np.zeros(5, np.float32), np.ones(10, np.float32)]
+
+    assert random_windows(songs, 10, 16, step_generator(0, 0)).min() == 1
+
+
+def test_no_song_long_enough_says_so_with_both_lengths() -> None:
+    with pytest.raises(ValueError, match=r"window of 10; the longest has 5"):
+        random_windows([np.zeros(5, np.float32)], 10, 1, step_generator(0, 0))
+
+
+def test_aligned_windows_follow_each_other_and_the_last_ends_with_the_song() -> None:
+    songs = [torch.arange(25), torch.arange(100, 120), torch.arange(200, 205)]
+
+    windows_NT = aligned_windows(songs, 10)
+
+    assert windows_NT[:, 0].tolist() == [0, 10, 15, 100, 110]
+    assert windows_NT.shape == (5, 10)
+    with pytest.raises(ValueError, match=r"window of 30; the longest has 25"):
+        aligned_windows(songs, 30)
+
+
+def test_learning_rate_warms_up_to_its_peak_and_ends_at_a_twentieth() -> None:
+    rates = [learning_rate(step, 1000, 1.0) for step in range(1001)]
+
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == rates[99] == rates[100] == 1.0
+    assert rates[1000] == pytest.approx(0.05)
+    assert all(later <= earlier for earlier, later in pairwise(rates[100:]))

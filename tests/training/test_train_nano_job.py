@@ -1,0 +1,75 @@
+"""The Ray Train job on a catalog of three songs: killed, started again, and finished."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import soundfile
+
+from lumina_ray.audio import SAMPLE_RATE_HZ
+from lumina_ray.catalog.manifest import write_manifest
+from lumina_ray.model import open_model
+from tests.training.synthetic import melody
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> tuple[Path, Path]:
+    """Two songs to train on and one control, each long enough for the language model's windows."""
+    for seed, name in enumerate(("one", "two", "control")):
+        soundfile.write(tmp_path / f"{name}.flac", melody(seed, 11.0), SAMPLE_RATE_HZ)
+    written = []
+    for manifest, names in (("catalog", ["one", "two"]), ("controls", ["control"])):
+        path = tmp_path / f"{manifest}.parquet"
+        write_manifest(pa.table({"song_id": names, "path": [str(tmp_path / f"{name}.flac") for name in names]}), path)
+        written.append(path)
+    return written[0], written[1]
+
+
+@pytest.mark.timeout(600)
+def test_killed_training_goes_on_and_ships_both_models(
+    ray_cluster: str, manifests: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command: list[str | Path] = [sys.executable, "-m", "cluster.train_nano"]
+    command += ["--catalog", manifests[0], "--controls", manifests[1], "--out", out]
+    command += ["--codec-steps", "4", "2", "--lm-steps", "2", "1", "--report-every", "1"]
+    environment = os.environ | {"RAY_ADDRESS": ray_cluster, "OMP_NUM_THREADS": "1"}
+
+    driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while len(_history(out, "codec")) < 3 and driver.poll() is None:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    said = driver.communicate()[1]
+    before = _history(out, "codec")
+    assert driver.returncode == -signal.SIGKILL, said
+    assert 3 <= len(before) < 6
+
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert again.returncode == 0, again.stderr
+    after = _history(out, "codec")
+    assert [entry["step"] for entry in after] == [1, 2, 3, 4, 5, 6]
+    # The time it took is the same: the first step was not trained again. The last ones may have been, as Ray notes a
+    # checkpoint a little after it is reported, but to the same losses.
+    assert after[0] == before[0]
+    assert [_losses(entry) for entry in after[: len(before)]] == [_losses(entry) for entry in before]
+    assert [entry["step"] for entry in _history(out, "lm")] == [1, 2]
+    figures = json.loads((out / "lm-figures.json").read_text())
+    assert {name: figure["step"] for name, figure in figures.items()} == {"untrained": 0, "nano-early": 1, "nano": 2}
+    assert figures["nano"]["catalog_loss"] < figures["untrained"]["catalog_loss"]
+    assert open_model(str(out / "nano")).weights_sha256 != open_model(str(out / "nano-early")).weights_sha256
+
+
+def _losses(entry: dict[str, float]) -> tuple[float, float]:
+    return entry["spectral"], entry["waveform"]
+
+
+def _history(out: Path, stage: str) -> list[dict[str, float]]:
+    path = out / f"{stage}-history.json"
+    return json.loads(path.read_text()) if path.exists() else []

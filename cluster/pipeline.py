@@ -5,6 +5,7 @@ What surrounds the pipeline guards against what Ray Data 2.60 does by itself (DE
 
 import functools
 import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.data
 from ray.data.checkpoint import CheckpointConfig
+from ray.util.annotations import RayDeprecationWarning
 
 from cluster.preflight import TASK_CPUS, Workers
 from cluster.progress import StoreCounter
@@ -94,7 +96,9 @@ def _run(store: Path, stages: Callable[[ray.data.Dataset], ray.data.Dataset], so
     context.print_on_execution_start = False
     # The newer reader starts four processes for each read, to fetch the one footer that a manifest has.
     context.use_datasource_v2 = False
-    with ray.data.DataContext.current(context):
+    with ray.data.DataContext.current(context), warnings.catch_warnings():
+        # Of limits on retries, which have no other place than the remote arguments yet.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
         songs = ray.data.read_parquet(str(store / MANIFEST_FILE), num_cpus=TASK_CPUS)
         # A small manifest would otherwise be one block: one worker, and nothing committed until the end.
         songs = songs.repartition(target_num_rows_per_block=songs_per_block)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -47,20 +48,35 @@ def ray_session() -> Iterator[None]:
 
 def start_local(num_cpus: int | None = None, num_gpus: int | None = None) -> None:
     """Start Ray on this machine, with what it has or with so many CPUs and GPUs, and connect to it."""
-    # Ray's C++ core would print a warning about the arguments of every actor pool, which are Ray Data's own doing.
+    # Ray's C++ core would print an error about the arguments of every actor pool, which are Ray Data's own doing.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # "local": without it, Ray would join whichever cluster was started last on this machine.
-    ray.init(
-        "local",
-        num_cpus=num_cpus,
-        num_gpus=num_gpus,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        namespace="lumina",
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        _system_config={"idle_worker_killing_time_threshold_ms": _KEEP_IDLE_WORKERS_MS},
-    )
+    with _native_output_hidden():
+        # "local": without it, Ray would join whichever cluster was started last on this machine.
+        ray.init(
+            "local",
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            namespace="lumina",
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _system_config={"idle_worker_killing_time_threshold_ms": _KEEP_IDLE_WORKERS_MS},
+        )
+
+
+@contextmanager
+def _native_output_hidden() -> Iterator[None]:
+    """Hide what C++ code prints to standard error: here, that a log level was set. Errors are still raised."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)
 
 
 def root_cause(error: BaseException) -> BaseException:

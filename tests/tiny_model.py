@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import torch
+from transformers import MusicgenForConditionalGeneration
+
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.training.codec import codec_config
 from lumina_ray.training.export import as_music_model, export, new_musicgen
@@ -14,11 +17,21 @@ def _tiny_codec_config():
     return config
 
 
+def _tiny_musicgen(n_layers: int = 16) -> MusicgenForConditionalGeneration:
+    model = new_musicgen(_tiny_codec_config(), n_layers=n_layers, dim=32, heads=2)
+    # Untrained codebooks are all zero, and would give every song the same codes.
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for layer in model.audio_encoder.quantizer.layers:
+            layer.codebook.embed.copy_(torch.randn(layer.codebook.embed.shape, generator=generator) * 0.05)
+    return model
+
+
 def tiny_music_model(n_layers: int = 16) -> TransformersMusicGen:
     """An unsaved random model behind the common interface."""
-    return as_music_model(new_musicgen(_tiny_codec_config(), n_layers=n_layers, dim=32, heads=2))
+    return as_music_model(_tiny_musicgen(n_layers))
 
 
 def export_tiny_model(folder: Path) -> None:
     """Write a random model in the transformers format."""
-    export(new_musicgen(_tiny_codec_config(), dim=32, heads=2), folder)
+    export(_tiny_musicgen(), folder)

@@ -58,8 +58,10 @@ def matching_model(snapshot: Snapshot, asked: str | None = None) -> str:
     try:
         folder = find_model(name.removeprefix(AUDIOCRAFT_PREFIX))
     except ModelError:
+        if asked:
+            raise
         same = [bundled for bundled in BUNDLED if weights_sha256(find_model(bundled)) == wanted]
-        if asked or not same:
+        if not same:
             raise
         return same[0]
     if (found := weights_sha256(folder)) != wanted:

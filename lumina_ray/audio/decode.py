@@ -23,6 +23,11 @@ MAX_DURATION_S = 3_600.0
 MAX_BYTES = 2 << 30
 MAX_CHANNELS = 64
 _BLOCK_FRAMES = 1 << 18
+# Containers of recorded audio. Nothing in it is a document that names other files.
+_FFMPEG_FORMATS = (
+    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "caf", "dsf", "dts", "eac3", "flac", "flv", "m4a", "matroska",
+    "mov", "mp3", "mp4", "mpeg", "mpegts", "ogg", "tta", "w64", "wav", "webm", "wv",
+)  # fmt: skip
 # A stream that ends this much earlier than its header promises was cut off, not rounded.
 _TRUNCATION_TOLERANCE = 0.02
 
@@ -124,11 +129,11 @@ def _decode_sndfile(source: Path | str | bytes, label: str, max_duration_s: floa
 
 def _decode_ffmpeg(source: Path | str | bytes, label: str, max_duration_s: float) -> np.ndarray:
     handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-    # Only local containers: a playlist must not make FFmpeg open files or addresses of its own choosing.
-    options = {"protocol_whitelist": "file,pipe,crypto,data"} if isinstance(handle, str) else {}
+    # FFmpeg may read these bytes and nothing that they name: without this, a playlist, a concat script or a session
+    # description makes it open files and addresses of its author's choosing.
+    protocol = "pipe" if isinstance(source, bytes) else "file"
+    options = {"protocol_whitelist": protocol, "format_whitelist": ",".join(_FFMPEG_FORMATS)}
     with av.open(handle, options=options, metadata_errors="ignore") as container:
-        if container.format.name in {"hls", "concat", "dash", "tty", "image2"}:
-            raise AudioError("audio.undecodable", f"{label}: is a {container.format.name} document, not audio")
         if not container.streams.audio:
             raise AudioError("audio.undecodable", f"{label}: holds no audio stream")
         stream = container.streams.audio[0]

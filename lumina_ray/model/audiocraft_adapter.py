@@ -124,7 +124,7 @@ class AudiocraftMusicGen:
 
     def encode(self, samples: np.ndarray) -> Tensor:
         with torch.no_grad():
-            codes_1KT, _ = self.codec.encode(torch.from_numpy(samples).to(self.device)[None, None])
+            codes_1KT, _ = self.codec.encode(torch.tensor(samples, device=self.device)[None, None])
         return codes_1KT[0, : self.n_codebooks]
 
     def predict(self, codes_BKT: Tensor, n_frames: list[int]) -> Prediction:

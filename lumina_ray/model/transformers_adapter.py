@@ -75,7 +75,7 @@ class TransformersMusicGen:
 
     def encode(self, samples: np.ndarray) -> Tensor:
         with torch.no_grad():
-            wave_11N = torch.from_numpy(samples).to(self.device)[None, None]
+            wave_11N = torch.tensor(samples, device=self.device)[None, None]
             codes_1BKT = self.model.audio_encoder.encode(wave_11N).audio_codes
         return codes_1BKT[0, 0, : self.n_codebooks]
 

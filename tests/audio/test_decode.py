@@ -125,6 +125,11 @@ def broken_playlist(path: Path) -> None:
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n/etc/hostname\n#EXT-X-ENDLIST\n")
 
 
+def broken_concat(path: Path) -> None:
+    soundfile.write(path.with_name("secret.wav"), tone(2.0, 32_000), 32_000)
+    path.write_text("ffconcat version 1.0\nfile secret.wav\n")
+
+
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
@@ -136,6 +141,7 @@ def broken_playlist(path: Path) -> None:
         (broken_no_frames, "audio.empty"),
         (broken_truncated_mp3, "audio.undecodable"),
         (broken_playlist, "audio.undecodable"),
+        (broken_concat, "audio.undecodable"),
     ],
 )
 def test_bad_files_say_what_is_wrong_with_which_file(tmp_path: Path, make, kind: str) -> None:

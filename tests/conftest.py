@@ -7,6 +7,15 @@ import pytest
 
 from tests.tiny_model import export_tiny_model
 
+# They start processes, Ray among them: what is fast should fail first.
+_SLOW = ("model", "training", "cli", "cluster", "serve")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow packages last, in this order."""
+    ranks = {name: rank for rank, name in enumerate(_SLOW, start=1)}
+    items.sort(key=lambda item: ranks.get(item.path.relative_to(Path(__file__).parent).parts[0], 0))
+
 
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -70,7 +70,7 @@ def show_progress(store: Path, n_songs: int, console: Console) -> Iterator[None]
 def _show_bar(counter: StoreCounter, n_songs: int, console: Console, stopped: threading.Event) -> None:
     start, start_s = counter.count(), time.monotonic()
     columns = (
-        TextColumn("Fingerprinting"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("songs{task.fields[details]}"),
@@ -79,13 +79,15 @@ def _show_bar(counter: StoreCounter, n_songs: int, console: Console, stopped: th
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, speed_estimate_period=120) as bar:
-        task = bar.add_task("", total=n_songs, completed=start.songs, details="")
+        task = bar.add_task("Loading models", total=n_songs, completed=start.songs, details="")
         while True:
             last = stopped.wait(_POLL_S)
             now = counter.count()
             rate = (now.audio_s - start.audio_s) / (time.monotonic() - start_s)
             failed = f", {now.failed} failed" if now.failed else ""
-            bar.update(task, completed=now.songs, details=f"{failed}, {rate:.1f} s of audio/s")
+            if now.songs > start.songs:
+                details = f"{failed}, {rate:.1f} s of audio/s"
+                bar.update(task, description="Fingerprinting", completed=now.songs, details=details)
             if last:
                 return
 

@@ -33,7 +33,8 @@ def ray_session() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            ray.init(namespace="lumina", logging_level=logging.ERROR, log_to_driver=False)
+            with _quiet_core():
+                ray.init(namespace="lumina", logging_level=logging.ERROR, log_to_driver=False)
         else:
             # With one core Ray is told of two, as a job needs one besides its worker: they share the real one.
             start_local(num_cpus=2 if len(os.sched_getaffinity(0)) == 1 else None)
@@ -48,9 +49,7 @@ def ray_session() -> Iterator[None]:
 
 def start_local(num_cpus: int | None = None, num_gpus: int | None = None) -> None:
     """Start Ray on this machine, with what it has or with so many CPUs and GPUs, and connect to it."""
-    # Ray's C++ core would print an error about the arguments of every actor pool, which are Ray Data's own doing.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    with _native_output_hidden():
+    with _quiet_core():
         # "local": without it, Ray would join whichever cluster was started last on this machine.
         ray.init(
             "local",
@@ -66,8 +65,13 @@ def start_local(num_cpus: int | None = None, num_gpus: int | None = None) -> Non
 
 
 @contextmanager
-def _native_output_hidden() -> Iterator[None]:
-    """Hide what C++ code prints to standard error: here, that a log level was set. Errors are still raised."""
+def _quiet_core() -> Iterator[None]:
+    """Start Ray's C++ core in this process such that it prints nothing; what is wrong is raised all the same.
+
+    Otherwise it would print an error about the arguments of every actor pool, which are Ray Data's own doing. And where
+    it is told not to, it prints that it was told.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     sys.stderr.flush()
     shown = os.dup(2)
     with open(os.devnull, "wb") as nowhere:

@@ -28,7 +28,7 @@ from lumina_ray.errors import UsageError
 Progress = Callable[[int, int, str], None]
 """Called with the number of songs done, the number of all, and the last one's id."""
 
-RECIPE = 1
+RECIPE = 2
 """To be raised when the same packages are made to sound different; it makes cached songs stale."""
 
 PACKAGES: dict[Kind, tuple[str, ...]] = {

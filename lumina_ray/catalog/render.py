@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     import tinysoundfont
 
 SAMPLE_RATE_HZ = 32_000
-SONG_S = 25.0
-MIN_SONG_S = 20.0
+SONG_S = 20.0
 LEAD_IN_S = 10.0
 """How much of a quiet beginning may be cut away in search of the first audible block."""
 BLOCK_S = 0.5
@@ -21,13 +20,13 @@ AUDIBLE_DB = -20.0
 
 
 def render(midi: "mido.MidiFile", tempo: float, peak_dbfs: float) -> np.ndarray:
-    """The first 25 s of a MIDI file from its first audible sample on.
+    """The first 20 s of a MIDI file from its first audible sample on.
 
     Args:
         tempo: factor on the file's own speed.
         peak_dbfs: level of the loudest sample.
     Returns:
-        float32 [n], mono at 32 kHz, 20 s <= n / 32000 <= 25 s.
+        float32 [n], mono at 32 kHz, n = 640 000.
     Raises:
         ValueError: fewer than 20 s sound.
     """
@@ -35,7 +34,7 @@ def render(midi: "mido.MidiFile", tempo: float, peak_dbfs: float) -> np.ndarray:
 
 
 def trim(samples: np.ndarray) -> np.ndarray:
-    """At most 25 s of float32 [n] between the first and the last audible block.
+    """The first 20 s of float32 [n] between the first and the last audible block.
 
     Raises:
         ValueError: fewer than 20 s are left.
@@ -47,8 +46,8 @@ def trim(samples: np.ndarray) -> np.ndarray:
     if not len(audible):
         raise ValueError("it is silent")
     song = samples[audible[0] * block : (audible[-1] + 1) * block][: round(SONG_S * SAMPLE_RATE_HZ)]
-    if len(song) < MIN_SONG_S * SAMPLE_RATE_HZ:
-        raise ValueError(f"only {len(song) / SAMPLE_RATE_HZ:.1f} s sound, {MIN_SONG_S:.0f} s are needed")
+    if len(song) < SONG_S * SAMPLE_RATE_HZ:
+        raise ValueError(f"only {len(song) / SAMPLE_RATE_HZ:.1f} s sound, {SONG_S:.0f} s are needed")
     return song
 
 
@@ -58,7 +57,7 @@ def level(samples: np.ndarray, peak_dbfs: float) -> np.ndarray:
 
 
 def _play(midi: "mido.MidiFile", tempo: float) -> np.ndarray:
-    """float32 [n]: the mean of both channels from the first note on, until the end or 35 s have passed."""
+    """float32 [n]: the mean of both channels from the first note on, until the end or 30 s have passed."""
     import tinysoundfont
 
     synth = tinysoundfont.Synth(samplerate=SAMPLE_RATE_HZ)

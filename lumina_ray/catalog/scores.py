@@ -44,7 +44,7 @@ EXCHANGEABLE_FAMILIES = (0, 1, 2, 3, 4, 8, 9, 10, 11)
 could end up on timpani or an orchestra hit."""
 
 MAX_BEATS = 128
-"""Crotchets of a score that are kept: 25 s of the fastest one. music21's conversion to MIDI is the slowest step."""
+"""Crotchets of a score that are kept: 20 s of the fastest after a quiet beginning. Making MIDI is the slowest step."""
 
 GROOVES: tuple[tuple[tuple[int, float], ...], ...] = (
     # (drum key, position in beats within a pair of beats)

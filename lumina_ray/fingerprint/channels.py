@@ -1,41 +1,47 @@
-"""What each kind of fingerprint takes from a chunk, per channel, and how a song's sum of it becomes a vector.
+"""What each kind of fingerprint makes of a gradient, per channel.
 
-Every kind has two steps with the mean over a song's chunks between them: `of_chunk` gives tensors that can be averaged
-(gradients, or projections of gradients, which are linear), `summarise` makes the vector. For the projected kinds the
-second step does nothing; for `stats` it must come after the mean, as statistics are not linear.
+An extraction says which weights are tracked, how a batch of chunks is captured, and how tiles of a song's gradient
+become one vector per channel. How chunks are batched and songs put together is the business of `fingerprint.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lumina_ray.fingerprint.projection import SparseProjection
-from lumina_ray.fingerprint.specification import CHANNELS, Channel, Specification
-from lumina_ray.fingerprint.statistics import tensor_statistics
-from lumina_ray.gradients import chunk_gradients, freeze_all_but, head_gradients
+from lumina_ray.fingerprint.specification import Channel, Specification
+from lumina_ray.fingerprint.statistics import statistics_of
+from lumina_ray.gradients import Tile, Use, capture, capture_heads, moments
 from lumina_ray.model.interface import TRACKED_TENSORS, MusicModel, TrackedTensor
 
 # They write into the residual stream, whose gradient sums to zero over features because every path to the loss goes
 # through a layer norm: the mean of their gradients is zero by construction.
 _ZERO_MEAN: frozenset[TrackedTensor] = frozenset({"self_out_proj", "cross_out_proj", "linear2"})
+_ATTENTION: tuple[TrackedTensor, ...] = ("self_in_proj", "self_out_proj")
 
 
 class Extraction(Protocol):
-    """One kind of fingerprint over one model."""
+    """One kind of fingerprint over one model.
 
-    def of_chunk(self, codes_KT: Tensor, n_frames: int) -> dict[Channel, list[Tensor]]:
-        """What a chunk contributes to each channel; int64 codes `[K, T]`, the first `n_frames` of them real."""
+    Attributes:
+        weights: the tracked weights; tiles name them by their position here.
+    """
+
+    weights: list[nn.Parameter]
+
+    def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
+        """Captured factors of a batch of chunks; int64 codes, the first `n_frames[b]` frames of row b real."""
         ...
 
-    def summarise(self, channel: Channel, tensors: Sequence[Tensor]) -> Tensor:
-        """Float64 `[D]` of a weighted mean of such contributions."""
+    def summarise(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
+        """Float64 `[D]` per channel of a gradient that comes in tiles."""
         ...
 
 
 def make_extraction(model: MusicModel, specification: Specification) -> Extraction:
-    """The extraction that a specification asks for; freezes and unfreezes the model's parameters for it."""
+    """The extraction that a specification asks for."""
     match specification.kind:
         case "stats":
             return _Statistics(model, specification)
@@ -45,63 +51,81 @@ def make_extraction(model: MusicModel, specification: Specification) -> Extracti
             return _ProjectedHeadGradients(model, specification)
 
 
-class _Statistics:
+class _Backward:
+    """Captures with a backward pass."""
+
+    weights: list[nn.Parameter]
+
+    def __init__(self, model: MusicModel, specification: Specification) -> None:
+        self._model = model
+        self._specification = specification
+
+    def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
+        specification = self._specification
+        return capture(
+            self._model,
+            codes_BKT,
+            n_frames,
+            self.weights,
+            tuple(specification.codebook_weights),
+            dtype=specification.torch_dtype,
+            loss_scale=specification.loss_scale,
+        )
+
+
+class _Statistics(_Backward):
     """Six statistics of six tensors in each layer of the band (LUMINA v8)."""
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
-        self._model = model
-        self._weights = tuple(specification.codebook_weights)
-        self._groups = {
-            channel: [
-                (tensor in _ZERO_MEAN, model.tracked(layer, tensor))
-                for layer in specification.layers[channel]
-                for tensor in TRACKED_TENSORS
-            ]
-            for channel in CHANNELS
+        super().__init__(model, specification)
+        self.weights = []
+        # Of each tensor: whether its mean is zero, and where its parts are among the weights.
+        self._tensors: dict[Channel, list[tuple[bool, range]]] = {}
+        for channel, layers in specification.layers.items():
+            self._tensors[channel] = []
+            for layer in layers:
+                for tensor in TRACKED_TENSORS:
+                    begin = len(self.weights)
+                    self.weights += model.tracked(layer, tensor)
+                    self._tensors[channel].append((tensor in _ZERO_MEAN, range(begin, len(self.weights))))
+
+    def summarise(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
+        parts: list[list[Tensor]] = [[] for _ in self.weights]
+        for tile in tiles:
+            parts[tile.parameter].append(moments(tile.values))
+        return {
+            channel: torch.tensor(
+                [
+                    value
+                    for zero_mean, where in tensors
+                    for value in statistics_of(
+                        [part for i in where for part in parts[i]],
+                        sum(self.weights[i].numel() for i in where),
+                        zero_mean=zero_mean,
+                    )
+                ],
+                dtype=torch.float64,
+            )
+            for channel, tensors in self._tensors.items()
         }
-        self._tracked = [p for channel in CHANNELS for _, group in self._groups[channel] for p in group]
-        freeze_all_but(model, self._tracked)
-
-    def of_chunk(self, codes_KT: Tensor, n_frames: int) -> dict[Channel, list[Tensor]]:
-        gradients = iter(chunk_gradients(self._model, codes_KT, n_frames, self._tracked, self._weights))
-        return {c: [next(gradients) for _, group in self._groups[c] for _ in group] for c in CHANNELS}
-
-    def summarise(self, channel: Channel, tensors: Sequence[Tensor]) -> Tensor:
-        remaining = iter(tensors)
-        values: list[float] = []
-        for zero_mean, group in self._groups[channel]:
-            values += tensor_statistics([next(remaining) for _ in group], zero_mean=zero_mean)
-        return torch.tensor(values, dtype=torch.float64)
 
 
-class _ProjectedGradients:
+class _ProjectedGradients(_Backward):
     """Projected gradients of self-attention (P) and of the output heads (M) (LUMINA v7)."""
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
-        self._model = model
-        self._weights = tuple(specification.codebook_weights)
-        attention: tuple[TrackedTensor, ...] = ("self_in_proj", "self_out_proj")
-        self._tracked = {
-            "P": [
-                p for layer in specification.layers["P"] for tensor in attention for p in model.tracked(layer, tensor)
-            ],
-            "M": list(model.heads()),
+        super().__init__(model, specification)
+        of_channel: dict[Channel, list[nn.Parameter]] = {
+            channel: [p for layer in layers for tensor in _ATTENTION for p in model.tracked(layer, tensor)]
+            if channel == "P"
+            else list(model.heads())
+            for channel, layers in specification.layers.items()
         }
-        self._projections = {
-            channel: _projection(sum(p.numel() for p in self._tracked[channel]), channel, specification)
-            for channel in CHANNELS
-        }
-        self._all = self._tracked["P"] + self._tracked["M"]
-        freeze_all_but(model, self._all)
+        self.weights = [p for weights in of_channel.values() for p in weights]
+        self._projector = _Projector(of_channel, specification)
 
-    def of_chunk(self, codes_KT: Tensor, n_frames: int) -> dict[Channel, list[Tensor]]:
-        gradients = chunk_gradients(self._model, codes_KT, n_frames, self._all, self._weights)
-        n_p = len(self._tracked["P"])
-        return {"P": [self._projections["P"](gradients[:n_p])], "M": [self._projections["M"](gradients[n_p:])]}
-
-    def summarise(self, channel: Channel, tensors: Sequence[Tensor]) -> Tensor:
-        (projected,) = tensors
-        return projected
+    def summarise(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
+        return self._projector(tiles)
 
 
 class _ProjectedHeadGradients:
@@ -113,26 +137,45 @@ class _ProjectedHeadGradients:
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
         self._model = model
-        size = model.codebook_size * model.dim
-        total = sum(specification.codebook_weights)
-        self._weights = [weight / total for weight in specification.codebook_weights]
-        self._projections = {
-            "P": _projection(size, "P", specification),
-            "M": _projection(size * (model.n_codebooks - 1), "M", specification),
+        self._specification = specification
+        heads = model.heads()
+        of_channel: dict[Channel, list[int]] = {
+            channel: [0] if channel == "P" else list(range(1, model.n_codebooks)) for channel in specification.layers
         }
-        freeze_all_but(model, [])
+        self._heads = [k for ks in of_channel.values() for k in ks]
+        self.weights = [heads[k] for k in self._heads]
+        self._projector = _Projector({c: [heads[k] for k in ks] for c, ks in of_channel.items()}, specification)
 
-    def of_chunk(self, codes_KT: Tensor, n_frames: int) -> dict[Channel, list[Tensor]]:
-        with torch.no_grad():
-            prediction = self._model.predict(codes_KT[None], [n_frames])
-            heads = head_gradients(prediction, codes_KT)
-            weighted = [weight * head for weight, head in zip(self._weights, heads, strict=True)]
-            return {"P": [self._projections["P"](weighted[:1])], "M": [self._projections["M"](weighted[1:])]}
+    def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
+        specification = self._specification
+        weights = tuple(specification.codebook_weights)
+        return capture_heads(self._model, codes_BKT, n_frames, self._heads, weights, dtype=specification.torch_dtype)
 
-    def summarise(self, channel: Channel, tensors: Sequence[Tensor]) -> Tensor:
-        (projected,) = tensors
-        return projected
+    def summarise(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
+        return self._projector(tiles)
 
 
-def _projection(n_in: int, channel: Channel, specification: Specification) -> SparseProjection:
-    return SparseProjection(n_in, specification.dims[channel], specification.nonzeros, specification.seed)
+class _Projector:
+    """Projects the weights of each channel, laid end to end, to that channel's dimensions."""
+
+    def __init__(self, of_channel: Mapping[Channel, Sequence[nn.Parameter]], specification: Specification) -> None:
+        self._projections: dict[Channel, SparseProjection] = {}
+        # Of each weight: its channel, and where in that channel's long vector it begins.
+        self._places: list[tuple[Channel, int]] = []
+        for channel, weights in of_channel.items():
+            begin = 0
+            for weight in weights:
+                self._places.append((channel, begin))
+                begin += weight.numel()
+            self._projections[channel] = SparseProjection(
+                begin, specification.dims[channel], specification.nonzeros, specification.seed
+            )
+
+    def __call__(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
+        out = {c: torch.zeros(projection.n_out, dtype=torch.float64) for c, projection in self._projections.items()}
+        for tile in tiles:
+            channel, begin = self._places[tile.parameter]
+            begin += tile.first_row * tile.values.shape[1]
+            out[channel] = out[channel].to(tile.values.device)
+            self._projections[channel].add(out[channel], begin, tile.values)
+        return out

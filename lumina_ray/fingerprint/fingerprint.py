@@ -1,5 +1,6 @@
-"""A song's codes → one unit vector per channel."""
+"""Songs' codes → one unit vector per channel, song by song or several songs in one batch."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,8 @@ from torch import Tensor
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.fingerprint.channels import make_extraction
 from lumina_ray.fingerprint.codes import SongCodes
-from lumina_ray.fingerprint.specification import CHANNELS, Channel, Specification
+from lumina_ray.fingerprint.specification import Channel, Specification
+from lumina_ray.gradients import SongGradient, Use, freeze, gradient_tiles
 from lumina_ray.model.interface import MusicModel
 
 
@@ -28,15 +30,29 @@ class Fingerprint:
     chunk_weights: np.ndarray
 
 
+@dataclass
+class _Song:
+    """A song on its way through batches."""
+
+    chunks: Sequence[np.ndarray]
+    shares: list[float]
+    chunk_vectors: list[dict[Channel, np.ndarray]]
+    gradient: SongGradient | None = None
+    vectors: dict[Channel, np.ndarray] | None = None
+
+
 class Fingerprinter:
     """Makes fingerprints of one specification with one model.
 
-    Chunks go through the model one at a time and are added in float64 in the order of the song, so a song's vector
-    depends on nothing but its own codes: not on a batch, a worker or an order of songs.
+    The model always sees batches of one shape: `chunks_in_flight` chunks, padded to the specification's length and
+    filled up with empty ones. Every chunk's gradient is a product of its own rows, and a song's is the sum of its
+    chunks' in the order of the song. So a vector depends on nothing but the song's own codes: not on its neighbours, a
+    worker or an order of songs. It does depend, in its last bits, on `chunks_in_flight`, which is therefore part of
+    the environment that is recorded with it.
     """
 
-    def __init__(self, model: MusicModel, specification: Specification) -> None:
-        """Args: a model and a specification made for these very weights.
+    def __init__(self, model: MusicModel, specification: Specification, chunks_in_flight: int = 1) -> None:
+        """Args: a model, a specification made for these very weights, and the batch that memory allows.
 
         Raises:
             SpecificationMismatch: the specification names other weights.
@@ -48,41 +64,90 @@ class Fingerprinter:
             )
         self.model = model
         self.specification = specification
+        self.chunks_in_flight = chunks_in_flight
         self._chunk_frames = round(specification.chunk_s * model.frame_rate_hz)
+        freeze(model)
         self._extraction = make_extraction(model, specification)
+        self._shapes = [weight.shape for weight in self._extraction.weights]
 
     def __call__(self, codes: SongCodes, *, per_chunk: bool = False) -> Fingerprint:
-        """Fingerprint a song.
+        """Fingerprint one song; see `many`."""
+        return next(self.many([codes], per_chunk=per_chunk))
+
+    def many(self, songs: Sequence[SongCodes], *, per_chunk: bool = False) -> Iterator[Fingerprint]:
+        """Fingerprint songs, several in one batch where they are short, in their order.
 
         Args:
             per_chunk: also give each chunk's own vectors, the evidence for what in a query drives a match.
         """
+        started = [self._start(codes) for codes in songs]
+        queue = [(song, i) for song in started for i in range(len(song.chunks))]
+        finished = 0
+        for begin in range(0, len(queue), self.chunks_in_flight):
+            batch = queue[begin : begin + self.chunks_in_flight]
+            self._process(batch, per_chunk)
+            while finished < len(started) and (vectors := started[finished].vectors) is not None:
+                yield self._finish(started[finished], vectors)
+                started[finished] = _Song([], [], [], vectors={})  # its chunks' vectors are not needed any more
+                finished += 1
+
+    def _start(self, codes: SongCodes) -> _Song:
         K = self.model.n_codebooks
         weights = [sum(max(n - k, 0) for k in range(K)) for n in codes.frames]
-        shares = np.array(weights, np.float64) / sum(weights)
-        means: dict[Channel, list[Tensor]] = {}
-        rows: dict[Channel, list[np.ndarray]] = {channel: [] for channel in CHANNELS}
-        for chunk, share in zip(codes.chunks, shares.tolist(), strict=True):
-            contribution = self._extraction.of_chunk(self._padded(chunk), chunk.shape[1])
-            for channel, tensors in contribution.items():
-                if per_chunk:
-                    rows[channel].append(_unit(self._extraction.summarise(channel, tensors)))
-                weighted = [share * tensor.double() for tensor in tensors]
-                if channel in means:
-                    torch._foreach_add_(means[channel], weighted)
-                else:
-                    means[channel] = weighted
+        return _Song(codes.chunks, [weight / sum(weights) for weight in weights], [])
+
+    def _process(self, batch: list[tuple[_Song, int]], per_chunk: bool) -> None:
+        chunks = [song.chunks[i] for song, i in batch]
+        uses = self._extraction.capture(self._padded(chunks), self._filled([c.shape[1] for c in chunks]))
+        if per_chunk:
+            for row, (song, _) in enumerate(batch):
+                song.chunk_vectors.append(self._summarise(uses, [row], [1.0]))
+        rows: dict[int, list[int]] = {}
+        for row, (song, _) in enumerate(batch):
+            rows.setdefault(id(song), []).append(row)
+        for of_song in rows.values():
+            song, first = batch[of_song[0]]
+            _, last = batch[of_song[-1]]
+            n = len(song.chunks)
+            if first == 0 and last == n - 1:
+                song.vectors = self._summarise(uses, of_song, song.shares)
+                continue
+            if song.gradient is None:
+                song.gradient = SongGradient(self._shapes, self.model.device)
+            unscale = 1.0 / self.specification.loss_scale
+            for row in of_song:
+                song.gradient.add(gradient_tiles(uses, [row], [unscale]), song.shares[batch[row][1]])
+            if last == n - 1:
+                song.vectors = self._unit(self._extraction.summarise(song.gradient.tiles()))
+                song.gradient = None
+
+    def _summarise(self, uses: list[Use], rows: list[int], shares: list[float]) -> dict[Channel, np.ndarray]:
+        scaled = [share / self.specification.loss_scale for share in shares]
+        return self._unit(self._extraction.summarise(gradient_tiles(uses, rows, scaled)))
+
+    def _unit(self, vectors: dict[Channel, Tensor]) -> dict[Channel, np.ndarray]:
+        return {channel: _unit(vector) for channel, vector in vectors.items()}
+
+    def _finish(self, song: _Song, vectors: dict[Channel, np.ndarray]) -> Fingerprint:
+        dims = self.specification.dims
         return Fingerprint(
-            {c: _unit(self._extraction.summarise(c, means[c])) for c in CHANNELS},
-            {c: np.array(rows[c], np.float32).reshape(-1, self.specification.dims[c]) for c in CHANNELS},
-            shares,
+            {c: vectors[c] for c in self.specification.channels},
+            {
+                c: np.array([chunk[c] for chunk in song.chunk_vectors], np.float32).reshape(-1, dims[c])
+                for c in self.specification.channels
+            },
+            np.array(song.shares, np.float64),
         )
 
-    def _padded(self, chunk_KT: np.ndarray) -> Tensor:
-        # One shape for every chunk: kernels, and with them the last bits, can change with the shape.
-        missing = self._chunk_frames - chunk_KT.shape[1]
-        padded = np.pad(chunk_KT.astype(np.int64), ((0, 0), (0, missing)))
-        return torch.from_numpy(padded).to(self.model.device)
+    def _padded(self, chunks: list[np.ndarray]) -> Tensor:
+        # One shape for every batch: kernels, and with them the last bits, can change with the shape.
+        codes_BKT = np.zeros((self.chunks_in_flight, self.model.n_codebooks, self._chunk_frames), np.int64)
+        for row, chunk_KT in enumerate(chunks):
+            codes_BKT[row, :, : chunk_KT.shape[1]] = chunk_KT
+        return torch.from_numpy(codes_BKT).to(self.model.device)
+
+    def _filled(self, n_frames: list[int]) -> list[int]:
+        return n_frames + [0] * (self.chunks_in_flight - len(n_frames))
 
 
 def _unit(vector: Tensor) -> np.ndarray:

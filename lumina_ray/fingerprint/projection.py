@@ -37,21 +37,19 @@ class SparseProjection:
         if self.n_out % self.nonzeros:
             raise ValueError(f"nonzeros ({self.nonzeros}) must divide n_out ({self.n_out})")
 
-    def __call__(self, parts: list[Tensor]) -> Tensor:
-        """Project the concatenation of the flattened parts; float64 `[n_out]`, accumulated in a fixed order."""
-        n = sum(part.numel() for part in parts)
-        if n != self.n_in:
-            raise ValueError(f"this projection takes {self.n_in} numbers, got {n}")
-        out = torch.zeros(self.n_out, dtype=torch.float64, device=parts[0].device)
-        start = 0
-        for part in parts:
-            for tile in part.detach().flatten().split(_TILE):
-                values = tile.double()
-                for block in range(self.nonzeros):
-                    buckets, signs = self._entries(block, start, len(tile), tile.device)
-                    out.index_add_(0, buckets, values * signs)
-                start += len(tile)
-        return out / self.nonzeros**0.5
+    def add(self, out: Tensor, start: int, values: Tensor) -> None:
+        """Add to float64 `[n_out]` the projection of a piece of the input that begins at coordinate `start`.
+
+        A projected vector is the sum over its pieces in one order; another order may change its last bits.
+        """
+        if start + values.numel() > self.n_in:
+            raise ValueError(f"this projection takes {self.n_in} numbers, got {start + values.numel()}")
+        for tile in values.reshape(-1).split(_TILE):
+            wide = tile.double()
+            for block in range(self.nonzeros):
+                buckets, signs = self._entries(block, start, len(tile), tile.device)
+                out.scatter_add_(0, buckets, wide * signs)
+            start += len(tile)
 
     @cached_property
     def _cache(self) -> dict[tuple[int, int, int, torch.device], tuple[Tensor, Tensor]]:
@@ -65,7 +63,7 @@ class SparseProjection:
         index = torch.arange(start, start + count, dtype=torch.int64, device=device)
         hashed = _splitmix64(index + _splitmix64(torch.tensor(self.seed * 1_000_003 + block, device=device)))
         buckets = (hashed >> 1 & (1 << 62) - 1) % width + block * width
-        signs = ((hashed & 1) * 2 - 1).double()
+        signs = ((hashed & 1) * 2 - 1).double() / self.nonzeros**0.5
         # Small inputs, such as the output heads of a small model, are hashed once and remembered.
         if self.n_in <= 4 * _TILE:
             self._cache[key] = (buckets, signs)

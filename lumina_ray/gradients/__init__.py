@@ -1,6 +1,19 @@
-"""Codes → teacher-forced loss → gradients of the tracked tensors."""
+"""Codes → teacher-forced loss → the factors of the tracked weights' gradients → their tiles and moments."""
 
-from lumina_ray.gradients.backward import chunk_gradients, freeze_all_but
-from lumina_ray.gradients.loss import chunk_losses, head_gradients
+from lumina_ray.gradients.capture import Use, capture, capture_heads, freeze
+from lumina_ray.gradients.loss import chunk_losses
+from lumina_ray.gradients.moments import merge, moments
+from lumina_ray.gradients.tiles import SongGradient, Tile, gradient_tiles
 
-__all__ = ["chunk_gradients", "chunk_losses", "freeze_all_but", "head_gradients"]
+__all__ = [
+    "SongGradient",
+    "Tile",
+    "Use",
+    "capture",
+    "capture_heads",
+    "chunk_losses",
+    "freeze",
+    "gradient_tiles",
+    "merge",
+    "moments",
+]

@@ -25,26 +25,3 @@ def chunk_losses(prediction: Prediction, codes_BKT: Tensor, codebook_weights: tu
     mean_BK = nll_BKT.sum(dim=2) / prediction.valid_BKT.sum(dim=2).clamp(min=1)
     weights_K = torch.tensor(codebook_weights, dtype=torch.float32, device=mean_BK.device)
     return mean_BK @ (weights_K / weights_K.sum())
-
-
-def head_gradients(prediction: Prediction, codes_KT: Tensor) -> list[Tensor]:
-    """Gradients of a single chunk's per-codebook losses with respect to the K output heads, without a backward pass.
-
-    `G_k = (1/n_k) Σ_t (softmax(logits_kt) − onehot(code_kt)) h_ktᵀ` over the n_k valid frames: the closed form of the
-    derivative of a mean cross-entropy behind a bias-free linear layer.
-
-    Args:
-        prediction: of one chunk (B = 1).
-        codes_KT: int64 `[K, T]`.
-
-    Returns:
-        K float32 tensors `[C, D]`.
-    """
-    gradients = []
-    for k, codes_T in enumerate(codes_KT):
-        valid_T = prediction.valid_BKT[0, k]
-        error_tC = prediction.logits_BKTC[0, k, valid_T].softmax(dim=-1)
-        targets_t = codes_T[valid_T]
-        error_tC[torch.arange(len(targets_t), device=targets_t.device), targets_t] -= 1
-        gradients.append(error_tC.T @ prediction.hidden_BKTD[0, k, valid_T] / len(targets_t))
-    return gradients

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.fingerprint.specification import CHANNELS, Specification
+from lumina_ray.fingerprint.specification import Specification
 
 
 def store_schema(specification: Specification) -> pa.Schema:
@@ -27,6 +27,9 @@ def store_schema(specification: Specification) -> pa.Schema:
             pa.field("codes", pa.binary()),
             pa.field("chunk_frames", pa.list_(pa.int32())),
             pa.field("chunk_starts_s", pa.list_(pa.float64())),
-            *(pa.field(channel, pa.list_(pa.float32(), specification.dims[channel])) for channel in CHANNELS),
+            *(
+                pa.field(channel, pa.list_(pa.float32(), specification.dims[channel]))
+                for channel in specification.channels
+            ),
         ]
     )

@@ -8,6 +8,7 @@ import torch
 
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.fingerprint import CHANNELS, KINDS, Fingerprinter, Kind, SongCodes, Specification
+from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.gradients import chunk_losses
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
 
@@ -96,7 +97,10 @@ def test_influence_is_the_projected_gradient_of_the_heads(model: MusicModel) -> 
     mean_gradients(model, codes, (1, 1, 1, 1))
     heads = [head.grad for head in model.heads()]
     for channel, gradients in (("P", heads[:1]), ("M", heads[1:])):
-        projected = fingerprinter._extraction._projections[channel](gradients)  # type: ignore[attr-defined]
+        specification = fingerprinter.specification
+        projected = torch.zeros(specification.dims[channel], dtype=torch.float64)  # type: ignore[index]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])  # type: ignore[union-attr]
+        SparseProjection(len(flat), len(projected), specification.nonzeros, specification.seed).add(projected, 0, flat)
         expected = (projected / projected.norm()).numpy()
         np.testing.assert_allclose(ours.vectors[channel], expected, atol=1e-5)  # type: ignore[index]
 

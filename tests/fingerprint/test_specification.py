@@ -43,7 +43,7 @@ def test_hash_sees_every_field(shape: SimpleNamespace) -> None:
     changed = {
         "kind": "jl", "weights_sha256": "b" * 64, "dims": {"P": 1, "M": 1}, "layers": {"P": [1], "M": [2]},
         "codebook_weights": [1.0] * 4, "seed": 7, "nonzeros": 2, "text": "", "chunk_s": 5.0, "min_tail_s": 1.0,
-        "gate_dbfs": -60.0, "dtype": "bfloat16", "loss": "sum", "algorithm_version": 2,
+        "gate_dbfs": -60.0, "dtype": "bfloat16", "loss_scale": 2.0, "loss": "sum", "algorithm_version": 99,
     }  # fmt: skip
     assert set(changed) == {field.name for field in fields(Specification)}
     hashes = {replace(specification, **{name: value}).sha256 for name, value in changed.items()}

@@ -1,0 +1,165 @@
+"""One forward and backward pass that leaves, for every tracked weight, what its gradient is a product of.
+
+The gradient of a linear layer's weight is `Σ_s dy_s x_sᵀ` over the steps s of its input x and the gradient dy of its
+output. Keeping x and dy instead of letting autograd multiply them gives the gradient of each chunk of a batch by
+itself, in any tiling, and never needs the whole of it in memory (Goodfellow 2015, arXiv:1510.01799).
+
+Calls are recognised by the weight that they use, not by the module: audiocraft keeps query, key and value in one
+parameter, uses it through `functional.linear`, sliced for cross-attention, and module hooks never see it.
+
+Shape legend: B = chunks, S = sequence steps, M, N = rows and columns of a weight.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from lumina_ray.gradients.loss import chunk_losses
+from lumina_ray.model.interface import MusicModel
+
+
+@dataclass
+class Use:
+    """One use of a tracked weight, or of some of its rows, in a forward pass.
+
+    Attributes:
+        parameter: position of the weight among the tracked ones.
+        first_row: the first of its rows that were used.
+        input_BSN: what was multiplied with them, in the dtype of the product.
+        output_grad_BSM: gradient of the summed losses with respect to the result.
+    """
+
+    parameter: int
+    first_row: int
+    input_BSN: Tensor
+    output_grad_BSM: Tensor
+
+
+@dataclass
+class _Recorder:
+    uses: list[Use] = field(default_factory=list)
+
+    def record(self, parameter: int, first_row: int, input_BSN: Tensor) -> int:
+        self.uses.append(Use(parameter, first_row, input_BSN, input_BSN.new_empty(0)))
+        return len(self.uses) - 1
+
+
+class _RecordedLinear(torch.autograd.Function):
+    """`functional.linear` without bias whose backward pass records its output's gradient and skips the weight's."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, input_BSN: Tensor, weight_MN: Tensor, anchor: Tensor, recorder: _Recorder, where: tuple[int, int]
+    ) -> Tensor:
+        # Under autocast the product is taken of rounded factors, so those are what the gradient is a product of.
+        dtype = torch.get_autocast_dtype(input_BSN.device.type) if _autocasting(input_BSN) else input_BSN.dtype
+        input_BSN, weight_MN = input_BSN.to(dtype), weight_MN.to(dtype)
+        ctx.save_for_backward(weight_MN)
+        ctx.recorder, ctx.use = recorder, recorder.record(*where, input_BSN.detach())
+        return functional.linear(input_BSN, weight_MN)
+
+    @staticmethod
+    def backward(ctx: Any, grad_BSM: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        ctx.recorder.uses[ctx.use].output_grad_BSM = grad_BSM
+        (weight_MN,) = ctx.saved_tensors
+        return grad_BSM @ weight_MN if ctx.needs_input_grad[0] else None, None, None, None, None
+
+
+class _RecordLinears(TorchFunctionMode):
+    """Sends every linear map by a tracked weight through `_RecordedLinear`."""
+
+    def __init__(self, tracked: Sequence[nn.Parameter]) -> None:
+        super().__init__()
+        self.recorder = _Recorder()
+        self._tracked = tracked
+        self._by_storage = {p.untyped_storage().data_ptr(): i for i, p in enumerate(tracked)}
+        # Tracked weights need no gradient of their own; this is what makes autograd record from the lowest of them on,
+        # and nothing below it.
+        self._anchor = torch.zeros((), requires_grad=True)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.linear:
+            input_BSN, weight_MN = args[0], args[1]
+            parameter = self._by_storage.get(weight_MN.untyped_storage().data_ptr())
+            if parameter is not None:
+                first_row = weight_MN.storage_offset() // weight_MN.shape[1]
+                return _RecordedLinear.apply(input_BSN, weight_MN, self._anchor, self.recorder, (parameter, first_row))
+        return func(*args, **(kwargs or {}))
+
+
+def freeze(model: MusicModel) -> None:
+    """Let autograd build no graph for any parameter: what `capture` needs, it makes itself."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+
+
+def capture(
+    model: MusicModel,
+    codes_BKT: Tensor,
+    n_frames: list[int],
+    tracked: Sequence[nn.Parameter],
+    codebook_weights: tuple[float, ...],
+    *,
+    dtype: torch.dtype = torch.float32,
+    loss_scale: float = 1.0,
+) -> list[Use]:
+    """Teacher-force a batch of chunks, back-propagate `loss_scale` times the sum of their losses, return what is used.
+
+    The model must be frozen (`freeze`). Chunk b's part of a weight's gradient is the product of row b of the captured
+    tensors, divided by the loss scale; no other chunk has any part in it.
+
+    Args:
+        codes_BKT: int64 `[B, K, T]`, of which the first `n_frames[b]` frames are real; a row of 0 frames is filling.
+        dtype: of the matrix products; anything but float32 runs under autocast, weights staying float32.
+    """
+    with _RecordLinears(tracked) as mode, _precision(codes_BKT.device, dtype):
+        prediction = model.predict(codes_BKT, n_frames)
+        loss = chunk_losses(prediction, codes_BKT, codebook_weights).sum() * loss_scale
+    loss.backward()
+    return mode.recorder.uses
+
+
+def capture_heads(
+    model: MusicModel,
+    codes_BKT: Tensor,
+    n_frames: list[int],
+    heads: Sequence[int],
+    codebook_weights: tuple[float, ...],
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> list[Use]:
+    """What the output heads' gradients are products of, from a forward pass alone.
+
+    The derivative of a mean cross-entropy behind a bias-free linear layer is known in closed form:
+    `G_k = w_k/(n_k Σw) Σ_t (softmax(logits_kt) − onehot(code_kt)) h_ktᵀ` over the n_k valid frames.
+
+    Args:
+        heads: which codebooks' heads; `Use.parameter` counts in this order.
+    """
+    with torch.no_grad():
+        with _precision(codes_BKT.device, dtype):
+            prediction = model.predict(codes_BKT, n_frames)
+        uses = []
+        for position, k in enumerate(heads):
+            valid_BT = prediction.valid_BKT[:, k]
+            error_BTC = prediction.logits_BKTC[:, k].float().softmax(dim=-1)
+            error_BTC -= functional.one_hot(codes_BKT[:, k], error_BTC.shape[-1])
+            share = codebook_weights[k] / sum(codebook_weights)
+            scale_B = share / valid_BT.sum(dim=1).clamp(min=1)
+            error_BTC = torch.where(valid_BT[..., None], error_BTC * scale_B[:, None, None], 0.0)
+            uses.append(Use(position, 0, prediction.hidden_BKTD[:, k].float(), error_BTC))
+        return uses
+
+
+def _precision(device: torch.device, dtype: torch.dtype) -> Any:
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def _autocasting(tensor: Tensor) -> bool:
+    return torch.is_autocast_enabled(tensor.device.type)

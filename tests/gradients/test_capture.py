@@ -1,0 +1,101 @@
+"""Captured factors against autograd's own gradients, in both libraries; no graph where none is needed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lumina_ray.gradients import SongGradient, Use, capture, capture_heads, chunk_losses, freeze, gradient_tiles
+from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
+
+WEIGHTS = (0.4, 1.2, 1.3, 1.4)
+N_FRAMES = [60, 41, 0]
+
+
+@pytest.fixture(scope="module", params=["", "audiocraft:"], ids=["transformers", "audiocraft"])
+def model(request: pytest.FixtureRequest, tiny_model_dir: Path) -> MusicModel:
+    return open_model(f"{request.param}{tiny_model_dir}")
+
+
+@pytest.fixture(scope="module")
+def codes_BKT(model: MusicModel) -> Tensor:  # noqa: N802
+    return torch.randint(model.codebook_size, (3, 4, 60), generator=torch.Generator().manual_seed(0))
+
+
+def tracked(model: MusicModel, layers: list[int]) -> list[nn.Parameter]:
+    weights = [p for layer in layers for tensor in TRACKED_TENSORS for p in model.tracked(layer, tensor)]
+    return weights + list(model.heads())
+
+
+def by_autograd(model: MusicModel, codes_BKT: Tensor, weights: list[nn.Parameter], b: int) -> list[Tensor]:
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    loss = chunk_losses(model.predict(codes_BKT[b : b + 1], [N_FRAMES[b]]), codes_BKT[b : b + 1], WEIGHTS).sum()
+    gradients = torch.autograd.grad(loss, weights)
+    freeze(model)
+    return list(gradients)
+
+
+def assembled(uses: list[Use], rows: list[int], shares: list[float], weights: list[nn.Parameter]) -> list[Tensor]:
+    out = [torch.full_like(weight, float("nan")) for weight in weights]
+    with torch.no_grad():
+        for tile in gradient_tiles(uses, rows, shares):
+            out[tile.parameter][tile.first_row : tile.first_row + len(tile.values)] = tile.values
+    return out
+
+
+@pytest.mark.parametrize("loss_scale", [1.0, 1024.0])
+def test_every_chunk_of_a_batch_has_its_own_gradient(model: MusicModel, codes_BKT: Tensor, loss_scale: float) -> None:
+    weights = tracked(model, [5, 15])
+    freeze(model)
+    uses = capture(model, codes_BKT, N_FRAMES, weights, WEIGHTS, loss_scale=loss_scale)
+    for b in (0, 1):
+        expected = by_autograd(model, codes_BKT, weights, b)
+        for ours, theirs in zip(assembled(uses, [b], [1 / loss_scale], weights), expected, strict=True):
+            assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+    assert all(not gradient.any() for gradient in assembled(uses, [2], [1.0], weights)), "filling has a gradient"
+
+
+def test_a_song_is_the_weighted_sum_of_its_chunks_in_one_batch_or_several(model: MusicModel, codes_BKT: Tensor) -> None:
+    weights = tracked(model, [4])
+    freeze(model)
+    uses = capture(model, codes_BKT, N_FRAMES, weights, WEIGHTS)
+    whole = assembled(uses, [0, 1], [0.6, 0.4], weights)
+    expected = [
+        0.6 * a + 0.4 * b for a, b in zip(*(by_autograd(model, codes_BKT, weights, b) for b in (0, 1)), strict=True)
+    ]
+    song = SongGradient([weight.shape for weight in weights], torch.device("cpu"))
+    for row, share in ((0, 0.6), (1, 0.4)):
+        song.add(gradient_tiles(uses, [row], [1.0]), share)
+    for ours, theirs in zip(whole, expected, strict=True):
+        assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+    for tile in song.tiles():
+        rows = whole[tile.parameter][tile.first_row : tile.first_row + len(tile.values)]
+        assert torch.equal(tile.values, rows)
+
+
+def test_heads_need_no_backward_pass(model: MusicModel, codes_BKT: Tensor) -> None:
+    freeze(model)
+    uses = capture_heads(model, codes_BKT, N_FRAMES, [3, 0], WEIGHTS)
+    heads = [model.heads()[3], model.heads()[0]]
+    for b in (0, 1):
+        expected = by_autograd(model, codes_BKT, heads, b)
+        for ours, theirs in zip(assembled(uses, [b], [1.0], heads), expected, strict=True):
+            assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+    assert not any(use.input_BSN.requires_grad or use.output_grad_BSM.requires_grad for use in uses)
+
+
+def test_no_graph_below_the_lowest_tracked_layer(tiny_model_dir: Path, codes_BKT: Tensor) -> None:
+    model = open_model(str(tiny_model_dir))
+    freeze(model)
+    needs_gradient: dict[int, bool] = {}
+    layers = model.model.decoder.model.decoder.layers  # type: ignore[attr-defined]
+    hooks = [
+        layer.register_forward_hook(lambda _m, _i, out, n=n: needs_gradient.update({n: out.requires_grad}))
+        for n, layer in enumerate(layers)
+    ]
+    capture(model, codes_BKT, N_FRAMES, list(model.tracked(14, "linear1")), WEIGHTS)
+    for hook in hooks:
+        hook.remove()
+    assert [n for n, needed in sorted(needs_gradient.items()) if needed] == [14, 15]

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pyarrow as pa
 import typer
@@ -19,8 +19,8 @@ from cluster.preflight import Workers, describe_model, plan_workers
 from cluster.progress import StoreCounter, say, show_progress
 from cluster.session import one_line, ray_session
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_manifest
-from lumina_ray.errors import LuminaError, SpecificationMismatch, TooManyFailures, UsageError
-from lumina_ray.fingerprint import KINDS, Kind, Specification
+from lumina_ray.errors import LuminaError, NumericsError, SpecificationMismatch, TooManyFailures
+from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
 from lumina_ray.model.files import BUNDLED
 from lumina_ray.model.open import AUDIOCRAFT_PREFIX
 from lumina_ray.store import Run, begin_run, check_complete, manifest_sha256, read_rows, read_store
@@ -28,6 +28,8 @@ from lumina_ray.store.run import MANIFEST_FILE, SUCCESS_FILE
 
 DEFAULT_MAX_FAILED_FRACTION = 0.5
 _LISTED_FAILURES = 20
+
+ChannelChoice = Literal["both", "P", "M"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def run_fingerprint_job(
     *,
     model: str,
     kind: Kind,
+    channels: tuple[Channel, ...] = CHANNELS,
+    dtype: Dtype = "float32",
     device: str = "auto",
     workers: int | None = None,
     max_failed_fraction: float = DEFAULT_MAX_FAILED_FRACTION,
@@ -94,6 +98,8 @@ def run_fingerprint_job(
         source: a manifest (.parquet or .csv), or a finished store made with the same model, whose codes are used again
             so that nothing is decoded or encoded.
         store: the folder to write. On a cluster it must be one that all nodes share, as must the audio files.
+        channels: one channel alone costs less; what is made of the store then has that channel only.
+        dtype: of the matrix products; see docs/fingerprints.md for what the lower ones change.
         device: "auto" (GPUs where the cluster has any), "cpu" or "cuda".
         workers: models loaded at once; by default one for each GPU, or for each CPU.
         max_failed_fraction: of the songs. When more of them failed, that is an error, after everything is stored.
@@ -104,6 +110,7 @@ def run_fingerprint_job(
         ModelError: the model is not at hand or unsuitable.
         SpecificationMismatch: `store` was begun with other songs, another model or another kind.
         ClusterError: the cluster cannot run the job as asked.
+        NumericsError: a worker's vectors are not what they are said to be.
         TooManyFailures: see `max_failed_fraction`.
     """
     begin_s = time.monotonic()
@@ -113,7 +120,7 @@ def run_fingerprint_job(
     with ray_session():
         plan = plan_workers(device, workers)
         say(console, _describe_plan(plan))
-        specification, environment = describe_model(model, kind, plan)
+        specification, environment = describe_model(model, plan, kind, channels, dtype)
         _check_codes(source, specification)
         run = Run(manifest_sha256(songs), len(songs), model, specification, environment)
         resumed = begin_run(store, run)
@@ -124,6 +131,7 @@ def run_fingerprint_job(
             if not (store / MANIFEST_FILE).exists():
                 write_manifest(songs, store / MANIFEST_FILE)
             _fill(store, run, plan, console)
+    _check_numerics(store, specification)
     ok, failed = check_complete(store, specification)
     (store / SUCCESS_FILE).touch()
     summary = JobSummary(
@@ -199,10 +207,22 @@ def _absolute_model(name: str) -> str:
     return name.removesuffix(bare) + str(folder.resolve())
 
 
+def chosen_channels(choice: ChannelChoice) -> tuple[Channel, ...]:
+    """What an option for channels stands for."""
+    return CHANNELS if choice == "both" else (choice,)
+
+
 def _describe_plan(plan: Workers) -> str:
     if plan.device == "cuda":
         return f"Running on {plan.count} GPU{'s' if plan.count > 1 else ''}."
     return f"Running on the CPU, not on a GPU: {plan.count} workers of one thread each."
+
+
+def _check_numerics(store: Path, specification: Specification) -> None:
+    rows = read_rows(store, specification, ["error_code", "error"]).to_pylist()
+    faults = [row["error"] for row in rows if row["error_code"] == NumericsError.code]
+    if faults:
+        raise NumericsError(f"{faults[0]}. {store} cannot be used ({len(faults)} songs of bad workers): delete it")
 
 
 def _failures(store: Path, specification: Specification) -> tuple[Failure, ...]:
@@ -224,7 +244,11 @@ def main(
     ],
     out: Annotated[Path, typer.Option(help="The store to write, or to resume; on a folder that all nodes share.")],
     model: Annotated[str, typer.Option(help="nano, nano-early, a hub name, or a folder.")] = "nano",
-    fingerprint: Annotated[str, typer.Option(help="influence, stats or jl.")] = "influence",
+    fingerprint: Annotated[
+        Kind, typer.Option(help="influence (ours), stats (LUMINA v8) or jl (LUMINA v7).")
+    ] = "influence",
+    channels: Annotated[ChannelChoice, typer.Option(help="One channel alone costs less.")] = "both",
+    dtype: Annotated[Dtype, typer.Option(help="Of the model's matrix products; float32 is the reference.")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Models loaded at once.")] = None,
     max_failed_fraction: Annotated[
@@ -232,15 +256,14 @@ def main(
     ] = DEFAULT_MAX_FAILED_FRACTION,
 ) -> None:
     """Fingerprint a catalog: every song of MANIFEST becomes one row of the store. Resumable."""
-    kind = next((kind for kind in KINDS if kind == fingerprint), None)
     try:
-        if kind is None:
-            raise UsageError(f"--fingerprint must be one of {', '.join(KINDS)}, got {fingerprint!r}")
         summary = run_fingerprint_job(
             source,
             out,
             model=model,
-            kind=kind,
+            kind=fingerprint,
+            channels=chosen_channels(channels),
+            dtype=dtype,
             device=device,
             workers=workers,
             max_failed_fraction=max_failed_fraction,

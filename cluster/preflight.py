@@ -10,7 +10,7 @@ import torch
 
 from cluster.session import one_line, root_cause
 from lumina_ray.errors import ClusterError, LuminaError, UsageError
-from lumina_ray.fingerprint import Kind, Specification, describe_environment
+from lumina_ray.fingerprint import Channel, Dtype, Kind, Specification, describe_environment
 from lumina_ray.model import open_model
 
 # What stays unreserved. Ray Data reserves a whole CPU for its own steps, such as skipping the songs that are stored
@@ -74,7 +74,9 @@ def plan_workers(device: str, count: int | None) -> Workers:
     return Workers("cpu", wanted, cpus=round(reserved, 3), gpus=0, decoders=max(1, wanted // 2))
 
 
-def describe_model(model: str, kind: Kind, workers: Workers) -> tuple[Specification, dict[str, str]]:
+def describe_model(
+    model: str, workers: Workers, kind: Kind, channels: tuple[Channel, ...], dtype: Dtype
+) -> tuple[Specification, dict[str, str]]:
     """Open the model where the workers will run, before any of them does.
 
     The driver may have neither the weights nor a GPU, and a job that cannot work should fail before it starts.
@@ -88,7 +90,9 @@ def describe_model(model: str, kind: Kind, workers: Workers) -> tuple[Specificat
     """
     try:
         specification, environment = ray.get(
-            _describe.options(num_cpus=workers.cpus, num_gpus=workers.gpus).remote(model, kind, workers.device)
+            _describe.options(num_cpus=workers.cpus, num_gpus=workers.gpus).remote(
+                model, workers.device, kind, channels, dtype
+            )
         )
     except ray.exceptions.RayError as error:
         cause = root_cause(error)
@@ -99,7 +103,9 @@ def describe_model(model: str, kind: Kind, workers: Workers) -> tuple[Specificat
 
 
 @ray.remote(max_retries=0)
-def _describe(model_name: str, kind: Kind, device: str) -> tuple[dict, dict[str, str]]:
+def _describe(
+    model_name: str, device: str, kind: Kind, channels: tuple[Channel, ...], dtype: Dtype
+) -> tuple[dict, dict[str, str]]:
     if device == "cuda" and not torch.cuda.is_available():
         node = ray.util.get_node_ip_address()
         raise ClusterError(
@@ -107,4 +113,4 @@ def _describe(model_name: str, kind: Kind, device: str) -> tuple[dict, dict[str,
             "(`nvidia-smi`), or pass --device cpu"
         )
     model = open_model(model_name, device)
-    return Specification.for_model(model, kind).to_dict(), describe_environment(model)
+    return Specification.for_model(model, kind, channels, dtype).to_dict(), describe_environment(model)

@@ -48,6 +48,12 @@ class SpecificationMismatch(LuminaError):
     exit_code = 2
 
 
+class NumericsError(LuminaError):
+    """Numbers that cannot be right: the job that made them leaves no finished store."""
+
+    code = "numerics.spot_check"
+
+
 class TooManyFailures(LuminaError):
     """A job ended, and more songs failed than its caller allows."""
 

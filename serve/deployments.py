@@ -18,7 +18,7 @@ from lumina_ray import fingerprint
 from lumina_ray.attribution import attribute
 from lumina_ray.audio import Audio
 from lumina_ray.errors import AudioError
-from lumina_ray.fingerprint import CHANNELS, QueryFingerprint, SongCodes, Specification, fingerprint_query
+from lumina_ray.fingerprint import QueryFingerprint, SongCodes, Specification, fingerprint_query
 from lumina_ray.index import load_snapshot
 from lumina_ray.model import open_model
 from lumina_ray.report import to_json
@@ -85,7 +85,7 @@ class Fingerprinter:
     def _probe(self) -> np.ndarray:
         codes = SongCodes((np.zeros((self._fingerprinter.model.n_codebooks, 50), np.uint16),), (0.0,))
         vectors = self._fingerprinter(codes).vectors
-        return np.concatenate([vectors[channel] for channel in CHANNELS])
+        return np.concatenate(list(vectors.values()))
 
     def describe(self) -> dict[str, str]:
         model, specification = self._fingerprinter.model, self._fingerprinter.specification
@@ -117,7 +117,7 @@ class Searcher:
         await asyncio.to_thread(self._search_first_song)
 
     def _search_first_song(self) -> None:
-        for channel in CHANNELS:
+        for channel in self._snapshot.indexes:
             vector = self._snapshot.vectors(channel, np.array([0]))
             scores, _ = self._snapshot.search(channel, vector, 1)
             # Not `rows == 0`: a duplicate of the song is as close.

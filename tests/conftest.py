@@ -1,9 +1,14 @@
 """Fixtures that several packages' tests share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Before anything imports Triton, which reads it then: without a GPU its kernels are interpreted.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from tests.tiny_model import export_tiny_model
 

@@ -91,7 +91,7 @@ def attribute(
         ),
         channels={
             c: _attribute_channel(c, query.channels[c], np.asarray(query.chunk_weights), snapshot, policy, top_k)
-            for c in _CHANNELS
+            for c in query.channels
         },
         provenance=Provenance(
             weights_sha256=query.weights_sha256,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.calibration.null import ChannelCalibration, calibrate
 from lumina_ray.calibration.numerics import use_one_blas_thread
-from lumina_ray.calibration.vectors import CHANNELS, Channel, store_sha256, usable_songs
+from lumina_ray.calibration.vectors import Channel, store_sha256, usable_songs
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def calibrate_store(store: "Store", controls: "Store") -> Calibration:
             f"{controls.specification.sha256[:12]}: fingerprint both with the same model and fingerprint"
         )
     use_one_blas_thread()
+    channels = store.specification.channels
     rows, _ = usable_songs(store)
     control_rows, _ = usable_songs(controls)
     _refuse_shared_audio(store, controls)
@@ -72,8 +73,8 @@ def calibrate_store(store: "Store", controls: "Store") -> Calibration:
             catalog_sha256=store_sha256(store),
             controls_sha256=store_sha256(controls),
             duplicate_controls=len(control_rows) - len(distinct),
-            closest={c: _closest(store, rows, controls, distinct, c) for c in CHANNELS},
-            channels={c: calibrate(store.vectors(c)[rows], controls.vectors(c)[distinct]) for c in CHANNELS},
+            closest={c: _closest(store, rows, controls, distinct, c) for c in channels},
+            channels={c: calibrate(store.vectors(c)[rows], controls.vectors(c)[distinct]) for c in channels},
         )
     except UsageError as error:
         raise UsageError(f"{controls.path}: {error}") from error

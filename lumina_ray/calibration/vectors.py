@@ -83,7 +83,7 @@ def usable_songs(store: "Store") -> tuple[np.ndarray, dict[str, str]]:
         raise StoreError(f"{store.path}: song ids occur more than once: {', '.join(twice[:5])}")
     usable = np.ones(len(song_ids), dtype=bool)
     excluded: dict[str, str] = {}
-    for channel in CHANNELS:
+    for channel in store.specification.channels:
         vectors = store.vectors(channel)
         finite = np.isfinite(vectors).all(axis=1)
         zero = ~vectors.any(axis=1)
@@ -101,7 +101,7 @@ def store_sha256(store: "Store") -> str:
     digest = hashlib.sha256(store.specification.sha256.encode())
     for song_id, codes in zip(store.song_ids, store.songs["codes_sha256"].to_pylist(), strict=True):
         digest.update(f"{song_id}\0{codes}\n".encode())
-    for channel in CHANNELS:
+    for channel in store.specification.channels:
         vectors = store.vectors(channel)
         for block in blocks(len(vectors)):
             digest.update(np.ascontiguousarray(vectors[block], dtype="<f4").tobytes())

@@ -44,8 +44,14 @@ def fingerprint(
     out: Annotated[Path, typer.Option(help="The store to write, or to resume.")],
     model: ModelOption = "nano",
     fingerprint: Annotated[
-        str, typer.Option(help="influence (ours), stats (LUMINA v8) or jl (LUMINA v7).")
+        Literal["influence", "stats", "jl"],
+        typer.Option(help="influence (ours), stats (LUMINA v8) or jl (LUMINA v7)."),
     ] = "influence",
+    channels: Annotated[Literal["both", "P", "M"], typer.Option(help="One channel alone costs less.")] = "both",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(help="Of the model's matrix products; float32 is the reference."),
+    ] = "float32",
     device: DeviceOption = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Models loaded at once; default: what the cluster holds.")
@@ -56,13 +62,15 @@ def fingerprint(
     as_json: JsonOption = False,
 ) -> None:
     """Fingerprint a catalog: every song of MANIFEST becomes one row of the store. Resumable."""
-    from cluster.fingerprint import run_fingerprint_job
+    from cluster.fingerprint import chosen_channels, run_fingerprint_job
 
     summary = run_fingerprint_job(
         manifest,
         out,
         model=model,
-        kind=known_kind(fingerprint),
+        kind=fingerprint,
+        channels=chosen_channels(channels),
+        dtype=dtype,
         device=device,
         workers=workers,
         max_failed_fraction=max_failed_fraction,
@@ -206,16 +214,6 @@ def demo(
     from lumina_ray.cli.demo import run_demo
 
     run_demo(out, port)
-
-
-def known_kind(name: str):
-    """Check the name of a fingerprint; returns it as a `Kind`."""
-    from lumina_ray.fingerprint import KINDS
-
-    for kind in KINDS:
-        if name == kind:
-            return kind
-    raise UsageError(f"--fingerprint must be one of {', '.join(KINDS)}, got {name!r}")
 
 
 def resolve_device(name: str) -> str:

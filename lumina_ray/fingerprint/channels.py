@@ -1,10 +1,10 @@
 """What each kind of fingerprint makes of a gradient, per channel.
 
-An extraction says which weights are tracked, how a batch of chunks is captured, and how tiles of a song's gradient
-become one vector per channel. How chunks are batched and songs put together is the business of `fingerprint.py`.
+An extraction says which weights are tracked, how a batch of chunks is captured, and how a song's gradient becomes one
+vector per channel. How chunks are batched and songs put together is the business of `fingerprint.py`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Channel, Specification
 from lumina_ray.fingerprint.statistics import statistics_of
-from lumina_ray.gradients import Tile, Use, capture, capture_heads, moments
+from lumina_ray.gradients import SongGradient, Tile, Use, capture, capture_heads, gradient_tiles, moments
 from lumina_ray.model.interface import TRACKED_TENSORS, MusicModel, TrackedTensor
 
 # They write into the residual stream, whose gradient sums to zero over features because every path to the loss goes
@@ -35,8 +35,12 @@ class Extraction(Protocol):
         """Captured factors of a batch of chunks; int64 codes, the first `n_frames[b]` frames of row b real."""
         ...
 
-    def summarise(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
-        """Float64 `[D]` per channel of a gradient that comes in tiles."""
+    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
+        """Float64 `[D]` per channel of the weighted sum of some chunks' gradients."""
+        ...
+
+    def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
+        """The same of a song whose chunks came in several batches."""
         ...
 
 
@@ -89,10 +93,21 @@ class _Statistics(_Backward):
                     self.weights += model.tracked(layer, tensor)
                     self._tensors[channel].append((tensor in _ZERO_MEAN, range(begin, len(self.weights))))
 
-    def summarise(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
+    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
+        if uses[0].input_BSN.is_cuda:
+            # Imported here, as Triton comes with builds of torch for GPUs only.
+            from lumina_ray.gradients.triton_moments import fused_moments
+
+            return self._statistics([(use.parameter, fused_moments(use, rows, shares)) for use in uses])
+        return self._statistics(_moments_of(gradient_tiles(uses, rows, shares)))
+
+    def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
+        return self._statistics(_moments_of(gradient.tiles()))
+
+    def _statistics(self, moments_of_parts: Iterable[tuple[int, Tensor]]) -> dict[Channel, Tensor]:
         parts: list[list[Tensor]] = [[] for _ in self.weights]
-        for tile in tiles:
-            parts[tile.parameter].append(moments(tile.values))
+        for parameter, part in moments_of_parts:
+            parts[parameter].append(part)
         return {
             channel: torch.tensor(
                 [
@@ -110,6 +125,10 @@ class _Statistics(_Backward):
         }
 
 
+def _moments_of(tiles: Iterable[Tile]) -> Iterator[tuple[int, Tensor]]:
+    return ((tile.parameter, moments(tile.values)) for tile in tiles)
+
+
 class _ProjectedGradients(_Backward):
     """Projected gradients of self-attention (P) and of the output heads (M) (LUMINA v7)."""
 
@@ -124,8 +143,11 @@ class _ProjectedGradients(_Backward):
         self.weights = [p for weights in of_channel.values() for p in weights]
         self._projector = _Projector(of_channel, specification)
 
-    def summarise(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
-        return self._projector(tiles)
+    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
+        return self._projector(gradient_tiles(uses, rows, shares))
+
+    def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
+        return self._projector(gradient.tiles())
 
 
 class _ProjectedHeadGradients:
@@ -151,8 +173,11 @@ class _ProjectedHeadGradients:
         weights = tuple(specification.codebook_weights)
         return capture_heads(self._model, codes_BKT, n_frames, self._heads, weights, dtype=specification.torch_dtype)
 
-    def summarise(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
-        return self._projector(tiles)
+    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
+        return self._projector(gradient_tiles(uses, rows, shares))
+
+    def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
+        return self._projector(gradient.tiles())
 
 
 class _Projector:

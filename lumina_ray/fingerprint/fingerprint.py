@@ -118,12 +118,12 @@ class Fingerprinter:
             for row in of_song:
                 song.gradient.add(gradient_tiles(uses, [row], [unscale]), song.shares[batch[row][1]])
             if last == n - 1:
-                song.vectors = self._unit(self._extraction.summarise(song.gradient.tiles()))
+                song.vectors = self._unit(self._extraction.of_song(song.gradient))
                 song.gradient = None
 
     def _summarise(self, uses: list[Use], rows: list[int], shares: list[float]) -> dict[Channel, np.ndarray]:
         scaled = [share / self.specification.loss_scale for share in shares]
-        return self._unit(self._extraction.summarise(gradient_tiles(uses, rows, scaled)))
+        return self._unit(self._extraction.of_chunks(uses, rows, scaled))
 
     def _unit(self, vectors: dict[Channel, Tensor]) -> dict[Channel, np.ndarray]:
         return {channel: _unit(vector) for channel, vector in vectors.items()}

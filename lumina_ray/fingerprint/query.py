@@ -11,7 +11,7 @@ import lumina_ray
 from lumina_ray.audio import Audio
 from lumina_ray.fingerprint.codes import encode_song
 from lumina_ray.fingerprint.fingerprint import Fingerprinter
-from lumina_ray.fingerprint.specification import CHANNELS, Channel
+from lumina_ray.fingerprint.specification import Channel
 from lumina_ray.model.interface import MusicModel
 
 
@@ -61,15 +61,15 @@ def fingerprint_query(fingerprinter: Fingerprinter, audio: Audio, name: str) -> 
         duration_s=audio.duration_s,
         specification_sha256=fingerprinter.specification.sha256,
         weights_sha256=model.weights_sha256,
-        channels={c: ChannelQuery(fingerprint.vectors[c], fingerprint.chunk_vectors[c]) for c in CHANNELS},
+        channels={c: ChannelQuery(fingerprint.vectors[c], fingerprint.chunk_vectors[c]) for c in fingerprint.vectors},
         chunk_starts_s=codes.starts_s,
         chunk_durations_s=tuple(frames / model.frame_rate_hz for frames in codes.frames),
         chunk_weights=tuple(fingerprint.chunk_weights.tolist()),
-        environment=describe_environment(model),
+        environment=describe_environment(model, fingerprinter.chunks_in_flight),
     )
 
 
-def describe_environment(model: MusicModel) -> dict[str, str]:
+def describe_environment(model: MusicModel, chunks_in_flight: int = 1) -> dict[str, str]:
     """What the last bits of a vector depend on besides codes, weights and specification."""
     device = (
         torch.cuda.get_device_name(model.device)
@@ -82,4 +82,5 @@ def describe_environment(model: MusicModel) -> dict[str, str]:
         "adapter_version": version(model.adapter),
         "torch": torch.__version__,
         "device": device,
+        "chunks_in_flight": str(chunks_in_flight),
     }

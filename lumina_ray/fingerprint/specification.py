@@ -69,6 +69,10 @@ class Specification:
     loss: str = "mean over valid positions per codebook, weighted mean over codebooks, chunks by valid codes"
     algorithm_version: int = ALGORITHM_VERSION
 
+    def __post_init__(self) -> None:
+        if self.dtype == "float16" and self.kind != "influence" and self.loss_scale == 1.0:
+            raise ValueError("gradients in float16 need a loss scale: a fifth of their elements would vanish")
+
     @classmethod
     def for_model(
         cls, model: MusicModel, kind: Kind, channels: tuple[Channel, ...] = CHANNELS, dtype: Dtype = "float32"

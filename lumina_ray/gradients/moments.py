@@ -24,6 +24,6 @@ def moments(values: Tensor) -> Tensor:
 
 
 def merge(parts: list[Tensor]) -> Tensor:
-    """Moments of several parts of one tensor as those of the whole, added in the given order."""
-    stacked = torch.stack(parts)
+    """Moments of several parts of one tensor, each `[5]` or `[n, 5]`, as those of the whole, added in this order."""
+    stacked = torch.cat([part.reshape(-1, 5) for part in parts])
     return torch.cat([stacked[:, :3].sum(dim=0), stacked[:, 3].max()[None], stacked[:, 4].min()[None]])

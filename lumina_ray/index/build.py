@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 import lumina_ray
 from lumina_ray.calibration import CALIBRATION_FILE, read_calibration, song_means, store_sha256, usable_songs
-from lumina_ray.calibration.vectors import CHANNELS, blocks, check_unit_rows
+from lumina_ray.calibration.vectors import blocks, check_unit_rows
 from lumina_ray.errors import StoreError
 from lumina_ray.index.files import (
     CENTRES_FILE,
@@ -85,14 +85,15 @@ def build_index(store: "Store", out: Path) -> Path:
     try:
         songs = store.songs.select(SONG_COLUMNS).take(rows)
         centres = {}
-        for channel in CHANNELS:
+        channels = store.specification.channels
+        for channel in channels:
             vectors_ND = np.ascontiguousarray(store.vectors(channel)[rows], dtype=np.float32)
             check_unit_rows(vectors_ND, f"{store.path}, channel {channel}")
             means_N, centres[channel] = song_means(vectors_ND)
             songs = songs.append_column(mean_column(channel), pa.array(means_N))
             faiss.write_index(_flat_index(vectors_ND), str(partial / vectors_file(channel)))
         pq.write_table(songs, partial / IDS_FILE)
-        np.savez(partial / CENTRES_FILE, P=centres["P"], M=centres["M"])
+        np.savez(partial / CENTRES_FILE, allow_pickle=False, **centres)
         shutil.copyfile(store.path / CALIBRATION_FILE, partial / CALIBRATION_FILE)
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -105,8 +106,8 @@ def build_index(store: "Store", out: Path) -> Path:
             "n_songs": len(rows),
             "n_excluded": len(excluded),
             "excluded": excluded,
-            "dims": {c: calibration.channels[c].dims for c in CHANNELS},
-            "index_type": dict.fromkeys(CHANNELS, "IndexFlatIP"),
+            "dims": {c: calibration.channels[c].dims for c in channels},
+            "index_type": dict.fromkeys(channels, "IndexFlatIP"),
             "exact": True,
             "files": {path.name: file_sha256(path) for path in sorted(partial.iterdir())},
             "software": {

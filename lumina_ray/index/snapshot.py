@@ -138,15 +138,16 @@ def load_snapshot(path: Path) -> Snapshot:
                 f"{folder / name} is missing or damaged (its sha256 is not the manifest's): build it again"
             )
     songs = pq.read_table(folder / IDS_FILE)
+    channels: list[Channel] = [c for c in CHANNELS if c in manifest["dims"]]
     with np.load(folder / CENTRES_FILE, allow_pickle=False) as centres:
         return Snapshot(
             version=folder.resolve().name,
             manifest=manifest,
             songs=songs,
             calibration=read_calibration(folder / CALIBRATION_FILE),
-            means={c: songs[mean_column(c)].to_numpy() for c in CHANNELS},
-            centres={c: centres[c] for c in CHANNELS},
-            indexes={c: faiss.read_index(str(folder / vectors_file(c))) for c in CHANNELS},
+            means={c: songs[mean_column(c)].to_numpy() for c in channels},
+            centres={c: centres[c] for c in channels},
+            indexes={c: faiss.read_index(str(folder / vectors_file(c))) for c in channels},
         )
 
 

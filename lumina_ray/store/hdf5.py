@@ -11,12 +11,14 @@ from lumina_ray.store.read import Store
 def export_hdf5(store: Store, path: Path) -> None:
     """Write `signatures_p` and `signatures_m`, float32 `[N, D]`, and `song_ids`, with the specification as attribute.
 
+    Of a store with one channel, that one.
+
     Written under another name and then renamed: a half-written file is never found under `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with h5py.File(temporary, "w") as file:
-        file["signatures_p"] = store.vectors("P")
-        file["signatures_m"] = store.vectors("M")
+        for channel in store.specification.channels:
+            file[f"signatures_{channel.lower()}"] = store.vectors(channel)
         file.create_dataset("song_ids", data=store.song_ids, dtype=h5py.string_dtype())
         file.attrs["specification_sha256"] = store.specification.sha256
         file.attrs["fingerprint"] = store.specification.kind

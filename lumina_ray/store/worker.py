@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from lumina_ray.audio import MAX_DURATION_S, load_audio
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.errors import AudioError, StoreError
-from lumina_ray.fingerprint import Fingerprinter, SongCodes, Specification, encode_song
+from lumina_ray.errors import AudioError, NumericsError, StoreError
+from lumina_ray.fingerprint import Fingerprinter, SongCodes, Specification, SpotCheck, encode_song
 from lumina_ray.model import open_model
 from lumina_ray.store.schema import store_schema
 
@@ -60,16 +60,24 @@ class FingerprintWorker:
         self.specification = Specification.from_dict(specification)
         self.model = open_model(model_name, device)
         self.fingerprinter = Fingerprinter(self.model, self.specification)
+        self._spot_check = SpotCheck(self.fingerprinter)
+        self._fault: NumericsError | None = None
         self._schema = store_schema(self.specification)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Fingerprint every row; see `store_schema` for what comes out."""
+        """Fingerprint every row; see `store_schema` for what comes out.
+
+        Once a spot check has failed, nothing that this worker makes can be believed: from that song on every row is a
+        failed one, which is quick, and the job ends without a finished store.
+        """
         return pa.Table.from_pylist([self._store_row(row) for row in rows.to_pylist()], schema=self._schema)
 
     def _store_row(self, row: dict) -> dict:
         kept = {column: row.get(column) for column in (*_PASSED_ON, "audio_sha256", "duration_s")}
         if row.get("error_code"):
             return kept | {"status": "failed", "error_code": row["error_code"], "error": row["error"]}
+        if self._fault is not None:
+            return kept | {"status": "failed", "error_code": self._fault.code, "error": str(self._fault)}
         try:
             codes = self._codes(row)
         except AudioError as error:
@@ -77,15 +85,25 @@ class FingerprintWorker:
         except StoreError as error:
             return kept | {"status": "failed", "error_code": error.code, "error": f"{row['song_id']}: {error}"}
         fingerprint = self.fingerprinter(codes)
-        return kept | {
-            "status": "ok",
-            "codes_sha256": codes.sha256,
-            "codes": codes.to_bytes(),
-            "chunk_frames": codes.frames,
-            "chunk_starts_s": list(codes.starts_s),
-            "P": fingerprint.vectors["P"],
-            "M": fingerprint.vectors["M"],
-        }
+        if not all(np.isfinite(vector).all() for vector in fingerprint.vectors.values()):
+            reason = f"{row['song_id']}: its gradients overflow in {self.specification.dtype}; use --dtype float32"
+            return kept | {"status": "failed", "error_code": "numerics.not_finite", "error": reason}
+        try:
+            self._spot_check(row["song_id"], codes, fingerprint)
+        except NumericsError as fault:
+            self._fault = fault
+            return kept | {"status": "failed", "error_code": fault.code, "error": str(fault)}
+        return (
+            kept
+            | {
+                "status": "ok",
+                "codes_sha256": codes.sha256,
+                "codes": codes.to_bytes(),
+                "chunk_frames": codes.frames,
+                "chunk_starts_s": list(codes.starts_s),
+            }
+            | fingerprint.vectors
+        )
 
     def _codes(self, row: dict) -> SongCodes:
         if row.get("codes") is not None:

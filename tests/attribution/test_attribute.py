@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
@@ -7,8 +9,8 @@ from lumina_ray.attribution.attribute import driving_chunks
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.index import build_index, load_snapshot
-from lumina_ray.report import to_json
-from tests.calibration.synthetic import DIMS, demo_stores, mixture, query, unit
+from lumina_ray.report import render_html, to_json
+from tests.calibration.synthetic import DIMS, World, demo_stores, mixture, query, unit, write_store
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,24 @@ def test_report_of_a_derived_query(catalog):
         by_id = {x.song.song_id: x.kernel_score for x in channel.candidates}
         scores = kernel_scores(store.vectors(c), q.channels[c].vector)
         np.testing.assert_allclose([by_id[s] for s in store.song_ids], scores, atol=1e-9)
+
+
+def test_a_catalog_of_one_channel(catalog, tmp_path):
+    store, snapshot, _ = catalog
+    spec = replace(store.specification, dims={"P": DIMS["P"]}, layers={"P": []})
+    stores = []
+    for name, n in (("catalog", 130), ("controls", 50)):
+        vectors = {"P": store.vectors("P")[:n] if name == "catalog" else World(np.random.default_rng(9), 96).music(n)}
+        stores.append(write_store(tmp_path / name, vectors, prefix=name, spec=spec))
+    write_calibration(calibrate_store(*stores), stores[0].path)
+    alone = load_snapshot(build_index(stores[0], tmp_path / "index"))
+    both = derived(catalog)
+    q = query({"P": both.channels["P"].vector}, {"P": both.channels["P"].chunk_vectors}, spec_sha256=spec.sha256)
+    report = attribute(q, alone)
+    assert list(report.channels) == ["P"]
+    assert report.channels["P"].candidates[0].song.song_id == "catalog-0017"
+    assert Report.model_validate_json(to_json(report)) == report
+    assert "master right" not in render_html(report)
 
 
 def test_channels_are_two_rights_and_never_merged(catalog):

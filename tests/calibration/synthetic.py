@@ -80,9 +80,8 @@ def write_store(
             "codes": b"",
             "chunk_frames": [500],
             "chunk_starts_s": [0.0],
-            "P": vectors["P"][i],
-            "M": vectors["M"][i],
         }
+        | {channel: of_channel[i] for channel, of_channel in vectors.items()}
         for i in range(n)
     ]
     begin_run(path, Run("0" * 64, n, "nano", spec, {"torch": "2"}))

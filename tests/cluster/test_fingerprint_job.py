@@ -11,8 +11,15 @@ from rich.console import Console
 from cluster import fingerprint, pipeline
 from cluster.fingerprint import JobSummary, run_fingerprint_job
 from lumina_ray.catalog.manifest import read_manifest
-from lumina_ray.errors import ClusterError, SpecificationMismatch, TooManyFailures, UsageError
-from lumina_ray.fingerprint import Kind, Specification
+from lumina_ray.errors import (
+    ClusterError,
+    NumericsError,
+    SpecificationMismatch,
+    StoreError,
+    TooManyFailures,
+    UsageError,
+)
+from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Fingerprint, Kind, Specification
 from lumina_ray.model import open_model
 from lumina_ray.store import FingerprintWorker, decode_rows, read_store
 from tests.cluster.catalog import BAD, GOOD, write_catalog, write_manifest, write_tone
@@ -43,9 +50,11 @@ def finished(manifest: Path, tiny_model_dir: Path) -> tuple[Path, JobSummary, st
     return store, summary, said.getvalue()
 
 
-def without_ray(manifest: Path, model: Path, kind: Kind) -> pa.Table:
+def without_ray(
+    manifest: Path, model: Path, kind: Kind, channels: tuple[Channel, ...] = CHANNELS, dtype: Dtype = "float32"
+) -> pa.Table:
     """The rows that one process makes of a manifest, one after the other."""
-    specification = Specification.for_model(open_model(str(model)), kind)
+    specification = Specification.for_model(open_model(str(model)), kind, channels, dtype)
     worker = FingerprintWorker(str(model), specification.to_dict())
     return worker(decode_rows(read_manifest(manifest))).sort_by("song_id")
 
@@ -80,7 +89,7 @@ def test_rows_are_bit_identical_to_a_single_process(
     assert all_rows(finished[0]).equals(without_ray(manifest, tiny_model_dir, "influence"))
 
 
-def test_codes_of_a_store_give_the_fingerprints_of_its_audio(
+def test_codes_of_a_store_give_other_fingerprints_of_its_audio(
     finished: tuple[Path, JobSummary, str], manifest: Path, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     summary = run_fingerprint_job(
@@ -88,11 +97,15 @@ def test_codes_of_a_store_give_the_fingerprints_of_its_audio(
         tmp_path / "stats",
         model=str(tiny_model_dir),
         kind="stats",
+        channels=("P",),
+        dtype="bfloat16",
         workers=1,
         max_failed_fraction=ALL_MAY_FAIL,
     )
     assert (summary.ok, summary.failed) == (3, 6)
-    assert all_rows(tmp_path / "stats").equals(without_ray(manifest, tiny_model_dir, "stats"))
+    expected = without_ray(manifest, tiny_model_dir, "stats", ("P",), "bfloat16")
+    assert "M" not in expected.column_names
+    assert all_rows(tmp_path / "stats").equals(expected)
 
 
 def test_finished_store_is_left_alone(
@@ -162,6 +175,32 @@ def test_songs_that_kill_or_confuse_their_worker_fail_alone(
     }
 
 
+class Liar(FingerprintWorker):
+    """A worker whose numbers are not what they are said to be."""
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        honest = self.fingerprinter
+
+        def mirrored(codes):
+            made = honest(codes)
+            return Fingerprint({c: -vector for c, vector in made.vectors.items()}, {}, made.chunk_weights)
+
+        self.fingerprinter = mirrored  # type: ignore[assignment]
+
+
+def test_a_failed_spot_check_stops_the_job(
+    finished: tuple[Path, JobSummary, str], monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pipeline, "FingerprintWorker", Liar)
+    with pytest.raises(NumericsError, match=r"computed twice differs .* delete it"):
+        run_fingerprint_job(
+            finished[0], tmp_path / "store", model=str(tiny_model_dir), kind="influence", max_failed_fraction=1.0
+        )
+    with pytest.raises(StoreError, match="not finished"):
+        read_store(tmp_path / "store")
+
+
 def decode_with_faults(rows: pa.Table) -> pa.Table:
     """`decode_rows` with a song on which the decoder's process dies, and one that finds a bug in it."""
     import os
@@ -181,6 +220,8 @@ def test_public_call_of_the_job_is_frozen() -> None:
         "out",
         "model",
         "fingerprint",
+        "channels",
+        "dtype",
         "device",
         "workers",
         "max_failed_fraction",

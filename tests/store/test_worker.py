@@ -12,7 +12,7 @@ import soundfile
 
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import StoreError
-from lumina_ray.fingerprint import Specification
+from lumina_ray.fingerprint import Fingerprint, Specification
 from lumina_ray.model import open_model
 from lumina_ray.store import (
     FingerprintWorker,
@@ -83,6 +83,16 @@ def test_damaged_codes_fail_their_own_row_only(rows: pa.Table, worker: Fingerpri
     again = worker(pa.Table.from_pylist(broken, schema=rows.schema))
     assert again["status"].to_pylist() == ["failed", "ok"]
     assert "damaged codes" in again["error"][0].as_py()
+
+
+def test_gradients_that_overflow_fail_their_row(
+    rows: pa.Table, worker: FingerprintWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = np.full(4096, np.nan, np.float32)
+    monkeypatch.setattr(worker, "fingerprinter", lambda codes: Fingerprint({"P": nothing, "M": nothing}, {}, nothing))
+    again = worker(rows.slice(0, 1)).to_pylist()[0]
+    assert (again["status"], again["error_code"], again["P"]) == ("failed", "numerics.not_finite", None)
+    assert "one: its gradients overflow in float32" in again["error"]
 
 
 @pytest.fixture

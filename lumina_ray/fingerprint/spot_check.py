@@ -1,0 +1,54 @@
+"""A check during a job that its vectors are what they are said to be, on a sample of its songs."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from lumina_ray.errors import NumericsError
+from lumina_ray.fingerprint.codes import SongCodes
+from lumina_ray.fingerprint.fingerprint import Fingerprint, Fingerprinter
+
+# One song in so many, chosen by its codes: the same ones whichever worker has them.
+_EVERY = 64
+# Largest 1 − cosine from float32 that is taken for rounding; what was measured is in docs/fingerprints.md.
+TOLERANCE = {"bfloat16": 1e-3, "float16": 1e-4}
+
+
+class SpotCheck:
+    """Computes a sample of songs again by themselves, in float32: vectors of a job in float32 must have the same bits.
+
+    The first song that a worker sees is always in the sample, so that a bad worker is found at once.
+    """
+
+    def __init__(self, fingerprinter: Fingerprinter) -> None:
+        specification = replace(fingerprinter.specification, dtype="float32", loss_scale=1.0)
+        self._dtype = fingerprinter.specification.dtype
+        self._reference = Fingerprinter(fingerprinter.model, specification, fingerprinter.chunks_in_flight)
+        self._seen_any = False
+
+    def __call__(self, name: str, codes: SongCodes, fingerprint: Fingerprint) -> None:
+        """Check a song if it is in the sample.
+
+        Raises:
+            NumericsError: its vectors are further from float32 than rounding explains.
+        """
+        if self._seen_any and int(codes.sha256[:8], 16) % _EVERY:
+            return
+        self._seen_any = True
+        reference = self._reference(codes)
+        for channel, vector in fingerprint.vectors.items():
+            expected = reference.vectors[channel]
+            if self._dtype == "float32":
+                if not np.array_equal(vector, expected):
+                    difference = np.abs(vector - expected).max()
+                    raise NumericsError(
+                        f"{name}: channel {channel} computed twice differs by up to {difference:.1e}; "
+                        "this machine's memory, processor or libraries cannot be trusted with the rest"
+                    )
+                continue
+            distance = 1 - float(vector.astype(np.float64) @ expected)
+            if not distance <= TOLERANCE[self._dtype]:
+                raise NumericsError(
+                    f"{name}: channel {channel} in {self._dtype} is {distance:.1e} (1 − cosine) from float32, more "
+                    f"than {TOLERANCE[self._dtype]:.0e}; run this model with --dtype float32"
+                )

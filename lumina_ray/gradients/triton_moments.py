@@ -1,0 +1,76 @@
+"""Moments of weight gradients on a GPU, tile by tile in the epilogue of the product: no gradient is ever written.
+
+`moments(gradient_tiles(…))` computes the same from the same numbers in plain PyTorch, and is what this is tested
+against, in Triton's interpreter where there is no GPU. Sums are taken in a fixed order without atomics, so a song's
+moments have the same bits in any batch.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lumina_ray.gradients.capture import Use
+from lumina_ray.gradients.moments import merge
+
+_STEP_BLOCK = 32
+
+
+@triton.jit
+def _moments_of_product(
+    grad_ptr, input_ptr, rows_ptr, shares_ptr, out_ptr,
+    M, N,
+    grad_stride_b, grad_stride_s, input_stride_b, input_stride_s,
+    N_ROWS: tl.constexpr, S: tl.constexpr,  # loop bounds; Triton's interpreter takes no others with NumPy 2.4
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
+):  # fmt: skip
+    tile_m, tile_n = tl.program_id(0), tl.program_id(1)
+    m = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
+    n = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
+    total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for i in range(N_ROWS):
+        b = tl.load(rows_ptr + i)
+        product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+        for first in range(0, S, BLOCK_S):
+            s = first + tl.arange(0, BLOCK_S)
+            grad = tl.load(
+                grad_ptr + b * grad_stride_b + s[None, :] * grad_stride_s + m[:, None],
+                mask=(s[None, :] < S) & (m[:, None] < M), other=0.0,
+            )  # fmt: skip
+            inputs = tl.load(
+                input_ptr + b * input_stride_b + s[:, None] * input_stride_s + n[None, :],
+                mask=(s[:, None] < S) & (n[None, :] < N), other=0.0,
+            )  # fmt: skip
+            product = tl.dot(grad, inputs, product, input_precision="ieee")
+        total += tl.load(shares_ptr + i) * product
+    inside = (m[:, None] < M) & (n[None, :] < N)
+    x = tl.where(inside, total, 0.0).to(tl.float64)
+    squared = x * x
+    out = out_ptr + (tile_m * tl.num_programs(1) + tile_n) * 5
+    tl.store(out, tl.sum(x))
+    tl.store(out + 1, tl.sum(squared))
+    tl.store(out + 2, tl.sum(squared * x))
+    tl.store(out + 3, tl.max(tl.where(inside, total, float("-inf"))).to(tl.float64))
+    tl.store(out + 4, tl.min(tl.where(inside, total, float("inf"))).to(tl.float64))
+
+
+def fused_moments(use: Use, rows: Sequence[int], shares: Sequence[float]) -> Tensor:
+    """Float64 `[5]`: the moments of `Σ_i shares[i] · G(chunk rows[i])` over one use of a weight."""
+    grad_BSM, input_BSN = use.output_grad_BSM.contiguous(), use.input_BSN.contiguous()
+    _, S, M = grad_BSM.shape
+    N = input_BSN.shape[-1]
+    device = grad_BSM.device
+    # Products of 16-bit factors run on tensor cores and want large tiles; exact float32 does not.
+    block = 128 if grad_BSM.element_size() == 2 else 64
+    grid = (triton.cdiv(M, block), triton.cdiv(N, block))
+    out = torch.empty(grid[0] * grid[1], 5, dtype=torch.float64, device=device)
+    _moments_of_product[grid](
+        grad_BSM, input_BSN,
+        torch.tensor(rows, dtype=torch.int32, device=device), torch.tensor(shares, dtype=torch.float32, device=device),
+        out, M, N,
+        grad_BSM.stride(0), grad_BSM.stride(1), input_BSN.stride(0), input_BSN.stride(1),
+        N_ROWS=len(rows), S=S, BLOCK_M=block, BLOCK_N=block, BLOCK_S=_STEP_BLOCK, num_warps=8 if block == 128 else 4,
+    )  # fmt: skip
+    return merge([out])

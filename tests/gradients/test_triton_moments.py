@@ -1,0 +1,46 @@
+"""The GPU kernel against the plain path: in Triton's interpreter (see conftest), for real where there is a GPU."""
+
+import pytest
+import torch
+
+from lumina_ray.gradients import Use, gradient_tiles, merge, moments
+
+kernel = pytest.importorskip("lumina_ray.gradients.triton_moments")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.mark.parametrize(("S", "M", "N"), [(7, 5, 3), (33, 64, 130), (40, 200, 70)])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32,
+        torch.float16,
+        pytest.param(
+            torch.bfloat16,
+            marks=pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter multiplies bfloat16 as integers"),
+        ),
+    ],
+)
+def test_equal_to_the_plain_path(S: int, M: int, N: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(S)
+    input_BSN = torch.randn(4, S, N, generator=generator).to(dtype).to(DEVICE)
+    output_grad_BSM = torch.randn(4, S, M, generator=generator).to(dtype).to(DEVICE)
+    use = Use(0, 0, input_BSN, output_grad_BSM)
+    rows, shares = [2, 0, 3], [0.5, 0.3, 0.2]
+    expected = merge([moments(tile.values) for tile in gradient_tiles([use], rows, shares)])
+    ours = kernel.fused_moments(use, rows, shares)
+    assert ours.dtype == torch.float64
+    # A sum of signed numbers is as good as the sum of their magnitudes allows.
+    scale = (expected[1] * M * N).sqrt()
+    assert abs(ours[0] - expected[0]) <= 1e-6 * scale
+    torch.testing.assert_close(ours[[1, 3, 4]], expected[[1, 3, 4]], rtol=1e-5, atol=0)
+    assert abs(ours[2] - expected[2]) <= 1e-5 * expected[1] * expected[3:].abs().max()
+
+
+def test_a_song_has_the_same_bits_wherever_its_chunks_lie() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(2, 2, 20, 16, generator=generator).to(DEVICE)
+    others = torch.randn(2, 2, 20, 16, generator=generator).to(DEVICE)
+    alone = Use(0, 0, torch.cat([first[0], others[0] * 0]), torch.cat([first[1], others[1] * 0]))
+    last = Use(0, 0, torch.cat([others[0], first[0]]), torch.cat([others[1], first[1]]))
+    assert torch.equal(kernel.fused_moments(alone, [0, 1], [0.6, 0.4]), kernel.fused_moments(last, [2, 3], [0.6, 0.4]))

@@ -43,6 +43,7 @@ class Use:
 
 @dataclass
 class _Recorder:
+    dtype: torch.dtype
     uses: list[Use] = field(default_factory=list)
 
     def record(self, parameter: int, first_row: int, input_BSN: Tensor) -> int:
@@ -57,9 +58,8 @@ class _RecordedLinear(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, input_BSN: Tensor, weight_MN: Tensor, anchor: Tensor, recorder: _Recorder, where: tuple[int, int]
     ) -> Tensor:
-        # Under autocast the product is taken of rounded factors, so those are what the gradient is a product of.
-        dtype = torch.get_autocast_dtype(input_BSN.device.type) if _autocasting(input_BSN) else input_BSN.dtype
-        input_BSN, weight_MN = input_BSN.to(dtype), weight_MN.to(dtype)
+        # In lower precision the product is taken of rounded factors, so those are what the gradient is a product of.
+        input_BSN, weight_MN = input_BSN.to(recorder.dtype), weight_MN.to(recorder.dtype)
         ctx.save_for_backward(weight_MN)
         ctx.recorder, ctx.use = recorder, recorder.record(*where, input_BSN.detach())
         return functional.linear(input_BSN, weight_MN)
@@ -74,11 +74,10 @@ class _RecordedLinear(torch.autograd.Function):
 class _RecordLinears(TorchFunctionMode):
     """Sends every linear map by a tracked weight through `_RecordedLinear`."""
 
-    def __init__(self, tracked: Sequence[nn.Parameter]) -> None:
+    def __init__(self, tracked: Sequence[nn.Parameter], dtype: torch.dtype) -> None:
         super().__init__()
-        self.recorder = _Recorder()
-        self._tracked = tracked
-        self._by_storage = {p.untyped_storage().data_ptr(): i for i, p in enumerate(tracked)}
+        self.recorder = _Recorder(dtype)
+        self._positions = {id(weight): i for i, weight in enumerate(tracked)}
         # Tracked weights need no gradient of their own; this is what makes autograd record from the lowest of them on,
         # and nothing below it.
         self._anchor = torch.zeros((), requires_grad=True)
@@ -86,7 +85,8 @@ class _RecordLinears(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is functional.linear:
             input_BSN, weight_MN = args[0], args[1]
-            parameter = self._by_storage.get(weight_MN.untyped_storage().data_ptr())
+            whole = weight_MN if weight_MN._base is None else weight_MN._base
+            parameter = self._positions.get(id(whole))
             if parameter is not None:
                 first_row = weight_MN.storage_offset() // weight_MN.shape[1]
                 return _RecordedLinear.apply(input_BSN, weight_MN, self._anchor, self.recorder, (parameter, first_row))
@@ -118,7 +118,7 @@ def capture(
         codes_BKT: int64 `[B, K, T]`, of which the first `n_frames[b]` frames are real; a row of 0 frames is filling.
         dtype: of the matrix products; anything but float32 runs under autocast, weights staying float32.
     """
-    with _RecordLinears(tracked) as mode, _precision(codes_BKT.device, dtype):
+    with _RecordLinears(tracked, dtype) as mode, _precision(codes_BKT.device, dtype):
         prediction = model.predict(codes_BKT, n_frames)
         loss = chunk_losses(prediction, codes_BKT, codebook_weights).sum() * loss_scale
     loss.backward()
@@ -159,7 +159,3 @@ def capture_heads(
 
 def _precision(device: torch.device, dtype: torch.dtype) -> Any:
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
-
-
-def _autocasting(tensor: Tensor) -> bool:
-    return torch.is_autocast_enabled(tensor.device.type)

@@ -29,7 +29,7 @@ _NO_TEXT_PROBABILITY = 0.1
 class LmSchedule:
     """Optimiser steps in all, and after how many of them the early checkpoint is kept."""
 
-    total: int = 4500
+    total: int = 2000
     early: int = 600
 
 

@@ -160,7 +160,7 @@ def run_fingerprint_job(
 def _fill(store: Path, run: Run, plan: Workers, console: Console) -> None:
     try:
         with show_progress(store, run.n_songs, console):
-            fill_store(store, run.model, run.specification, plan)
+            fill_store(store, run.model, run.specification, plan, int(run.environment["chunks_in_flight"]))
     except KeyboardInterrupt:
         stored = StoreCounter(store).count().songs
         say(console, f"Interrupted: {stored} of {run.n_songs} songs are stored; the same command goes on from there.")

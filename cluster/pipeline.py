@@ -35,7 +35,7 @@ _NO_PROGRESS_S = 3600
 _FILTER_BYTES = 64 << 20
 
 
-def fill_store(store: Path, model: str, specification: Specification, workers: Workers) -> None:
+def fill_store(store: Path, model: str, specification: Specification, workers: Workers, chunks_in_flight: int) -> None:
     """Fingerprint every song of the store's manifest that has no row yet.
 
     A block that is lost because a song kills its process, or makes it raise, is run again song by song; a song that is
@@ -59,8 +59,9 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
             )
         return songs.map_batches(
             FingerprintWorker,
-            fn_constructor_args=(model, specification.to_dict(), workers.device),
-            batch_size=1,
+            fn_constructor_args=(model, specification.to_dict(), workers.device, chunks_in_flight),
+            # As many songs as can share a batch: each has one chunk at least.
+            batch_size=chunks_in_flight,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=workers.count),
             num_cpus=workers.cpus,

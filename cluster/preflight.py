@@ -10,7 +10,14 @@ import torch
 
 from cluster.session import one_line, root_cause
 from lumina_ray.errors import ClusterError, LuminaError, UsageError
-from lumina_ray.fingerprint import Channel, Dtype, Kind, Specification, describe_environment
+from lumina_ray.fingerprint import (
+    Channel,
+    Dtype,
+    Kind,
+    Specification,
+    choose_chunks_in_flight,
+    describe_environment,
+)
 from lumina_ray.model import open_model
 
 # What stays unreserved. Ray Data reserves a whole CPU for its own steps, such as skipping the songs that are stored
@@ -113,4 +120,5 @@ def _describe(
             "(`nvidia-smi`), or pass --device cpu"
         )
     model = open_model(model_name, device)
-    return Specification.for_model(model, kind, channels, dtype).to_dict(), describe_environment(model)
+    specification = Specification.for_model(model, kind, channels, dtype)
+    return specification.to_dict(), describe_environment(model, choose_chunks_in_flight(model, specification))

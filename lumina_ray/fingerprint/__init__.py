@@ -1,5 +1,6 @@
 """Codes → gradients → one unit vector per channel, under a specification that travels with it."""
 
+from lumina_ray.fingerprint.batching import choose_chunks_in_flight
 from lumina_ray.fingerprint.codes import SongCodes, encode_song
 from lumina_ray.fingerprint.fingerprint import Fingerprint, Fingerprinter
 from lumina_ray.fingerprint.query import ChannelQuery, QueryFingerprint, describe_environment, fingerprint_query
@@ -20,6 +21,7 @@ __all__ = [
     "SongCodes",
     "Specification",
     "SpotCheck",
+    "choose_chunks_in_flight",
     "describe_environment",
     "encode_song",
     "fingerprint_query",

@@ -91,6 +91,10 @@ class Fingerprinter:
                 started[finished] = _Song([], [], [], vectors={})  # its chunks' vectors are not needed any more
                 finished += 1
 
+    def capture_fillings(self) -> None:
+        """Capture a batch of empty chunks: what a full one costs, in memory and in time."""
+        self._extraction.capture(self._padded([]), self._filled([]))
+
     def _start(self, codes: SongCodes) -> _Song:
         K = self.model.n_codebooks
         weights = [sum(max(n - k, 0) for k in range(K)) for n in codes.frames]

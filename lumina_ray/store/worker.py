@@ -10,7 +10,7 @@ import pyarrow as pa
 from lumina_ray.audio import MAX_DURATION_S, load_audio
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import AudioError, NumericsError, StoreError
-from lumina_ray.fingerprint import Fingerprinter, SongCodes, Specification, SpotCheck, encode_song
+from lumina_ray.fingerprint import Fingerprint, Fingerprinter, SongCodes, Specification, SpotCheck, encode_song
 from lumina_ray.model import open_model
 from lumina_ray.store.schema import store_schema
 
@@ -55,55 +55,60 @@ class FingerprintWorker:
     The same object runs in a Ray Data actor, in a Serve replica and in a unit test.
     """
 
-    def __init__(self, model_name: str, specification: dict, device: str = "cpu") -> None:
+    def __init__(self, model_name: str, specification: dict, device: str = "cpu", chunks_in_flight: int = 1) -> None:
         """Load the model; `specification` is the dict form, because it travels between processes."""
         self.specification = Specification.from_dict(specification)
         self.model = open_model(model_name, device)
-        self.fingerprinter = Fingerprinter(self.model, self.specification)
+        self.fingerprinter = Fingerprinter(self.model, self.specification, chunks_in_flight)
         self._spot_check = SpotCheck(self.fingerprinter)
         self._fault: NumericsError | None = None
         self._schema = store_schema(self.specification)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Fingerprint every row; see `store_schema` for what comes out.
+        """Fingerprint every row, short songs in common batches; see `store_schema` for what comes out.
 
         Once a spot check has failed, nothing that this worker makes can be believed: from that song on every row is a
         failed one, which is quick, and the job ends without a finished store.
         """
-        return pa.Table.from_pylist([self._store_row(row) for row in rows.to_pylist()], schema=self._schema)
+        prepared = [(_passed_on(row), self._codes_or_failure(row)) for row in rows.to_pylist()]
+        fingerprints = self.fingerprinter.many([codes for _, codes in prepared if isinstance(codes, SongCodes)])
+        stored = [
+            kept
+            | (self._ok_or_failure(kept["song_id"], made, next(fingerprints)) if isinstance(made, SongCodes) else made)
+            for kept, made in prepared
+        ]
+        return pa.Table.from_pylist(stored, schema=self._schema)
 
-    def _store_row(self, row: dict) -> dict:
-        kept = {column: row.get(column) for column in (*_PASSED_ON, "audio_sha256", "duration_s")}
+    def _codes_or_failure(self, row: dict) -> SongCodes | dict:
         if row.get("error_code"):
-            return kept | {"status": "failed", "error_code": row["error_code"], "error": row["error"]}
+            return _failed(row["error_code"], row["error"])
         if self._fault is not None:
-            return kept | {"status": "failed", "error_code": self._fault.code, "error": str(self._fault)}
+            return _failed(self._fault.code, str(self._fault))
         try:
-            codes = self._codes(row)
+            return self._codes(row)
         except AudioError as error:
-            return kept | {"status": "failed", "error_code": error.kind, "error": str(error)}
+            return _failed(error.kind, str(error))
         except StoreError as error:
-            return kept | {"status": "failed", "error_code": error.code, "error": f"{row['song_id']}: {error}"}
-        fingerprint = self.fingerprinter(codes)
+            return _failed(error.code, f"{row['song_id']}: {error}")
+
+    def _ok_or_failure(self, song_id: str, codes: SongCodes, fingerprint: Fingerprint) -> dict:
+        if self._fault is not None:
+            return _failed(self._fault.code, str(self._fault))
         if not all(np.isfinite(vector).all() for vector in fingerprint.vectors.values()):
-            reason = f"{row['song_id']}: its gradients overflow in {self.specification.dtype}; use --dtype float32"
-            return kept | {"status": "failed", "error_code": "numerics.not_finite", "error": reason}
+            reason = f"{song_id}: its gradients overflow in {self.specification.dtype}; use --dtype float32"
+            return _failed("numerics.not_finite", reason)
         try:
-            self._spot_check(row["song_id"], codes, fingerprint)
+            self._spot_check(song_id, codes, fingerprint)
         except NumericsError as fault:
             self._fault = fault
-            return kept | {"status": "failed", "error_code": fault.code, "error": str(fault)}
-        return (
-            kept
-            | {
-                "status": "ok",
-                "codes_sha256": codes.sha256,
-                "codes": codes.to_bytes(),
-                "chunk_frames": codes.frames,
-                "chunk_starts_s": list(codes.starts_s),
-            }
-            | fingerprint.vectors
-        )
+            return _failed(fault.code, str(fault))
+        return {
+            "status": "ok",
+            "codes_sha256": codes.sha256,
+            "codes": codes.to_bytes(),
+            "chunk_frames": codes.frames,
+            "chunk_starts_s": list(codes.starts_s),
+        } | fingerprint.vectors
 
     def _codes(self, row: dict) -> SongCodes:
         if row.get("codes") is not None:
@@ -111,6 +116,14 @@ class FingerprintWorker:
                 row["codes"], self.model.n_codebooks, row["chunk_frames"], row["chunk_starts_s"]
             )
         return encode_song(self.model, np.frombuffer(row["samples"], np.float32), row["path"])
+
+
+def _passed_on(row: dict) -> dict:
+    return {column: row.get(column) for column in (*_PASSED_ON, "audio_sha256", "duration_s")}
+
+
+def _failed(code: str, reason: str) -> dict:
+    return {"status": "failed", "error_code": code, "error": reason}
 
 
 def has_codes(table: pa.Table) -> bool:

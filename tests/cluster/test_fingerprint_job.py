@@ -180,13 +180,13 @@ class Liar(FingerprintWorker):
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
-        honest = self.fingerprinter
+        honest = self.fingerprinter.many
 
-        def mirrored(codes):
-            made = honest(codes)
-            return Fingerprint({c: -vector for c, vector in made.vectors.items()}, {}, made.chunk_weights)
+        def mirrored(songs):
+            for made in honest(songs):
+                yield Fingerprint({c: -vector for c, vector in made.vectors.items()}, {}, made.chunk_weights)
 
-        self.fingerprinter = mirrored  # type: ignore[assignment]
+        self.fingerprinter.many = mirrored  # type: ignore[method-assign, assignment]
 
 
 def test_a_failed_spot_check_stops_the_job(

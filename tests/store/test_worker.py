@@ -89,7 +89,9 @@ def test_gradients_that_overflow_fail_their_row(
     rows: pa.Table, worker: FingerprintWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = np.full(4096, np.nan, np.float32)
-    monkeypatch.setattr(worker, "fingerprinter", lambda codes: Fingerprint({"P": nothing, "M": nothing}, {}, nothing))
+    monkeypatch.setattr(
+        worker.fingerprinter, "many", lambda songs: iter([Fingerprint({"P": nothing, "M": nothing}, {}, nothing)])
+    )
     again = worker(rows.slice(0, 1)).to_pylist()[0]
     assert (again["status"], again["error_code"], again["P"]) == ("failed", "numerics.not_finite", None)
     assert "one: its gradients overflow in float32" in again["error"]

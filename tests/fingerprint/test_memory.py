@@ -1,0 +1,73 @@
+"""Predicted memory against what torch's profiler counts, and the batch chosen by it."""
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from lumina_ray.fingerprint import Channel, Dtype, Fingerprinter, Kind, SongCodes, Specification
+from lumina_ray.fingerprint.batching import choose_chunks_in_flight, keeps_bits, predicted_peak
+from lumina_ray.gradients.memory import MAX_CHUNKS_IN_FLIGHT, chunks_that_fit
+from lumina_ray.model import MusicModel, open_model
+
+
+@pytest.fixture(scope="module")
+def model() -> MusicModel:
+    return open_model("nano")
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "channels", "dtype"),
+    [
+        ("stats", ("P", "M"), "float32"),
+        ("stats", ("P",), "float32"),
+        ("stats", ("P", "M"), "bfloat16"),
+        ("jl", ("P", "M"), "float32"),
+        ("influence", ("P", "M"), "float32"),
+    ],
+)
+def test_prediction_is_what_is_measured(
+    model: MusicModel, kind: Kind, channels: tuple[Channel, ...], dtype: Dtype, chunks: int
+) -> None:
+    specification = Specification.for_model(model, kind, channels, dtype)
+    predicted = predicted_peak(model, specification, chunks)
+    fingerprinter = Fingerprinter(model, specification, chunks)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        fingerprinter.capture_fillings()
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    print(f"{kind} {channels} {dtype} {chunks}: predicted {predicted / 1e6:.1f} MB, measured {peak / 1e6:.1f} MB")
+    assert 0.9 < predicted / peak < 1.12
+
+
+def test_the_batch_is_the_largest_that_fits() -> None:
+    def peak(chunks: int) -> int:
+        return 100 + 50 * chunks
+
+    assert chunks_that_fit(peak, free_bytes=10) == 1
+    assert chunks_that_fit(peak, free_bytes=400) == 4  # 300 of 320 usable
+    assert chunks_that_fit(peak, free_bytes=10**6) == MAX_CHUNKS_IN_FLIGHT
+
+
+def test_a_cpu_has_one_chunk_in_flight_though_more_would_change_no_bit(model: MusicModel) -> None:
+    specification = Specification.for_model(model, "influence")
+    assert choose_chunks_in_flight(model, specification) == 1
+    assert keeps_bits(Fingerprinter(model, specification, 3))
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_thread_counts_agree_to_rounding(model: MusicModel, threads: int) -> None:
+    specification = Specification.for_model(model, "stats")
+    fingerprinter = Fingerprinter(model, specification)
+    codes = SongCodes((torch.randint(512, (4, 500), generator=torch.Generator().manual_seed(0)).numpy(),), (0.0,))
+    one = fingerprinter(codes)
+    torch.set_num_threads(threads)
+    try:
+        several = fingerprinter(codes)
+    finally:
+        torch.set_num_threads(1)
+    for channel in ("P", "M"):
+        assert abs(several.vectors[channel] - one.vectors[channel]).max() < 1e-5

@@ -5,7 +5,7 @@ export UV_PROJECT_ENVIRONMENT ?= .venv
 # Ray should neither phone home nor warn about it.
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test lint bench bench-extraction setup clean
 
 demo: setup ## The whole system on real music, on this machine.
 	$(UV) run --no-sync lumina demo
@@ -18,8 +18,11 @@ lint: setup
 	$(UV) run --no-sync ruff format --check .
 	$(UV) run --no-sync mypy
 
-bench: setup ## Measurements; prints ratios and writes benchmarks/results/.
-	$(UV) run --no-sync python -m benchmarks.extraction
+bench: bench-extraction ## Measurements; they print ratios and write benchmarks/results/.
+
+# With TRAK's own library, which only this comparison needs.
+bench-extraction: setup
+	$(UV) run --no-sync --with traker==0.3.2 python -m benchmarks.extraction
 
 setup: .venv/.ready
 

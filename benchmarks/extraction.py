@@ -1,15 +1,20 @@
 """What a fingerprint costs: the published algorithm as written against ours, in turn, on the same codes.
 
-    python -m benchmarks.extraction [--model nano] [--chunks 3] [--repeats 5]
+    make bench-extraction
 
 The published algorithm takes the gradients of all weights, chunk by chunk, and six separate statistics of each tracked
-tensor with `.item()`. Ratios are its median time over ours; larger is better. Writes results/extraction.json here.
+tensor with `.item()`. Between it and ours stand variants with one of our optimisations each. Ratios are the published
+median time over the variant's; larger is better. Cost does not depend on what weights hold, so the models besides nano
+have random ones. Where TRAK's library is installed, its collector makes the same projected gradients for comparison.
+Writes results/extraction.json.
 """
 
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,85 +23,251 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
-from lumina_ray.fingerprint import KINDS, Fingerprinter, SongCodes, Specification, describe_environment
-from lumina_ray.gradients import chunk_losses
+from lumina_ray.fingerprint import Channel, Dtype, Fingerprinter, Kind, SongCodes, Specification, describe_environment
+from lumina_ray.gradients import chunk_losses, freeze, merge, moments
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
+from lumina_ray.model.determinism import pin_numerics
+from lumina_ray.training.export import as_music_model, new_musicgen
 
 RESULTS = Path(__file__).parent / "results"
+CHUNK_S = 10.0
+# Layers, width and heads. The last has the depth of MusicGen-large at a width that a CPU gets through.
+SHAPES = {"nano": None, "24 x 192": (24, 192, 6), "48 x 256": (48, 256, 8)}
 
 
-def published(model: MusicModel, codes: SongCodes, specification: Specification) -> list[float]:
-    """LUMINA v8 as written, for both channels."""
-    for parameter in model.parameters():
+@dataclass(frozen=True)
+class Measured:
+    """One variant on one model, per chunk of 10 s."""
+
+    seconds: float
+    gflop: float
+    ratio: float
+    utilisation: float
+    peak_mb: float
+
+    @property
+    def audio_s_per_s(self) -> float:
+        return CHUNK_S / self.seconds
+
+
+def published(
+    model: MusicModel,
+    codes: SongCodes,
+    specification: Specification,
+    *,
+    only_tracked: bool = False,
+    one_pass: bool = False,
+    one_batch: bool = False,
+) -> list[float]:
+    """LUMINA v8 as written, for both channels; each argument turns on one optimisation by itself."""
+    tensors = [(layer, t) for layers in specification.layers.values() for layer in layers for t in TRACKED_TENSORS]
+    freeze(model)
+    tracked = [p for layer, t in tensors for p in model.tracked(layer, t)]
+    for parameter in tracked if only_tracked else model.parameters():
         parameter.requires_grad_(True)
-    totals: dict[tuple[str, int, str], torch.Tensor] = {}
-    for chunk in codes.chunks:
+    totals: dict[tuple[int, str], torch.Tensor] = {}
+    chunks = torch.from_numpy(np.stack(codes.chunks).astype(np.int64))
+    for batch_BKT in chunks[None] if one_batch else chunks[:, None]:
         for parameter in model.parameters():
             parameter.grad = None
-        codes_1KT = torch.from_numpy(chunk.astype(np.int64))[None]
-        prediction = model.predict(codes_1KT, [chunk.shape[1]])
-        chunk_losses(prediction, codes_1KT, tuple(specification.codebook_weights)).sum().backward()
-        for channel, layers in specification.layers.items():
-            for layer in layers:
-                for tensor in TRACKED_TENSORS:
-                    gradient = torch.cat([p.grad for p in model.tracked(layer, tensor) if p.grad is not None])
-                    key = (channel, layer, tensor)
-                    totals[key] = totals[key] + gradient if key in totals else gradient.clone()
+        prediction = model.predict(batch_BKT, [batch_BKT.shape[2]] * len(batch_BKT))
+        chunk_losses(prediction, batch_BKT, tuple(specification.codebook_weights)).sum().backward()
+        for key in tensors:
+            gradient = torch.cat([p.grad for p in model.tracked(*key) if p.grad is not None])
+            totals[key] = totals[key] + gradient if key in totals else gradient.clone()
+    freeze(model)
     values = []
     for total in totals.values():
         gradient = total / len(codes.chunks)
+        if one_pass:
+            values += merge([moments(gradient)]).tolist()
+            continue
         mean, std = gradient.mean().item(), gradient.std().item()
         skewness = ((gradient - mean) ** 3).mean().item() / std**3
         values += [mean, std, gradient.norm().item(), gradient.max().item(), gradient.min().item(), skewness]
     return values
 
 
-def median_s(run: Callable[[], object], repeats: int) -> float:
-    """Median wall time of a call, after one to warm up."""
-    run()
-    times = []
+def variants(model: MusicModel, codes: SongCodes) -> dict[str, Callable[[], object]]:
+    """Everything that is measured on a model; the first is what the others are compared with."""
+    stats = Specification.for_model(model, "stats")
+
+    def ours(kind: Kind, channels: tuple[Channel, ...] = ("P", "M"), dtype: Dtype = "float32") -> Callable[[], object]:
+        fingerprinter = Fingerprinter(model, Specification.for_model(model, kind, channels, dtype))
+        return lambda: fingerprinter(codes)
+
+    return {
+        "published": lambda: published(model, codes, stats),
+        "published + only tracked weights": lambda: published(model, codes, stats, only_tracked=True),
+        "published + one pass over each gradient": lambda: published(model, codes, stats, one_pass=True),
+        "published + all chunks in one batch": lambda: published(model, codes, stats, one_batch=True),
+        "stats, both channels": ours("stats"),
+        "stats, P alone": ours("stats", ("P",)),
+        "stats, both channels, bfloat16": ours("stats", dtype="bfloat16"),
+        "jl, both channels": ours("jl"),
+        "influence, forward only": ours("influence"),
+    }
+
+
+def measure(model: MusicModel, n_chunks: int, repeats: int, matrix_rate: float) -> dict[str, Measured]:
+    """Every variant, one after the other in each round, after a round to warm up."""
+    rng = np.random.default_rng(0)
+    shape = (model.n_codebooks, round(CHUNK_S * model.frame_rate_hz))
+    pieces = tuple(rng.integers(0, model.codebook_size, shape).astype(np.uint16) for _ in range(n_chunks))
+    codes = SongCodes(pieces, tuple(CHUNK_S * i for i in range(n_chunks)))
+    runs = variants(model, codes)
+    gflop, peak_mb = {}, {}
+    for name, run in runs.items():
+        with FlopCounterMode(display=False) as counter:
+            run()
+        gflop[name] = counter.get_total_flops() / 1e9 / n_chunks
+        peak_mb[name] = _peak_mb(run)
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
-        begin_s = time.perf_counter()
+        for name, run in runs.items():
+            begin_s = time.perf_counter()
+            run()
+            times[name].append((time.perf_counter() - begin_s) / n_chunks)
+    seconds = {name: statistics.median(of_run) for name, of_run in times.items()}
+    baseline = next(iter(seconds.values()))
+    return {
+        name: Measured(s, gflop[name], baseline / s, gflop[name] / s / matrix_rate, peak_mb[name])
+        for name, s in seconds.items()
+    }
+
+
+def _peak_mb(run: Callable[[], object]) -> float:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         run()
+    assert profiled.profiler is not None
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak / 1e6
+
+
+def matrix_gflops() -> float:
+    """This machine's measured rate of large float32 matrix products in one thread, the floor that we compare with."""
+    a = torch.randn(2048, 2048)
+    a @ a
+    times = []
+    for _ in range(5):
+        begin_s = time.perf_counter()
+        a @ a
         times.append(time.perf_counter() - begin_s)
-    return statistics.median(times)
+    return 2 * 2048**3 / 1e9 / min(times)
+
+
+class _WithLoss(torch.nn.Module):
+    """A language model whose output is its loss, as TRAK's library wants it."""
+
+    def __init__(self, model: MusicModel, codebook_weights: tuple[float, ...]) -> None:
+        super().__init__()
+        self.decoder = model.model.decoder  # type: ignore[attr-defined]
+        self._predict, self._weights = model.predict, codebook_weights
+
+    def forward(self, codes_BKT: torch.Tensor) -> torch.Tensor:
+        prediction = self._predict(codes_BKT, [codes_BKT.shape[2]] * len(codes_BKT))
+        return chunk_losses(prediction, codes_BKT, self._weights).sum()
+
+
+def against_trak(model: MusicModel, repeats: int) -> dict[str, float] | None:
+    """Projected per-example gradients of the self-attention weights: TRAK's collector, and ours (`jl`, channel P)."""
+    try:
+        from trak import TRAKer
+        from trak.modelout_functions import AbstractModelOutput
+    except ImportError:
+        return None
+    specification = Specification.for_model(model, "jl", ("P",))
+    fingerprinter = Fingerprinter(model, specification)
+    wrapped = _WithLoss(model, tuple(specification.codebook_weights))
+    tracked = {id(p) for p in fingerprinter.weights}
+    names = [name for name, p in wrapped.named_parameters() if id(p) in tracked]
+    codes_BKT = torch.randint(model.codebook_size, (2, 4, 500), generator=torch.Generator().manual_seed(0))
+
+    class Loss(AbstractModelOutput):  # type: ignore[misc]
+        def __init__(self) -> None:
+            pass
+
+        def get_output(self, module, weights, buffers, codes_KT):  # type: ignore[no-untyped-def]
+            return torch.func.functional_call(module, (weights, buffers), (codes_KT[None],))
+
+        def get_out_to_loss_grad(self, _model, _weights, _buffers, batch):  # type: ignore[no-untyped-def]
+            return torch.ones(len(batch[0]), 1)
+
+    songs = [SongCodes((chunk.numpy().astype(np.uint16),), (0.0,)) for chunk in codes_BKT]
+    seconds: dict[str, list[float]] = {"trak": [], "ours": []}
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            collector = TRAKer(
+                wrapped, Loss(), len(codes_BKT), folder, device="cpu", proj_dim=specification.dims["P"],
+                use_half_precision=False, grad_wrt=names, logging_level=40,
+            )  # fmt: skip
+            collector.load_checkpoint(wrapped.state_dict(), model_id=0)
+            begin_s = time.perf_counter()
+            collector.featurize(batch=[codes_BKT], num_samples=len(codes_BKT))
+            seconds["trak"].append((time.perf_counter() - begin_s) / len(codes_BKT))
+        begin_s = time.perf_counter()
+        list(fingerprinter.many(songs))
+        seconds["ours"].append((time.perf_counter() - begin_s) / len(songs))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    return {
+        "trak_s_per_chunk": medians["trak"],
+        "ours_s_per_chunk": medians["ours"],
+        "ratio": medians["trak"] / medians["ours"],
+    }
 
 
 def main(
-    model: Annotated[str, typer.Option(help="As for `lumina fingerprint`.")] = "nano",
-    chunks: Annotated[int, typer.Option(min=1, help="10 s chunks per song.")] = 3,
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
+    chunks: Annotated[int, typer.Option(min=1, help="10 s chunks per song.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1)] = 3,
 ) -> None:
-    """Measure and print ratios."""
-    opened = open_model(model)
-    rng = np.random.default_rng(0)
-    shape = (opened.n_codebooks, 10 * opened.frame_rate_hz)
-    pieces = tuple(rng.integers(0, opened.codebook_size, shape).astype(np.uint16) for _ in range(chunks))
-    codes = SongCodes(pieces, tuple(10.0 * i for i in range(chunks)))
-    samples = (rng.normal(size=320_000) * 0.1).astype(np.float32)
-
-    stats = Specification.for_model(opened, "stats")
-    seconds = {"published (stats)": median_s(lambda: published(opened, codes, stats), repeats) / chunks}
-    for kind in KINDS:
-        fingerprinter = Fingerprinter(opened, Specification.for_model(opened, kind))
-        seconds[kind] = median_s(lambda made=fingerprinter: made(codes), repeats) / chunks  # type: ignore[misc]
-    seconds["EnCodec"] = median_s(lambda: opened.encode(samples), repeats)
-
-    baseline = seconds["published (stats)"]
-    table = Table("", "s per 10 s chunk", "published / ours", title=f"{model}, one CPU thread")
-    for name, value in seconds.items():
-        table.add_row(name, f"{value:.3f}", "" if name == "EnCodec" else f"{baseline / value:.2f}")
-    Console().print(table)
+    """Measure on this machine's CPU, one thread, and print ratios."""
+    console = Console()
+    pin_numerics()
+    rate = matrix_gflops()
+    console.print(f"float32 matrix products: {rate:.0f} GFLOP/s in one thread")
+    results: dict[str, dict[str, Measured]] = {}
+    environment: dict[str, str] = {}
+    for name, shape in SHAPES.items():
+        model = (
+            open_model("nano")
+            if shape is None
+            else as_music_model(new_musicgen(n_layers=shape[0], dim=shape[1], heads=shape[2]))
+        )
+        environment = environment or describe_environment(model)
+        results[name] = measure(model, chunks, repeats, rate)
+        table = Table("", "s/chunk", "audio s/s", "ratio", "GFLOP", "of matrix rate", "peak MB", title=name)
+        for variant, m in results[name].items():
+            table.add_row(
+                variant, f"{m.seconds:.3f}", f"{m.audio_s_per_s:.1f}", f"{m.ratio:.2f}", f"{m.gflop:.1f}",
+                f"{m.utilisation:.0%}", f"{m.peak_mb:.0f}",
+            )  # fmt: skip
+        console.print(table)
+    trak = against_trak(open_model("nano"), repeats)
+    if trak:
+        console.print(f"nano, self-attention gradients to 512 numbers: TRAK's collector / ours = {trak['ratio']:.1f}")
+    deep = results["48 x 256"]
     RESULTS.mkdir(exist_ok=True)
-    results = {
-        "model": model,
-        "seconds_per_chunk": seconds,
-        "ratio_both_channels": baseline / seconds["stats"],
-        "ratio_forward_only": baseline / seconds["influence"],
-        "environment": describe_environment(opened),
+    summary = {
+        "ratio_both_channels": deep["stats, both channels"].ratio,
+        "ratio_p_only": deep["stats, P alone"].ratio,
+        "ratio_forward_only": deep["influence, forward only"].ratio,
+        "matrix_gflops": rate,
+        "models": {name: {v: asdict(m) for v, m in of_model.items()} for name, of_model in results.items()},
+        "trak_collector": trak,
+        "environment": environment,
     }
-    (RESULTS / "extraction.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (RESULTS / "extraction.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    console.print(
+        f"48 layers, published / ours: both channels {summary['ratio_both_channels']:.2f}, "
+        f"P alone {summary['ratio_p_only']:.2f}, forward only {summary['ratio_forward_only']:.2f}"
+    )
 
 
 if __name__ == "__main__":

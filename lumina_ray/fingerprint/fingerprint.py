@@ -68,7 +68,7 @@ class Fingerprinter:
         self._chunk_frames = round(specification.chunk_s * model.frame_rate_hz)
         freeze(model)
         self._extraction = make_extraction(model, specification)
-        self._shapes = [weight.shape for weight in self._extraction.weights]
+        self.weights = tuple(self._extraction.weights)
 
     def __call__(self, codes: SongCodes, *, per_chunk: bool = False) -> Fingerprint:
         """Fingerprint one song; see `many`."""
@@ -117,7 +117,7 @@ class Fingerprinter:
                 song.vectors = self._summarise(uses, of_song, song.shares)
                 continue
             if song.gradient is None:
-                song.gradient = SongGradient(self._shapes, self.model.device)
+                song.gradient = SongGradient([weight.shape for weight in self.weights], self.model.device)
             unscale = 1.0 / self.specification.loss_scale
             for row in of_song:
                 song.gradient.add(gradient_tiles(uses, [row], [unscale]), song.shares[batch[row][1]])

@@ -4,6 +4,7 @@ from lumina_ray.gradients.capture import Use, capture, capture_heads, freeze
 from lumina_ray.gradients.loss import chunk_losses
 from lumina_ray.gradients.moments import merge, moments
 from lumina_ray.gradients.tiles import SongGradient, Tile, gradient_tiles
+from lumina_ray.gradients.two_sided import two_sided_projection
 
 __all__ = [
     "SongGradient",
@@ -16,4 +17,5 @@ __all__ = [
     "gradient_tiles",
     "merge",
     "moments",
+    "two_sided_projection",
 ]

@@ -79,11 +79,9 @@ def delay(codes_BKT: Tensor, pad_token: int) -> Tensor:
     Column c of codebook k holds frame c − 1 − k; what would fall off the end is cut, as in audiocraft's
     `compute_predictions`. (Copet et al. 2023, "Simple and Controllable Music Generation", §2.2.)
     """
-    B, K, T = codes_BKT.shape
-    sequence_BKS = torch.full((B, K, T + 1), pad_token, dtype=codes_BKT.dtype, device=codes_BKT.device)
-    for k in range(K):
-        sequence_BKS[:, k, 1 + k :] = codes_BKT[:, k, : T - k]
-    return sequence_BKS
+    _, K, T = codes_BKT.shape
+    rows = [torch.nn.functional.pad(codes_BKT[:, k, : T - k], (1 + k, 0), value=pad_token) for k in range(K)]
+    return torch.stack(rows, dim=1)
 
 
 def undelay(values_BKSX: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,16 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from lumina_ray.fingerprint import Channel, Dtype, Fingerprinter, Kind, SongCodes, Specification, describe_environment
+from lumina_ray.fingerprint import (
+    Channel,
+    Dtype,
+    Fingerprinter,
+    Kind,
+    SongCodes,
+    Specification,
+    choose_chunks_in_flight,
+    describe_environment,
+)
 from lumina_ray.gradients import chunk_losses, freeze, merge, moments
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
 from lumina_ray.model.determinism import pin_numerics
@@ -34,8 +43,12 @@ from lumina_ray.training.export import as_music_model, new_musicgen
 
 RESULTS = Path(__file__).parent / "results"
 CHUNK_S = 10.0
-# Layers, width and heads. The last has the depth of MusicGen-large at a width that a CPU gets through.
-SHAPES = {"nano": None, "24 x 192": (24, 192, 6), "48 x 256": (48, 256, 8)}
+# Layers, width and heads; the last is what the summary quotes: on a GPU MusicGen-large but for its vocabulary, on a CPU
+# the same depth at a width that a CPU gets through.
+SHAPES: dict[str, dict[str, tuple[int, int, int] | None]] = {
+    "cpu": {"nano": None, "24 x 192": (24, 192, 6), "48 x 256": (48, 256, 8)},
+    "cuda": {"nano": None, "24 x 1024": (24, 1024, 16), "48 x 2048": (48, 2048, 32)},
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ def published(
     for parameter in tracked if only_tracked else model.parameters():
         parameter.requires_grad_(True)
     totals: dict[tuple[int, str], torch.Tensor] = {}
-    chunks = torch.from_numpy(np.stack(codes.chunks).astype(np.int64))
+    chunks = torch.from_numpy(np.stack(codes.chunks).astype(np.int64)).to(model.device)
     for batch_BKT in chunks[None] if one_batch else chunks[:, None]:
         for parameter in model.parameters():
             parameter.grad = None
@@ -91,12 +104,17 @@ def published(
     return values
 
 
+def _random_model(n_layers: int, dim: int, heads: int, device: str) -> MusicModel:
+    return as_music_model(new_musicgen(n_layers=n_layers, dim=dim, heads=heads).to(torch.device(device)))  # type: ignore[arg-type]
+
+
 def variants(model: MusicModel, codes: SongCodes) -> dict[str, Callable[[], object]]:
     """Everything that is measured on a model; the first is what the others are compared with."""
     stats = Specification.for_model(model, "stats")
 
     def ours(kind: Kind, channels: tuple[Channel, ...] = ("P", "M"), dtype: Dtype = "float32") -> Callable[[], object]:
-        fingerprinter = Fingerprinter(model, Specification.for_model(model, kind, channels, dtype))
+        specification = Specification.for_model(model, kind, channels, dtype)
+        fingerprinter = Fingerprinter(model, specification, choose_chunks_in_flight(model, specification))
         return lambda: fingerprinter(codes)
 
     return {
@@ -124,13 +142,11 @@ def measure(model: MusicModel, n_chunks: int, repeats: int, matrix_rate: float) 
         with FlopCounterMode(display=False) as counter:
             run()
         gflop[name] = counter.get_total_flops() / 1e9 / n_chunks
-        peak_mb[name] = _peak_mb(run)
+        peak_mb[name] = _peak_mb(run, model.device)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            begin_s = time.perf_counter()
-            run()
-            times[name].append((time.perf_counter() - begin_s) / n_chunks)
+            times[name].append(_seconds(run, model.device) / n_chunks)
     seconds = {name: statistics.median(of_run) for name, of_run in times.items()}
     baseline = next(iter(seconds.values()))
     return {
@@ -139,7 +155,20 @@ def measure(model: MusicModel, n_chunks: int, repeats: int, matrix_rate: float) 
     }
 
 
-def _peak_mb(run: Callable[[], object]) -> float:
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    begin_s = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin_s
+
+
+def _peak_mb(run: Callable[[], object], device: torch.device) -> float:
+    """Most memory held at once, on a CPU without and on a GPU with the model."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) / 1e6
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         run()
     assert profiled.profiler is not None
@@ -151,16 +180,12 @@ def _peak_mb(run: Callable[[], object]) -> float:
     return peak / 1e6
 
 
-def matrix_gflops() -> float:
-    """This machine's measured rate of large float32 matrix products in one thread, the floor that we compare with."""
-    a = torch.randn(2048, 2048)
-    a @ a
-    times = []
-    for _ in range(5):
-        begin_s = time.perf_counter()
-        a @ a
-        times.append(time.perf_counter() - begin_s)
-    return 2 * 2048**3 / 1e9 / min(times)
+def matrix_gflops(device: torch.device) -> float:
+    """The measured rate of large matrix products, the floor: float32 in one thread of a CPU, bfloat16 on a GPU."""
+    n, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (2048, torch.float32)
+    a = torch.randn(n, n, device=device, dtype=dtype)
+    times = [_seconds(lambda: a @ a, device) for _ in range(6)]
+    return 2 * n**3 / 1e9 / min(times[1:])
 
 
 class _WithLoss(torch.nn.Module):
@@ -226,20 +251,17 @@ def against_trak(model: MusicModel, repeats: int) -> dict[str, float] | None:
 def main(
     chunks: Annotated[int, typer.Option(min=1, help="10 s chunks per song.")] = 2,
     repeats: Annotated[int, typer.Option(min=1)] = 3,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="A CPU is used with one thread.")] = "cpu",
 ) -> None:
-    """Measure on this machine's CPU, one thread, and print ratios."""
+    """Measure on this machine and print ratios."""
     console = Console()
     pin_numerics()
-    rate = matrix_gflops()
-    console.print(f"float32 matrix products: {rate:.0f} GFLOP/s in one thread")
+    rate = matrix_gflops(torch.device(device))
+    console.print(f"matrix products: {rate:.0f} GFLOP/s")
     results: dict[str, dict[str, Measured]] = {}
     environment: dict[str, str] = {}
-    for name, shape in SHAPES.items():
-        model = (
-            open_model("nano")
-            if shape is None
-            else as_music_model(new_musicgen(n_layers=shape[0], dim=shape[1], heads=shape[2]))
-        )
+    for name, shape in SHAPES[device].items():
+        model = open_model("nano", device) if shape is None else _random_model(*shape, device)
         environment = environment or describe_environment(model)
         results[name] = measure(model, chunks, repeats, rate)
         table = Table("", "s/chunk", "audio s/s", "ratio", "GFLOP", "of matrix rate", "peak MB", title=name)
@@ -249,10 +271,10 @@ def main(
                 f"{m.utilisation:.0%}", f"{m.peak_mb:.0f}",
             )  # fmt: skip
         console.print(table)
-    trak = against_trak(open_model("nano"), repeats)
+    trak = against_trak(open_model("nano"), repeats) if device == "cpu" else None
     if trak:
         console.print(f"nano, self-attention gradients to 512 numbers: TRAK's collector / ours = {trak['ratio']:.1f}")
-    deep = results["48 x 256"]
+    deep = list(results.values())[-1]
     RESULTS.mkdir(exist_ok=True)
     summary = {
         "ratio_both_channels": deep["stats, both channels"].ratio,
@@ -265,7 +287,7 @@ def main(
     }
     (RESULTS / "extraction.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     console.print(
-        f"48 layers, published / ours: both channels {summary['ratio_both_channels']:.2f}, "
+        f"{list(results)[-1]}, published / ours: both channels {summary['ratio_both_channels']:.2f}, "
         f"P alone {summary['ratio_p_only']:.2f}, forward only {summary['ratio_forward_only']:.2f}"
     )
 

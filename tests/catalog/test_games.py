@@ -19,7 +19,7 @@ from lumina_ray.catalog.manifest import read_manifest
 from lumina_ray.errors import UsageError
 
 COPYRIGHT = """\
-Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Format: copyright-format/1.0/
 Upstream-Name: some-game
 
 Files: *

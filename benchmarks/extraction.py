@@ -37,6 +37,7 @@ from lumina_ray.fingerprint import (
     describe_environment,
 )
 from lumina_ray.gradients import chunk_losses, freeze, merge, moments
+from lumina_ray.gradients.memory import MAX_CHUNKS_IN_FLIGHT
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
 from lumina_ray.model.determinism import pin_numerics
 from lumina_ray.training.export import as_music_model, new_musicgen
@@ -91,6 +92,8 @@ def published(
         for key in tensors:
             gradient = torch.cat([p.grad for p in model.tracked(*key) if p.grad is not None])
             totals[key] = totals[key] + gradient if key in totals else gradient.clone()
+    for parameter in model.parameters():
+        parameter.grad = None
     freeze(model)
     values = []
     for total in totals.values():
@@ -249,7 +252,9 @@ def against_trak(model: MusicModel, repeats: int) -> dict[str, float] | None:
 
 
 def main(
-    chunks: Annotated[int, typer.Option(min=1, help="10 s chunks per song.")] = 2,
+    chunks: Annotated[
+        int | None, typer.Option(min=1, help="10 s chunks per song; default 2, on a GPU as many as can be in flight.")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1)] = 3,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="A CPU is used with one thread.")] = "cpu",
 ) -> None:
@@ -263,7 +268,7 @@ def main(
     for name, shape in SHAPES[device].items():
         model = open_model("nano", device) if shape is None else _random_model(*shape, device)
         environment = environment or describe_environment(model)
-        results[name] = measure(model, chunks, repeats, rate)
+        results[name] = measure(model, chunks or (2 if device == "cpu" else MAX_CHUNKS_IN_FLIGHT), repeats, rate)
         table = Table("", "s/chunk", "audio s/s", "ratio", "GFLOP", "of matrix rate", "peak MB", title=name)
         for variant, m in results[name].items():
             table.add_row(

@@ -24,7 +24,7 @@ from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
 from lumina_ray.model.files import BUNDLED
 from lumina_ray.model.open import AUDIOCRAFT_PREFIX
 from lumina_ray.store import Run, begin_run, check_complete, manifest_sha256, read_rows, read_store
-from lumina_ray.store.run import MANIFEST_FILE, SUCCESS_FILE
+from lumina_ray.store.run import MANIFEST_FILE, RUN_FILE, SUCCESS_FILE, read_run
 
 DEFAULT_MAX_FAILED_FRACTION = 0.5
 _LISTED_FAILURES = 20
@@ -122,6 +122,10 @@ def run_fingerprint_job(
         say(console, _describe_plan(plan))
         specification, environment = describe_model(model, plan, kind, channels, dtype)
         _check_codes(source, specification)
+        if (store / RUN_FILE).exists():
+            # How many chunks fit into memory changes with what else is there; a run goes on with what it began with.
+            begun_with = read_run(store).environment.get("chunks_in_flight", "")
+            environment["chunks_in_flight"] = begun_with or environment["chunks_in_flight"]
         run = Run(manifest_sha256(songs), len(songs), model, specification, environment)
         resumed = begin_run(store, run)
         before = StoreCounter(store).count().songs

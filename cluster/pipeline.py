@@ -46,7 +46,7 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
     songs_per_block = n_songs // (_BLOCKS_PER_WORKER * workers.count)
     songs_per_block = max(1, min(songs_per_block, _MAX_SONGS_PER_BLOCK[workers.device]))
 
-    def fingerprint(songs: ray.data.Dataset) -> ray.data.Dataset:
+    def fingerprint(songs: ray.data.Dataset, songs_at_once: int) -> ray.data.Dataset:
         if not has_codes(columns):
             # In tasks of their own: a decoder that crashes takes no loaded model with it.
             songs = songs.map_batches(
@@ -60,8 +60,7 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
         return songs.map_batches(
             FingerprintWorker,
             fn_constructor_args=(model, specification.to_dict(), workers.device, chunks_in_flight),
-            # As many songs as can share a batch: each has one chunk at least.
-            batch_size=chunks_in_flight,
+            batch_size=songs_at_once,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=workers.count),
             num_cpus=workers.cpus,
@@ -78,9 +77,12 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
             num_cpus=TASK_CPUS,
         )
 
+    # As many songs as can share a batch (each has one chunk at least), and no more than are committed at once.
+    together = functools.partial(fingerprint, songs_at_once=min(chunks_in_flight, songs_per_block))
+    one_by_one = functools.partial(fingerprint, songs_at_once=1)
     counter = StoreCounter(store)
     with _LostBlocks() as errors:
-        for stages, size in ((fingerprint, songs_per_block), (fingerprint, 1), (give_up, 1)):
+        for stages, size in ((together, songs_per_block), (one_by_one, 1), (give_up, 1)):
             if counter.count().songs < n_songs:
                 _run(store, stages, size)
 

@@ -95,6 +95,11 @@ def describe_model(
         ModelError: not at hand on that node, or unsuitable.
         ClusterError: a GPU that torch cannot use, or a node that cannot run this software.
     """
+    here = {ray.get_runtime_context().get_node_id()}
+    if workers.device == "cpu" and {node["NodeID"] for node in ray.nodes() if node["Alive"]} == here:
+        # Another process on this very machine would only import everything once more.
+        specification, environment = _describe_here(model, "cpu", kind, channels, dtype)
+        return Specification.from_dict(specification), environment
     try:
         specification, environment = ray.get(
             _describe.options(num_cpus=workers.cpus, num_gpus=workers.gpus).remote(
@@ -109,8 +114,7 @@ def describe_model(
     return Specification.from_dict(specification), environment
 
 
-@ray.remote(max_retries=0)
-def _describe(
+def _describe_here(
     model_name: str, device: str, kind: Kind, channels: tuple[Channel, ...], dtype: Dtype
 ) -> tuple[dict, dict[str, str]]:
     if device == "cuda" and not torch.cuda.is_available():
@@ -122,3 +126,6 @@ def _describe(
     model = open_model(model_name, device)
     specification = Specification.for_model(model, kind, channels, dtype)
     return specification.to_dict(), describe_environment(model, choose_chunks_in_flight(model, specification))
+
+
+_describe = ray.remote(max_retries=0)(_describe_here)

@@ -18,23 +18,33 @@ def choose_chunks_in_flight(model: MusicModel, specification: Specification) -> 
     if model.device.type != "cuda":
         return 1
     free_bytes, _ = torch.cuda.mem_get_info(model.device)
-    chunks = chunks_that_fit(lambda n: predicted_peak(model, specification, n), free_bytes)
+    # One for the song at hand, one for a song that the spot check computes again.
+    held = 2 * song_gradient_bytes(model, specification)
+    chunks = chunks_that_fit(lambda n: held + predicted_peak(model, specification, n), free_bytes)
     return chunks if keeps_bits(Fingerprinter(model, specification, chunks)) else 1
 
 
 def predicted_peak(model: MusicModel, specification: Specification, chunks_in_flight: int) -> int:
-    """Most bytes that a batch needs at once besides the model itself."""
+    """Most bytes that capturing a batch needs at once besides the model itself."""
     fingerprinter = Fingerprinter(model, specification, chunks_in_flight)
     return predicted_peak_bytes(fingerprinter.capture_fillings)
 
 
+def song_gradient_bytes(model: MusicModel, specification: Specification) -> int:
+    """What a song with more chunks than are in flight needs besides: its gradient so far, in float32."""
+    return 4 * sum(weight.numel() for weight in Fingerprinter(model, specification).weights)
+
+
 def keeps_bits(fingerprinter: Fingerprinter) -> bool:
-    """Whether a song has the same bits first and alone as last and among others."""
+    """Whether songs have the same bits alone as among others: short ones, and one that needs several batches."""
     rng = np.random.default_rng(0)
     shape = (fingerprinter.model.n_codebooks, 500)
-    songs = [
-        SongCodes((rng.integers(0, fingerprinter.model.codebook_size, shape).astype(np.uint16),), (0.0,))
-        for _ in range(fingerprinter.chunks_in_flight)
-    ]
-    alone, last = fingerprinter(songs[-1]), list(fingerprinter.many(songs))[-1]
-    return all(np.array_equal(vector, last.vectors[channel]) for channel, vector in alone.vectors.items())
+    songs = []
+    for n in (1, 2, fingerprinter.chunks_in_flight + 1, 1):
+        chunks = tuple(rng.integers(0, fingerprinter.model.codebook_size, shape).astype(np.uint16) for _ in range(n))
+        songs.append(SongCodes(chunks, tuple(10.0 * i for i in range(n))))
+    return all(
+        np.array_equal(vector, together.vectors[channel])
+        for codes, together in zip(songs, fingerprinter.many(songs), strict=True)
+        for channel, vector in fingerprinter(codes).vectors.items()
+    )

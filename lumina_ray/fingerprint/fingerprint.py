@@ -80,16 +80,21 @@ class Fingerprinter:
         Args:
             per_chunk: also give each chunk's own vectors, the evidence for what in a query drives a match.
         """
-        started = [self._start(codes) for codes in songs]
-        queue = [(song, i) for song in started for i in range(len(song.chunks))]
-        finished = 0
-        for begin in range(0, len(queue), self.chunks_in_flight):
-            batch = queue[begin : begin + self.chunks_in_flight]
-            self._process(batch, per_chunk)
-            while finished < len(started) and (vectors := started[finished].vectors) is not None:
-                yield self._finish(started[finished], vectors)
-                started[finished] = _Song([], [], [], vectors={})  # its chunks' vectors are not needed any more
-                finished += 1
+        started: list[_Song] = []
+        batch: list[tuple[_Song, int]] = []
+        for codes in songs:
+            song = self._start(codes)
+            # A song is never split that need not be: how it is added up must follow from its own length alone.
+            if len(batch) + len(song.chunks) > self.chunks_in_flight:
+                yield from self._process(batch, started, per_chunk)
+                batch = []
+            started.append(song)
+            for i in range(len(song.chunks)):
+                batch.append((song, i))
+                if len(batch) == self.chunks_in_flight:
+                    yield from self._process(batch, started, per_chunk)
+                    batch = []
+        yield from self._process(batch, started, per_chunk)
 
     def capture_fillings(self) -> None:
         """Capture a batch of empty chunks: what a full one costs, in memory and in time."""
@@ -100,7 +105,14 @@ class Fingerprinter:
         weights = [sum(max(n - k, 0) for k in range(K)) for n in codes.frames]
         return _Song(codes.chunks, [weight / sum(weights) for weight in weights], [])
 
-    def _process(self, batch: list[tuple[_Song, int]], per_chunk: bool) -> None:
+    def _process(self, batch: list[tuple[_Song, int]], started: list[_Song], per_chunk: bool) -> Iterator[Fingerprint]:
+        """Put a batch through the model, and give out the songs at the head of `started` that it completes."""
+        if batch:
+            self._add(batch, per_chunk)
+        while started and (vectors := started[0].vectors) is not None:
+            yield self._finish(started.pop(0), vectors)
+
+    def _add(self, batch: list[tuple[_Song, int]], per_chunk: bool) -> None:
         chunks = [song.chunks[i] for song, i in batch]
         uses = self._extraction.capture(self._padded(chunks), self._filled([c.shape[1] for c in chunks]))
         if per_chunk:

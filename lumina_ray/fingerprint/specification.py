@@ -5,8 +5,8 @@ Vectors of two specifications never meet in one index; its hash is how that is c
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
-from math import ceil
 from typing import Literal, Self, get_args
 
 import torch
@@ -72,6 +72,8 @@ class Specification:
     def __post_init__(self) -> None:
         if self.dtype == "float16" and self.kind != "influence" and self.loss_scale == 1.0:
             raise ValueError("gradients in float16 need a loss scale: a fifth of their elements would vanish")
+        if math.frexp(self.loss_scale)[0] != 0.5:
+            raise ValueError(f"the loss scale must be a power of two, got {self.loss_scale}")
 
     @classmethod
     def for_model(
@@ -150,7 +152,7 @@ def band_layers(channel: Channel, n_layers: int) -> list[int]:
         ModelError: the band holds no layer.
     """
     low, high = _BANDS[channel]
-    layers = list(range(ceil(low * n_layers), ceil(high * n_layers)))
+    layers = list(range(math.ceil(low * n_layers), math.ceil(high * n_layers)))
     if not layers:
         raise ModelError(f"a model of {n_layers} layers has none in band [{low}, {high}) of channel {channel}")
     return layers

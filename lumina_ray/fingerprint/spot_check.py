@@ -10,7 +10,7 @@ from lumina_ray.fingerprint.fingerprint import Fingerprint, Fingerprinter
 
 # One song in so many, chosen by its codes: the same ones whichever worker has them.
 _EVERY = 64
-# Largest 1 − cosine from float32 that is taken for rounding; what was measured is in docs/fingerprints.md.
+# Largest 1 − cosine from float32 that is taken for rounding; what was measured is in docs/performance.md.
 TOLERANCE = {"bfloat16": 1e-3, "float16": 1e-4}
 
 
@@ -23,7 +23,9 @@ class SpotCheck:
     def __init__(self, fingerprinter: Fingerprinter) -> None:
         specification = replace(fingerprinter.specification, dtype="float32", loss_scale=1.0)
         self._dtype = fingerprinter.specification.dtype
-        self._reference = Fingerprinter(fingerprinter.model, specification, fingerprinter.chunks_in_flight)
+        # The same bits need the same batch; a distance does not, and float32 needs more memory than was planned for.
+        chunks_in_flight = fingerprinter.chunks_in_flight if self._dtype == "float32" else 1
+        self._reference = Fingerprinter(fingerprinter.model, specification, chunks_in_flight)
         self._seen_any = False
 
     def __call__(self, name: str, codes: SongCodes, fingerprint: Fingerprint) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from lumina_ray.errors import ModelError
 from lumina_ray.gradients.loss import chunk_losses
 from lumina_ray.model.interface import MusicModel
 
@@ -84,13 +85,21 @@ class _RecordLinears(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is functional.linear:
-            input_BSN, weight_MN = args[0], args[1]
+            input_BSN, weight_MN, bias_M = _linear_arguments(*args, **(kwargs or {}))
             whole = weight_MN if weight_MN._base is None else weight_MN._base
             parameter = self._positions.get(id(whole))
             if parameter is not None:
-                first_row = weight_MN.storage_offset() // weight_MN.shape[1]
+                if bias_M is not None:
+                    raise ModelError("a tracked layer has a bias, which no published MusicGen has")
+                first_row = (weight_MN.storage_offset() - whole.storage_offset()) // weight_MN.shape[1]
                 return _RecordedLinear.apply(input_BSN, weight_MN, self._anchor, self.recorder, (parameter, first_row))
         return func(*args, **(kwargs or {}))
+
+
+def _linear_arguments(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    return input, weight, bias
 
 
 def freeze(model: MusicModel) -> None:
@@ -111,16 +120,20 @@ def capture(
 ) -> list[Use]:
     """Teacher-force a batch of chunks, back-propagate `loss_scale` times the sum of their losses, return what is used.
 
-    The model must be frozen (`freeze`). Chunk b's part of a weight's gradient is the product of row b of the captured
-    tensors, divided by the loss scale; no other chunk has any part in it.
+    The model must be frozen (`freeze`). Logits, losses and their gradient are float32 whatever the `dtype`. Chunk b's
+    part of a weight's gradient is the product of row b of the captured tensors, divided by the loss scale; no other
+    chunk has any part in it.
 
     Args:
         codes_BKT: int64 `[B, K, T]`, of which the first `n_frames[b]` frames are real; a row of 0 frames is filling.
         dtype: of the matrix products; anything but float32 runs under autocast, weights staying float32.
+
+    Raises:
+        ModelError: a tracked layer has a bias.
     """
     with _RecordLinears(tracked, dtype) as mode, _precision(codes_BKT.device, dtype):
         prediction = model.predict(codes_BKT, n_frames)
-        loss = chunk_losses(prediction, codes_BKT, codebook_weights).sum() * loss_scale
+    loss = chunk_losses(prediction, codes_BKT, codebook_weights).sum() * loss_scale
     loss.backward()
     return mode.recorder.uses
 

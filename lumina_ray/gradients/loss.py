@@ -18,7 +18,7 @@ def chunk_losses(prediction: Prediction, codes_BKT: Tensor, codebook_weights: tu
         codebook_weights: K non-negative weights; their scale does not matter.
     """
     nll_BKT = functional.cross_entropy(
-        prediction.logits_BKTC.flatten(0, 2), codes_BKT.flatten(), reduction="none"
+        prediction.logits_BKTC.float().flatten(0, 2), codes_BKT.flatten(), reduction="none"
     ).view(codes_BKT.shape)
     # Selecting, not multiplying: what stands at an invalid position must not reach the sum even if it is infinite.
     nll_BKT = torch.where(prediction.valid_BKT, nll_BKT, 0.0)

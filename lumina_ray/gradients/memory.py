@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -45,6 +44,9 @@ def predicted_peak_bytes(run: Callable[[], object]) -> int:
 
     Workspaces of libraries and the allocator's fragments come on top.
     """
+    # Imported here: with it comes a computer algebra system, seconds for every worker that does not need it.
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
     with FakeTensorMode(allow_non_fake_inputs=True), _PeakBytes() as counter:
         run()
     return counter.peak

@@ -1,4 +1,6 @@
-"""Moments of weight gradients on a GPU, tile by tile in the epilogue of the product: no gradient is ever written.
+"""Moments of weight gradients on a GPU, tile by tile in the epilogue of the product: the gradient is never written.
+
+Songs with more chunks than are in flight take the plain way, through a gradient in float32 (`SongGradient`).
 
 `moments(gradient_tiles(…))` computes the same from the same numbers in plain PyTorch, and is what this is tested
 against, in Triton's interpreter where there is no GPU. Sums are taken in a fixed order without atomics, so a song's
@@ -65,12 +67,16 @@ def fused_moments(use: Use, rows: Sequence[int], shares: Sequence[float]) -> Ten
     # Products of 16-bit factors run on tensor cores and want large tiles; exact float32 does not.
     block = 128 if grad_BSM.element_size() == 2 else 64
     grid = (triton.cdiv(M, block), triton.cdiv(N, block))
+    rows_R = torch.tensor(rows, dtype=torch.int32, device=device)
+    shares_R = torch.tensor(shares, dtype=torch.float32, device=device)
     out = torch.empty(grid[0] * grid[1], 5, dtype=torch.float64, device=device)
-    _moments_of_product[grid](
-        grad_BSM, input_BSN,
-        torch.tensor(rows, dtype=torch.int32, device=device), torch.tensor(shares, dtype=torch.float32, device=device),
-        out, M, N,
-        grad_BSM.stride(0), grad_BSM.stride(1), input_BSN.stride(0), input_BSN.stride(1),
-        N_ROWS=len(rows), S=S, BLOCK_M=block, BLOCK_N=block, BLOCK_S=_STEP_BLOCK, num_warps=8 if block == 128 else 4,
-    )  # fmt: skip
+    # Triton launches on the current device, which need not be the tensors'.
+    with torch.cuda.device_of(grad_BSM):
+        _moments_of_product[grid](
+            grad_BSM, input_BSN,
+            rows_R, shares_R, out, M, N,
+            grad_BSM.stride(0), grad_BSM.stride(1), input_BSN.stride(0), input_BSN.stride(1),
+            N_ROWS=len(rows), S=S, BLOCK_M=block, BLOCK_N=block, BLOCK_S=_STEP_BLOCK,
+            num_warps=8 if block == 128 else 4,
+        )  # fmt: skip
     return merge([out])

@@ -1,7 +1,7 @@
 """MusicGen through audiocraft: its own exports, or any transformers folder converted on the way.
 
 audiocraft keeps query, key and value in one `in_proj_weight` used through a functional call, which module hooks never
-see; asking autograd for the parameter's gradient does.
+see; `lumina_ray/gradients/capture.py` recognises calls by the weight that they use.
 """
 
 from pathlib import Path

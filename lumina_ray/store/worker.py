@@ -17,6 +17,8 @@ from lumina_ray.store.schema import store_schema
 _PASSED_ON = ("song_id", "path", *METADATA_COLUMNS)
 _CODE_COLUMNS = ("audio_sha256", "duration_s", "codes", "chunk_frames", "chunk_starts_s")
 
+NOT_FINITE = "numerics.not_finite"
+
 _DECODED_SCHEMA = pa.schema(
     [
         *(pa.field(column, pa.string()) for column in _PASSED_ON),
@@ -80,7 +82,8 @@ class FingerprintWorker:
         return pa.Table.from_pylist(stored, schema=self._schema)
 
     def _codes_or_failure(self, row: dict) -> SongCodes | dict:
-        if row.get("error_code"):
+        # What overflowed in one precision may not in another, and its codes are there.
+        if row.get("error_code") and row["error_code"] != NOT_FINITE:
             return _failed(row["error_code"], row["error"])
         if self._fault is not None:
             return _failed(self._fault.code, str(self._fault))
@@ -94,21 +97,22 @@ class FingerprintWorker:
     def _ok_or_failure(self, song_id: str, codes: SongCodes, fingerprint: Fingerprint) -> dict:
         if self._fault is not None:
             return _failed(self._fault.code, str(self._fault))
+        codes_columns = {
+            "codes_sha256": codes.sha256,
+            "codes": codes.to_bytes(),
+            "chunk_frames": codes.frames,
+            "chunk_starts_s": list(codes.starts_s),
+        }
         if not all(np.isfinite(vector).all() for vector in fingerprint.vectors.values()):
-            reason = f"{song_id}: its gradients overflow in {self.specification.dtype}; use --dtype float32"
-            return _failed("numerics.not_finite", reason)
+            reason = f"{song_id}: its gradients overflow in {self.specification.dtype}"
+            advice = "" if self.specification.dtype == "float32" else "; use --dtype float32, on this store if you like"
+            return codes_columns | _failed(NOT_FINITE, reason + advice)
         try:
             self._spot_check(song_id, codes, fingerprint)
         except NumericsError as fault:
             self._fault = fault
             return _failed(fault.code, str(fault))
-        return {
-            "status": "ok",
-            "codes_sha256": codes.sha256,
-            "codes": codes.to_bytes(),
-            "chunk_frames": codes.frames,
-            "chunk_starts_s": list(codes.starts_s),
-        } | fingerprint.vectors
+        return {"status": "ok"} | codes_columns | fingerprint.vectors
 
     def _codes(self, row: dict) -> SongCodes:
         if row.get("codes") is not None:

@@ -11,9 +11,9 @@ from lumina_ray.fingerprint import KINDS, Fingerprint, Fingerprinter, Kind, Song
 from lumina_ray.model import MusicModel, open_model
 
 
-@pytest.fixture(scope="module")
-def model(tiny_model_dir: Path) -> MusicModel:
-    return open_model(str(tiny_model_dir))
+@pytest.fixture(scope="module", params=["", "audiocraft:"], ids=["transformers", "audiocraft"])
+def model(request: pytest.FixtureRequest, tiny_model_dir: Path) -> MusicModel:
+    return open_model(f"{request.param}{tiny_model_dir}")
 
 
 def song(seed: int, frames: tuple[int, ...]) -> SongCodes:
@@ -30,7 +30,7 @@ songs = st.lists(st.lists(st.integers(250, 500), min_size=1, max_size=4).map(tup
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames=songs, in_flight=st.integers(1, 4), data=st.data())
 def test_neighbours_order_and_place_change_no_bit(
     model: MusicModel, kind: Kind, frames: list[tuple[int, ...]], in_flight: int, data: st.DataObject

@@ -18,9 +18,10 @@ from ray.util.annotations import RayDeprecationWarning
 from cluster.preflight import TASK_CPUS, Workers
 from cluster.progress import StoreCounter
 from cluster.session import one_line
+from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint import Specification
-from lumina_ray.store import FingerprintWorker, decode_rows, has_codes, store_schema
+from lumina_ray.store import FingerprintWorker, has_codes, store_schema
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
 
 # A block is what is committed at once, and what an interruption costs: minutes of work, whatever the device.

@@ -1,5 +1,6 @@
-"""Manifests of music: reading and writing them, and three ways to come by a catalog."""
+"""Manifests of music: reading and writing them, three ways to come by a catalog, and decoding what they list."""
 
+from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.demo import DemoCatalog, build_demo_catalog
 from lumina_ray.catalog.games import GameCatalog, fetch_game_soundtracks
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_manifest
@@ -10,6 +11,7 @@ __all__ = [
     "DemoCatalog",
     "GameCatalog",
     "build_demo_catalog",
+    "decode_rows",
     "fetch_game_soundtracks",
     "read_manifest",
     "scan_folder",

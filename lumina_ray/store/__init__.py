@@ -4,7 +4,7 @@ from lumina_ray.store.hdf5 import export_hdf5
 from lumina_ray.store.read import Store, check_complete, read_rows, read_store
 from lumina_ray.store.run import Run, begin_run, manifest_sha256, read_run, write_json
 from lumina_ray.store.schema import store_schema
-from lumina_ray.store.worker import FingerprintWorker, decode_rows, has_codes
+from lumina_ray.store.worker import FingerprintWorker, has_codes
 
 __all__ = [
     "FingerprintWorker",
@@ -12,7 +12,6 @@ __all__ = [
     "Store",
     "begin_run",
     "check_complete",
-    "decode_rows",
     "export_hdf5",
     "has_codes",
     "manifest_sha256",

@@ -1,13 +1,12 @@
-"""Manifest rows → decoded rows → store rows: the two stages of a catalog job, as plain functions and callables.
+"""Decoded rows → store rows: what a catalog job does with a model, as a plain callable that knows nothing of Ray.
 
-They know nothing of Ray. Neither ever raises for bad audio: one row in is one row out, so that one bad song cannot
-stop a job or take the songs beside it along.
+It never raises for bad audio: one row in is one row out, so that one bad song cannot stop a job or take the songs
+beside it along.
 """
 
 import numpy as np
 import pyarrow as pa
 
-from lumina_ray.audio import MAX_DURATION_S, load_audio
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import AudioError, NumericsError, StoreError
 from lumina_ray.fingerprint import Fingerprint, Fingerprinter, SongCodes, Specification, SpotCheck, encode_song
@@ -18,37 +17,6 @@ _PASSED_ON = ("song_id", "path", *METADATA_COLUMNS)
 _CODE_COLUMNS = ("audio_sha256", "duration_s", "codes", "chunk_frames", "chunk_starts_s")
 
 NOT_FINITE = "numerics.not_finite"
-
-_DECODED_SCHEMA = pa.schema(
-    [
-        *(pa.field(column, pa.string()) for column in _PASSED_ON),
-        pa.field("audio_sha256", pa.string()),
-        pa.field("duration_s", pa.float64()),
-        pa.field("samples", pa.large_binary()),
-        pa.field("error_code", pa.string()),
-        pa.field("error", pa.string()),
-    ]
-)
-
-
-def decode_rows(manifest: pa.Table, max_duration_s: float = MAX_DURATION_S) -> pa.Table:
-    """Decode the files of manifest rows; `samples` is float32 mono 32 kHz as bytes, null where `error` is set."""
-    rows = []
-    for song in manifest.select(_PASSED_ON).to_pylist():
-        try:
-            audio = load_audio(song["path"], max_duration_s=max_duration_s)
-        except AudioError as error:
-            rows.append(song | {"error_code": error.kind, "error": str(error)})
-        else:
-            rows.append(
-                song
-                | {
-                    "audio_sha256": audio.sha256,
-                    "duration_s": audio.duration_s,
-                    "samples": audio.samples.tobytes(),
-                }
-            )
-    return pa.Table.from_pylist(rows, schema=_DECODED_SCHEMA)
 
 
 class FingerprintWorker:

@@ -18,6 +18,7 @@ from transformers import MusicgenForConditionalGeneration
 
 from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.calibration import calibrate_store, write_calibration
+from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint import Specification, describe_environment
 from lumina_ray.index import build_index
@@ -27,7 +28,6 @@ from lumina_ray.store import (
     Run,
     Store,
     begin_run,
-    decode_rows,
     manifest_sha256,
     read_store,
 )

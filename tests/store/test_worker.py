@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import Fingerprint, Specification
@@ -19,7 +20,6 @@ from lumina_ray.store import (
     Run,
     begin_run,
     check_complete,
-    decode_rows,
     export_hdf5,
     read_store,
     store_schema,

@@ -11,7 +11,7 @@ from lumina_ray.fingerprint.fingerprint import Fingerprint, Fingerprinter
 # One song in so many, chosen by its codes: the same ones whichever worker has them.
 _EVERY = 64
 # Largest 1 − cosine from float32 that is taken for rounding; what was measured is in docs/performance.md.
-TOLERANCE = {"bfloat16": 1e-3, "float16": 1e-4}
+TOLERANCE = {"bfloat16": 5e-3, "float16": 1e-4}
 
 
 class SpotCheck:

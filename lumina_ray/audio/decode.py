@@ -74,7 +74,7 @@ def load_audio(
         path = Path(source)
         label = name or str(path)
         if not path.exists():
-            raise AudioError("audio.missing", f"{label}: no such file; check the path in the manifest")
+            raise AudioError("audio.missing", f"{label}: no such file; check the path")
         if not path.is_file():
             raise AudioError("audio.not_a_file", f"{label}: is a directory or device, not an audio file")
         size = path.stat().st_size

@@ -4,12 +4,11 @@ from lumina_ray.fingerprint.batching import choose_chunks_in_flight
 from lumina_ray.fingerprint.codes import SongCodes, encode_song
 from lumina_ray.fingerprint.fingerprint import Fingerprint, Fingerprinter
 from lumina_ray.fingerprint.query import ChannelQuery, QueryFingerprint, describe_environment, fingerprint_query
-from lumina_ray.fingerprint.specification import CHANNELS, DTYPES, KINDS, Channel, Dtype, Kind, Specification
+from lumina_ray.fingerprint.specification import CHANNELS, KINDS, Channel, Dtype, Kind, Specification
 from lumina_ray.fingerprint.spot_check import SpotCheck
 
 __all__ = [
     "CHANNELS",
-    "DTYPES",
     "KINDS",
     "Channel",
     "ChannelQuery",

@@ -98,7 +98,7 @@ class Fingerprinter:
 
     def capture_fillings(self) -> None:
         """Capture a batch of empty chunks: what a full one costs, in memory and in time."""
-        self._extraction.capture(self._padded([]), self._filled([]))
+        self._extraction.capture(*self._batch([]))
 
     def _start(self, codes: SongCodes) -> _Song:
         K = self.model.n_codebooks
@@ -114,7 +114,7 @@ class Fingerprinter:
 
     def _add(self, batch: list[tuple[_Song, int]], per_chunk: bool) -> None:
         chunks = [song.chunks[i] for song, i in batch]
-        uses = self._extraction.capture(self._padded(chunks), self._filled([c.shape[1] for c in chunks]))
+        uses = self._extraction.capture(*self._batch(chunks))
         if per_chunk:
             for row, (song, _) in enumerate(batch):
                 song.chunk_vectors.append(self._summarise(uses, [row], [1.0]))
@@ -134,15 +134,12 @@ class Fingerprinter:
             for row in of_song:
                 song.gradient.add(gradient_tiles(uses, [row], [unscale]), song.shares[batch[row][1]])
             if last == n - 1:
-                song.vectors = self._unit(self._extraction.of_song(song.gradient))
+                song.vectors = _units(self._extraction.of_song(song.gradient))
                 song.gradient = None
 
     def _summarise(self, uses: list[Use], rows: list[int], shares: list[float]) -> dict[Channel, np.ndarray]:
         scaled = [share / self.specification.loss_scale for share in shares]
-        return self._unit(self._extraction.of_chunks(uses, rows, scaled))
-
-    def _unit(self, vectors: dict[Channel, Tensor]) -> dict[Channel, np.ndarray]:
-        return {channel: _unit(vector) for channel, vector in vectors.items()}
+        return _units(self._extraction.of_chunks(uses, rows, scaled))
 
     def _finish(self, song: _Song, vectors: dict[Channel, np.ndarray]) -> Fingerprint:
         dims = self.specification.dims
@@ -155,17 +152,19 @@ class Fingerprinter:
             np.array(song.shares, np.float64),
         )
 
-    def _padded(self, chunks: list[np.ndarray]) -> Tensor:
+    def _batch(self, chunks: list[np.ndarray]) -> tuple[Tensor, list[int]]:
         # One shape for every batch: kernels, and with them the last bits, can change with the shape.
         codes_BKT = np.zeros((self.chunks_in_flight, self.model.n_codebooks, self._chunk_frames), np.int64)
+        n_frames = [0] * self.chunks_in_flight
         for row, chunk_KT in enumerate(chunks):
-            codes_BKT[row, :, : chunk_KT.shape[1]] = chunk_KT
-        return torch.from_numpy(codes_BKT).to(self.model.device)
-
-    def _filled(self, n_frames: list[int]) -> list[int]:
-        return n_frames + [0] * (self.chunks_in_flight - len(n_frames))
+            n_frames[row] = chunk_KT.shape[1]
+            codes_BKT[row, :, : n_frames[row]] = chunk_KT
+        return torch.from_numpy(codes_BKT).to(self.model.device), n_frames
 
 
-def _unit(vector: Tensor) -> np.ndarray:
-    norm = vector.norm()
-    return (vector / norm if norm > 0 else vector).float().cpu().numpy()
+def _units(vectors: dict[Channel, Tensor]) -> dict[Channel, np.ndarray]:
+    units = {}
+    for channel, vector in vectors.items():
+        norm = vector.norm()
+        units[channel] = (vector / norm if norm > 0 else vector).float().cpu().numpy()
+    return units

@@ -20,7 +20,6 @@ CHANNELS: tuple[Channel, ...] = get_args(Channel)
 Kind = Literal["stats", "jl", "influence"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Dtype = Literal["float32", "bfloat16", "float16"]
-DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 # Changes whenever the same inputs would give other numbers.
 ALGORITHM_VERSION = 2

@@ -87,15 +87,11 @@ def delay(codes_BKT: Tensor, pad_token: int) -> Tensor:
 def undelay(values_BKSX: Tensor) -> Tensor:
     """Bring step-wise values `[B, K, S, X]` to the frames they predict, `[B, K, T, X]`.
 
-    Step s predicts column s + 1, so frame t of codebook k is predicted at step t + k. Frames past the last step are
-    zeros; `valid_targets` leaves them out.
+    Step s predicts column s + 1, so frame t of codebook k is predicted at step t + k. What stands at frames past the
+    last step means nothing; `valid_targets` leaves them out.
     """
-    B, K, S, X = values_BKSX.shape
-    T = S - 1
-    rows = []
-    for k in range(K):
-        reached_BTX = values_BKSX[:, k, k:T]
-        rows.append(torch.nn.functional.pad(reached_BTX, (0, 0, 0, k)))
+    # Padding by negative amounts instead of slices: the derivative of a slice fills a tensor of the whole size.
+    rows = [torch.nn.functional.pad(row_BSX, (0, 0, -k, k - 1)) for k, row_BSX in enumerate(values_BKSX.unbind(1))]
     return torch.stack(rows, dim=1)
 
 

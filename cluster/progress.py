@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +101,30 @@ def _print_lines(counter: StoreCounter, n_songs: int, console: Console, stopped:
         rate = (now.audio_s - start.audio_s) / elapsed_s
         counts = f"{now.songs}/{n_songs} songs, {now.failed} failed"
         say(console, f"{counts}, {rate:.1f} s of audio/s, {elapsed_s:.0f} s elapsed, ETA {eta}")
+
+
+@contextmanager
+def show_steps(what: str, total: int, console: Console) -> Iterator[Callable[[], None]]:
+    """Progress of steps that take minutes: calling what is yielded ends one."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    begin_s = printed_s = time.monotonic()
+    with Progress(
+        *columns, TextColumn("ETA"), TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        done = 0
+
+        def step() -> None:
+            nonlocal done, printed_s
+            done += 1
+            bar.advance(task)
+            now_s = time.monotonic()
+            if not console.is_terminal and (done == total or now_s - printed_s > _LINE_EVERY_S):
+                printed_s, elapsed_s = now_s, now_s - begin_s
+                eta_s = elapsed_s * (total - done) / done
+                say(console, f"{what}: {done}/{total}, {elapsed_s:.0f} s elapsed, ETA {eta_s:.0f} s")
+
+        yield step
 
 
 def say(console: Console, text: str) -> None:

@@ -119,7 +119,7 @@ def make_song(song: PlannedSong, out: Path, seed: int) -> dict[str, Any]:
         UsageError: the song cannot be rendered with the packages that are here.
     """
     try:
-        samples = _samples(song, random.Random(f"{seed}/{song.song_id}"))
+        samples = perform(song, arrangement(song, seed))
     except UsageError:
         raise
     except Exception as error:
@@ -134,8 +134,13 @@ def make_song(song: PlannedSong, out: Path, seed: int) -> dict[str, Any]:
     return {"sha256": digest, "duration_s": len(samples) / SAMPLE_RATE_HZ}
 
 
-def _samples(song: PlannedSong, rng: random.Random) -> np.ndarray:
-    """The song at 32 kHz, float32 [n]."""
+def arrangement(song: PlannedSong, seed: int) -> random.Random:
+    """What decides how the demo's own version of a song sounds."""
+    return random.Random(f"{seed}/{song.song_id}")
+
+
+def perform(song: PlannedSong, rng: random.Random) -> np.ndarray:
+    """The song at 32 kHz, float32 [n]; instruments, tempo and level are drawn from `rng`."""
     tempo, peak_dbfs = rng.uniform(0.9, 1.12), rng.uniform(-9.0, -1.0)
     match song.kind:
         case "freedoom":

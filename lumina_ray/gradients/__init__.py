@@ -1,7 +1,7 @@
 """Codes → teacher-forced loss → the factors of the tracked weights' gradients → their tiles and moments."""
 
 from lumina_ray.gradients.capture import Use, capture, capture_heads, freeze
-from lumina_ray.gradients.loss import chunk_losses
+from lumina_ray.gradients.loss import chunk_losses, codebook_losses
 from lumina_ray.gradients.moments import merge, moments
 from lumina_ray.gradients.tiles import SongGradient, Tile, gradient_tiles
 from lumina_ray.gradients.two_sided import two_sided_projection
@@ -13,6 +13,7 @@ __all__ = [
     "capture",
     "capture_heads",
     "chunk_losses",
+    "codebook_losses",
     "freeze",
     "gradient_tiles",
     "merge",

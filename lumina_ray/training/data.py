@@ -58,8 +58,9 @@ def aligned_windows(songs: list[Tensor], size: int) -> Tensor:
     return torch.stack(windows)
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
-    """Linear warm-up, then a cosine down to a twentieth of the peak."""
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over a tenth of the steps and at most 100, then a cosine down to a twentieth of the peak."""
+    warmup = min(100, steps // 10)
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(steps - warmup, 1)

@@ -14,7 +14,6 @@ from lumina_ray.training.codec import Report
 from lumina_ray.training.data import aligned_windows, learning_rate, step_generator
 
 _WINDOW_FRAMES = 500
-_BATCH = 2
 # Of Muon, which moves whole matrices by orthogonal steps (Jordan et al. 2024), and of AdamW. On these 16 layers Muon
 # reached in 200 steps a loss for which AdamW alone took over 600.
 _MATRIX_RATE = 0.02
@@ -27,10 +26,11 @@ _NO_TEXT_PROBABILITY = 0.1
 
 @dataclass(frozen=True)
 class LmSchedule:
-    """Optimiser steps in all, and after how many of them the early checkpoint is kept."""
+    """Optimiser steps in all, after how many of them the early checkpoint is kept, and 10 s windows in each."""
 
     total: int = 2000
     early: int = 600
+    batch: int = 2
 
 
 def encode_songs(codec: EncodecModel, songs: list[np.ndarray]) -> list[Tensor]:
@@ -78,10 +78,12 @@ def train_lm(
         for optimizer, peak in zip(optimizers, rates, strict=True):
             optimizer.param_groups[0]["lr"] = learning_rate(step, schedule.total, peak)
         generator = step_generator(seed, step)
-        codes_BKT = windows_NKT[torch.randint(len(windows_NKT), (_BATCH,), generator=generator)]
+        codes_BKT = windows_NKT[torch.randint(len(windows_NKT), (schedule.batch,), generator=generator)].to(
+            model.device
+        )
         without_text = float(torch.rand((), generator=generator)) < _NO_TEXT_PROBABILITY
         condition_1ND = no_text_1ND if without_text else model.condition
-        prediction = model.predict(codes_BKT, [_WINDOW_FRAMES] * _BATCH, condition_1ND)
+        prediction = model.predict(codes_BKT, [_WINDOW_FRAMES] * schedule.batch, condition_1ND)
         loss = chunk_losses(prediction, codes_BKT, _UNIFORM).mean()
         decoder.zero_grad()
         loss.backward()

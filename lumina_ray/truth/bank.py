@@ -1,0 +1,144 @@
+"""A ground-truth bank on disk: recordings, queries, models, and what retrained models think of the queries."""
+
+import hashlib
+import io
+import json
+import lzma
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lumina_ray.catalog.files import atomic_path
+from lumina_ray.catalog.plan import PlannedSong
+from lumina_ray.errors import StoreError
+from lumina_ray.truth.corpus import Recording
+from lumina_ray.truth.models import Weights
+from lumina_ray.truth.queries import Query
+from lumina_ray.truth.recipe import Recipe, Training
+
+MANIFEST_FILE = "bank.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Everything that a measure of attribution needs; nothing in it depends on a method.
+
+    Attributes:
+        recordings, codes: the corpus, and its codes, int64 `[K, T]` each.
+        models: decoders of whole catalogs, "A", "B" and "reference", each at the end and "-early".
+        queries: those that all models were asked about.
+        twin_queries: more that models A and B made up, for the twin test, which needs no losses.
+        trainings: of the models that the losses are of, whole catalogs first.
+        losses_RQK: float32, in nats per code: of every query and codebook under every trained model.
+    """
+
+    recipe: Recipe
+    recordings: tuple[Recording, ...]
+    codes: list[Tensor]
+    queries: list[Query]
+    twin_queries: list[Query]
+    models: dict[str, Weights]
+    trainings: list[Training]
+    losses_RQK: np.ndarray
+
+    def of_kind(self, prefix: str) -> list[int]:
+        """Positions of the trainings whose name begins with `prefix`."""
+        return [i for i, training in enumerate(self.trainings) if training.name.startswith(prefix)]
+
+    def masks(self, rows: list[int], songs: list[int]) -> np.ndarray:
+        """Bool `[R, N]`: which of some songs some models were trained on."""
+        return np.array([[song in self.trainings[row].songs for song in songs] for row in rows])
+
+
+def save_bank(bank: Bank, folder: Path) -> None:
+    """Write a bank: a JSON manifest with checksums, and two compressed files that hold arrays and weights."""
+    arrays: dict[str, np.ndarray] = {"losses": bank.losses_RQK}
+    queries = [*bank.queries, *bank.twin_queries]
+    arrays |= _packed("codes", bank.codes) | _packed("queries", [query.codes_KT for query in queries])
+    weights = {f"{name}/{key}": t.numpy() for name, tensors in bank.models.items() for key, t in tensors.items()}
+    files = {"arrays.npz.xz": _write(folder / "arrays.npz.xz", arrays)}
+    files["weights.npz.xz"] = _write(folder / "weights.npz.xz", weights)
+    manifest = {
+        "version": _VERSION,
+        "files": files,
+        "recipe": asdict(bank.recipe),
+        "recordings": [asdict(recording) for recording in bank.recordings],
+        "queries": [{k: getattr(query, k) for k in ("kind", "model", "recording", "split")} for query in queries],
+        "trainings": [asdict(training) for training in bank.trainings],
+    }
+    with atomic_path(folder / MANIFEST_FILE) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1))
+
+
+def load_bank(folder: Path) -> Bank:
+    """Read a bank.
+
+    Raises:
+        StoreError: there is none, it is damaged, or another version of this software made it.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder}: no ground-truth bank ({error}); `lumina truth build` makes one") from error
+    if manifest.get("version") != _VERSION:
+        raise StoreError(f"{folder}: a bank of version {manifest.get('version')}, this software reads {_VERSION}")
+    arrays = _read(folder / "arrays.npz.xz", manifest["files"]["arrays.npz.xz"])
+    weights = _read(folder / "weights.npz.xz", manifest["files"]["weights.npz.xz"])
+    models: dict[str, Weights] = {}
+    for name, array in weights.items():
+        model, key = name.split("/")
+        models.setdefault(model, {})[key] = torch.from_numpy(array)
+    queries = [
+        Query(**fields, codes_KT=codes_KT)
+        for fields, codes_KT in zip(manifest["queries"], _unpacked("queries", arrays), strict=True)
+    ]
+    n_asked = arrays["losses"].shape[1]
+    recipe = manifest["recipe"] | {"checkpoints": tuple(manifest["recipe"]["checkpoints"])}
+    return Bank(
+        recipe=Recipe(**recipe),
+        recordings=tuple(
+            Recording(**fields | {"song": PlannedSong(**fields["song"])}) for fields in manifest["recordings"]
+        ),
+        codes=_unpacked("codes", arrays),
+        queries=queries[:n_asked],
+        twin_queries=queries[n_asked:],
+        models=models,
+        trainings=[Training(**fields | {"songs": tuple(fields["songs"])}) for fields in manifest["trainings"]],
+        losses_RQK=arrays["losses"],
+    )
+
+
+def _packed(name: str, codes: list[Tensor]) -> dict[str, np.ndarray]:
+    # Whole rows one after another: a query that was cut out of a recording then costs next to nothing.
+    flat = np.concatenate([codes_KT.numpy().astype(np.uint16).ravel() for codes_KT in codes])
+    return {name: flat, f"{name}_shape": np.array([codes_KT.shape for codes_KT in codes], np.int32)}
+
+
+def _unpacked(name: str, arrays: dict[str, np.ndarray]) -> list[Tensor]:
+    shapes = arrays[f"{name}_shape"]
+    pieces = np.split(arrays[name].astype(np.int64), np.cumsum(shapes.prod(axis=1))[:-1])
+    return [torch.from_numpy(piece.reshape(shape)) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> str:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    data = lzma.compress(buffer.getvalue(), preset=6)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read(path: Path, sha256: str) -> dict[str, np.ndarray]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: missing ({error.strerror}); the bank is incomplete, fetch it again") from error
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise StoreError(f"{path}: damaged, its hash is {found[:12]} and not {sha256[:12]}; fetch it again")
+    with np.load(io.BytesIO(lzma.decompress(data))) as arrays:
+        return {name: arrays[name] for name in arrays.files}

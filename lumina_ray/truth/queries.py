@@ -1,0 +1,107 @@
+"""What models of the bank are asked about: pieces of music as codes, each for tuning or for reporting."""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lumina_ray.gradients import codebook_losses
+from lumina_ray.model.interface import MusicModel
+from lumina_ray.truth.corpus import Recording, members
+
+QueryKind = Literal["excerpt", "generated", "prompted", "catalog", "unheard", "control"]
+Split = Literal["dev", "test"]
+# Recordings are trained on up to here; what follows is for excerpts.
+TRAINED_FRAMES = 750
+QUERY_FRAMES = 500
+_CATALOG_QUERIES = 32
+_CONTROL_QUERIES = 16
+# Together in a forward pass, where more would not be faster.
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Query:
+    """Codes to be attributed.
+
+    Attributes:
+        kind: "excerpt" is a catalog song after the part that is trained on; "generated" was made up by a model, and
+            "prompted" is how it went on from a recording; "catalog" is trained on itself; "unheard" is a twin or a
+            cell of the other catalog; "control" has a composer that no model knows.
+        model: of whole catalogs, which one is asked: "A" or "B".
+        recording: position in the corpus of what it is made of; −1 where it is made of nothing.
+        split: nothing is tuned on "test".
+        codes_KT: int64.
+    """
+
+    kind: QueryKind
+    model: Literal["A", "B"]
+    recording: int
+    split: Split
+    codes_KT: Tensor
+
+
+def real_queries(recordings: tuple[Recording, ...], codes: list[Tensor], seed: int) -> list[Query]:
+    """Those that are made of recordings; `codes` are whole recordings', int64 `[K, T]`."""
+    rng, splits = random.Random(f"queries {seed}"), _splits(recordings, seed)
+    catalog = members(recordings, "A")
+    other_side = [i for i, recording in enumerate(recordings) if recording.side == "B"]
+    controls = [i for i, recording in enumerate(recordings) if recording.role == "control"]
+
+    def query(kind: QueryKind, i: int, codes_KT: Tensor) -> Query:
+        return Query(kind, "A", i, splits[recordings[i].work], codes_KT)
+
+    return [
+        *(query("excerpt", i, codes[i][:, TRAINED_FRAMES:]) for i in catalog),
+        *(query("catalog", i, codes[i][:, :QUERY_FRAMES]) for i in sorted(rng.sample(catalog, _CATALOG_QUERIES))),
+        *(query("unheard", i, codes[i][:, :QUERY_FRAMES]) for i in other_side),
+        *(query("control", i, codes[i][:, :QUERY_FRAMES]) for i in sorted(rng.sample(controls, _CONTROL_QUERIES))),
+    ]
+
+
+def free_queries(model: Literal["A", "B"], codes_BKT: Tensor) -> list[Query]:
+    """Music that a model made up from nothing."""
+    return [
+        Query("generated", model, -1, "dev" if number % 2 else "test", codes_KT)
+        for number, codes_KT in enumerate(codes_BKT)
+    ]
+
+
+def continuations(
+    recordings: tuple[Recording, ...], model: Literal["A", "B"], prompts: list[int], codes_BKT: Tensor, seed: int
+) -> list[Query]:
+    """How a model went on from the beginnings of recordings; the beginnings themselves are left out."""
+    splits = _splits(recordings, seed)
+    return [
+        Query("prompted", model, i, splits[recordings[i].work], codes_KT)
+        for i, codes_KT in zip(prompts, codes_BKT, strict=True)
+    ]
+
+
+def _splits(recordings: tuple[Recording, ...], seed: int) -> dict[str, Split]:
+    # By work, so that twins never tell one split about the other.
+    rng = random.Random(f"splits {seed}")
+    splits: tuple[Split, Split] = ("dev", "test")
+    return {work: rng.choice(splits) for work in sorted({recording.work for recording in recordings})}
+
+
+def losses(model: MusicModel, codes: list[Tensor]) -> np.ndarray:
+    """Teacher-forced loss of every piece and codebook, float32 `[Q, K]`, in nats per code.
+
+    Args:
+        codes: int64 `[K, T]` each; pieces of one length go through the model together.
+    """
+    of_length: dict[int, list[int]] = {}
+    for i, codes_KT in enumerate(codes):
+        of_length.setdefault(codes_KT.shape[1], []).append(i)
+    out_QK = np.zeros((len(codes), model.n_codebooks), np.float32)
+    with torch.no_grad():
+        for T, pieces in of_length.items():
+            for begin in range(0, len(pieces), _BATCH):
+                batch = pieces[begin : begin + _BATCH]
+                codes_BKT = torch.stack([codes[i] for i in batch]).to(model.device)
+                out_QK[batch] = codebook_losses(model.predict(codes_BKT, [T] * len(batch)), codes_BKT).cpu().numpy()
+    return out_QK

@@ -1,0 +1,78 @@
+"""How well scores agree with retraining, each with a bootstrap interval.
+
+Shape legend: R = retrained models, Q = queries, N = songs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and the central 95 % of its bootstrap distribution."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def datamodel_scores(scores_QN: np.ndarray, masks_RN: np.ndarray, losses_RQ: np.ndarray) -> np.ndarray:
+    """Linear datamodeling score of every query, float64 `[Q]` (Park et al. 2023, arXiv:2303.14186, Definition 2.3).
+
+    The rank correlation, over retrained models, of the summed scores of the songs that a model was trained on with how
+    well it predicts the query.
+
+    Args:
+        scores_QN: of every song for every query, larger for more influence.
+        masks_RN: bool, the songs that each model was trained on.
+        losses_RQ: of every query under each model.
+    """
+    return _columnwise_spearman(masks_RN.astype(np.float64) @ scores_QN.T, -losses_RQ)
+
+
+def lds(scores_QN: np.ndarray, masks_RN: np.ndarray, losses_RQ: np.ndarray, seed: int = 0) -> Estimate:
+    """Mean linear datamodeling score; its interval is over queries and over retrained models, both drawn again."""
+    predicted_RQ = masks_RN.astype(np.float64) @ scores_QN.T
+    R, Q = predicted_RQ.shape
+
+    def draw(rng: np.random.Generator) -> float:
+        where = np.ix_(rng.integers(R, size=R), rng.integers(Q, size=Q))
+        return float(_columnwise_spearman(predicted_RQ[where], -losses_RQ[where]).mean())
+
+    return _bootstrap(float(_columnwise_spearman(predicted_RQ, -losses_RQ).mean()), draw, seed)
+
+
+def preference(trained_W: np.ndarray, unheard_W: np.ndarray, seed: int = 0) -> Estimate:
+    """How often the recording that was trained on scores higher than its twin that was not; ties count half.
+
+    Args:
+        trained_W, unheard_W: scores of the two recordings of every work.
+    """
+    wins_W = (np.sign(trained_W - unheard_W) + 1) / 2
+
+    def draw(rng: np.random.Generator) -> float:
+        return float(wins_W[rng.integers(len(wins_W), size=len(wins_W))].mean())
+
+    return _bootstrap(float(wins_W.mean()), draw, seed)
+
+
+def _bootstrap(value: float, draw: Callable[[np.random.Generator], float], seed: int) -> Estimate:
+    rng = np.random.default_rng(seed)
+    low, high = np.quantile([draw(rng) for _ in range(DRAWS)], [0.025, 0.975])
+    return Estimate(value, float(low), float(high))
+
+
+def _columnwise_spearman(x_RQ: np.ndarray, y_RQ: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of corresponding columns; 0 where one of them is constant."""
+    x_RQ, y_RQ = (rankdata(values, axis=0) for values in (x_RQ, y_RQ))
+    x_RQ, y_RQ = x_RQ - x_RQ.mean(axis=0), y_RQ - y_RQ.mean(axis=0)
+    norms_Q = np.sqrt((x_RQ**2).sum(axis=0) * (y_RQ**2).sum(axis=0))
+    return np.divide((x_RQ * y_RQ).sum(axis=0), norms_Q, out=np.zeros_like(norms_Q), where=norms_Q > 0)

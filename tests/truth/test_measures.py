@@ -1,0 +1,45 @@
+"""The linear datamodeling score against scipy and by construction; preferences by counting."""
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from lumina_ray.truth.measures import datamodel_scores, lds, preference
+
+
+def draw(seed: int, R: int = 40, Q: int = 6, N: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    masks_RN = rng.permuted(np.arange(N)[None].repeat(R, axis=0) < N // 2, axis=1)
+    return rng.normal(size=(Q, N)), masks_RN, rng.normal(size=(R, Q))
+
+
+def test_every_query_by_scipy() -> None:
+    scores_QN, masks_RN, losses_RQ = draw(0)
+    losses_RQ[3] = losses_RQ[7]  # ties
+    ours_Q = datamodel_scores(scores_QN, masks_RN, losses_RQ)
+    for q, ours in enumerate(ours_Q):
+        predicted_R = [scores_QN[q, masks_RN[r]].sum() for r in range(len(masks_RN))]
+        np.testing.assert_allclose(ours, spearmanr(predicted_R, -losses_RQ[:, q]).statistic, atol=1e-12)
+
+
+def test_scores_that_made_the_losses_are_perfect_and_their_opposite_is_the_worst() -> None:
+    scores_QN, masks_RN, _ = draw(1)
+    losses_RQ = 5 - masks_RN @ scores_QN.T
+    assert str(lds(scores_QN, masks_RN, losses_RQ)) == "1.000 [1.000, 1.000]"
+    np.testing.assert_allclose(datamodel_scores(-scores_QN, masks_RN, losses_RQ), -1)
+
+
+def test_scores_that_do_not_tell_songs_apart_say_nothing() -> None:
+    _, masks_RN, losses_RQ = draw(2)
+    np.testing.assert_array_equal(datamodel_scores(np.ones((6, 12)), masks_RN, losses_RQ), 0)
+
+
+def test_the_interval_covers_what_noise_does_and_narrows_with_more_models() -> None:
+    few, many = (lds(*draw(3, R=R, Q=20)) for R in (20, 320))
+    assert few.low < 0 < few.high
+    assert many.high - many.low < 0.6 * (few.high - few.low)
+
+
+def test_preferences_are_counted_and_ties_are_halves() -> None:
+    estimate = preference(np.array([2.0, 1.0, 3.0, 0.0]), np.array([1.0, 1.0, 2.0, 5.0]))
+    assert estimate.value == (1 + 0.5 + 1 + 0) / 4
+    assert 0 <= estimate.low < estimate.value < estimate.high <= 1

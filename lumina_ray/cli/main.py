@@ -11,6 +11,7 @@ import typer
 
 from lumina_ray.cli.catalog import catalog
 from lumina_ray.cli.output import announce, answer
+from lumina_ray.cli.truth import truth
 from lumina_ray.errors import LuminaError, UsageError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(catalog, name="catalog")
+app.add_typer(truth, name="truth")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

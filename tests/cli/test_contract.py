@@ -33,6 +33,7 @@ COMMANDS = {
     "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
     "index": {"--out", "--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},
+    "truth build": {"--out", "--size", "--json"},
 }
 
 

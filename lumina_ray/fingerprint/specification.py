@@ -22,7 +22,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 # Changes whenever the same inputs would give other numbers.
-ALGORITHM_VERSION = 2
+ALGORITHM_VERSION = 3
 
 # Channel bands as fractions of the model's depth: layers 42-47 and 12-17 of 48 (DESIGN §1.2).
 _BANDS: dict[Channel, tuple[float, float]] = {"P": (0.875, 1.0), "M": (0.25, 0.375)}

@@ -90,10 +90,11 @@ class TransformersMusicGen:
             encoder_hidden_states=condition_1ND.expand(B, -1, -1),
             use_cache=False,
         ).last_hidden_state
-        logits_BKSC = torch.stack([head(hidden_BSD) for head in decoder.lm_heads], dim=1)
+        # Hidden states are brought to their frames before the heads: logits are larger, and would be copied twice more.
+        hidden_BKTD = undelay(hidden_BSD[:, None].expand(-1, K, -1, -1))
         return Prediction(
-            logits_BKTC=undelay(logits_BKSC),
-            hidden_BKTD=undelay(hidden_BSD[:, None].expand(-1, K, -1, -1)),
+            logits_BKTC=torch.stack([head(hidden_BKTD[:, k]) for k, head in enumerate(decoder.lm_heads)], dim=1),
+            hidden_BKTD=hidden_BKTD,
             valid_BKT=valid_targets(n_frames, K, T, self.device),
         )
 

@@ -29,12 +29,12 @@ class Recipe:
 
     n_layers: int = 8
     dim: int = 96
-    heads: int = 4
+    heads: int = 2
     epochs: float = 9.0
     batch: int = 4
     checkpoints: tuple[float, float] = (0.4, 1.0)
     subsets: int = 64
-    repeats: int = 8
+    repeats: int = 4
     free: int = 64
     prompt_frames: int = 125
     seed: int = 0
@@ -46,7 +46,7 @@ class Recipe:
 
 SMALL = Recipe()
 """The bank that is shipped: hours on two cores."""
-NANO = Recipe(n_layers=16, dim=128, epochs=15.0, subsets=200, repeats=16, free=128)
+NANO = Recipe(n_layers=16, dim=128, heads=4, epochs=15.0, subsets=200, repeats=16, free=128)
 """For nano's own size; wants a GPU."""
 
 

@@ -63,7 +63,7 @@ class Readiness(BaseModel):
     status: Literal["ready"] = "ready"
     model: str
     weights_sha256: str
-    fingerprint: str = Field(description="Kind of fingerprint: stats, jl or influence.")
+    fingerprint: str = Field(description="Kind of fingerprint, such as influence, stats or jl.")
     specification_sha256: str
     index_version: str
     index_key: str

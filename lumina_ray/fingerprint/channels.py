@@ -1,4 +1,4 @@
-"""What each kind of fingerprint makes of a gradient, per channel.
+"""Statistics and projections of gradients, per channel.
 
 An extraction says which weights are tracked, how a batch of chunks is captured, and how a song's gradient becomes one
 vector per channel. How chunks are batched and songs put together is the business of `fingerprint.py`.
@@ -19,7 +19,6 @@ from lumina_ray.model.interface import TRACKED_TENSORS, MusicModel, TrackedTenso
 # They write into the residual stream, whose gradient sums to zero over features because every path to the loss goes
 # through a layer norm: the mean of their gradients is zero by construction.
 _ZERO_MEAN: frozenset[TrackedTensor] = frozenset({"self_out_proj", "cross_out_proj", "linear2"})
-_ATTENTION: tuple[TrackedTensor, ...] = ("self_in_proj", "self_out_proj")
 
 
 class Extraction(Protocol):
@@ -44,18 +43,7 @@ class Extraction(Protocol):
         ...
 
 
-def make_extraction(model: MusicModel, specification: Specification) -> Extraction:
-    """The extraction that a specification asks for."""
-    match specification.kind:
-        case "stats":
-            return _Statistics(model, specification)
-        case "jl":
-            return _ProjectedGradients(model, specification)
-        case "influence":
-            return _ProjectedHeadGradients(model, specification)
-
-
-class _Backward:
+class Backward:
     """Captures with a backward pass."""
 
     weights: list[nn.Parameter]
@@ -77,7 +65,7 @@ class _Backward:
         )
 
 
-class _Statistics(_Backward):
+class Statistics(Backward):
     """Six statistics of six tensors in each layer of the band (LUMINA v8)."""
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
@@ -129,19 +117,15 @@ def _moments_of(tiles: Iterable[Tile]) -> Iterator[tuple[int, Tensor]]:
     return ((tile.parameter, moments(tile.values)) for tile in tiles)
 
 
-class _ProjectedGradients(_Backward):
-    """Projected gradients of self-attention (P) and of the output heads (M) (LUMINA v7)."""
+class ProjectedGradients(Backward):
+    """Projected gradients of some weights of each channel."""
 
-    def __init__(self, model: MusicModel, specification: Specification) -> None:
+    def __init__(
+        self, model: MusicModel, specification: Specification, of_channel: Mapping[Channel, Sequence[nn.Parameter]]
+    ) -> None:
         super().__init__(model, specification)
-        of_channel: dict[Channel, list[nn.Parameter]] = {
-            channel: [p for layer in layers for tensor in _ATTENTION for p in model.tracked(layer, tensor)]
-            if channel == "P"
-            else list(model.heads())
-            for channel, layers in specification.layers.items()
-        }
         self.weights = [p for weights in of_channel.values() for p in weights]
-        self._projector = _Projector(of_channel, specification)
+        self._projector = Projector(of_channel, specification)
 
     def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
         return self._projector(gradient_tiles(uses, rows, shares))
@@ -150,7 +134,7 @@ class _ProjectedGradients(_Backward):
         return self._projector(gradient.tiles())
 
 
-class _ProjectedHeadGradients:
+class ProjectedHeadGradients:
     """Projected gradients of the output heads from a forward pass alone: the first codebook's (P), the others' (M).
 
     The first codebook of a residual quantiser carries what the song is, melody and harmony among it; the others refine
@@ -166,7 +150,7 @@ class _ProjectedHeadGradients:
         }
         self._heads = [k for ks in of_channel.values() for k in ks]
         self.weights = [heads[k] for k in self._heads]
-        self._projector = _Projector({c: [heads[k] for k in ks] for c, ks in of_channel.items()}, specification)
+        self._projector = Projector({c: [heads[k] for k in ks] for c, ks in of_channel.items()}, specification)
 
     def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
         specification = self._specification
@@ -180,7 +164,7 @@ class _ProjectedHeadGradients:
         return self._projector(gradient.tiles())
 
 
-class _Projector:
+class Projector:
     """Projects the weights of each channel, laid end to end, to that channel's dimensions."""
 
     def __init__(self, of_channel: Mapping[Channel, Sequence[nn.Parameter]], specification: Specification) -> None:

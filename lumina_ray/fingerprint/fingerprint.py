@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lumina_ray.errors import SpecificationMismatch
-from lumina_ray.fingerprint.channels import make_extraction
 from lumina_ray.fingerprint.codes import SongCodes
+from lumina_ray.fingerprint.extraction import make_extraction
 from lumina_ray.fingerprint.specification import Channel, Specification
 from lumina_ray.gradients import SongGradient, Use, freeze, gradient_tiles
 from lumina_ray.model.interface import MusicModel
@@ -23,11 +23,13 @@ class Fingerprint:
         vectors: per channel float32 `[D]`, of unit length (or all zero when the gradient is exactly zero).
         chunk_vectors: per channel float32 `[n, D]`, the same for each chunk alone; `[0, D]` unless asked for.
         chunk_weights: float64 `[n]`, each chunk's share of the song's valid codes; they add up to 1.
+        norms: per channel the length of what `vectors` is the direction of, in float64.
     """
 
     vectors: dict[Channel, np.ndarray]
     chunk_vectors: dict[Channel, np.ndarray]
     chunk_weights: np.ndarray
+    norms: dict[Channel, float]
 
 
 @dataclass
@@ -38,7 +40,15 @@ class _Song:
     shares: list[float]
     chunk_vectors: list[dict[Channel, np.ndarray]]
     gradient: SongGradient | None = None
-    vectors: dict[Channel, np.ndarray] | None = None
+    directions: "_Directions | None" = None
+
+
+@dataclass(frozen=True)
+class _Directions:
+    """Unit vectors and the lengths that they had."""
+
+    vectors: dict[Channel, np.ndarray]
+    norms: dict[Channel, float]
 
 
 class Fingerprinter:
@@ -109,15 +119,15 @@ class Fingerprinter:
         """Put a batch through the model, and give out the songs at the head of `started` that it completes."""
         if batch:
             self._add(batch, per_chunk)
-        while started and (vectors := started[0].vectors) is not None:
-            yield self._finish(started.pop(0), vectors)
+        while started and (directions := started[0].directions) is not None:
+            yield self._finish(started.pop(0), directions)
 
     def _add(self, batch: list[tuple[_Song, int]], per_chunk: bool) -> None:
         chunks = [song.chunks[i] for song, i in batch]
         uses = self._extraction.capture(*self._batch(chunks))
         if per_chunk:
             for row, (song, _) in enumerate(batch):
-                song.chunk_vectors.append(self._summarise(uses, [row], [1.0]))
+                song.chunk_vectors.append(self._summarise(uses, [row], [1.0]).vectors)
         rows: dict[int, list[int]] = {}
         for row, (song, _) in enumerate(batch):
             rows.setdefault(id(song), []).append(row)
@@ -126,7 +136,7 @@ class Fingerprinter:
             _, last = batch[of_song[-1]]
             n = len(song.chunks)
             if first == 0 and last == n - 1:
-                song.vectors = self._summarise(uses, of_song, song.shares)
+                song.directions = self._summarise(uses, of_song, song.shares)
                 continue
             if song.gradient is None:
                 song.gradient = SongGradient([weight.shape for weight in self.weights], self.model.device)
@@ -134,22 +144,23 @@ class Fingerprinter:
             for row in of_song:
                 song.gradient.add(gradient_tiles(uses, [row], [unscale]), song.shares[batch[row][1]])
             if last == n - 1:
-                song.vectors = _units(self._extraction.of_song(song.gradient))
+                song.directions = _directions(self._extraction.of_song(song.gradient))
                 song.gradient = None
 
-    def _summarise(self, uses: list[Use], rows: list[int], shares: list[float]) -> dict[Channel, np.ndarray]:
+    def _summarise(self, uses: list[Use], rows: list[int], shares: list[float]) -> _Directions:
         scaled = [share / self.specification.loss_scale for share in shares]
-        return _units(self._extraction.of_chunks(uses, rows, scaled))
+        return _directions(self._extraction.of_chunks(uses, rows, scaled))
 
-    def _finish(self, song: _Song, vectors: dict[Channel, np.ndarray]) -> Fingerprint:
+    def _finish(self, song: _Song, directions: _Directions) -> Fingerprint:
         dims = self.specification.dims
         return Fingerprint(
-            {c: vectors[c] for c in self.specification.channels},
+            {c: directions.vectors[c] for c in self.specification.channels},
             {
                 c: np.array([chunk[c] for chunk in song.chunk_vectors], np.float32).reshape(-1, dims[c])
                 for c in self.specification.channels
             },
             np.array(song.shares, np.float64),
+            {c: directions.norms[c] for c in self.specification.channels},
         )
 
     def _batch(self, chunks: list[np.ndarray]) -> tuple[Tensor, list[int]]:
@@ -162,9 +173,10 @@ class Fingerprinter:
         return torch.from_numpy(codes_BKT).to(self.model.device), n_frames
 
 
-def _units(vectors: dict[Channel, Tensor]) -> dict[Channel, np.ndarray]:
-    units = {}
+def _directions(vectors: dict[Channel, Tensor]) -> _Directions:
+    units, norms = {}, {}
     for channel, vector in vectors.items():
         norm = vector.norm()
         units[channel] = (vector / norm if norm > 0 else vector).float().cpu().numpy()
-    return units
+        norms[channel] = float(norm)
+    return _Directions(units, norms)

@@ -12,6 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lumina_ray.fingerprint.hashing import hashes
+
 # Coordinates hashed at once; bounds the integer scratch at a few times 8 MB.
 _TILE = 1 << 20
 
@@ -60,24 +62,10 @@ class SparseProjection:
         if key in self._cache:
             return self._cache[key]
         width = self.n_out // self.nonzeros
-        index = torch.arange(start, start + count, dtype=torch.int64, device=device)
-        hashed = _splitmix64(index + _splitmix64(torch.tensor(self.seed * 1_000_003 + block, device=device)))
+        hashed = hashes(self.seed, block, start, count, device)
         buckets = (hashed >> 1 & (1 << 62) - 1) % width + block * width
         signs = ((hashed & 1) * 2 - 1).double() / self.nonzeros**0.5
         # Small inputs, such as the output heads of a small model, are hashed once and remembered.
         if self.n_in <= 4 * _TILE:
             self._cache[key] = (buckets, signs)
         return buckets, signs
-
-
-def _splitmix64(x: Tensor) -> Tensor:
-    """The finaliser of SplitMix64 (Steele et al. 2014) on int64, whose products wrap as those of uint64 do."""
-    x = x + -7046029254386353131  # 0x9E3779B97F4A7C15
-    x = (x ^ _shift_right(x, 30)) * -4658895280553007687  # 0xBF58476D1CE4E5B9
-    x = (x ^ _shift_right(x, 27)) * -7723592293110705685  # 0x94D049BB133111EB
-    return x ^ _shift_right(x, 31)
-
-
-def _shift_right(x: Tensor, bits: int) -> Tensor:
-    # torch shifts int64 arithmetically; a hash wants the sign bits gone.
-    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -17,19 +17,24 @@ from lumina_ray.model.interface import CONDITION_TEXT, TRACKED_TENSORS, MusicMod
 
 Channel = Literal["P", "M"]
 CHANNELS: tuple[Channel, ...] = get_args(Channel)
-Kind = Literal["stats", "jl", "influence"]
+Kind = Literal["influence", "stats", "jl", "gradient", "logra", "factgrass", "tokens"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-# Changes whenever the same inputs would give other numbers.
-ALGORITHM_VERSION = 3
+# Changes whenever the same inputs would give other numbers, or more of them.
+ALGORITHM_VERSION = 4
 
 # Channel bands as fractions of the model's depth: layers 42-47 and 12-17 of 48 (DESIGN §1.2).
 _BANDS: dict[Channel, tuple[float, float]] = {"P": (0.875, 1.0), "M": (0.25, 0.375)}
 _STATISTICS_PER_LAYER = 36
-_JL_DIMS, _JL_SEED = 512, 422024
-_INFLUENCE_DIMS, _INFLUENCE_SEED = 4096, 422024
-_NONZEROS = 4
+_JL_DIMS = 512
+# As many numbers as an index should have to hold of a song and channel.
+_MAX_DIMS = 4096
+_SEED, _NONZEROS = 422024, 4
+# Kinds that need no backward pass, and so no loss that is scaled.
+_WITHOUT_BACKWARD: frozenset[Kind] = frozenset({"influence", "tokens"})
+# Kinds whose recipe was published for another loss than the one that models are trained on.
+_WITH_CODEBOOK_WEIGHTS: frozenset[Kind] = frozenset({"stats", "jl"})
 _PUBLISHED_CODEBOOK_WEIGHTS = (0.4, 1.2, 1.3, 1.4)
 # Without a scale, a fifth of a gradient's elements vanish in float16. With this one none does, and the largest are
 # still a thousand times below the largest float16.
@@ -41,12 +46,13 @@ class Specification:
     """How a song becomes a vector. JSON-able; equal specifications have equal hashes.
 
     Attributes:
-        kind: "stats" (LUMINA v8), "jl" (LUMINA v7) or "influence" (ours, DESIGN §1.6).
+        kind: "influence" (ours, DESIGN §1.6), "stats" (LUMINA v8), "jl" (LUMINA v7), "gradient" (projected whole),
+            "logra", "factgrass" (projected tensor by tensor) or "tokens" (of codes alone).
         weights_sha256: the model's weights.
         dims: fingerprint dimensions of each channel that is computed.
-        layers: transformer layers of each channel; empty where output heads are used instead.
+        layers: transformer layers of each channel; empty where output heads or codes are used instead.
         codebook_weights: weights of the codebooks' losses; only their ratios matter.
-        seed, nonzeros: of the sparse projection; 0 where nothing is projected.
+        seed, nonzeros: of the projection and its sparse matrices; 0 where nothing is projected, or none is sparse.
         dtype: of the matrix products of the language model; float32 is the reference, the others run under autocast.
             The codec, the loss, positions, and all that is made of gradients stay in float32 or better.
         loss_scale: factor on the loss of the backward pass, taken out again in float32; a power of two.
@@ -69,7 +75,7 @@ class Specification:
     algorithm_version: int = ALGORITHM_VERSION
 
     def __post_init__(self) -> None:
-        if self.dtype == "float16" and self.kind != "influence" and self.loss_scale == 1.0:
+        if self.dtype == "float16" and self.kind not in _WITHOUT_BACKWARD and self.loss_scale == 1.0:
             raise ValueError("gradients in float16 need a loss scale: a fifth of their elements would vanish")
         if math.frexp(self.loss_scale)[0] != 0.5:
             raise ValueError(f"the loss scale must be a power of two, got {self.loss_scale}")
@@ -88,23 +94,22 @@ class Specification:
                 f"model {model.name!r} has {model.n_codebooks} codebooks; "
                 f"MusicGen's {len(_PUBLISHED_CODEBOOK_WEIGHTS)} are needed"
             )
-        layers: dict[Channel, list[int]]
-        dims: dict[Channel, int]
+        layers = {c: _layers(kind, c, model.n_layers) for c in channels}
+        dims = {c: fingerprint_dims(kind, c, model.n_layers, model.n_codebooks, model.codebook_size) for c in channels}
         match kind:
             case "stats":
-                layers = {c: band_layers(c, model.n_layers) for c in channels}
-                dims = {c: _STATISTICS_PER_LAYER * len(layers[c]) for c in channels}
                 seed, nonzeros = 0, 0
-            case "jl":
-                layers = {c: list(range(model.n_layers)) if c == "P" else [] for c in channels}
-                dims = dict.fromkeys(channels, _JL_DIMS)
-                seed, nonzeros = _JL_SEED, _NONZEROS
-            case "influence":
-                layers = {c: [] for c in channels}
-                dims = dict.fromkeys(channels, _INFLUENCE_DIMS)
-                seed, nonzeros = _INFLUENCE_SEED, _NONZEROS
-        weights = [1.0] * model.n_codebooks if kind == "influence" else list(_PUBLISHED_CODEBOOK_WEIGHTS)
-        loss_scale = _FLOAT16_LOSS_SCALE if dtype == "float16" and kind != "influence" else 1.0
+            case "tokens":
+                projected = any(dims[c] < _n_codes(c, model.n_codebooks, model.codebook_size) for c in channels)
+                seed, nonzeros = (_SEED, _NONZEROS) if projected else (0, 0)
+            case "logra":
+                seed, nonzeros = _SEED, 0
+            case "factgrass":
+                seed, nonzeros = _SEED, 1
+            case "jl" | "gradient" | "influence":
+                seed, nonzeros = _SEED, _NONZEROS
+        weights = list(_PUBLISHED_CODEBOOK_WEIGHTS) if kind in _WITH_CODEBOOK_WEIGHTS else [1.0] * model.n_codebooks
+        loss_scale = _FLOAT16_LOSS_SCALE if dtype == "float16" and kind not in _WITHOUT_BACKWARD else 1.0
         return cls(
             kind, model.weights_sha256, dims, layers, weights, seed, nonzeros, dtype=dtype, loss_scale=loss_scale
         )
@@ -113,6 +118,10 @@ class Specification:
     def channels(self) -> tuple[Channel, ...]:
         """The channels that are computed, P before M."""
         return tuple(c for c in CHANNELS if c in self.dims)
+
+    def blocks(self, channel: Channel) -> int:
+        """Equal pieces of a channel's vector that are each made of one tensor; 1 where all went into each number."""
+        return len(TRACKED_TENSORS) * len(self.layers[channel]) if self.kind in {"logra", "factgrass"} else 1
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -155,3 +164,40 @@ def band_layers(channel: Channel, n_layers: int) -> list[int]:
     if not layers:
         raise ModelError(f"a model of {n_layers} layers has none in band [{low}, {high}) of channel {channel}")
     return layers
+
+
+def fingerprint_dims(kind: Kind, channel: Channel, n_layers: int, n_codebooks: int, codebook_size: int) -> int:
+    """How many numbers a channel's fingerprint has under a model of that shape.
+
+    Raises:
+        ModelError: the channel's band holds no layer.
+    """
+    match kind:
+        case "stats":
+            return _STATISTICS_PER_LAYER * len(band_layers(channel, n_layers))
+        case "jl":
+            return _JL_DIMS
+        case "gradient" | "influence":
+            return _MAX_DIMS
+        case "tokens":
+            return min(_n_codes(channel, n_codebooks, codebook_size), _MAX_DIMS)
+        case "logra":
+            n_tensors = len(TRACKED_TENSORS) * len(band_layers(channel, n_layers))
+            return n_tensors * math.isqrt(_MAX_DIMS // n_tensors) ** 2
+        case "factgrass":
+            n_tensors = len(TRACKED_TENSORS) * len(band_layers(channel, n_layers))
+            return n_tensors * (_MAX_DIMS // n_tensors)
+
+
+def _layers(kind: Kind, channel: Channel, n_layers: int) -> list[int]:
+    match kind:
+        case "stats" | "gradient" | "logra" | "factgrass":
+            return band_layers(channel, n_layers)
+        case "jl":
+            return list(range(n_layers)) if channel == "P" else []
+        case "influence" | "tokens":
+            return []
+
+
+def _n_codes(channel: Channel, n_codebooks: int, codebook_size: int) -> int:
+    return codebook_size * (1 if channel == "P" else n_codebooks - 1)

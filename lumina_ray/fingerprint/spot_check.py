@@ -41,8 +41,9 @@ class SpotCheck:
         for channel, vector in fingerprint.vectors.items():
             expected = reference.vectors[channel]
             if self._dtype == "float32":
-                if not np.array_equal(vector, expected):
-                    difference = np.abs(vector - expected).max()
+                length, expected_length = fingerprint.norms[channel], reference.norms[channel]
+                if not np.array_equal(vector, expected) or length != expected_length:
+                    difference = max(np.abs(vector - expected).max(), abs(length - expected_length))
                     raise NumericsError(
                         f"{name}: channel {channel} computed twice differs by up to {difference:.1e}; "
                         "this machine's memory, processor or libraries cannot be trusted with the rest"

@@ -1,9 +1,9 @@
 """Fingerprints on disk: Parquet, one row a song, with the run that made them."""
 
 from lumina_ray.store.hdf5 import export_hdf5
-from lumina_ray.store.read import Store, check_complete, read_rows, read_store
+from lumina_ray.store.read import Store, check_complete, part_files, read_parts, read_rows, read_store
 from lumina_ray.store.run import Run, begin_run, manifest_sha256, read_run, write_json
-from lumina_ray.store.schema import store_schema
+from lumina_ray.store.schema import norm_column, store_schema
 from lumina_ray.store.worker import FingerprintWorker, has_codes
 
 __all__ = [
@@ -15,6 +15,9 @@ __all__ = [
     "export_hdf5",
     "has_codes",
     "manifest_sha256",
+    "norm_column",
+    "part_files",
+    "read_parts",
     "read_rows",
     "read_run",
     "read_store",

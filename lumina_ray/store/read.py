@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import Channel, Specification
 from lumina_ray.store.run import DATA_FOLDER, MANIFEST_FILE, SUCCESS_FILE, Run, read_run
-from lumina_ray.store.schema import store_schema
+from lumina_ray.store.schema import norm_column, store_schema
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,25 @@ class Store:
         flat = self.songs[channel].combine_chunks().flatten().to_numpy()
         return flat.reshape(len(self.songs), self.specification.dims[channel])
 
+    def norms(self, channel: Channel) -> np.ndarray:
+        """Float64 `[N]`, the length that row i of `vectors` had before it was made a unit vector."""
+        return self.songs[norm_column(channel)].to_numpy()
+
 
 def read_rows(store: Path, specification: Specification, columns: list[str] | None = None) -> pa.Table:
     """All committed rows of a store that need not be complete, in no particular order."""
+    return read_parts(part_files(store), specification, columns)
+
+
+def part_files(store: Path) -> list[Path]:
+    """The data files of a store, in a fixed order."""
+    return sorted((store / DATA_FOLDER).glob("*.parquet"))
+
+
+def read_parts(files: list[Path], specification: Specification, columns: list[str] | None = None) -> pa.Table:
+    """All rows of some data files."""
     schema = store_schema(specification)
     wanted = pa.schema([schema.field(column) for column in columns]) if columns else schema
-    files = sorted((store / DATA_FOLDER).glob("*.parquet"))
     tables = [pq.read_table(file, columns=columns, schema=schema).cast(wanted) for file in files]
     return pa.concat_tables(tables) if tables else wanted.empty_table()
 

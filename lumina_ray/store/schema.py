@@ -3,7 +3,12 @@
 import pyarrow as pa
 
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.fingerprint.specification import Specification
+from lumina_ray.fingerprint.specification import Channel, Specification
+
+
+def norm_column(channel: Channel) -> str:
+    """The column of a channel's lengths."""
+    return f"{channel}_norm"
 
 
 def store_schema(specification: Specification) -> pa.Schema:
@@ -11,7 +16,7 @@ def store_schema(specification: Specification) -> pa.Schema:
 
     A failed song has nulls in everything that would have come from its audio, and says why in `error_code`
     (for machines) and `error` (for people). `codes` is little-endian uint16 `[K, Σ chunk_frames]`; P and M are unit
-    vectors.
+    vectors, `P_norm` and `M_norm` the lengths that they had.
     """
     return pa.schema(
         [
@@ -31,5 +36,6 @@ def store_schema(specification: Specification) -> pa.Schema:
                 pa.field(channel, pa.list_(pa.float32(), specification.dims[channel]))
                 for channel in specification.channels
             ),
+            *(pa.field(norm_column(channel), pa.float64()) for channel in specification.channels),
         ]
     )

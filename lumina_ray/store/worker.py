@@ -11,7 +11,7 @@ from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import AudioError, NumericsError, StoreError
 from lumina_ray.fingerprint import Fingerprint, Fingerprinter, SongCodes, Specification, SpotCheck, encode_song
 from lumina_ray.model import open_model
-from lumina_ray.store.schema import store_schema
+from lumina_ray.store.schema import norm_column, store_schema
 
 _PASSED_ON = ("song_id", "path", *METADATA_COLUMNS)
 _CODE_COLUMNS = ("audio_sha256", "duration_s", "codes", "chunk_frames", "chunk_starts_s")
@@ -80,7 +80,8 @@ class FingerprintWorker:
         except NumericsError as fault:
             self._fault = fault
             return _failed(fault.code, str(fault))
-        return {"status": "ok"} | codes_columns | fingerprint.vectors
+        norms = {norm_column(channel): norm for channel, norm in fingerprint.norms.items()}
+        return {"status": "ok"} | codes_columns | fingerprint.vectors | norms
 
     def _codes(self, row: dict) -> SongCodes:
         if row.get("codes") is not None:

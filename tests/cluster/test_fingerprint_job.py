@@ -185,7 +185,9 @@ class Liar(FingerprintWorker):
 
         def mirrored(songs):
             for made in honest(songs):
-                yield Fingerprint({c: -vector for c, vector in made.vectors.items()}, {}, made.chunk_weights)
+                yield Fingerprint(
+                    {c: -vector for c, vector in made.vectors.items()}, {}, made.chunk_weights, made.norms
+                )
 
         self.fingerprinter.many = mirrored  # type: ignore[method-assign, assignment]
 

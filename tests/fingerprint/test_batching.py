@@ -23,7 +23,8 @@ def song(seed: int, frames: tuple[int, ...]) -> SongCodes:
 
 
 def bits(fingerprint: Fingerprint) -> bytes:
-    return b"".join(fingerprint.vectors[c].tobytes() for c in ("P", "M"))
+    lengths = np.array([fingerprint.norms[c] for c in ("P", "M")])
+    return b"".join(fingerprint.vectors[c].tobytes() for c in ("P", "M")) + lengths.tobytes()
 
 
 songs = st.lists(st.lists(st.integers(250, 500), min_size=1, max_size=4).map(tuple), min_size=1, max_size=4)
@@ -61,3 +62,4 @@ def test_one_channel_is_that_channel_of_both(model: MusicModel, kind: Kind) -> N
         alone = Fingerprinter(model, Specification.for_model(model, kind, (channel,)))(codes)
         assert list(alone.vectors) == [channel]
         np.testing.assert_array_equal(alone.vectors[channel], both.vectors[channel])
+        assert alone.norms[channel] == both.norms[channel]

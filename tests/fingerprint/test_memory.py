@@ -24,6 +24,7 @@ def model() -> MusicModel:
         ("stats", ("P", "M"), "bfloat16"),
         ("jl", ("P", "M"), "float32"),
         ("influence", ("P", "M"), "float32"),
+        ("logra", ("P", "M"), "float32"),
     ],
 )
 def test_prediction_is_what_is_measured(

@@ -35,12 +35,14 @@ def test_lower_precision_is_close_and_passes_the_spot_check(
     for channel in ("P", "M"):
         distance = 1 - float(fingerprint.vectors[channel].astype(np.float64) @ reference.vectors[channel])
         print(f"{kind} {dtype} {channel}: 1 - cosine from float32 = {distance:.1e}")
-        assert 0 < distance < TOLERANCE[dtype]
+        # Codes are counted alike in every precision.
+        assert distance < TOLERANCE[dtype]
+        assert np.array_equal(fingerprint.vectors[channel], reference.vectors[channel]) == (kind == "tokens")
     SpotCheck(lower)("song", codes, fingerprint)
 
 
 def test_float16_backward_is_never_unscaled(model: MusicModel) -> None:
-    for kind in ("stats", "jl"):
+    for kind in ("stats", "jl", "gradient", "logra", "factgrass"):
         assert Specification.for_model(model, kind, dtype="float16").loss_scale >= 1024  # type: ignore[arg-type]
     values = Specification.for_model(model, "stats", dtype="float16").to_dict() | {"loss_scale": 1.0}
     with pytest.raises(ValueError, match="loss scale"):
@@ -58,15 +60,25 @@ def test_a_wrong_vector_stops_the_job(model: MusicModel, codes: SongCodes) -> No
     for dtype, message in (("float32", "computed twice differs"), ("bfloat16", "from float32, more")):
         fingerprinter = Fingerprinter(model, Specification.for_model(model, "influence", dtype=dtype))  # type: ignore[arg-type]
         made = fingerprinter(codes)
-        wrong = Fingerprint({"P": made.vectors["P"], "M": np.roll(made.vectors["M"], 1)}, {}, made.chunk_weights)
+        wrong = Fingerprint(
+            {"P": made.vectors["P"], "M": np.roll(made.vectors["M"], 1)}, {}, made.chunk_weights, made.norms
+        )
         with pytest.raises(NumericsError, match=message):
             SpotCheck(fingerprinter)("song", codes, wrong)
+
+
+def test_a_wrong_length_stops_the_job(model: MusicModel, codes: SongCodes) -> None:
+    fingerprinter = Fingerprinter(model, Specification.for_model(model, "influence"))
+    made = fingerprinter(codes)
+    wrong = replace(made, norms=made.norms | {"M": made.norms["M"] * (1 + 1e-12)})
+    with pytest.raises(NumericsError, match="channel M computed twice differs"):
+        SpotCheck(fingerprinter)("song", codes, wrong)
 
 
 def test_one_song_in_64_is_checked_besides_the_first(model: MusicModel, monkeypatch: pytest.MonkeyPatch) -> None:
     check = SpotCheck(Fingerprinter(model, Specification.for_model(model, "influence")))
     checked: list[str] = []
-    fingerprint = Fingerprint({}, {}, np.zeros(0))
+    fingerprint = Fingerprint({}, {}, np.zeros(0), {})
     monkeypatch.setattr(check, "_reference", lambda codes: checked.append(codes.sha256))
     songs = [SongCodes((np.full((4, 9), i, np.uint16),), (0.0,)) for i in range(640)]
     for song in songs:

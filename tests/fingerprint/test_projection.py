@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumina_ray.fingerprint import projection
-from lumina_ray.fingerprint.projection import SparseProjection, _splitmix64
+from lumina_ray.fingerprint.hashing import choice, signs, splitmix64
+from lumina_ray.fingerprint.projection import SparseProjection
 
 
 def project(sparse: SparseProjection, *parts: torch.Tensor) -> torch.Tensor:
@@ -28,7 +29,25 @@ def test_hash_gives_the_published_splitmix64_sequence() -> None:
     # First outputs of the reference splitmix64 seeded with 1234567 (Rosetta Code, from Vigna's C code).
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     states = torch.tensor(1234567) + torch.arange(4) * -7046029254386353131
-    assert [value % 2**64 for value in _splitmix64(states).tolist()] == published
+    assert [value % 2**64 for value in splitmix64(states).tolist()] == published
+
+
+def test_signs_are_spread_and_scaled() -> None:
+    matrix = signs(422024, 3, 16, 500, torch.device("cpu"))
+    assert set(matrix.unique().tolist()) == {-0.25, 0.25}
+    assert abs(float(matrix.sum()) * 4) < 4 * np.sqrt(8000)
+    assert not torch.equal(matrix, signs(422024, 4, 16, 500, torch.device("cpu")))
+
+
+def test_choices_are_sets_and_every_position_is_as_likely() -> None:
+    counts = np.zeros(20)
+    for stream in range(2000):
+        chosen = choice(1, stream, 20, 5, torch.device("cpu")).tolist()
+        assert chosen == sorted(set(chosen))
+        assert len(chosen) == 5
+        counts[chosen] += 1
+    # Each count is binomial: 2000 draws, 1 in 4.
+    assert abs(counts - 500).max() < 4 * np.sqrt(2000 * 0.25 * 0.75)
 
 
 def test_matrix_has_one_signed_entry_per_coordinate_and_block() -> None:

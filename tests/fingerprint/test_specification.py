@@ -35,7 +35,7 @@ def test_a_48_layer_model_has_216_and_512_numbers_per_channel() -> None:
 
 @pytest.fixture
 def shape() -> SimpleNamespace:
-    return SimpleNamespace(name="m", weights_sha256="a" * 64, n_layers=16, n_codebooks=4)
+    return SimpleNamespace(name="m", weights_sha256="a" * 64, n_layers=16, n_codebooks=4, codebook_size=2048)
 
 
 def test_hash_sees_every_field(shape: SimpleNamespace) -> None:

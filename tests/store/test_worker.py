@@ -13,7 +13,7 @@ import soundfile
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import StoreError
-from lumina_ray.fingerprint import Fingerprint, Specification
+from lumina_ray.fingerprint import Fingerprint, SongCodes, Specification
 from lumina_ray.model import open_model
 from lumina_ray.store import (
     FingerprintWorker,
@@ -70,6 +70,8 @@ def test_ok_rows_hold_unit_vectors_and_the_codes_they_came_from(rows: pa.Table, 
         assert len(row["codes"]) == 2 * 4 * 500
         assert np.linalg.norm(row["P"]) == pytest.approx(1, abs=1e-6)
         assert row["duration_s"] == 12.0
+        codes = SongCodes.from_bytes(row["codes"], 4, row["chunk_frames"], row["chunk_starts_s"])
+        assert (row["P_norm"], row["M_norm"]) == tuple(worker.fingerprinter(codes).norms.values())
 
 
 def test_rows_from_codes_are_bit_identical(rows: pa.Table, worker: FingerprintWorker) -> None:
@@ -90,7 +92,9 @@ def test_gradients_that_overflow_fail_their_row(
 ) -> None:
     nothing = np.full(4096, np.nan, np.float32)
     monkeypatch.setattr(
-        worker.fingerprinter, "many", lambda songs: iter([Fingerprint({"P": nothing, "M": nothing}, {}, nothing)])
+        worker.fingerprinter,
+        "many",
+        lambda songs: iter([Fingerprint({"P": nothing, "M": nothing}, {}, nothing, {"P": np.nan, "M": np.nan})]),
     )
     again = worker(rows.slice(0, 1)).to_pylist()[0]
     assert (again["status"], again["error_code"], again["P"]) == ("failed", "numerics.not_finite", None)
@@ -118,6 +122,7 @@ def test_store_is_read_sorted_and_whole(store: Path, rows: pa.Table) -> None:
     assert read.failed["song_id"].to_pylist() == ["missing", "silent", "text"]
     assert read.vectors("M").dtype == np.float32
     np.testing.assert_array_equal(read.vectors("M")[1], rows["M"][0].as_py())
+    assert read.norms("P").tolist() == [rows["P_norm"][1].as_py(), rows["P_norm"][0].as_py()]
     assert check_complete(store, read.specification) == (2, 3)
 
 
@@ -153,6 +158,7 @@ def test_hdf5_has_the_published_names(store: Path, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "signatures.h5") as file:
         np.testing.assert_array_equal(file["signatures_p"], read.vectors("P"))
         np.testing.assert_array_equal(file["signatures_m"], read.vectors("M"))
+        np.testing.assert_array_equal(file["norms_p"], read.norms("P"))
         assert file["song_ids"].asstr()[:].tolist() == read.song_ids
 
 

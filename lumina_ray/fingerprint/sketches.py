@@ -1,0 +1,189 @@
+"""Sketches of each tensor's gradient by itself: LoGra and FactGraSS.
+
+Both act on the two factors of a gradient `Σ_s dy_s x_sᵀ` before they are multiplied, so that the gradient is never
+formed. Query, key and value projections are one tensor, their rows laid one after another, whichever way a library
+keeps them. Every random choice is a hash of the seed, the layer, the tensor and the side.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+from torch import Tensor, nn
+
+from lumina_ray.fingerprint.channels import Backward
+from lumina_ray.fingerprint.hashing import choice, signs
+from lumina_ray.fingerprint.projection import SparseProjection
+from lumina_ray.fingerprint.specification import Channel, Specification
+from lumina_ray.gradients import SongGradient, Use, two_sided_projection
+from lumina_ray.model.interface import TRACKED_TENSORS, MusicModel
+
+# FactGraSS keeps this many times as many rows, and columns, as LoGra projects to (the factor of its authors' code).
+_BLOW_UP = 2
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """One of the six tensors of a layer.
+
+    Attributes:
+        number: what tells its random choices from those of the others.
+        shape: rows and columns.
+        length: numbers that are kept of it.
+    """
+
+    number: int
+    shape: tuple[int, int]
+    length: int
+
+
+class _Sketch(Backward):
+    """A linear map of each tensor, onto equal pieces of a channel's vector."""
+
+    def __init__(self, model: MusicModel, specification: Specification) -> None:
+        super().__init__(model, specification)
+        self.weights: list[nn.Parameter] = []
+        self._tensors: dict[Channel, list[_Tensor]] = {}
+        # Of each weight: its tensor, and the first of its rows there.
+        self._places: list[tuple[_Tensor, int]] = []
+        for channel, layers in specification.layers.items():
+            length = specification.dims[channel] // specification.blocks(channel)
+            self._tensors[channel] = [
+                self._register(model.tracked(layer, name), layer * len(TRACKED_TENSORS) + position, length)
+                for layer in layers
+                for position, name in enumerate(TRACKED_TENSORS)
+            ]
+
+    def _register(self, parts: Sequence[nn.Parameter], number: int, length: int) -> _Tensor:
+        tensor = _Tensor(number, (sum(len(part) for part in parts), parts[0].shape[1]), length)
+        first_row = 0
+        for part in parts:
+            self.weights.append(part)
+            self._places.append((tensor, first_row))
+            first_row += len(part)
+        return tensor
+
+    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
+        totals = self._zeros()
+        for use in uses:
+            tensor, first_row = self._places[use.parameter]
+            self._add_use(totals[tensor], tensor, first_row + use.first_row, use, rows, shares)
+        return self._finish(totals)
+
+    def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
+        totals = self._zeros()
+        for tile in gradient.tiles():
+            tensor, first_row = self._places[tile.parameter]
+            self._add_rows(totals[tensor], tensor, first_row + tile.first_row, tile.values)
+        return self._finish(totals)
+
+    def _zeros(self) -> dict[_Tensor, Tensor]:
+        return {tensor: self._zero(tensor) for tensors in self._tensors.values() for tensor in tensors}
+
+    def _finish(self, totals: dict[_Tensor, Tensor]) -> dict[Channel, Tensor]:
+        return {
+            channel: torch.cat([self._vector(tensor, totals[tensor]) for tensor in tensors])
+            for channel, tensors in self._tensors.items()
+        }
+
+    def _zero(self, tensor: _Tensor) -> Tensor:
+        """Float32 zeros of the shape of what is added up for a tensor."""
+        raise NotImplementedError
+
+    def _add_use(
+        self, total: Tensor, tensor: _Tensor, row: int, use: Use, rows: Sequence[int], shares: Sequence[float]
+    ) -> None:
+        """Add the sketch of a weighted sum of chunks' gradients; the use begins at `row` of the tensor."""
+        raise NotImplementedError
+
+    def _add_rows(self, total: Tensor, tensor: _Tensor, row: int, values_mN: Tensor) -> None:
+        """Add the sketch of some rows of the tensor's gradient, from `row` on."""
+        raise NotImplementedError
+
+    def _vector(self, tensor: _Tensor, total: Tensor) -> Tensor:
+        """Float64 `[length]` from what was added up."""
+        raise NotImplementedError
+
+
+class LoGra(_Sketch):
+    """`L G Rᵀ` with Rademacher matrices of √length rows each (Choe et al. 2024, arXiv:2405.13954)."""
+
+    def __init__(self, model: MusicModel, specification: Specification) -> None:
+        super().__init__(model, specification)
+        self._sides = {
+            tensor: tuple(
+                signs(specification.seed, 2 * tensor.number + side, isqrt(tensor.length), size, model.device)
+                for side, size in enumerate(tensor.shape)
+            )
+            for tensors in self._tensors.values()
+            for tensor in tensors
+        }
+
+    def _zero(self, tensor: _Tensor) -> Tensor:
+        left_pM, right_qN = self._sides[tensor]
+        return left_pM.new_zeros(len(left_pM), len(right_qN))
+
+    def _add_use(
+        self, total: Tensor, tensor: _Tensor, row: int, use: Use, rows: Sequence[int], shares: Sequence[float]
+    ) -> None:
+        left_pM, right_qN = self._sides[tensor]
+        left_pm = left_pM[:, row : row + use.output_grad_BSM.shape[-1]]
+        total.add_(two_sided_projection(use, left_pm, right_qN, rows, shares))
+
+    def _add_rows(self, total: Tensor, tensor: _Tensor, row: int, values_mN: Tensor) -> None:
+        left_pM, right_qN = self._sides[tensor]
+        total.add_(left_pM[:, row : row + len(values_mN)] @ values_mN @ right_qN.T)
+
+    def _vector(self, tensor: _Tensor, total: Tensor) -> Tensor:
+        return total.double().flatten()
+
+
+class FactGrass(_Sketch):
+    """Some rows and columns of `G`, projected sparsely to `length` numbers (Hu et al. 2025, arXiv:2505.18976)."""
+
+    def __init__(self, model: MusicModel, specification: Specification) -> None:
+        super().__init__(model, specification)
+        self._masks: dict[_Tensor, tuple[Tensor, ...]] = {}
+        self._kept_rows: dict[_Tensor, list[int]] = {}
+        self._projections: dict[_Tensor, SparseProjection] = {}
+        for tensor in (tensor for tensors in self._tensors.values() for tensor in tensors):
+            kept = [min(_BLOW_UP * isqrt(tensor.length), size) for size in tensor.shape]
+            self._masks[tensor] = tuple(
+                choice(specification.seed, 2 * tensor.number + side, size, k, model.device)
+                for side, (size, k) in enumerate(zip(tensor.shape, kept, strict=True))
+            )
+            self._kept_rows[tensor] = self._masks[tensor][0].tolist()
+            self._projections[tensor] = SparseProjection(
+                kept[0] * kept[1], tensor.length, specification.nonzeros, specification.seed + 1 + tensor.number
+            )
+
+    def _zero(self, tensor: _Tensor) -> Tensor:
+        rows, columns = self._masks[tensor]
+        return torch.zeros(len(rows), len(columns), device=rows.device)
+
+    def _add_use(
+        self, total: Tensor, tensor: _Tensor, row: int, use: Use, rows: Sequence[int], shares: Sequence[float]
+    ) -> None:
+        where, chosen = self._chosen(tensor, row, use.output_grad_BSM.shape[-1])
+        _, columns = self._masks[tensor]
+        for b, share in zip(rows, shares, strict=True):
+            grad_Sm = use.output_grad_BSM[b][:, chosen].float()
+            total[where].add_(grad_Sm.T @ use.input_BSN[b][:, columns].float(), alpha=share)
+
+    def _add_rows(self, total: Tensor, tensor: _Tensor, row: int, values_mN: Tensor) -> None:
+        where, chosen = self._chosen(tensor, row, len(values_mN))
+        _, columns = self._masks[tensor]
+        total[where].add_(values_mN[chosen][:, columns])
+
+    def _vector(self, tensor: _Tensor, total: Tensor) -> Tensor:
+        out = torch.zeros(tensor.length, dtype=torch.float64, device=total.device)
+        self._projections[tensor].add(out, 0, total)
+        return out
+
+    def _chosen(self, tensor: _Tensor, row: int, count: int) -> tuple[slice, Tensor]:
+        """Of the rows that are kept, those in a range: where they are in the sum, and where in the range."""
+        rows, _ = self._masks[tensor]
+        begin, end = (bisect_left(self._kept_rows[tensor], bound) for bound in (row, row + count))
+        return slice(begin, end), rows[begin:end] - row

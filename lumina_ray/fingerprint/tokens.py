@@ -1,0 +1,68 @@
+"""Histograms of a song's codes: the floor that anything made with a model's gradients must be shown to be above."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lumina_ray.fingerprint.projection import SparseProjection
+from lumina_ray.fingerprint.specification import Channel, Specification
+from lumina_ray.gradients import SongGradient, Tile, Use, gradient_tiles
+from lumina_ray.model.interface import MusicModel
+
+
+class TokenHistograms:
+    """How often each code occurs: of the first codebook (P), of the others (M). The model is never run.
+
+    A histogram is written as the product `Σ_t onehot_t · 1/T` so that songs are put together as gradients are.
+    """
+
+    def __init__(self, model: MusicModel, specification: Specification) -> None:
+        of_channel: dict[Channel, list[int]] = {
+            channel: [0] if channel == "P" else list(range(1, model.n_codebooks)) for channel in specification.layers
+        }
+        self._n_codes = model.codebook_size
+        self._sizes = {channel: len(codebooks) * self._n_codes for channel, codebooks in of_channel.items()}
+        # Codebooks that are counted, with their channel and where in its long histogram theirs begins.
+        self._places = [(k, c, i * self._n_codes) for c, ks in of_channel.items() for i, k in enumerate(ks)]
+        # Without data: only their shapes are of use, to whoever sums up songs that need several batches.
+        self.weights = [nn.Parameter(torch.empty(self._n_codes, 1, device="meta")) for _ in self._places]
+        self._projections = {
+            channel: SparseProjection(size, specification.dims[channel], specification.nonzeros, specification.seed)
+            for channel, size in self._sizes.items()
+            if size > specification.dims[channel]
+        }
+
+    def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
+        real_BT1 = torch.zeros(len(codes_BKT), codes_BKT.shape[2], 1, device=codes_BKT.device)
+        for b, n in enumerate(n_frames):
+            real_BT1[b, :n] = 1 / max(n, 1)
+        return [
+            Use(i, 0, real_BT1, functional.one_hot(codes_BKT[:, k], self._n_codes).float())
+            for i, k in enumerate(k for k, _, _ in self._places)
+        ]
+
+    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
+        return self._histograms(gradient_tiles(uses, rows, shares))
+
+    def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
+        return self._histograms(gradient.tiles())
+
+    def _histograms(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
+        out: dict[Channel, Tensor] = {}
+        for tile in tiles:
+            _, channel, begin = self._places[tile.parameter]
+            begin += tile.first_row
+            if channel not in out:
+                out[channel] = torch.zeros(self._sizes[channel], dtype=torch.float64, device=tile.values.device)
+            out[channel][begin : begin + len(tile.values)] = tile.values[:, 0]
+        return {channel: self._projected(channel, histogram) for channel, histogram in out.items()}
+
+    def _projected(self, channel: Channel, histogram: Tensor) -> Tensor:
+        if channel not in self._projections:
+            return histogram
+        projection = self._projections[channel]
+        out = torch.zeros(projection.n_out, dtype=torch.float64, device=histogram.device)
+        projection.add(out, 0, histogram)
+        return out

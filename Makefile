@@ -20,9 +20,8 @@ lint: setup
 
 bench: bench-extraction ## Measurements; they print ratios and write benchmarks/results/.
 
-# With TRAK's own library, which only this comparison needs.
 bench-extraction: setup
-	$(UV) run --no-sync --with traker==0.3.2 python -m benchmarks.extraction
+	$(UV) run --no-sync python -m benchmarks.extraction
 
 setup: .venv/.ready
 

@@ -1,7 +1,6 @@
 """A query's fingerprint + a snapshot → a report of candidates, shares and confidence in each channel."""
 
 from lumina_ray.attribution.attribute import DEFAULT_POLICY, DEFAULT_TOP_K, attribute
-from lumina_ray.attribution.kernel import RIDGE, kernel_scores, nonnegative_kernel_scores
 from lumina_ray.attribution.policies import POLICIES, Policy
 from lumina_ray.attribution.schema import (
     Candidate,
@@ -14,6 +13,7 @@ from lumina_ray.attribution.schema import (
     Report,
     SongFacts,
 )
+from lumina_ray.methods.kernel import RIDGE, kernel_scores, nonnegative_kernel_scores
 
 __all__ = [
     "DEFAULT_POLICY",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 import lumina_ray
-from lumina_ray.attribution.kernel import RIDGE, kernel_scores
 from lumina_ray.attribution.policies import POLICIES, Evidence, Verdict, v7_confidence, v7_lip
 from lumina_ray.attribution.schema import (
     Candidate,
@@ -24,6 +23,7 @@ from lumina_ray.calibration.numerics import use_one_blas_thread
 from lumina_ray.calibration.vectors import Channel, check_unit_rows
 from lumina_ray.errors import SpecificationMismatch, UsageError
 from lumina_ray.index import Snapshot
+from lumina_ray.methods.kernel import RIDGE, kernel_scores
 
 if TYPE_CHECKING:
     from lumina_ray.fingerprint import ChannelQuery, QueryFingerprint

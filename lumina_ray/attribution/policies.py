@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import erf, erfinv
 
-from lumina_ray.attribution.kernel import RIDGE, nonnegative_kernel_scores
 from lumina_ray.calibration import ALPHA, ChannelCalibration
+from lumina_ray.methods.kernel import RIDGE, nonnegative_kernel_scores
 
 V8_LEVELS = ("Not qualified", "Qualified Influence", "High Confidence", "Definitive Proof")
 V7_CONFIDENCE = 0.95

@@ -1,0 +1,135 @@
+"""The two verbs of every method: `cache` a catalog, `attribute` queries.
+
+Shapes: C checkpoints, N songs, Q queries, D dimensions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lumina_ray.errors import UsageError
+from lumina_ray.methods.features import Features
+from lumina_ray.methods.kernel import kernel_scores
+from lumina_ray.methods.method import Method
+from lumina_ray.methods.preconditioner import fold, fold_among_themselves, ridge_fold
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A catalog as a method wants it.
+
+    Attributes:
+        vectors_CND: float64, of the checkpoints that are used: what a query's inner product is taken with.
+        weights_C: with which their scores are added.
+        factors_N: with which a song's scores are multiplied in the end.
+        centre_CD, spread_CD: what is taken off a query, and what it is then divided by.
+    """
+
+    method: Method
+    vectors_CND: np.ndarray
+    weights_C: np.ndarray
+    factors_N: np.ndarray
+    centre_CD: np.ndarray
+    spread_CD: np.ndarray
+
+
+def cache(method: Method, catalog: Features, moments: Sequence[np.ndarray] | None = None) -> Cached:
+    """Everything about a catalog that does not depend on a query.
+
+    Args:
+        moments: second moments `[B, d, d]` of each checkpoint that is used, when `catalog` is a part of something
+            larger (`cluster.preconditioner` adds them up); by default those of `catalog`.
+
+    Raises:
+        UsageError: the method needs learning rates that are not given.
+    """
+    used = _checkpoints(method, catalog)
+    C, N, D = len(used), *catalog.vectors_CnD.shape[1:]
+    centre_CD, spread_CD = np.zeros((C, D)), np.ones((C, D))
+    stored: list[np.ndarray] = []
+    for i, checkpoint in enumerate(used):
+        raw_ND = catalog.raw(checkpoint)
+        if method.normalisation == "standard":
+            centre_CD[i], spread_CD[i] = raw_ND.mean(axis=0), raw_ND.std(axis=0)
+            spread_CD[i][spread_CD[i] == 0] = np.inf
+        if method.damping is not None:
+            moment = None if moments is None else moments[i]
+            stored.append(_preconditioned(method, raw_ND, catalog.blocks, moment))
+        else:
+            stored.append(_normalised(method, raw_ND, centre_CD[i], spread_CD[i]))
+        if method.kernel is not None and method.kernel.top_k is None:
+            stored[i] = ridge_fold(stored[i], method.kernel.ridge)
+    factors_N = np.ones(N)
+    if method.residual and catalog.probabilities_Cn is not None:
+        factors_N = (1 - catalog.probabilities_Cn[used]).mean(axis=0)
+    return Cached(method, np.stack(stored), _weights(method, catalog, C), factors_N, centre_CD, spread_CD)
+
+
+def attribute(cached: Cached, queries: Features) -> np.ndarray:
+    """Float64 `[Q, N]`: how much each song of the catalog has to do with each query, more being more.
+
+    Scores of one query can be compared with each other, and with nothing else.
+
+    Raises:
+        UsageError: the queries have other checkpoints or dimensions than the catalog.
+    """
+    method, (C, N, D) = cached.method, cached.vectors_CND.shape
+    used = _checkpoints(method, queries)
+    Q, queries_D = queries.vectors_CnD.shape[1:]
+    if (len(used), queries_D) != (C, D):
+        raise UsageError(
+            f"{method.name}: the catalog has {C} checkpoints of {D} numbers, the queries {len(used)} of {queries_D}"
+        )
+    if method.kind is None:
+        return np.random.default_rng(0).standard_normal((Q, N))
+    scores_QN = np.zeros((Q, N))
+    for i, checkpoint in enumerate(used):
+        asked_QD = _normalised(method, queries.raw(checkpoint), cached.centre_CD[i], cached.spread_CD[i])
+        scores_QN += cached.weights_C[i] * _scores(method, cached.vectors_CND[i], asked_QD)
+    return scores_QN * cached.factors_N
+
+
+def _checkpoints(method: Method, features: Features) -> list[int]:
+    C = len(features.vectors_CnD)
+    return [C - 1] if method.checkpoints == "last" else list(range(C))
+
+
+def _weights(method: Method, catalog: Features, C: int) -> np.ndarray:
+    if method.checkpoints != "learning_rate":
+        return np.full(C, 1 / C)
+    if catalog.learning_rates_C is None:
+        raise UsageError(f"{method.name} weighs checkpoints by their learning rates: give `learning_rates_C`")
+    return np.asarray(catalog.learning_rates_C, np.float64)
+
+
+def _preconditioned(method: Method, raw_ND: np.ndarray, blocks: int, moment: np.ndarray | None) -> np.ndarray:
+    assert method.damping is not None
+    if moment is None:
+        folded_ND = fold_among_themselves(raw_ND, blocks, method.damping)
+    else:
+        folded_ND = fold(raw_ND, moment, method.damping)
+    if method.normalisation == "none":
+        return folded_ND
+    # A song's length as the preconditioner measures it; the query's is the same for all songs.
+    length_N = np.sqrt(np.einsum("nd,nd->n", raw_ND, folded_ND))
+    return folded_ND / np.where(length_N > 0, length_N, 1)[:, None]
+
+
+def _normalised(method: Method, raw_nD: np.ndarray, centre_D: np.ndarray, spread_D: np.ndarray) -> np.ndarray:
+    vectors_nD = (raw_nD - centre_D) / spread_D
+    if method.normalisation == "none":
+        return vectors_nD
+    length_n = np.linalg.norm(vectors_nD, axis=1)
+    return vectors_nD / np.where(length_n > 0, length_n, 1)[:, None]
+
+
+def _scores(method: Method, vectors_ND: np.ndarray, asked_QD: np.ndarray) -> np.ndarray:
+    similarity_QN = asked_QD @ vectors_ND.T
+    if method.kernel is None or method.kernel.top_k is None:
+        return similarity_QN
+    scores_QN = np.zeros_like(similarity_QN)
+    for query_D, similarity_N, scores_N in zip(asked_QD, similarity_QN, scores_QN, strict=True):
+        nearest = np.argsort(-similarity_N, kind="stable")[: method.kernel.top_k]
+        scores_N[nearest] = kernel_scores(vectors_ND[nearest], query_D, method.kernel.ridge)
+    return scores_QN

@@ -249,7 +249,10 @@ def main(
     out: Annotated[Path, typer.Option(help="The store to write, or to resume; on a folder that all nodes share.")],
     model: Annotated[str, typer.Option(help="nano, nano-early, a hub name, or a folder.")] = "nano",
     fingerprint: Annotated[
-        Kind, typer.Option(help="influence (ours), stats (LUMINA v8) or jl (LUMINA v7).")
+        Kind,
+        typer.Option(
+            help="influence (ours), stats (LUMINA v8), jl (LUMINA v7), or what another method needs: `lumina methods`."
+        ),
     ] = "influence",
     channels: Annotated[ChannelChoice, typer.Option(help="One channel alone costs less.")] = "both",
     dtype: Annotated[Dtype, typer.Option(help="Of the model's matrix products; float32 is the reference.")] = "float32",

@@ -10,6 +10,7 @@ import click
 import typer
 
 from lumina_ray.cli.catalog import catalog
+from lumina_ray.cli.methods import methods
 from lumina_ray.cli.output import announce, answer
 from lumina_ray.cli.truth import truth
 from lumina_ray.errors import LuminaError, UsageError
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(catalog, name="catalog")
 app.add_typer(truth, name="truth")
+app.command()(methods)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -46,8 +48,10 @@ def fingerprint(
     out: Annotated[Path, typer.Option(help="The store to write, or to resume.")],
     model: ModelOption = "nano",
     fingerprint: Annotated[
-        Literal["influence", "stats", "jl"],
-        typer.Option(help="influence (ours), stats (LUMINA v8) or jl (LUMINA v7)."),
+        Literal["influence", "stats", "jl", "gradient", "logra", "factgrass", "tokens"],
+        typer.Option(
+            help="influence (ours), stats (LUMINA v8), jl (LUMINA v7), or what another method needs: `lumina methods`."
+        ),
     ] = "influence",
     channels: Annotated[Literal["both", "P", "M"], typer.Option(help="One channel alone costs less.")] = "both",
     dtype: Annotated[

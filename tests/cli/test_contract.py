@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import typer
 
-from lumina_ray.cli.main import app
+from lumina_ray.cli.main import app, fingerprint
+from lumina_ray.fingerprint import KINDS
+from lumina_ray.methods import METHODS
 
 COMMANDS = {
     "attribute": {"--index", "--policy", "--top-k", "--model", "--device", "--html", "--json"},
@@ -32,6 +35,7 @@ COMMANDS = {
     },
     "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
     "index": {"--out", "--json"},
+    "methods": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},
     "truth build": {"--out", "--size", "--json"},
 }
@@ -49,6 +53,16 @@ def test_commands_and_options_are_the_published_ones() -> None:
             found[full] = {o for p in leaf.params for o in p.opts if o.startswith("--")} - {"--help"}
             assert leaf.help, f"{full} has no help"
     assert found == COMMANDS
+
+
+def test_every_kind_of_fingerprint_can_be_asked_for() -> None:
+    assert get_args(get_type_hints(fingerprint)["fingerprint"]) == KINDS
+
+
+def test_methods_are_listed_for_people_and_machines() -> None:
+    listed = lumina("methods").stdout
+    assert all(method in listed for method in METHODS)
+    assert [row["method"] for row in json.loads(lumina("methods", "--json").stdout)] == list(METHODS)
 
 
 def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -82,15 +82,15 @@ def fingerprint(
 
 @app.command()
 def calibrate(
-    store: Annotated[Path, typer.Argument(help="A finished catalog store.")],
+    store: Annotated[Path, typer.Argument(help="A finished catalog store, or a living catalog.")],
     controls: Annotated[Path, typer.Option(help="A store of tracks that the model never saw.")],
     as_json: JsonOption = False,
 ) -> None:
     """Measure what unrelated music looks like, so that confidence means something."""
     from lumina_ray.calibration import calibrate_store, write_calibration
-    from lumina_ray.store import read_store
+    from lumina_ray.store import open_store
 
-    calibration = calibrate_store(read_store(store), read_store(controls))
+    calibration = calibrate_store(open_store(store), open_store(controls))
     path = write_calibration(calibration, store)
     channels = {
         name: {"mean": channel.mean, "std": channel.std, "n_controls": channel.n_controls}
@@ -106,15 +106,15 @@ def calibrate(
 
 @app.command()
 def index(
-    store: Annotated[Path, typer.Argument(help="A finished, calibrated store.")],
+    store: Annotated[Path, typer.Argument(help="A finished, calibrated store, or a living catalog.")],
     out: Annotated[Path, typer.Option(help="The index folder; a new snapshot is added to it.")],
     as_json: JsonOption = False,
 ) -> None:
     """Build the next immutable snapshot of a FAISS index."""
     from lumina_ray.index import build_index, load_snapshot
-    from lumina_ray.store import read_store
+    from lumina_ray.store import open_store
 
-    path = build_index(read_store(store), out)
+    path = build_index(open_store(store), out)
     snapshot = load_snapshot(path)
     answer(
         {"snapshot": str(path), "version": snapshot.version, "songs": len(snapshot)},
@@ -175,9 +175,9 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export a store in the published format (signatures_p, signatures_m, song_ids)."""
-    from lumina_ray.store import export_hdf5, read_store
+    from lumina_ray.store import export_hdf5, open_store
 
-    read = read_store(store)
+    read = open_store(store)
     export_hdf5(read, out)
     answer({"path": str(out), "songs": len(read.songs)}, f"{out}: {len(read.songs)} songs", as_json)
 

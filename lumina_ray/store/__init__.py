@@ -1,5 +1,6 @@
 """Fingerprints on disk: Parquet, one row a song, with the run that made them."""
 
+from lumina_ray.store.generations import open_store
 from lumina_ray.store.hdf5 import export_hdf5
 from lumina_ray.store.read import Store, check_complete, read_rows, read_store
 from lumina_ray.store.run import Run, begin_run, manifest_sha256, read_run, write_json
@@ -15,6 +16,7 @@ __all__ = [
     "export_hdf5",
     "has_codes",
     "manifest_sha256",
+    "open_store",
     "read_rows",
     "read_run",
     "read_store",

@@ -19,11 +19,19 @@ from cluster.preflight import Workers, describe_model, plan_workers
 from cluster.progress import StoreCounter, say, show_progress
 from cluster.session import one_line, ray_session
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_manifest
-from lumina_ray.errors import LuminaError, NumericsError, SpecificationMismatch, TooManyFailures
+from lumina_ray.errors import LuminaError, SpecificationMismatch, TooManyFailures
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
 from lumina_ray.model.files import BUNDLED
 from lumina_ray.model.open import AUDIOCRAFT_PREFIX
-from lumina_ray.store import Run, begin_run, check_complete, manifest_sha256, read_rows, read_store
+from lumina_ray.store import (
+    Run,
+    begin_run,
+    check_complete,
+    check_not_condemned,
+    manifest_sha256,
+    read_rows,
+    read_store,
+)
 from lumina_ray.store.run import MANIFEST_FILE, RUN_FILE, SUCCESS_FILE, read_run
 
 DEFAULT_MAX_FAILED_FRACTION = 0.5
@@ -110,13 +118,14 @@ def run_fingerprint_job(
         ModelError: the model is not at hand or unsuitable.
         SpecificationMismatch: `store` was begun with other songs, another model or another kind.
         ClusterError: the cluster cannot run the job as asked.
-        NumericsError: a worker's vectors are not what they are said to be.
+        NumericsError: a worker's vectors are not what they are said to be; `store` is condemned.
         TooManyFailures: see `max_failed_fraction`.
     """
     begin_s = time.monotonic()
     console = console or Console(stderr=True)
     source, store, model = Path(source).resolve(), Path(store).resolve(), _absolute_model(model)
     songs = _read_songs(source)
+    check_not_condemned(store)
     with ray_session():
         plan = plan_workers(device, workers)
         say(console, _describe_plan(plan))
@@ -135,7 +144,6 @@ def run_fingerprint_job(
             if not (store / MANIFEST_FILE).exists():
                 write_manifest(songs, store / MANIFEST_FILE)
             _fill(store, run, plan, console)
-    _check_numerics(store, specification)
     ok, failed = check_complete(store, specification)
     (store / SUCCESS_FILE).touch()
     summary = JobSummary(
@@ -220,13 +228,6 @@ def _describe_plan(plan: Workers) -> str:
     if plan.device == "cuda":
         return f"Running on {plan.count} GPU{'s' if plan.count > 1 else ''}."
     return f"Running on the CPU, not on a GPU: {plan.count} workers of one thread each."
-
-
-def _check_numerics(store: Path, specification: Specification) -> None:
-    rows = read_rows(store, specification, ["error_code", "error"]).to_pylist()
-    faults = [row["error"] for row in rows if row["error_code"] == NumericsError.code]
-    if faults:
-        raise NumericsError(f"{faults[0]}. {store} cannot be used ({len(faults)} songs of bad workers): delete it")
 
 
 def _failures(store: Path, specification: Specification) -> tuple[Failure, ...]:

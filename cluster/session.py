@@ -95,5 +95,9 @@ def root_cause(error: BaseException) -> BaseException:
 def one_line(error: BaseException) -> str:
     """Type and first line of the root cause."""
     cause = root_cause(error)
+    if isinstance(cause, ray.exceptions.UserCodeException):
+        # What a worker raised does not travel with it, except as a traceback, in text.
+        traceback, _, _ = str(error).partition("\n\nThe above exception was the direct cause")
+        return traceback.splitlines()[-1]
     lines = str(cause).strip().splitlines()
     return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

@@ -2,7 +2,15 @@
 
 from lumina_ray.store.hdf5 import export_hdf5
 from lumina_ray.store.read import Store, check_complete, read_rows, read_store
-from lumina_ray.store.run import Run, begin_run, manifest_sha256, read_run, write_json
+from lumina_ray.store.run import (
+    Run,
+    begin_run,
+    check_not_condemned,
+    condemn,
+    manifest_sha256,
+    read_run,
+    write_json,
+)
 from lumina_ray.store.schema import store_schema
 from lumina_ray.store.worker import FingerprintWorker, has_codes
 
@@ -12,6 +20,8 @@ __all__ = [
     "Store",
     "begin_run",
     "check_complete",
+    "check_not_condemned",
+    "condemn",
     "export_hdf5",
     "has_codes",
     "manifest_sha256",

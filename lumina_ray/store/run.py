@@ -8,6 +8,7 @@ Layout of a store:
     data/*.parquet      one row a song
     calibration.json    written by `lumina calibrate`
     _SUCCESS            empty; present once every song of the manifest has exactly one row
+    _FAULT              why nothing in the store can be believed; present once a worker's numbers were found to be wrong
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from typing import Self
 import pyarrow as pa
 
 import lumina_ray
-from lumina_ray.errors import SpecificationMismatch, StoreError
+from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import Specification
 
 RUN_FILE = "run.json"
@@ -28,6 +29,7 @@ MANIFEST_FILE = "manifest.parquet"
 DATA_FOLDER = "data"
 CHECKPOINT_FOLDER = "checkpoint"
 SUCCESS_FILE = "_SUCCESS"
+FAULT_FILE = "_FAULT"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,23 @@ def begin_run(store: Path, run: Run) -> bool:
     store.mkdir(parents=True, exist_ok=True)
     write_json(store / RUN_FILE, run.to_dict())
     return False
+
+
+def condemn(store: Path, reason: str) -> None:
+    """Mark a store as one that no job may finish: some of what is in it was made by a worker that cannot be trusted."""
+    write_json(store / FAULT_FILE, {"code": NumericsError.code, "error": reason})
+
+
+def check_not_condemned(store: Path) -> None:
+    """Raises:
+    NumericsError: the store was condemned; says why.
+    """
+    path = store / FAULT_FILE
+    if path.exists():
+        reason = json.loads(path.read_text(encoding="utf-8"))["error"]
+        raise NumericsError(
+            f"{reason}. {store} cannot be used, as that worker's other songs may be wrong too: delete it"
+        )
 
 
 def read_run(store: Path) -> Run:

@@ -1,7 +1,7 @@
 """Decoded rows → store rows: what a catalog job does with a model, as a plain callable that knows nothing of Ray.
 
 It never raises for bad audio: one row in is one row out, so that one bad song cannot stop a job or take the songs
-beside it along.
+beside it along. It does raise when its own numbers are wrong.
 """
 
 import numpy as np
@@ -37,9 +37,11 @@ class FingerprintWorker:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Fingerprint every row, short songs in common batches; see `store_schema` for what comes out.
 
-        Once a spot check has failed, nothing that this worker makes can be believed: from that song on every row is a
-        failed one, which is quick, and the job ends without a finished store.
+        Raises:
+            NumericsError: a spot check failed, now or before: nothing that this worker makes, or made, can be believed.
         """
+        if self._fault is not None:
+            raise self._fault
         prepared = [(_passed_on(row), self._codes_or_failure(row)) for row in rows.to_pylist()]
         fingerprints = self.fingerprinter.many([codes for _, codes in prepared if isinstance(codes, SongCodes)])
         stored = [
@@ -53,8 +55,6 @@ class FingerprintWorker:
         # What overflowed in one precision may not in another, and its codes are there.
         if row.get("error_code") and row["error_code"] != NOT_FINITE:
             return _failed(row["error_code"], row["error"])
-        if self._fault is not None:
-            return _failed(self._fault.code, str(self._fault))
         try:
             return self._codes(row)
         except AudioError as error:
@@ -63,8 +63,6 @@ class FingerprintWorker:
             return _failed(error.code, f"{row['song_id']}: {error}")
 
     def _ok_or_failure(self, song_id: str, codes: SongCodes, fingerprint: Fingerprint) -> dict:
-        if self._fault is not None:
-            return _failed(self._fault.code, str(self._fault))
         codes_columns = {
             "codes_sha256": codes.sha256,
             "codes": codes.to_bytes(),
@@ -79,7 +77,7 @@ class FingerprintWorker:
             self._spot_check(song_id, codes, fingerprint)
         except NumericsError as fault:
             self._fault = fault
-            return _failed(fault.code, str(fault))
+            raise
         return {"status": "ok"} | codes_columns | fingerprint.vectors
 
     def _codes(self, row: dict) -> SongCodes:

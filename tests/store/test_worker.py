@@ -12,7 +12,7 @@ import soundfile
 
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.errors import StoreError
+from lumina_ray.errors import NumericsError, StoreError
 from lumina_ray.fingerprint import Fingerprint, Specification
 from lumina_ray.model import open_model
 from lumina_ray.store import (
@@ -98,6 +98,19 @@ def test_gradients_that_overflow_fail_their_row(
     monkeypatch.undo()
     rescued = worker(pa.Table.from_pylist([again], schema=rows.schema))
     assert rescued.equals(rows.slice(0, 1))
+
+
+def test_a_worker_that_was_wrong_once_makes_nothing_more(rows: pa.Table, tiny_model_dir: Path) -> None:
+    specification = Specification.for_model(open_model(str(tiny_model_dir)), "influence")
+    worker = FingerprintWorker(str(tiny_model_dir), specification.to_dict())
+    nothing = {channel: np.zeros(4096, np.float32) for channel in ("P", "M")}
+    honest = worker.fingerprinter.many
+    worker.fingerprinter.many = lambda songs: iter([Fingerprint(nothing, {}, nothing["P"])])
+    with pytest.raises(NumericsError, match="one: channel P computed twice differs"):
+        worker(rows.slice(0, 1))
+    worker.fingerprinter.many = honest
+    with pytest.raises(NumericsError, match="one: channel P"):
+        worker(rows.slice(1, 1))
 
 
 @pytest.fixture

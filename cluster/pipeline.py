@@ -17,14 +17,12 @@ from ray.data.checkpoint import CheckpointConfig
 from ray.util.annotations import RayDeprecationWarning
 
 from cluster.preflight import TASK_CPUS, Workers
-from cluster.progress import StoreCounter
 from cluster.session import one_line, root_cause
 from cluster.worker import JobWorker
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import Specification
-from lumina_ray.store import FingerprintWorker, check_not_condemned, has_codes, store_schema
+from lumina_ray.store import FingerprintWorker, StoreCounter, check_not_condemned, has_codes, store_schema
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
 
 # A block is what is committed at once, and what an interruption costs: minutes of work, whatever the device.
@@ -48,7 +46,7 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
 
     Raises:
         NumericsError: a worker's vectors are not what they are said to be; the store is condemned.
-        StoreError: the store cannot be written, or read.
+        OSError: the store cannot be written, or read.
     """
     columns = pq.read_schema(store / MANIFEST_FILE).empty_table()
     n_songs = pq.read_metadata(store / MANIFEST_FILE).num_rows
@@ -165,9 +163,9 @@ class _LostBlocks(logging.Handler):
         # Whoever else keeps the record shall not keep Ray Data's actors with it.
         record.exc_info = None
         check_not_condemned(self._store)
-        # What is wrong with a song's own file is a failed row, and raises nothing.
-        if isinstance(root_cause(error), OSError):
-            raise StoreError(f"{self._store} cannot be written: {self.last}")
+        # A song's own file that cannot be read is a failed row, and raises nothing. So it is the store.
+        if isinstance(cause := root_cause(error), OSError):
+            raise cause
 
     def __enter__(self) -> "_LostBlocks":
         self._logger = logging.getLogger("ray.data")

@@ -2,13 +2,15 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 
-from lumina_ray.errors import ClusterError
+from lumina_ray.errors import ClusterError, Interrupted, Terminated
 
 # Decoded songs on their way to the workers: room for an hour of audio and more, without taking over a laptop.
 _OBJECT_STORE_BYTES = 1 << 30
@@ -62,6 +64,27 @@ def start_local(num_cpus: int | None = None, num_gpus: int | None = None) -> Non
             log_to_driver=False,
             _system_config={"idle_worker_killing_time_threshold_ms": _KEEP_IDLE_WORKERS_MS},
         )
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise `Interrupted` on Ctrl-C and `Terminated` on SIGTERM for the duration of a block, once Ray is connected to.
+
+    Ray's own handlers end the process with an exit code of theirs.
+    """
+
+    def terminate(*_: object) -> None:
+        raise Terminated("stopped by SIGTERM")
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if in_main_thread else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("stopped by Ctrl-C") from None
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ Layout of a store:
     data/*.parquet      one row a song
     calibration.json    written by `lumina calibrate`
     _SUCCESS            empty; present once every song of the manifest has exactly one row
+    _LOCK               held by the job that fills the store; left behind, and then without meaning
     _FAULT              why nothing in the store can be believed; present once a worker's numbers were found to be wrong
 """
 
@@ -30,6 +31,7 @@ DATA_FOLDER = "data"
 CHECKPOINT_FOLDER = "checkpoint"
 SUCCESS_FILE = "_SUCCESS"
 FAULT_FILE = "_FAULT"
+LOCK_FILE = "_LOCK"
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def begin_run(store: Path, run: Run) -> bool:
                     "choose another --out, or delete the store to begin again"
                 )
         return True
-    if store.exists() and any(store.iterdir()):
+    if store.exists() and any(path.name != LOCK_FILE for path in store.iterdir()):
         raise StoreError(f"{store} is not empty and is no fingerprint store; choose another --out")
     store.mkdir(parents=True, exist_ok=True)
     write_json(store / RUN_FILE, run.to_dict())

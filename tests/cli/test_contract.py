@@ -19,6 +19,7 @@ COMMANDS = {
     "catalog scan": {"--out", "--json"},
     "demo": {"--out", "--port"},
     "export": {"--out", "--json"},
+    "failed": {"--json"},
     "fingerprint": {
         "--out",
         "--model",
@@ -32,6 +33,7 @@ COMMANDS = {
     },
     "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
     "index": {"--out", "--json"},
+    "status": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},
 }
 
@@ -66,6 +68,8 @@ def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (("attribute", "nothing.wav", "--index", "nowhere"), "nowhere"),
         (("index", "nowhere", "--out", "x"), "no fingerprint store"),
+        (("status", "nowhere"), "no fingerprint store"),
+        (("failed", "nowhere"), "no fingerprint store"),
         (("calibrate", "nowhere", "--controls", "x"), "no fingerprint store"),
         (("catalog", "scan", "nowhere", "--out", "x.parquet"), "nowhere"),
     ],

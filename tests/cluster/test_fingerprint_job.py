@@ -10,7 +10,6 @@ from rich.console import Console
 
 from cluster import fingerprint, pipeline
 from cluster.fingerprint import JobSummary, run_fingerprint_job
-from cluster.progress import StoreCounter
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import read_manifest
 from lumina_ray.errors import (
@@ -23,7 +22,7 @@ from lumina_ray.errors import (
 )
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Fingerprint, Kind, Specification
 from lumina_ray.model import open_model
-from lumina_ray.store import FingerprintWorker, read_store
+from lumina_ray.store import FingerprintWorker, StoreCounter, read_store
 from tests.cluster.catalog import BAD, GOOD, write_catalog, write_manifest, write_tone
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

@@ -6,6 +6,8 @@ ray job submit --working-dir . -- python -m cluster.fingerprint MANIFEST --out S
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,14 +18,25 @@ from rich.console import Console
 
 from cluster.pipeline import fill_store
 from cluster.preflight import Workers, describe_model, plan_workers
-from cluster.progress import StoreCounter, say, show_progress
-from cluster.session import one_line, ray_session
+from cluster.progress import say, show_progress
+from cluster.session import one_line, ray_session, stoppable
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_manifest
-from lumina_ray.errors import LuminaError, NumericsError, SpecificationMismatch, TooManyFailures
+from lumina_ray.errors import Interrupted, LuminaError, SpecificationMismatch, TooManyFailures
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
 from lumina_ray.model.files import BUNDLED
 from lumina_ray.model.open import AUDIOCRAFT_PREFIX
-from lumina_ray.store import Run, begin_run, check_complete, manifest_sha256, read_rows, read_store
+from lumina_ray.store import (
+    Run,
+    StoreCounter,
+    begin_run,
+    check_complete,
+    check_not_condemned,
+    drop_damaged,
+    exclusive,
+    manifest_sha256,
+    read_rows,
+    read_store,
+)
 from lumina_ray.store.run import MANIFEST_FILE, RUN_FILE, SUCCESS_FILE, read_run
 
 DEFAULT_MAX_FAILED_FRACTION = 0.5
@@ -110,14 +123,20 @@ def run_fingerprint_job(
         ModelError: the model is not at hand or unsuitable.
         SpecificationMismatch: `store` was begun with other songs, another model or another kind.
         ClusterError: the cluster cannot run the job as asked.
-        NumericsError: a worker's vectors are not what they are said to be.
+        NumericsError: a worker's vectors are not what they are said to be; `store` is condemned.
         TooManyFailures: see `max_failed_fraction`.
+        StoreBusy: another job is filling `store`.
+        Interrupted: Ctrl-C or, as `Terminated`, SIGTERM.
+        LuminaError: anything else that stopped the job, its cause in one line.
     """
     begin_s = time.monotonic()
     console = console or Console(stderr=True)
     source, store, model = Path(source).resolve(), Path(store).resolve(), _absolute_model(model)
     songs = _read_songs(source)
-    with ray_session():
+    check_not_condemned(store)
+    finished_before = (store / SUCCESS_FILE).exists()
+    # A finished store is only looked at, and may lie where nobody can write.
+    with nullcontext() if finished_before else exclusive(store), ray_session(), _causes(store, len(songs)), stoppable():
         plan = plan_workers(device, workers)
         say(console, _describe_plan(plan))
         specification, environment = describe_model(model, plan, kind, channels, dtype)
@@ -128,16 +147,18 @@ def run_fingerprint_job(
             environment["chunks_in_flight"] = begun_with or environment["chunks_in_flight"]
         run = Run(manifest_sha256(songs), len(songs), model, specification, environment)
         resumed = begin_run(store, run)
-        before = StoreCounter(store).count().songs
-        if not (store / SUCCESS_FILE).exists():
+        if not finished_before:
+            if damaged := drop_damaged(store):
+                say(console, f"Damaged, made again: {len(damaged)} data files, such as {damaged[0]}.")
             if resumed:
-                say(console, f"Resuming {store}: {before} of {len(songs)} songs are stored.")
+                say(console, f"Resuming {store}: {StoreCounter(store).count().songs} of {len(songs)} songs are stored.")
+            before = StoreCounter(store).count().songs
             if not (store / MANIFEST_FILE).exists():
                 write_manifest(songs, store / MANIFEST_FILE)
-            _fill(store, run, plan, console)
-    _check_numerics(store, specification)
-    ok, failed = check_complete(store, specification)
-    (store / SUCCESS_FILE).touch()
+            with show_progress(store, run.n_songs, console):
+                fill_store(store, model, specification, plan, int(environment["chunks_in_flight"]))
+        ok, failed = check_complete(store, specification)
+        (store / SUCCESS_FILE).touch()
     summary = JobSummary(
         store=str(store),
         fingerprint=kind,
@@ -147,7 +168,7 @@ def run_fingerprint_job(
         songs=ok + failed,
         ok=ok,
         failed=failed,
-        computed=ok + failed - before,
+        computed=0 if finished_before else ok + failed - before,
         audio_s=StoreCounter(store).count().audio_s,
         elapsed_s=time.monotonic() - begin_s,
         failures=_failures(store, specification),
@@ -161,23 +182,24 @@ def run_fingerprint_job(
     return summary
 
 
-def _fill(store: Path, run: Run, plan: Workers, console: Console) -> None:
+@contextmanager
+def _causes(store: Path, n_songs: int) -> Iterator[None]:
+    """Say how far a job came that is stopped, and why in one line: what a worker, Ray or a file system raised."""
     try:
-        with show_progress(store, run.n_songs, console):
-            fill_store(store, run.model, run.specification, plan, int(run.environment["chunks_in_flight"]))
-    except KeyboardInterrupt:
-        stored = StoreCounter(store).count().songs
-        say(console, f"Interrupted: {stored} of {run.n_songs} songs are stored; the same command goes on from there.")
-        raise
+        yield
+    except Interrupted as error:
+        raise type(error)(f"{error}: {_progress(store, n_songs)}") from None
     except LuminaError:
         raise
     except Exception as error:
-        # Whatever a worker, Ray or a file system raised: its cause in one line, the rest in Ray's logs.
-        stored = StoreCounter(store).count().songs
         raise LuminaError(
-            f"the job stopped after {stored} of {run.n_songs} songs: {one_line(error)}. The same command goes on from "
-            "there; Ray's logs have the details (by default in /tmp/ray/session_latest/logs)"
+            f"the job stopped: {one_line(error)}. {_progress(store, n_songs)}; Ray's logs have the details (by default "
+            "in /tmp/ray/session_latest/logs)"
         ) from error
+
+
+def _progress(store: Path, n_songs: int) -> str:
+    return f"{StoreCounter(store).count().songs} of {n_songs} songs are stored, and the same command goes on from there"
 
 
 def _read_songs(source: Path) -> pa.Table:
@@ -220,13 +242,6 @@ def _describe_plan(plan: Workers) -> str:
     if plan.device == "cuda":
         return f"Running on {plan.count} GPU{'s' if plan.count > 1 else ''}."
     return f"Running on the CPU, not on a GPU: {plan.count} workers of one thread each."
-
-
-def _check_numerics(store: Path, specification: Specification) -> None:
-    rows = read_rows(store, specification, ["error_code", "error"]).to_pylist()
-    faults = [row["error"] for row in rows if row["error_code"] == NumericsError.code]
-    if faults:
-        raise NumericsError(f"{faults[0]}. {store} cannot be used ({len(faults)} songs of bad workers): delete it")
 
 
 def _failures(store: Path, specification: Specification) -> tuple[Failure, ...]:

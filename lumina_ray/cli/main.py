@@ -81,6 +81,33 @@ def fingerprint(
 
 
 @app.command()
+def status(
+    store: Annotated[Path, typer.Argument(help="A store, finished or not.")],
+    as_json: JsonOption = False,
+) -> None:
+    """How far a store is: its songs, failures and rate, from its files alone, whatever became of the job."""
+    from lumina_ray.store import store_status
+
+    found = store_status(store)
+    answer(found.to_dict(), found.sentence, as_json)
+
+
+@app.command()
+def failed(
+    store: Annotated[Path, typer.Argument(help="A store, finished or not.")],
+    as_json: JsonOption = False,
+) -> None:
+    """The failed songs of a store, and why."""
+    from lumina_ray.store import failed_rows, read_run
+
+    read_run(store)
+    rows = failed_rows(store)
+    ids, codes = (max((len(row[column]) for row in rows), default=0) for column in ("song_id", "error_code"))
+    lines = [f"{row['song_id']:{ids}}  {row['error_code']:{codes}}  {row['error']}" for row in rows]
+    answer({"failed": rows}, "\n".join(lines) or "No song failed.", as_json)
+
+
+@app.command()
 def calibrate(
     store: Annotated[Path, typer.Argument(help="A finished catalog store, or a living catalog.")],
     controls: Annotated[Path, typer.Option(help="A store of tracks that the model never saw.")],

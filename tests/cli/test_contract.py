@@ -33,6 +33,7 @@ COMMANDS = {
     "catalog scan": {"--out", "--json"},
     "demo": {"--out", "--port"},
     "export": {"--out", "--json"},
+    "failed": {"--json"},
     "fingerprint": {
         "--out",
         "--model",
@@ -46,6 +47,7 @@ COMMANDS = {
     },
     "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
     "index": {"--out", "--json"},
+    "status": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},
     "truth build": {"--out", "--size", "--json"},
 }
@@ -81,6 +83,8 @@ def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (("attribute", "nothing.wav", "--index", "nowhere"), "nowhere"),
         (("index", "nowhere", "--out", "x"), "no fingerprint store"),
+        (("status", "nowhere"), "no fingerprint store"),
+        (("failed", "nowhere"), "no fingerprint store"),
         (("calibrate", "nowhere", "--controls", "x"), "no fingerprint store"),
         (("catalog", "scan", "nowhere", "--out", "x.parquet"), "nowhere"),
     ],

@@ -22,7 +22,7 @@ from lumina_ray.errors import (
 )
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Fingerprint, Kind, Specification
 from lumina_ray.model import open_model
-from lumina_ray.store import FingerprintWorker, read_store
+from lumina_ray.store import FingerprintWorker, StoreCounter, read_store
 from tests.cluster.catalog import BAD, GOOD, write_catalog, write_manifest, write_tone
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -177,29 +177,60 @@ def test_songs_that_kill_or_confuse_their_worker_fail_alone(
 
 
 class Liar(FingerprintWorker):
-    """A worker whose numbers are not what they are said to be."""
+    """A worker whose numbers are not what they are said to be, from the moment it gets the catalog's first song."""
 
-    def __init__(self, *args) -> None:
-        super().__init__(*args)
-        honest = self.fingerprinter.many
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        if "song 00" in rows["song_id"].to_pylist():
+            honest = self.fingerprinter.many
 
-        def mirrored(songs):
-            for made in honest(songs):
-                yield Fingerprint({c: -vector for c, vector in made.vectors.items()}, {}, made.chunk_weights)
+            def mirrored(songs):
+                for made in honest(songs):
+                    yield Fingerprint({c: -vector for c, vector in made.vectors.items()}, {}, made.chunk_weights)
 
-        self.fingerprinter.many = mirrored  # type: ignore[method-assign, assignment]
+            self.fingerprinter.many = mirrored  # type: ignore[method-assign, assignment]
+        return super().__call__(rows)
 
 
-def test_a_failed_spot_check_stops_the_job(
+def test_one_bad_worker_stops_the_job_at_once_and_for_good(
+    monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    write_tone(tmp_path / "tone.wav", 8)
+    ids = [f"song {i:02}" for i in range(40)]
+    manifest = write_manifest(tmp_path / "manifest.parquet", ids, ["tone.wav"] * 40)
+    store = tmp_path / "store"
+    monkeypatch.setattr(pipeline, "FingerprintWorker", Liar)
+    with pytest.raises(NumericsError, match=r"song 00: .* computed twice differs .* delete it"):
+        run_fingerprint_job(manifest, store, model=str(tiny_model_dir), kind="influence", workers=2)
+    assert StoreCounter(store).count().songs < 40
+    with pytest.raises(StoreError, match="not finished"):
+        read_store(store)
+    monkeypatch.undo()
+    with pytest.raises(NumericsError, match=r"song 00: .* computed twice differs .* delete it"):
+        run_fingerprint_job(manifest, store, model=str(tiny_model_dir), kind="influence", workers=2)
+
+
+class Stumbler(FingerprintWorker):
+    """A worker with a bug that one song shows."""
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        if "telephone" in rows["song_id"].to_pylist():
+            raise RuntimeError("a bug")
+        return super().__call__(rows)
+
+
+def test_a_worker_that_raises_costs_one_song_and_does_not_hang_the_job(
     finished: tuple[Path, JobSummary, str], monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(pipeline, "FingerprintWorker", Liar)
-    with pytest.raises(NumericsError, match=r"computed twice differs .* delete it"):
-        run_fingerprint_job(
-            finished[0], tmp_path / "store", model=str(tiny_model_dir), kind="influence", max_failed_fraction=1.0
-        )
-    with pytest.raises(StoreError, match="not finished"):
-        read_store(tmp_path / "store")
+    """With two workers: those of the first pass once kept the CPUs that the second waited for."""
+    monkeypatch.setattr(pipeline, "FingerprintWorker", Stumbler)
+    store = tmp_path / "store"
+    summary = run_fingerprint_job(
+        finished[0], store, model=str(tiny_model_dir), kind="influence", workers=2, max_failed_fraction=ALL_MAY_FAIL
+    )
+    assert (summary.songs, summary.ok) == (9, 2)
+    (lost,) = (failure for failure in summary.failures if failure.song_id == "telephone")
+    assert lost.error_code == "worker.failed"
+    assert "RuntimeError: a bug" in lost.error
 
 
 def decode_with_faults(rows: pa.Table) -> pa.Table:

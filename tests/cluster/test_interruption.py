@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.fingerprint import run_fingerprint_job
-from cluster.progress import StoreCounter
-from lumina_ray.store import read_store
+from lumina_ray.store import StoreCounter, read_store
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, SUCCESS_FILE
 from tests.cluster.catalog import write_manifest, write_tone
 

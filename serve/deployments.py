@@ -99,7 +99,8 @@ class Fingerprinter:
 
 
 def _load(model: str, specification: dict, device: str) -> fingerprint.Fingerprinter:
-    return fingerprint.Fingerprinter(open_model(model, device), Specification.from_dict(specification))
+    made_with = Specification.from_dict(specification)
+    return fingerprint.Fingerprinter(open_model(model, device, made_with.torch_dtype), made_with)
 
 
 class Searcher:

@@ -41,7 +41,7 @@ class FingerprintWorker:
     def __init__(self, model_name: str, specification: dict, device: str = "cpu", chunks_in_flight: int = 1) -> None:
         """Load the model; `specification` is the dict form, because it travels between processes."""
         self.specification = Specification.from_dict(specification)
-        self.model = open_model(model_name, device)
+        self.model = open_model(model_name, device, self.specification.torch_dtype)
         self.fingerprinter = Fingerprinter(self.model, self.specification, chunks_in_flight)
         self._smaller_batches = SmallerBatches(self.fingerprinter)
         self._spot_check = SpotCheck(self.fingerprinter)

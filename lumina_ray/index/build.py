@@ -31,8 +31,7 @@ from lumina_ray.index.files import (
     version_name,
     versions,
 )
-from lumina_ray.index.withdrawn import withdraw_removed
-from lumina_ray.store.generations import register_index
+from lumina_ray.index.withdrawn import follow
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
@@ -126,8 +125,7 @@ def build_index(store: "Store", out: Path) -> Path:
         (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
         if store.generation is not None:
             # Before anybody can search it. What was removed since the store was read is in the list, too.
-            register_index(store.path, out)
-            withdraw_removed(store.path)
+            follow(store.path, out)
         return _publish(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

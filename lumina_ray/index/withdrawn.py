@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import StoreError
-from lumina_ray.store.generations import indexes, removals
 
 WITHDRAWN_FILE = "withdrawn.json"
 
@@ -62,6 +61,9 @@ def withdraw_removed(catalog: Path) -> tuple[list[Path], list[Path]]:
     Returns:
         The indexes that were told, and those that are not where they were.
     """
+    # Imported here, as stores import torch, which searching does without.
+    from lumina_ray.store.generations import indexes, removals
+
     told, missing = [], []
     for index in indexes(catalog):
         if not index.is_dir():
@@ -71,3 +73,11 @@ def withdraw_removed(catalog: Path) -> tuple[list[Path], list[Path]]:
             temporary.write_text(json.dumps({"songs": removals(catalog)}), encoding="utf-8")
         told.append(index)
     return told, missing
+
+
+def follow(catalog: Path, index: Path) -> None:
+    """From now on, and for what is gone already, tell an index what is taken out of a living catalog."""
+    from lumina_ray.store.generations import register_index
+
+    register_index(catalog, index)
+    withdraw_removed(catalog)

@@ -20,21 +20,26 @@ def choose_chunks_in_flight(model: MusicModel, specification: Specification) -> 
     if model.device.type != "cuda":
         return 1
     free_bytes, _ = torch.cuda.mem_get_info(model.device)
-    # One for the song at hand, one for a song that the spot check computes again.
-    held = 2 * song_gradient_bytes(model, specification)
-    chunks = chunks_that_fit(lambda n: held + predicted_peak(model, specification, n), free_bytes)
+    chunks = chunks_that_fit(lambda n: predicted_peak(model, specification, n), free_bytes)
     return chunks if keeps_bits(Fingerprinter(model, specification, chunks)) else 1
 
 
-def predicted_peak(model: MusicModel, specification: Specification, chunks_in_flight: int) -> int:
-    """Most bytes that capturing a batch needs at once besides the model itself."""
+def predicted_peak(
+    model: MusicModel, specification: Specification, chunks_in_flight: int, *, long_songs: bool = True
+) -> int:
+    """Most bytes that fingerprinting needs at once besides the model itself, reading of audio and codec aside.
+
+    Args:
+        long_songs: whether there are songs with more chunks than are in flight, whose gradient so far is kept.
+    """
     fingerprinter = Fingerprinter(model, specification, chunks_in_flight)
-    return predicted_peak_bytes(fingerprinter.capture_fillings)
 
+    def run() -> None:
+        # What the first batch leaves behind, such as remembered hashes, is there in every later one.
+        fingerprinter.process_fillings()
+        fingerprinter.process_fillings(of_long_song=long_songs)
 
-def song_gradient_bytes(model: MusicModel, specification: Specification) -> int:
-    """What a song with more chunks than are in flight needs besides: its gradient so far, in float32."""
-    return 4 * sum(weight.numel() for weight in Fingerprinter(model, specification).weights)
+    return predicted_peak_bytes(run)
 
 
 def keeps_bits(fingerprinter: Fingerprinter) -> bool:

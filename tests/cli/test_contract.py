@@ -28,6 +28,7 @@ COMMANDS = {
         "--dtype",
         "--device",
         "--workers",
+        "--decoders",
         "--max-failed-fraction",
         "--json",
     },

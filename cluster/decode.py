@@ -66,6 +66,8 @@ def _child() -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "cluster.decode"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        # Songs have megabytes: by default they would come through in pieces of 64 KiB.
+        pipesize=1 << 20,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
 

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 import cluster
-from cluster.fingerprint import run_fingerprint_job
+from cluster.fingerprint import JobSummary, run_fingerprint_job
 from cluster.metrics import COUNTERS, GAUGES, Times
 from tests.cluster.catalog import write_manifest, write_tone
 
@@ -49,6 +49,20 @@ def test_the_dashboard_has_what_grafana_needs() -> None:
 )
 def test_the_fraction_of_waiting(times: Times, fraction: float | None) -> None:
     assert times.wait_fraction == fraction
+
+
+@pytest.mark.parametrize(
+    ("fraction", "said"),
+    [
+        (0.37, "waited for songs 37% of the time; raise --decoders (now 2)"),
+        (0.02, "waited for songs 2% of the time"),
+        (None, "of audio in 9 s"),
+    ],
+)
+def test_the_summary_names_the_option_to_change(fraction: float | None, said: str) -> None:
+    summary = JobSummary("s", "influence", "nano", "cpu", 1, 5, 5, 0, 5, 60.0, 9.0, 2, fraction, ())
+    assert said in summary.sentence
+    assert ("--decoders" in summary.sentence) == ("--decoders" in said)
 
 
 def test_prometheus_sees_a_job(ray_cluster: str, tiny_model_dir: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 
+from cluster.metrics import Times
 from cluster.pipeline import fill_store
 from cluster.preflight import Workers, describe_model, plan_workers
 from cluster.progress import say, show_progress
@@ -41,6 +42,8 @@ from lumina_ray.store.run import MANIFEST_FILE, RUN_FILE, SUCCESS_FILE, read_run
 
 DEFAULT_MAX_FAILED_FRACTION = 0.5
 _LISTED_FAILURES = 20
+# Below, another decoder would gain next to nothing.
+_MUCH_WAITING = 0.1
 
 ChannelChoice = Literal["both", "P", "M"]
 
@@ -62,6 +65,8 @@ class JobSummary:
         songs, ok, failed: in the finished store.
         computed: songs that this run added; the others were there before.
         audio_s: duration of the songs that are `ok`.
+        wait_fraction: of the workers' time between their first and last batch, how much they had nothing to compute;
+            None where there were no two batches.
         failures: the first failed songs, by id.
     """
 
@@ -76,6 +81,8 @@ class JobSummary:
     computed: int
     audio_s: float
     elapsed_s: float
+    decoders: int
+    wait_fraction: float | None
     failures: tuple[Failure, ...]
 
     @property
@@ -85,7 +92,13 @@ class JobSummary:
         if not self.computed:
             return f"{self.store} was finished before, nothing to do: {counts}"
         before = f", {self.songs - self.computed} of them before" if self.computed < self.songs else ""
-        return f"{self.store}: {counts}{before}; {self.audio_s / 60:.1f} min of audio in {self.elapsed_s:.0f} s"
+        done = f"{self.store}: {counts}{before}; {self.audio_s / 60:.1f} min of audio in {self.elapsed_s:.0f} s"
+        if self.wait_fraction is None:
+            return done
+        advice = ""
+        if self.wait_fraction > _MUCH_WAITING:
+            advice = f"; raise --decoders (now {self.decoders}), on more CPUs if these are busy"
+        return f"{done}; workers waited for songs {self.wait_fraction:.0%} of the time{advice}"
 
     def to_dict(self) -> dict:
         """For machines."""
@@ -102,6 +115,7 @@ def run_fingerprint_job(
     dtype: Dtype = "float32",
     device: str = "auto",
     workers: int | None = None,
+    decoders: int | None = None,
     max_failed_fraction: float = DEFAULT_MAX_FAILED_FRACTION,
     console: Console | None = None,
 ) -> JobSummary:
@@ -115,6 +129,7 @@ def run_fingerprint_job(
         dtype: of the matrix products; see docs/fingerprints.md for what the lower ones change.
         device: "auto" (GPUs where the cluster has any), "cpu" or "cuda".
         workers: models loaded at once; by default one for each GPU, or for each CPU.
+        decoders: songs decoded at once, see `plan_workers`.
         max_failed_fraction: of the songs. When more of them failed, that is an error, after everything is stored.
         console: for progress; by default standard error.
 
@@ -134,10 +149,11 @@ def run_fingerprint_job(
     source, store, model = Path(source).resolve(), Path(store).resolve(), _absolute_model(model)
     songs = _read_songs(source)
     check_not_condemned(store)
+    times = Times()
     finished_before = (store / SUCCESS_FILE).exists()
     # A finished store is only looked at, and may lie where nobody can write.
     with nullcontext() if finished_before else exclusive(store), ray_session(), _causes(store, len(songs)), stoppable():
-        plan = plan_workers(device, workers)
+        plan = plan_workers(device, workers, decoders)
         say(console, _describe_plan(plan))
         specification, environment = describe_model(model, plan, kind, channels, dtype)
         _check_codes(source, specification)
@@ -156,7 +172,7 @@ def run_fingerprint_job(
             if not (store / MANIFEST_FILE).exists():
                 write_manifest(songs, store / MANIFEST_FILE)
             with show_progress(store, run.n_songs, console):
-                fill_store(store, model, specification, plan, int(environment["chunks_in_flight"]))
+                times = fill_store(store, model, specification, plan, int(environment["chunks_in_flight"]))
         ok, failed = check_complete(store, specification)
         (store / SUCCESS_FILE).touch()
     summary = JobSummary(
@@ -171,6 +187,8 @@ def run_fingerprint_job(
         computed=0 if finished_before else ok + failed - before,
         audio_s=StoreCounter(store).count().audio_s,
         elapsed_s=time.monotonic() - begin_s,
+        decoders=plan.decoders,
+        wait_fraction=times.wait_fraction,
         failures=_failures(store, specification),
     )
     _say_failures(summary, console)
@@ -270,6 +288,7 @@ def main(
     dtype: Annotated[Dtype, typer.Option(help="Of the model's matrix products; float32 is the reference.")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Models loaded at once.")] = None,
+    decoders: Annotated[int | None, typer.Option(min=1, help="Songs decoded at once.")] = None,
     max_failed_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Exit with code 3 when more of the songs failed.")
     ] = DEFAULT_MAX_FAILED_FRACTION,
@@ -285,6 +304,7 @@ def main(
             dtype=dtype,
             device=device,
             workers=workers,
+            decoders=decoders,
             max_failed_fraction=max_failed_fraction,
         )
     except LuminaError as error:

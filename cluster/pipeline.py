@@ -6,6 +6,7 @@ What surrounds the pipeline guards against what Ray Data 2.60 does by itself (DE
 import functools
 import gc
 import logging
+import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ import ray.data
 from ray.data.checkpoint import CheckpointConfig
 from ray.util.annotations import RayDeprecationWarning
 
+from cluster.decode import decode_guarded
+from cluster.metrics import Times, measured, take_times
 from cluster.preflight import TASK_CPUS, Workers
 from cluster.session import one_line, root_cause
 from cluster.worker import JobWorker
@@ -38,26 +41,30 @@ _NO_PROGRESS_S = 3600
 _FILTER_BYTES = 64 << 20
 
 
-def fill_store(store: Path, model: str, specification: Specification, workers: Workers, chunks_in_flight: int) -> None:
+def fill_store(store: Path, model: str, specification: Specification, workers: Workers, chunks_in_flight: int) -> Times:
     """Fingerprint every song of the store's manifest that has no row yet.
 
     A block that is lost because a song kills its process, or makes it raise, is run again song by song; a song that is
     lost alone becomes a failed row. So that in the end every song has exactly one.
 
+    Returns:
+        What the workers did with their time.
+
     Raises:
         NumericsError: a worker's vectors are not what they are said to be; the store is condemned.
         OSError: the store cannot be written, or read.
     """
+    job = f"lumina/{uuid.uuid4().hex}"
     columns = pq.read_schema(store / MANIFEST_FILE).empty_table()
     n_songs = pq.read_metadata(store / MANIFEST_FILE).num_rows
     songs_per_block = n_songs // (_BLOCKS_PER_WORKER * workers.count)
     songs_per_block = max(1, min(songs_per_block, _MAX_SONGS_PER_BLOCK[workers.device]))
 
-    def fingerprint(songs: ray.data.Dataset, songs_at_once: int) -> ray.data.Dataset:
+    def fingerprint(songs: ray.data.Dataset, songs_at_once: int, in_flight: int | None) -> ray.data.Dataset:
         if not has_codes(columns):
-            # In tasks of their own: a decoder that crashes takes no loaded model with it.
+            # In tasks of their own, which need no model and no GPU.
             songs = songs.map_batches(
-                decode_rows,
+                measured(functools.partial(decode_guarded, decode=decode_rows)),
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ray.data.TaskPoolStrategy(size=workers.decoders),
@@ -67,6 +74,7 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
         return songs.map_batches(
             JobWorker,
             fn_constructor_args=(
+                job,
                 store,
                 FingerprintWorker,
                 model,
@@ -76,7 +84,7 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
             ),
             batch_size=songs_at_once,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=workers.count),
+            compute=ray.data.ActorPoolStrategy(size=workers.count, max_tasks_in_flight_per_actor=in_flight),
             num_cpus=workers.cpus,
             num_gpus=workers.gpus,
             max_task_retries=_RETRIES,
@@ -92,8 +100,9 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
         )
 
     # As many songs as can share a batch (each has one chunk at least), and no more than are committed at once.
-    together = functools.partial(fingerprint, songs_at_once=min(chunks_in_flight, songs_per_block))
-    one_by_one = functools.partial(fingerprint, songs_at_once=1)
+    together = functools.partial(fingerprint, songs_at_once=min(chunks_in_flight, songs_per_block), in_flight=None)
+    # None waits at a worker for another: it would share each of its deaths, and be taken for a cause of them.
+    one_by_one = functools.partial(fingerprint, songs_at_once=1, in_flight=1)
     counter = StoreCounter(store)
     with _LostBlocks(store) as lost:
         for stages, size in ((together, songs_per_block), (one_by_one, 1), (give_up, 1)):
@@ -103,6 +112,7 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
                 # actors of the pass, or of the job, before keep the CPUs and GPUs that this one would wait for.
                 gc.collect()
                 _run(store, stages, size, max_lost)
+    return take_times(job)
 
 
 def _run(

@@ -1,4 +1,4 @@
-"""What the worker of the library does besides in a job: it tells the others when its numbers cannot be believed."""
+"""What the worker of the library does besides in a job: it counts, and says when its numbers cannot be believed."""
 
 import os
 import traceback
@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from cluster.metrics import WorkerMeter, count_rows
 from lumina_ray.errors import NumericsError
 from lumina_ray.store import FingerprintWorker, condemn
 
@@ -14,10 +15,11 @@ from lumina_ray.store import FingerprintWorker, condemn
 class JobWorker:
     """A `FingerprintWorker` in an actor of a job."""
 
-    def __init__(self, store: Path, make: type[FingerprintWorker], *args: object) -> None:
-        """Args: the store that the job fills, the worker's class and what it takes."""
+    def __init__(self, job: str, store: Path, make: type[FingerprintWorker], *args: object) -> None:
+        """Args: the job's name for its times, the store that it fills, the worker's class and what that takes."""
         self._store = store
         self._worker = make(*args)  # type: ignore[arg-type]
+        self._meter = WorkerMeter(job)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Fingerprint rows.
@@ -26,7 +28,8 @@ class JobWorker:
             NumericsError: a spot check failed. The store is condemned by then, whatever becomes of this process.
         """
         try:
-            return self._worker(rows)
+            with self._meter.batch(len(rows)):
+                made = self._worker(rows)
         except NumericsError as fault:
             condemn(self._store, str(fault))
             raise
@@ -34,3 +37,5 @@ class JobWorker:
             # The process has lost its CUDA context, and every later song would raise the same. Ray starts another one.
             traceback.print_exc()
             os._exit(1)
+        count_rows(made)
+        return made

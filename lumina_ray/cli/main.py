@@ -58,6 +58,9 @@ def fingerprint(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Models loaded at once; default: what the cluster holds.")
     ] = None,
+    decoders: Annotated[
+        int | None, typer.Option(min=1, help="Songs decoded at once; the summary says when more would help.")
+    ] = None,
     max_failed_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Exit with code 3 when more of the songs failed.")
     ] = 0.5,
@@ -75,6 +78,7 @@ def fingerprint(
         dtype=dtype,
         device=device,
         workers=workers,
+        decoders=decoders,
         max_failed_fraction=max_failed_fraction,
     )
     answer(summary.to_dict(), summary.sentence, as_json)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from lumina_ray.cli.main import app
+from lumina_ray.audio import load_audio
+from lumina_ray.cli.main import app, run
 
 COMMANDS = {
     "attribute": {"--index", "--policy", "--top-k", "--model", "--device", "--html", "--json"},
@@ -42,6 +43,7 @@ COMMANDS = {
         "--dtype",
         "--device",
         "--workers",
+        "--decoders",
         "--max-failed-fraction",
         "--json",
     },
@@ -95,6 +97,15 @@ def test_errors_are_one_line_with_exit_code_2(arguments: tuple[str, ...], messag
     assert message in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def test_a_missing_audio_file_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(sys, "argv", ["lumina", "attribute", "nothing.wav", "--index", "x", "--device", "cpu"])
+    monkeypatch.setattr("lumina_ray.attribution.audio.attribute_audio", lambda audio, *_, **__: load_audio(audio))
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "lumina: nothing.wav: no such file; check the path\n"
 
 
 def test_json_errors_are_json() -> None:

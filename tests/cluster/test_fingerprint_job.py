@@ -1,5 +1,6 @@
 """The whole job on a real Ray: real files in, one row a song out, the same bits as without Ray."""
 
+import functools
 import io
 import time
 from pathlib import Path
@@ -9,9 +10,8 @@ import pytest
 from rich.console import Console
 
 from cluster import fingerprint, pipeline
+from cluster.decode import decode_guarded
 from cluster.fingerprint import JobSummary, run_fingerprint_job
-from lumina_ray.catalog.decode import decode_rows
-from lumina_ray.catalog.manifest import read_manifest
 from lumina_ray.errors import (
     ClusterError,
     NumericsError,
@@ -20,10 +20,12 @@ from lumina_ray.errors import (
     TooManyFailures,
     UsageError,
 )
-from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Fingerprint, Kind, Specification
-from lumina_ray.model import open_model
+from lumina_ray.fingerprint import Fingerprint
 from lumina_ray.store import FingerprintWorker, StoreCounter, read_store
 from tests.cluster.catalog import BAD, GOOD, write_catalog, write_manifest, write_tone
+from tests.cluster.faults import decode_with_faults
+from tests.cluster.killable import Killable
+from tests.cluster.reference import all_rows, without_ray
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -49,20 +51,6 @@ def finished(manifest: Path, tiny_model_dir: Path) -> tuple[Path, JobSummary, st
         console=Console(file=said),
     )
     return store, summary, said.getvalue()
-
-
-def without_ray(
-    manifest: Path, model: Path, kind: Kind, channels: tuple[Channel, ...] = CHANNELS, dtype: Dtype = "float32"
-) -> pa.Table:
-    """The rows that one process makes of a manifest, one after the other."""
-    specification = Specification.for_model(open_model(str(model)), kind, channels, dtype)
-    worker = FingerprintWorker(str(model), specification.to_dict())
-    return worker(decode_rows(read_manifest(manifest))).sort_by("song_id")
-
-
-def all_rows(store: Path) -> pa.Table:
-    read = read_store(store)
-    return pa.concat_tables([read.songs, read.failed]).sort_by("song_id")
 
 
 def test_every_song_has_one_row_and_bad_ones_say_why(finished: tuple[Path, JobSummary, str]) -> None:
@@ -159,20 +147,26 @@ def test_ray_hands_out_the_gpus(manifest: Path, tiny_model_dir: Path, tmp_path: 
         run_fingerprint_job(manifest, tmp_path, model=str(tiny_model_dir), kind="influence", device="cuda:1")
 
 
-def test_songs_that_kill_or_confuse_their_worker_fail_alone(
+@pytest.mark.timeout(600)
+def test_songs_that_kill_or_confuse_a_decoder_or_a_worker_fail_alone(
     monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     write_tone(tmp_path / "tone.wav", 1.5)
-    ids = [f"song {i:02}" for i in range(16)]
-    paths = ["poison.wav" if i == 3 else "bug.wav" if i == 9 else "tone.wav" for i in range(16)]
+    names = {3: "crash.wav", 9: "bug.wav", 12: "hang.wav"}
+    ids = ["killer" if i == 6 else f"song {i:02}" for i in range(16)]
+    paths = [names.get(i, "tone.wav") for i in range(16)]
     manifest = write_manifest(tmp_path / "manifest.parquet", ids, paths)
+    monkeypatch.setattr(pipeline, "decode_guarded", functools.partial(decode_guarded, limit_s=10))
     monkeypatch.setattr(pipeline, "decode_rows", decode_with_faults)
-    monkeypatch.setattr(pipeline, "_RETRIES", 0)
+    monkeypatch.setattr(pipeline, "FingerprintWorker", Killable)
+    monkeypatch.setattr(pipeline, "_RETRIES", 1)
     summary = run_fingerprint_job(manifest, tmp_path / "store", model=str(tiny_model_dir), kind="influence", workers=1)
-    assert (summary.ok, summary.failed) == (14, 2)
-    assert {(failure.song_id, failure.error_code) for failure in summary.failures} == {
-        ("song 03", "worker.failed"),
-        ("song 09", "worker.failed"),
+    assert (summary.ok, summary.failed) == (12, 4)
+    assert {failure.song_id: failure.error_code for failure in summary.failures} == {
+        "song 03": "audio.crash",
+        "song 09": "audio.crash",
+        "song 12": "audio.timeout",
+        "killer": "worker.failed",
     }
 
 
@@ -233,18 +227,6 @@ def test_a_worker_that_raises_costs_one_song_and_does_not_hang_the_job(
     assert "RuntimeError: a bug" in lost.error
 
 
-def decode_with_faults(rows: pa.Table) -> pa.Table:
-    """`decode_rows` with a song on which the decoder's process dies, and one that finds a bug in it."""
-    import os
-
-    (path,) = rows["path"].to_pylist()
-    if path.endswith("poison.wav"):
-        os._exit(139)
-    if path.endswith("bug.wav"):
-        raise RuntimeError("a bug")
-    return decode_rows(rows)
-
-
 def test_public_call_of_the_job_is_frozen() -> None:
     """`ray job submit` scripts and the `lumina` command rely on these names."""
     assert list(fingerprint.main.__annotations__) == [
@@ -256,6 +238,7 @@ def test_public_call_of_the_job_is_frozen() -> None:
         "dtype",
         "device",
         "workers",
+        "decoders",
         "max_failed_fraction",
         "return",
     ]

@@ -14,7 +14,7 @@ from lumina_ray.store import StoreCounter, read_store, store_status
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, SUCCESS_FILE
 from tests.cluster.catalog import write_manifest, write_tone
 
-N_SONGS = 40
+N_SONGS = 24
 
 
 def committed(store: Path) -> list[Path]:

@@ -124,7 +124,7 @@ def _describe_here(
             f"node {node} offers a GPU to Ray, but torch {torch.__version__} cannot use it: check its driver "
             "(`nvidia-smi`), or pass --device cpu"
         )
-    model = open_model(model_name, device)
+    model = open_model(model_name, device, getattr(torch, dtype))
     specification = Specification.for_model(model, kind, channels, dtype)
     return specification.to_dict(), describe_environment(model, choose_chunks_in_flight(model, specification))
 

@@ -6,6 +6,8 @@ ray job submit --working-dir . -- python -m cluster.fingerprint MANIFEST --out S
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,20 +16,34 @@ import pyarrow as pa
 import typer
 from rich.console import Console
 
+from cluster.metrics import Times
 from cluster.pipeline import fill_store
 from cluster.preflight import Workers, describe_model, plan_workers
-from cluster.progress import StoreCounter, say, show_progress
-from cluster.session import one_line, ray_session
+from cluster.progress import say, show_progress
+from cluster.session import one_line, ray_session, stoppable
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_manifest
-from lumina_ray.errors import LuminaError, NumericsError, SpecificationMismatch, TooManyFailures
+from lumina_ray.errors import Interrupted, LuminaError, SpecificationMismatch, TooManyFailures
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
 from lumina_ray.model.files import BUNDLED
 from lumina_ray.model.open import AUDIOCRAFT_PREFIX
-from lumina_ray.store import Run, begin_run, check_complete, manifest_sha256, read_rows, read_store
+from lumina_ray.store import (
+    Run,
+    StoreCounter,
+    begin_run,
+    check_complete,
+    check_not_condemned,
+    drop_damaged,
+    exclusive,
+    manifest_sha256,
+    read_rows,
+    read_store,
+)
 from lumina_ray.store.run import MANIFEST_FILE, RUN_FILE, SUCCESS_FILE, read_run
 
 DEFAULT_MAX_FAILED_FRACTION = 0.5
 _LISTED_FAILURES = 20
+# Below, another decoder would gain next to nothing.
+_MUCH_WAITING = 0.1
 
 ChannelChoice = Literal["both", "P", "M"]
 
@@ -49,6 +65,8 @@ class JobSummary:
         songs, ok, failed: in the finished store.
         computed: songs that this run added; the others were there before.
         audio_s: duration of the songs that are `ok`.
+        wait_fraction: of the workers' time between their first and last batch, how much they had nothing to compute;
+            None where there were no two batches.
         failures: the first failed songs, by id.
     """
 
@@ -63,6 +81,8 @@ class JobSummary:
     computed: int
     audio_s: float
     elapsed_s: float
+    decoders: int
+    wait_fraction: float | None
     failures: tuple[Failure, ...]
 
     @property
@@ -72,7 +92,13 @@ class JobSummary:
         if not self.computed:
             return f"{self.store} was finished before, nothing to do: {counts}"
         before = f", {self.songs - self.computed} of them before" if self.computed < self.songs else ""
-        return f"{self.store}: {counts}{before}; {self.audio_s / 60:.1f} min of audio in {self.elapsed_s:.0f} s"
+        done = f"{self.store}: {counts}{before}; {self.audio_s / 60:.1f} min of audio in {self.elapsed_s:.0f} s"
+        if self.wait_fraction is None:
+            return done
+        advice = ""
+        if self.wait_fraction > _MUCH_WAITING:
+            advice = f"; raise --decoders (now {self.decoders}), on more CPUs if these are busy"
+        return f"{done}; workers waited for songs {self.wait_fraction:.0%} of the time{advice}"
 
     def to_dict(self) -> dict:
         """For machines."""
@@ -89,6 +115,7 @@ def run_fingerprint_job(
     dtype: Dtype = "float32",
     device: str = "auto",
     workers: int | None = None,
+    decoders: int | None = None,
     max_failed_fraction: float = DEFAULT_MAX_FAILED_FRACTION,
     console: Console | None = None,
 ) -> JobSummary:
@@ -102,6 +129,7 @@ def run_fingerprint_job(
         dtype: of the matrix products; see docs/fingerprints.md for what the lower ones change.
         device: "auto" (GPUs where the cluster has any), "cpu" or "cuda".
         workers: models loaded at once; by default one for each GPU, or for each CPU.
+        decoders: songs decoded at once, see `plan_workers`.
         max_failed_fraction: of the songs. When more of them failed, that is an error, after everything is stored.
         console: for progress; by default standard error.
 
@@ -110,15 +138,22 @@ def run_fingerprint_job(
         ModelError: the model is not at hand or unsuitable.
         SpecificationMismatch: `store` was begun with other songs, another model or another kind.
         ClusterError: the cluster cannot run the job as asked.
-        NumericsError: a worker's vectors are not what they are said to be.
+        NumericsError: a worker's vectors are not what they are said to be; `store` is condemned.
         TooManyFailures: see `max_failed_fraction`.
+        StoreBusy: another job is filling `store`.
+        Interrupted: Ctrl-C or, as `Terminated`, SIGTERM.
+        LuminaError: anything else that stopped the job, its cause in one line.
     """
     begin_s = time.monotonic()
     console = console or Console(stderr=True)
     source, store, model = Path(source).resolve(), Path(store).resolve(), _absolute_model(model)
     songs = _read_songs(source)
-    with ray_session():
-        plan = plan_workers(device, workers)
+    check_not_condemned(store)
+    times = Times()
+    finished_before = (store / SUCCESS_FILE).exists()
+    # A finished store is only looked at, and may lie where nobody can write.
+    with nullcontext() if finished_before else exclusive(store), ray_session(), _causes(store, len(songs)), stoppable():
+        plan = plan_workers(device, workers, decoders)
         say(console, _describe_plan(plan))
         specification, environment = describe_model(model, plan, kind, channels, dtype)
         _check_codes(source, specification)
@@ -128,16 +163,18 @@ def run_fingerprint_job(
             environment["chunks_in_flight"] = begun_with or environment["chunks_in_flight"]
         run = Run(manifest_sha256(songs), len(songs), model, specification, environment)
         resumed = begin_run(store, run)
-        before = StoreCounter(store).count().songs
-        if not (store / SUCCESS_FILE).exists():
+        if not finished_before:
+            if damaged := drop_damaged(store):
+                say(console, f"Damaged, made again: {len(damaged)} data files, such as {damaged[0]}.")
             if resumed:
-                say(console, f"Resuming {store}: {before} of {len(songs)} songs are stored.")
+                say(console, f"Resuming {store}: {StoreCounter(store).count().songs} of {len(songs)} songs are stored.")
+            before = StoreCounter(store).count().songs
             if not (store / MANIFEST_FILE).exists():
                 write_manifest(songs, store / MANIFEST_FILE)
-            _fill(store, run, plan, console)
-    _check_numerics(store, specification)
-    ok, failed = check_complete(store, specification)
-    (store / SUCCESS_FILE).touch()
+            with show_progress(store, run.n_songs, console):
+                times = fill_store(store, model, specification, plan, int(environment["chunks_in_flight"]))
+        ok, failed = check_complete(store, specification)
+        (store / SUCCESS_FILE).touch()
     summary = JobSummary(
         store=str(store),
         fingerprint=kind,
@@ -147,9 +184,11 @@ def run_fingerprint_job(
         songs=ok + failed,
         ok=ok,
         failed=failed,
-        computed=ok + failed - before,
+        computed=0 if finished_before else ok + failed - before,
         audio_s=StoreCounter(store).count().audio_s,
         elapsed_s=time.monotonic() - begin_s,
+        decoders=plan.decoders,
+        wait_fraction=times.wait_fraction,
         failures=_failures(store, specification),
     )
     _say_failures(summary, console)
@@ -161,23 +200,24 @@ def run_fingerprint_job(
     return summary
 
 
-def _fill(store: Path, run: Run, plan: Workers, console: Console) -> None:
+@contextmanager
+def _causes(store: Path, n_songs: int) -> Iterator[None]:
+    """Say how far a job came that is stopped, and why in one line: what a worker, Ray or a file system raised."""
     try:
-        with show_progress(store, run.n_songs, console):
-            fill_store(store, run.model, run.specification, plan, int(run.environment["chunks_in_flight"]))
-    except KeyboardInterrupt:
-        stored = StoreCounter(store).count().songs
-        say(console, f"Interrupted: {stored} of {run.n_songs} songs are stored; the same command goes on from there.")
-        raise
+        yield
+    except Interrupted as error:
+        raise type(error)(f"{error}: {_progress(store, n_songs)}") from None
     except LuminaError:
         raise
     except Exception as error:
-        # Whatever a worker, Ray or a file system raised: its cause in one line, the rest in Ray's logs.
-        stored = StoreCounter(store).count().songs
         raise LuminaError(
-            f"the job stopped after {stored} of {run.n_songs} songs: {one_line(error)}. The same command goes on from "
-            "there; Ray's logs have the details (by default in /tmp/ray/session_latest/logs)"
+            f"the job stopped: {one_line(error)}. {_progress(store, n_songs)}; Ray's logs have the details (by default "
+            "in /tmp/ray/session_latest/logs)"
         ) from error
+
+
+def _progress(store: Path, n_songs: int) -> str:
+    return f"{StoreCounter(store).count().songs} of {n_songs} songs are stored, and the same command goes on from there"
 
 
 def _read_songs(source: Path) -> pa.Table:
@@ -222,13 +262,6 @@ def _describe_plan(plan: Workers) -> str:
     return f"Running on the CPU, not on a GPU: {plan.count} workers of one thread each."
 
 
-def _check_numerics(store: Path, specification: Specification) -> None:
-    rows = read_rows(store, specification, ["error_code", "error"]).to_pylist()
-    faults = [row["error"] for row in rows if row["error_code"] == NumericsError.code]
-    if faults:
-        raise NumericsError(f"{faults[0]}. {store} cannot be used ({len(faults)} songs of bad workers): delete it")
-
-
 def _failures(store: Path, specification: Specification) -> tuple[Failure, ...]:
     rows = read_rows(store, specification, ["song_id", "status", "error_code", "error"]).sort_by("song_id")
     failed = (row for row in rows.to_pylist() if row.pop("status") == "failed")
@@ -258,6 +291,7 @@ def main(
     dtype: Annotated[Dtype, typer.Option(help="Of the model's matrix products; float32 is the reference.")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Models loaded at once.")] = None,
+    decoders: Annotated[int | None, typer.Option(min=1, help="Songs decoded at once.")] = None,
     max_failed_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Exit with code 3 when more of the songs failed.")
     ] = DEFAULT_MAX_FAILED_FRACTION,
@@ -273,6 +307,7 @@ def main(
             dtype=dtype,
             device=device,
             workers=workers,
+            decoders=decoders,
             max_failed_fraction=max_failed_fraction,
         )
     except LuminaError as error:

@@ -4,7 +4,9 @@ What surrounds the pipeline guards against what Ray Data 2.60 does by itself (DE
 """
 
 import functools
+import gc
 import logging
+import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +17,15 @@ import ray.data
 from ray.data.checkpoint import CheckpointConfig
 from ray.util.annotations import RayDeprecationWarning
 
+from cluster.decode import decode_guarded
+from cluster.metrics import Times, measured, take_times
 from cluster.preflight import TASK_CPUS, Workers
-from cluster.progress import StoreCounter
-from cluster.session import one_line
+from cluster.session import one_line, root_cause
+from cluster.worker import JobWorker
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint import Specification
-from lumina_ray.store import FingerprintWorker, has_codes, store_schema
+from lumina_ray.store import FingerprintWorker, StoreCounter, check_not_condemned, has_codes, store_schema
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
 
 # A block is what is committed at once, and what an interruption costs: minutes of work, whatever the device.
@@ -29,29 +33,38 @@ _MAX_SONGS_PER_BLOCK = {"cpu": 4, "cuda": 16}
 _BLOCKS_PER_WORKER = 8
 # Of the same block, after its worker died. Without a limit, a song that kills its process would do so for ever.
 _RETRIES = 2
-# Blocks that may fail for good before the fault is taken to be the job's and not a song's.
+# Blocks that may be lost before the fault is taken to be the job's and not a song's: so many, or so much of them all.
 _MAX_LOST_BLOCKS = 16
+_MAX_LOST_FRACTION = 0.01
 # Longer than a block may take. Missing GPUs or CPUs are found before the job starts.
 _NO_PROGRESS_S = 3600
 _FILTER_BYTES = 64 << 20
 
 
-def fill_store(store: Path, model: str, specification: Specification, workers: Workers, chunks_in_flight: int) -> None:
+def fill_store(store: Path, model: str, specification: Specification, workers: Workers, chunks_in_flight: int) -> Times:
     """Fingerprint every song of the store's manifest that has no row yet.
 
     A block that is lost because a song kills its process, or makes it raise, is run again song by song; a song that is
     lost alone becomes a failed row. So that in the end every song has exactly one.
+
+    Returns:
+        What the workers did with their time.
+
+    Raises:
+        NumericsError: a worker's vectors are not what they are said to be; the store is condemned.
+        OSError: the store cannot be written, or read.
     """
+    job = f"lumina/{uuid.uuid4().hex}"
     columns = pq.read_schema(store / MANIFEST_FILE).empty_table()
     n_songs = pq.read_metadata(store / MANIFEST_FILE).num_rows
     songs_per_block = n_songs // (_BLOCKS_PER_WORKER * workers.count)
     songs_per_block = max(1, min(songs_per_block, _MAX_SONGS_PER_BLOCK[workers.device]))
 
-    def fingerprint(songs: ray.data.Dataset, songs_at_once: int) -> ray.data.Dataset:
+    def fingerprint(songs: ray.data.Dataset, songs_at_once: int, in_flight: int | None) -> ray.data.Dataset:
         if not has_codes(columns):
-            # In tasks of their own: a decoder that crashes takes no loaded model with it.
+            # In tasks of their own, which need no model and no GPU.
             songs = songs.map_batches(
-                decode_rows,
+                measured(functools.partial(decode_guarded, decode=decode_rows)),
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ray.data.TaskPoolStrategy(size=workers.decoders),
@@ -59,18 +72,26 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
                 max_retries=_RETRIES,
             )
         return songs.map_batches(
-            FingerprintWorker,
-            fn_constructor_args=(model, specification.to_dict(), workers.device, chunks_in_flight),
+            JobWorker,
+            fn_constructor_args=(
+                job,
+                store,
+                FingerprintWorker,
+                model,
+                specification.to_dict(),
+                workers.device,
+                chunks_in_flight,
+            ),
             batch_size=songs_at_once,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=workers.count),
+            compute=ray.data.ActorPoolStrategy(size=workers.count, max_tasks_in_flight_per_actor=in_flight),
             num_cpus=workers.cpus,
             num_gpus=workers.gpus,
             max_task_retries=_RETRIES,
         )
 
     def give_up(songs: ray.data.Dataset) -> ray.data.Dataset:
-        reason = one_line(errors.last) if errors.last else "no cause known"
+        reason = lost.last or "no cause known"
         return songs.map_batches(
             functools.partial(_failed_rows, specification=specification.to_dict(), reason=reason),
             batch_size=None,
@@ -79,22 +100,30 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
         )
 
     # As many songs as can share a batch (each has one chunk at least), and no more than are committed at once.
-    together = functools.partial(fingerprint, songs_at_once=min(chunks_in_flight, songs_per_block))
-    one_by_one = functools.partial(fingerprint, songs_at_once=1)
+    together = functools.partial(fingerprint, songs_at_once=min(chunks_in_flight, songs_per_block), in_flight=None)
+    # None waits at a worker for another: it would share each of its deaths, and be taken for a cause of them.
+    one_by_one = functools.partial(fingerprint, songs_at_once=1, in_flight=1)
     counter = StoreCounter(store)
-    with _LostBlocks() as errors:
+    with _LostBlocks(store) as lost:
         for stages, size in ((together, songs_per_block), (one_by_one, 1), (give_up, 1)):
-            if counter.count().songs < n_songs:
-                _run(store, stages, size)
+            if (missing := n_songs - counter.count().songs) > 0:
+                max_lost = max(_MAX_LOST_BLOCKS, int(_MAX_LOST_FRACTION * missing / size))
+                # Errors refer to Ray Data's actors through their tracebacks, in cycles. Until they are collected, the
+                # actors of the pass, or of the job, before keep the CPUs and GPUs that this one would wait for.
+                gc.collect()
+                _run(store, stages, size, max_lost)
+    return take_times(job)
 
 
-def _run(store: Path, stages: Callable[[ray.data.Dataset], ray.data.Dataset], songs_per_block: int) -> None:
+def _run(
+    store: Path, stages: Callable[[ray.data.Dataset], ray.data.Dataset], songs_per_block: int, max_lost: int
+) -> None:
     """Read the songs that are not committed yet, map them, and write and commit the result block by block."""
     checkpoint = CheckpointConfig("song_id", str(store / CHECKPOINT_FOLDER), delete_checkpoint_on_success=False)
     checkpoint.checkpoint_actor_memory_bytes = _FILTER_BYTES
     context = ray.data.DataContext.get_current().copy()
     context.checkpoint_config = checkpoint
-    context.max_errored_blocks = _MAX_LOST_BLOCKS
+    context.max_errored_blocks = max_lost
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -123,15 +152,30 @@ def _failed_rows(rows: pa.Table, specification: dict, reason: str) -> pa.Table:
 
 
 class _LostBlocks(logging.Handler):
-    """Stands in for Ray Data's console log, and keeps what it says of the last block that was lost."""
+    """Stands in for Ray Data's console log, which tells of every block that is lost, and of nothing else that matters.
 
-    def __init__(self) -> None:
+    A block may be lost to a song; the job goes on then. It ends at once, as what is raised here is raised in Ray Data's
+    loop, where the fault is not a song's: a worker has condemned the store, or the store cannot be read or written.
+
+    Attributes:
+        last: what the last block was lost to.
+    """
+
+    def __init__(self, store: Path) -> None:
         super().__init__(logging.ERROR)
-        self.last: BaseException | None = None
+        self.last: str | None = None
+        self._store = store
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1]:
-            self.last = record.exc_info[1]
+        if not record.exc_info or not (error := record.exc_info[1]):
+            return
+        self.last = one_line(error)
+        # Whoever else keeps the record shall not keep Ray Data's actors with it.
+        record.exc_info = None
+        check_not_condemned(self._store)
+        # A song's own file that cannot be read is a failed row, and raises nothing. So it is the store.
+        if isinstance(cause := root_cause(error), OSError):
+            raise cause
 
     def __enter__(self) -> "_LostBlocks":
         self._logger = logging.getLogger("ray.data")

@@ -46,12 +46,13 @@ class Workers:
     decoders: int
 
 
-def plan_workers(device: str, count: int | None) -> Workers:
+def plan_workers(device: str, count: int | None, decoders: int | None = None) -> Workers:
     """Choose workers for the connected cluster, or refuse at once.
 
     Args:
         device: "auto" (GPUs where there are any), "cpu" or "cuda".
         count: workers; by default one for each GPU, or for each CPU.
+        decoders: by default four for each GPU, as far as there are CPUs, or one for two workers on CPUs.
 
     Raises:
         UsageError: no such device.
@@ -72,13 +73,13 @@ def plan_workers(device: str, count: int | None) -> Workers:
                 f"{wanted} GPUs wanted, the Ray cluster has {gpus}: start nodes with GPUs, or pass "
                 + (f"--workers {gpus}" if gpus else "--device cpu")
             )
-        return Workers("cuda", wanted, cpus=0, gpus=1, decoders=max(1, min(4 * wanted, int(cpus) - 1)))
+        return Workers("cuda", wanted, cpus=0, gpus=1, decoders=decoders or max(1, min(4 * wanted, int(cpus) - 1)))
     wanted = count or int(cpus)
     if cpus < wanted:
         raise ClusterError(f"{wanted} workers wanted, the Ray cluster has {cpus:g} CPUs: pass --workers {int(cpus)}")
     smallest = min(node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
     reserved = max(0.0, 1 - _FREE_CPUS / smallest)
-    return Workers("cpu", wanted, cpus=round(reserved, 3), gpus=0, decoders=max(1, wanted // 2))
+    return Workers("cpu", wanted, cpus=round(reserved, 3), gpus=0, decoders=decoders or max(1, wanted // 2))
 
 
 def describe_model(
@@ -123,7 +124,7 @@ def _describe_here(
             f"node {node} offers a GPU to Ray, but torch {torch.__version__} cannot use it: check its driver "
             "(`nvidia-smi`), or pass --device cpu"
         )
-    model = open_model(model_name, device)
+    model = open_model(model_name, device, getattr(torch, dtype))
     specification = Specification.for_model(model, kind, channels, dtype)
     return specification.to_dict(), describe_environment(model, choose_chunks_in_flight(model, specification))
 

@@ -4,53 +4,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lumina_ray.store.run import DATA_FOLDER
+from lumina_ray.store import StoreCounter
 
 _POLL_S = 0.5
 _LINE_EVERY_S = 30.0
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Songs in a store: all of them, the failed ones, and the audio of the others."""
-
-    songs: int = 0
-    failed: int = 0
-    audio_s: float = 0.0
-
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(self.songs + other.songs, self.failed + other.failed, self.audio_s + other.audio_s)
-
-
-class StoreCounter:
-    """Counts the rows of a store's data files, reading each file once."""
-
-    def __init__(self, store: Path) -> None:
-        self._folder = store / DATA_FOLDER
-        self._files: dict[str, Tally] = {}
-
-    def count(self) -> Tally:
-        # Counting only what is there now: recovery after an interruption deletes files that were not committed.
-        names = {path.name for path in self._folder.glob("*.parquet")}
-        self._files = {name: tally for name, tally in self._files.items() if name in names}
-        for name in names - self._files.keys():
-            try:
-                rows = pq.read_table(self._folder / name, columns=["status", "duration_s"], partitioning=None)
-            except (pa.ArrowInvalid, OSError):
-                continue  # Still being written.
-            ok = rows.filter(pc.equal(rows["status"], "ok"))
-            audio_s = pc.sum(ok["duration_s"]).as_py() or 0.0
-            self._files[name] = Tally(len(rows), len(rows) - len(ok), audio_s)
-        return sum(self._files.values(), Tally())
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 
-from lumina_ray.errors import ClusterError
+from lumina_ray.errors import ClusterError, Interrupted, Terminated
 
 # Decoded songs on their way to the workers: room for an hour of audio and more, without taking over a laptop.
 _OBJECT_STORE_BYTES = 1 << 30
@@ -65,6 +67,27 @@ def start_local(num_cpus: int | None = None, num_gpus: int | None = None) -> Non
 
 
 @contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise `Interrupted` on Ctrl-C and `Terminated` on SIGTERM for the duration of a block, once Ray is connected to.
+
+    Ray's own handlers end the process with an exit code of theirs.
+    """
+
+    def terminate(*_: object) -> None:
+        raise Terminated("stopped by SIGTERM")
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if in_main_thread else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("stopped by Ctrl-C") from None
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _quiet_core() -> Iterator[None]:
     """Start Ray's C++ core in this process such that it prints nothing; what is wrong is raised all the same.
 
@@ -95,5 +118,9 @@ def root_cause(error: BaseException) -> BaseException:
 def one_line(error: BaseException) -> str:
     """Type and first line of the root cause."""
     cause = root_cause(error)
+    if isinstance(cause, ray.exceptions.UserCodeException):
+        # What a worker raised does not travel with it, except as a traceback, in text.
+        traceback, _, _ = str(error).partition("\n\nThe above exception was the direct cause")
+        return traceback.splitlines()[-1]
     lines = str(cause).strip().splitlines()
     return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

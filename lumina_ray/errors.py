@@ -41,6 +41,12 @@ class StoreError(LuminaError):
     exit_code = 2
 
 
+class StoreBusy(LuminaError):
+    """Another job is filling the store; the same command works once it has ended."""
+
+    code = "store.busy"
+
+
 class SpecificationMismatch(LuminaError):
     """Vectors of two specifications, or of two runs, were about to meet."""
 
@@ -68,14 +74,31 @@ class ClusterError(LuminaError):
     exit_code = 4
 
 
+class Interrupted(LuminaError):
+    """A job was stopped from outside, by Ctrl-C; the same command goes on with it."""
+
+    code = "job.interrupted"
+    exit_code = 130
+
+
+class Terminated(Interrupted):
+    """The same, by SIGTERM."""
+
+    code = "job.terminated"
+    exit_code = 143
+
+
 class AudioError(LuminaError):
     """One song or upload that cannot be used. A job turns it into a failed row, the endpoint into a 4xx.
+
+    On the command line it is an input file like any other, and the exit code that of wrong usage.
 
     Args:
         kind: the machine-readable cause, one of `AudioError.KINDS`.
         message: names the file, the cause and the fix.
     """
 
+    exit_code = 2
     KINDS: ClassVar[frozenset[str]] = frozenset(
         {
             "audio.missing",

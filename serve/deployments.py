@@ -99,7 +99,8 @@ class Fingerprinter:
 
 
 def _load(model: str, specification: dict, device: str) -> fingerprint.Fingerprinter:
-    return fingerprint.Fingerprinter(open_model(model, device), Specification.from_dict(specification))
+    made_with = Specification.from_dict(specification)
+    return fingerprint.Fingerprinter(open_model(model, device, made_with.torch_dtype), made_with)
 
 
 class Searcher:
@@ -117,8 +118,9 @@ class Searcher:
         await asyncio.to_thread(self._search_first_song)
 
     def _search_first_song(self) -> None:
+        present = np.setdiff1d(np.arange(len(self._snapshot)), self._snapshot.withdrawals.rows())
         for channel in self._snapshot.indexes:
-            vector = self._snapshot.vectors(channel, np.array([0]))
+            vector = self._snapshot.vectors(channel, present[:1])
             scores, _ = self._snapshot.search(channel, vector, 1)
             # Not `rows == 0`: a duplicate of the song is as close.
             if not abs(scores[0, 0] - 1) < 1e-3:

@@ -37,8 +37,9 @@ def attribute_audio(
     """
     snapshot = load_snapshot(index)
     decoded = load_audio(audio)
-    opened = open_model(matching_model(snapshot, model), device)
-    fingerprinter = Fingerprinter(opened, Specification.from_dict(snapshot.manifest["specification"]))
+    specification = Specification.from_dict(snapshot.manifest["specification"])
+    opened = open_model(matching_model(snapshot, model), device, specification.torch_dtype)
+    fingerprinter = Fingerprinter(opened, specification)
     return attribute(fingerprint_query(fingerprinter, decoded, str(audio)), snapshot, policy, top_k)
 
 

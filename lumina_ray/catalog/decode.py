@@ -31,7 +31,7 @@ def decode_rows(manifest: pa.Table, max_duration_s: float = MAX_DURATION_S) -> p
         try:
             audio = load_audio(song["path"], max_duration_s=max_duration_s)
         except AudioError as error:
-            rows.append(song | {"error_code": error.kind, "error": str(error)})
+            rows.append(_undecoded(song, error.kind, str(error)))
         else:
             rows.append(
                 song
@@ -42,3 +42,14 @@ def decode_rows(manifest: pa.Table, max_duration_s: float = MAX_DURATION_S) -> p
                 }
             )
     return pa.Table.from_pylist(rows, schema=_DECODED_SCHEMA)
+
+
+def undecoded_rows(manifest: pa.Table, error_code: str, reason: str) -> pa.Table:
+    """What `decode_rows` makes of songs that cannot be decoded, for a reason that it did not live to tell."""
+    songs = manifest.select(_PASSED_ON).to_pylist()
+    rows = [_undecoded(song, error_code, f"{song['path']}: {reason}") for song in songs]
+    return pa.Table.from_pylist(rows, schema=_DECODED_SCHEMA)
+
+
+def _undecoded(song: dict, error_code: str, error: str) -> dict:
+    return song | {"error_code": error_code, "error": error}

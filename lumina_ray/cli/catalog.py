@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lumina_ray.cli.output import answer
+from lumina_ray.cli.output import announce, answer
 
-catalog = typer.Typer(help="Make manifests of music.", no_args_is_help=True)
+catalog = typer.Typer(help="Manifests of music, and catalogs that live.", no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 
@@ -61,6 +61,126 @@ def games(
         f"{fetched.manifest}: {fetched.n_songs} songs",
         as_json,
     )
+
+
+LivingCatalog = Annotated[Path, typer.Argument(help="A living catalog: a folder that these commands keep.")]
+ManifestArgument = Annotated[Path, typer.Argument(help="A manifest (.parquet or .csv) of these songs alone.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Models loaded at once; default: what the cluster holds.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+FailedOption = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Change nothing, with exit code 3, when more of the songs failed.")
+]
+
+
+@catalog.command()
+def add(
+    catalog: LivingCatalog,
+    manifest: ManifestArgument,
+    model: Annotated[str | None, typer.Option(help="Default: the catalog's, or nano for a new one.")] = None,
+    fingerprint: Annotated[
+        Literal["influence", "stats", "jl", "gradient", "logra", "factgrass", "tokens"] | None,
+        typer.Option(help="Of a new catalog; default influence."),
+    ] = None,
+    channels: Annotated[Literal["both", "P", "M"] | None, typer.Option(help="Of a new catalog; default both.")] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None, typer.Option(help="Of a new catalog; default float32.")
+    ] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    max_failed_fraction: FailedOption = 0.5,
+    as_json: JsonOption = False,
+) -> None:
+    """Fingerprint new songs and add them to CATALOG, which is begun if it is not there. Resumable."""
+    from cluster.catalog import Wanted, add_songs
+    from cluster.fingerprint import chosen_channels
+
+    wanted = Wanted(model, fingerprint, channels and chosen_channels(channels), dtype)
+    generation, summary = add_songs(
+        catalog, manifest, wanted, device=device, workers=workers, max_failed_fraction=max_failed_fraction
+    )
+    _answer_change(catalog, generation.number, f"{generation.change}; {summary.sentence}", as_json)
+
+
+@catalog.command()
+def replace(
+    catalog: LivingCatalog,
+    manifest: ManifestArgument,
+    model: Annotated[str | None, typer.Option(help="Where the catalog's model lies now, if it has moved.")] = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    max_failed_fraction: FailedOption = 0.5,
+    as_json: JsonOption = False,
+) -> None:
+    """Fingerprint songs again whose ids are in CATALOG; what they stood for is gone from search at once. Resumable."""
+    from cluster.catalog import Wanted, add_songs
+
+    generation, summary = add_songs(
+        catalog,
+        manifest,
+        Wanted(model),
+        replacing=True,
+        device=device,
+        workers=workers,
+        max_failed_fraction=max_failed_fraction,
+    )
+    _answer_change(catalog, generation.number, f"{generation.change}; {summary.sentence}", as_json)
+
+
+@catalog.command()
+def remove(
+    catalog: LivingCatalog,
+    song_ids: Annotated[list[str], typer.Argument(help="Ids of songs that are to go.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take songs out of CATALOG. They are gone at once from the answers of every index that was built from it."""
+    from lumina_ray.index.withdrawn import withdraw_removed
+    from lumina_ray.store.generations import remove_songs
+
+    generation = remove_songs(catalog, song_ids)
+    told, missing = withdraw_removed(catalog)
+    for index in missing:
+        announce(f"{index} is not where it was: a copy of it elsewhere still finds these songs")
+    told_of = f"; {len(told)} index folders were told" if told else ""
+    _answer_change(catalog, generation.number, generation.change + told_of, as_json)
+
+
+@catalog.command()
+def purge(catalog: LivingCatalog, as_json: JsonOption = False) -> None:
+    """Delete removed songs from CATALOG for good: rows, codes, vectors, paths. Snapshots of indexes are not touched."""
+    from lumina_ray.store import generations
+
+    done = generations.purge(catalog)
+    if done is None:
+        answer({"songs": 0, "files": 0}, f"{catalog}: nothing to delete", as_json)
+        return
+    n_songs = sum(len(songs) for songs in done.songs.values())
+    record = catalog / generations.PURGES_FOLDER / f"{done.number:04}.json"
+    answer(
+        {"songs": n_songs, "files": len(done.files), "record": str(record)},
+        f"{catalog}: {n_songs} songs deleted from {len(done.files)} files, see {record}",
+        as_json,
+    )
+
+
+@catalog.command()
+def log(catalog: LivingCatalog, as_json: JsonOption = False) -> None:
+    """What happened to CATALOG, generation by generation."""
+    from lumina_ray.store.generations import read_generation
+
+    newest = read_generation(catalog).number
+    generations = [read_generation(catalog, number) for number in range(1, newest + 1)]
+    answer(
+        {"generations": [{k: getattr(g, k) for k in ("number", "created", "change", "sha256")} for g in generations]},
+        "\n".join(f"{g.number:4}  {g.created}  {g.change}" for g in generations),
+        as_json,
+    )
+
+
+def _answer_change(catalog: Path, number: int, change: str, as_json: bool) -> None:
+    text = f"{catalog}, generation {number}: {change}. `lumina calibrate` and `lumina index` make an index of it"
+    answer({"catalog": str(catalog), "generation": number, "change": change}, text, as_json)
 
 
 @contextmanager

@@ -180,7 +180,7 @@ def ranks_of(song_id: str, audio: Path, store_path: Path) -> dict[str, int]:
     from lumina_ray.store import read_store
 
     store = read_store(store_path)
-    fingerprinter = Fingerprinter(open_model(MODEL), store.specification)
+    fingerprinter = Fingerprinter(open_model(MODEL, dtype=store.specification.torch_dtype), store.specification)
     query = fingerprint_query(fingerprinter, load_audio(audio), audio.name)
     row = store.song_ids.index(song_id)
     similarities = {c: store.vectors(c) @ channel.vector for c, channel in query.channels.items()}

@@ -62,6 +62,9 @@ def fingerprint(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Models loaded at once; default: what the cluster holds.")
     ] = None,
+    decoders: Annotated[
+        int | None, typer.Option(min=1, help="Songs decoded at once; the summary says when more would help.")
+    ] = None,
     max_failed_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Exit with code 3 when more of the songs failed.")
     ] = 0.5,
@@ -79,22 +82,50 @@ def fingerprint(
         dtype=dtype,
         device=device,
         workers=workers,
+        decoders=decoders,
         max_failed_fraction=max_failed_fraction,
     )
     answer(summary.to_dict(), summary.sentence, as_json)
 
 
 @app.command()
+def status(
+    store: Annotated[Path, typer.Argument(help="A store, finished or not.")],
+    as_json: JsonOption = False,
+) -> None:
+    """How far a store is: its songs, failures and rate, from its files alone, whatever became of the job."""
+    from lumina_ray.store import store_status
+
+    found = store_status(store)
+    answer(found.to_dict(), found.sentence, as_json)
+
+
+@app.command()
+def failed(
+    store: Annotated[Path, typer.Argument(help="A store, finished or not.")],
+    as_json: JsonOption = False,
+) -> None:
+    """The failed songs of a store, and why."""
+    from lumina_ray.store import failed_rows, read_run
+
+    read_run(store)
+    rows = failed_rows(store)
+    ids, codes = (max((len(row[column]) for row in rows), default=0) for column in ("song_id", "error_code"))
+    lines = [f"{row['song_id']:{ids}}  {row['error_code']:{codes}}  {row['error']}" for row in rows]
+    answer({"failed": rows}, "\n".join(lines) or "No song failed.", as_json)
+
+
+@app.command()
 def calibrate(
-    store: Annotated[Path, typer.Argument(help="A finished catalog store.")],
+    store: Annotated[Path, typer.Argument(help="A finished catalog store, or a living catalog.")],
     controls: Annotated[Path, typer.Option(help="A store of tracks that the model never saw.")],
     as_json: JsonOption = False,
 ) -> None:
     """Measure what unrelated music looks like, so that confidence means something."""
     from lumina_ray.calibration import calibrate_store, write_calibration
-    from lumina_ray.store import read_store
+    from lumina_ray.store import open_store
 
-    calibration = calibrate_store(read_store(store), read_store(controls))
+    calibration = calibrate_store(open_store(store), open_store(controls))
     path = write_calibration(calibration, store)
     channels = {
         name: {"mean": channel.mean, "std": channel.std, "n_controls": channel.n_controls}
@@ -110,15 +141,15 @@ def calibrate(
 
 @app.command()
 def index(
-    store: Annotated[Path, typer.Argument(help="A finished, calibrated store.")],
+    store: Annotated[Path, typer.Argument(help="A finished, calibrated store, or a living catalog.")],
     out: Annotated[Path, typer.Option(help="The index folder; a new snapshot is added to it.")],
     as_json: JsonOption = False,
 ) -> None:
     """Build the next immutable snapshot of a FAISS index."""
     from lumina_ray.index import build_index, load_snapshot
-    from lumina_ray.store import read_store
+    from lumina_ray.store import open_store
 
-    path = build_index(read_store(store), out)
+    path = build_index(open_store(store), out)
     snapshot = load_snapshot(path)
     answer(
         {"snapshot": str(path), "version": snapshot.version, "songs": len(snapshot)},
@@ -179,9 +210,9 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export a store in the published format (signatures_p, signatures_m, song_ids)."""
-    from lumina_ray.store import export_hdf5, read_store
+    from lumina_ray.store import export_hdf5, open_store
 
-    read = read_store(store)
+    read = open_store(store)
     export_hdf5(read, out)
     answer({"path": str(out), "songs": len(read.songs)}, f"{out}: {len(read.songs)} songs", as_json)
 

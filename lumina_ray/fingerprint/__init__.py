@@ -1,6 +1,6 @@
 """Codes → gradients → one unit vector per channel, under a specification that travels with it."""
 
-from lumina_ray.fingerprint.batching import choose_chunks_in_flight
+from lumina_ray.fingerprint.batching import SmallerBatches, choose_chunks_in_flight
 from lumina_ray.fingerprint.codes import SongCodes, encode_song
 from lumina_ray.fingerprint.fingerprint import Fingerprint, Fingerprinter
 from lumina_ray.fingerprint.query import ChannelQuery, QueryFingerprint, describe_environment, fingerprint_query
@@ -17,6 +17,7 @@ __all__ = [
     "Fingerprinter",
     "Kind",
     "QueryFingerprint",
+    "SmallerBatches",
     "SongCodes",
     "Specification",
     "SpotCheck",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Channel, Specification
 from lumina_ray.fingerprint.statistics import statistics_of
-from lumina_ray.gradients import SongGradient, Tile, Use, capture, capture_heads, gradient_tiles, moments
+from lumina_ray.gradients import SongGradient, Tile, Use, capture, capture_heads, gradient_tiles, merge, moments
 from lumina_ray.model.interface import TRACKED_TENSORS, MusicModel, TrackedTensor
 
 # They write into the residual stream, whose gradient sums to zero over features because every path to the loss goes
@@ -35,11 +35,15 @@ class Extraction(Protocol):
         ...
 
     def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
-        """Float64 `[D]` per channel of the weighted sum of some chunks' gradients."""
+        """What the vectors of a weighted sum of some chunks' gradients are made of, in float64, on the device."""
         ...
 
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
         """The same of a song whose chunks came in several batches."""
+        ...
+
+    def vectors(self, sums: dict[Channel, Tensor]) -> dict[Channel, Tensor]:
+        """Float64 `[D]` per channel from what `of_chunks` or `of_song` returned; the first to read a result."""
         ...
 
 
@@ -86,25 +90,30 @@ class Statistics(Backward):
             # Imported here, as Triton comes with builds of torch for GPUs only.
             from lumina_ray.gradients.triton_moments import fused_moments
 
-            return self._statistics([(use.parameter, fused_moments(use, rows, shares)) for use in uses])
-        return self._statistics(_moments_of(gradient_tiles(uses, rows, shares)))
+            return self._by_tensor([(use.parameter, fused_moments(use, rows, shares)) for use in uses])
+        return self._by_tensor(_moments_of(gradient_tiles(uses, rows, shares)))
 
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
-        return self._statistics(_moments_of(gradient.tiles()))
+        return self._by_tensor(_moments_of(gradient.tiles()))
 
-    def _statistics(self, moments_of_parts: Iterable[tuple[int, Tensor]]) -> dict[Channel, Tensor]:
+    def _by_tensor(self, moments_of_parts: Iterable[tuple[int, Tensor]]) -> dict[Channel, Tensor]:
+        """Moments `[tensors, 5]` of each channel."""
         parts: list[list[Tensor]] = [[] for _ in self.weights]
         for parameter, part in moments_of_parts:
             parts[parameter].append(part)
         return {
+            channel: torch.stack([merge([part for i in where for part in parts[i]]) for _, where in tensors])
+            for channel, tensors in self._tensors.items()
+        }
+
+    def vectors(self, sums: dict[Channel, Tensor]) -> dict[Channel, Tensor]:
+        return {
             channel: torch.tensor(
                 [
                     value
-                    for zero_mean, where in tensors
+                    for (zero_mean, where), of_tensor in zip(tensors, sums[channel].tolist(), strict=True)
                     for value in statistics_of(
-                        [part for i in where for part in parts[i]],
-                        sum(self.weights[i].numel() for i in where),
-                        zero_mean=zero_mean,
+                        of_tensor, sum(self.weights[i].numel() for i in where), zero_mean=zero_mean
                     )
                 ],
                 dtype=torch.float64,
@@ -132,6 +141,9 @@ class ProjectedGradients(Backward):
 
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
         return self._projector(gradient.tiles())
+
+    def vectors(self, sums: dict[Channel, Tensor]) -> dict[Channel, Tensor]:
+        return sums
 
 
 class ProjectedHeadGradients:
@@ -162,6 +174,9 @@ class ProjectedHeadGradients:
 
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
         return self._projector(gradient.tiles())
+
+    def vectors(self, sums: dict[Channel, Tensor]) -> dict[Channel, Tensor]:
+        return sums
 
 
 class Projector:

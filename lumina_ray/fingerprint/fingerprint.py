@@ -11,7 +11,7 @@ from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.fingerprint.codes import SongCodes
 from lumina_ray.fingerprint.extraction import make_extraction
 from lumina_ray.fingerprint.specification import Channel, Specification
-from lumina_ray.gradients import SongGradient, Use, freeze, gradient_tiles
+from lumina_ray.gradients import SongGradient, Use, first_tile, freeze, gradient_tiles
 from lumina_ray.model.interface import MusicModel
 
 
@@ -106,9 +106,18 @@ class Fingerprinter:
                     batch = []
         yield from self._process(batch, started, per_chunk)
 
-    def capture_fillings(self) -> None:
-        """Capture a batch of empty chunks: what a full one costs, in memory and in time."""
-        self._extraction.capture(*self._batch([]))
+    def process_fillings(self, *, of_long_song: bool = False) -> None:
+        """Put a full batch of empty chunks through: all that it costs in memory. No result is read.
+
+        Args:
+            of_long_song: the chunks are the last of a song that needs several batches; otherwise, a song by themselves.
+        """
+        gradient = self._no_gradient() if of_long_song else None
+        # One tile costs as much as the next.
+        uses = [first_tile(use) for use in self._extraction.capture(*self._batch([]))]
+        if gradient is not None:
+            gradient.add(gradient_tiles(uses, [0], [1.0]), 1.0)
+        self._extraction.of_chunks(uses, range(self.chunks_in_flight), [1.0] * self.chunks_in_flight)
 
     def _start(self, codes: SongCodes) -> _Song:
         K = self.model.n_codebooks
@@ -139,17 +148,28 @@ class Fingerprinter:
                 song.directions = self._summarise(uses, of_song, song.shares)
                 continue
             if song.gradient is None:
-                song.gradient = SongGradient([weight.shape for weight in self.weights], self.model.device)
+                song.gradient = self._no_gradient()
             unscale = 1.0 / self.specification.loss_scale
             for row in of_song:
                 song.gradient.add(gradient_tiles(uses, [row], [unscale]), song.shares[batch[row][1]])
             if last == n - 1:
-                song.directions = _directions(self._extraction.of_song(song.gradient))
+                song.directions = self._directions(self._extraction.of_song(song.gradient))
                 song.gradient = None
 
     def _summarise(self, uses: list[Use], rows: list[int], shares: list[float]) -> _Directions:
         scaled = [share / self.specification.loss_scale for share in shares]
-        return _directions(self._extraction.of_chunks(uses, rows, scaled))
+        return self._directions(self._extraction.of_chunks(uses, rows, scaled))
+
+    def _directions(self, sums: dict[Channel, Tensor]) -> _Directions:
+        units, norms = {}, {}
+        for channel, vector in self._extraction.vectors(sums).items():
+            norm = vector.norm()
+            units[channel] = (vector / norm if norm > 0 else vector).float().cpu().numpy()
+            norms[channel] = float(norm)
+        return _Directions(units, norms)
+
+    def _no_gradient(self) -> SongGradient:
+        return SongGradient([weight.shape for weight in self.weights], self.model.device)
 
     def _finish(self, song: _Song, directions: _Directions) -> Fingerprint:
         dims = self.specification.dims
@@ -171,12 +191,3 @@ class Fingerprinter:
             n_frames[row] = chunk_KT.shape[1]
             codes_BKT[row, :, : n_frames[row]] = chunk_KT
         return torch.from_numpy(codes_BKT).to(self.model.device), n_frames
-
-
-def _directions(vectors: dict[Channel, Tensor]) -> _Directions:
-    units, norms = {}, {}
-    for channel, vector in vectors.items():
-        norm = vector.norm()
-        units[channel] = (vector / norm if norm > 0 else vector).float().cpu().numpy()
-        norms[channel] = float(norm)
-    return _Directions(units, norms)

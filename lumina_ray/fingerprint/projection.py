@@ -66,6 +66,6 @@ class SparseProjection:
         buckets = (hashed >> 1 & (1 << 62) - 1) % width + block * width
         signs = ((hashed & 1) * 2 - 1).double() / self.nonzeros**0.5
         # Small inputs, such as the output heads of a small model, are hashed once and remembered.
-        if self.n_in <= 4 * _TILE:
+        if self.n_in <= _TILE:
             self._cache[key] = (buckets, signs)
         return buckets, signs

@@ -79,6 +79,9 @@ class _Sketch(Backward):
             self._add_rows(totals[tensor], tensor, first_row + tile.first_row, tile.values)
         return self._finish(totals)
 
+    def vectors(self, sums: dict[Channel, Tensor]) -> dict[Channel, Tensor]:
+        return sums
+
     def _zeros(self) -> dict[_Tensor, Tensor]:
         return {tensor: self._zero(tensor) for tensors in self._tensors.values() for tensor in tensors}
 

@@ -49,6 +49,9 @@ class TokenHistograms:
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
         return self._histograms(gradient.tiles())
 
+    def vectors(self, sums: dict[Channel, Tensor]) -> dict[Channel, Tensor]:
+        return sums
+
     def _histograms(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
         out: dict[Channel, Tensor] = {}
         for tile in tiles:

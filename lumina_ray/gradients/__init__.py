@@ -3,7 +3,7 @@
 from lumina_ray.gradients.capture import Use, capture, capture_heads, freeze
 from lumina_ray.gradients.loss import chunk_losses, codebook_losses
 from lumina_ray.gradients.moments import merge, moments
-from lumina_ray.gradients.tiles import SongGradient, Tile, gradient_tiles
+from lumina_ray.gradients.tiles import SongGradient, Tile, first_tile, gradient_tiles
 from lumina_ray.gradients.two_sided import two_sided_projection
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "capture_heads",
     "chunk_losses",
     "codebook_losses",
+    "first_tile",
     "freeze",
     "gradient_tiles",
     "merge",

@@ -52,28 +52,42 @@ class _Recorder:
         return len(self.uses) - 1
 
 
-class _RecordedLinear(torch.autograd.Function):
-    """`functional.linear` without bias whose backward pass records its output's gradient and skips the weight's."""
+class _FrozenLinear(torch.autograd.Function):
+    """`functional.linear` without bias, by a weight that stays as it is stored.
+
+    Cast in each pass to the dtype of the product, and dropped: autograd would keep every cast weight for the backward
+    pass, a second model in memory. Of a tracked weight's use, what its gradient is a product of is recorded.
+    """
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, input_BSN: Tensor, weight_MN: Tensor, anchor: Tensor, recorder: _Recorder, where: tuple[int, int]
+        ctx: Any,
+        input_BSN: Tensor,
+        weight_MN: Tensor,
+        anchor: Tensor | None,
+        recorder: _Recorder,
+        where: tuple[int, int] | None,
     ) -> Tensor:
         # In lower precision the product is taken of rounded factors, so those are what the gradient is a product of.
-        input_BSN, weight_MN = input_BSN.to(recorder.dtype), weight_MN.to(recorder.dtype)
+        input_BSN = input_BSN.to(recorder.dtype)
         ctx.save_for_backward(weight_MN)
-        ctx.recorder, ctx.use = recorder, recorder.record(*where, input_BSN.detach())
-        return functional.linear(input_BSN, weight_MN)
+        ctx.recorder, ctx.use = recorder, where and recorder.record(*where, input_BSN.detach())
+        return functional.linear(input_BSN, weight_MN.to(recorder.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad_BSM: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        ctx.recorder.uses[ctx.use].output_grad_BSM = grad_BSM
+        if ctx.use is not None:
+            ctx.recorder.uses[ctx.use].output_grad_BSM = grad_BSM
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, None, None
         (weight_MN,) = ctx.saved_tensors
-        return grad_BSM @ weight_MN if ctx.needs_input_grad[0] else None, None, None, None, None
+        # As one matrix, as autograd does it, even where the gradient lies in memory chunk by chunk.
+        input_grad_RN = grad_BSM.flatten(0, -2) @ weight_MN.to(grad_BSM.dtype)
+        return input_grad_RN.view(*grad_BSM.shape[:-1], -1), None, None, None, None
 
 
-class _RecordLinears(TorchFunctionMode):
-    """Sends every linear map by a tracked weight through `_RecordedLinear`."""
+class _FrozenLinears(TorchFunctionMode):
+    """Sends every linear map without bias through `_FrozenLinear`."""
 
     def __init__(self, tracked: Sequence[nn.Parameter], dtype: torch.dtype) -> None:
         super().__init__()
@@ -88,11 +102,13 @@ class _RecordLinears(TorchFunctionMode):
             input_BSN, weight_MN, bias_M = _linear_arguments(*args, **(kwargs or {}))
             whole = weight_MN if weight_MN._base is None else weight_MN._base
             parameter = self._positions.get(id(whole))
-            if parameter is not None:
-                if bias_M is not None:
-                    raise ModelError("a tracked layer has a bias, which no published MusicGen has")
+            if bias_M is None:
+                if parameter is None:
+                    return _FrozenLinear.apply(input_BSN, weight_MN, None, self.recorder, None)
                 first_row = (weight_MN.storage_offset() - whole.storage_offset()) // weight_MN.shape[1]
-                return _RecordedLinear.apply(input_BSN, weight_MN, self._anchor, self.recorder, (parameter, first_row))
+                return _FrozenLinear.apply(input_BSN, weight_MN, self._anchor, self.recorder, (parameter, first_row))
+            if parameter is not None:
+                raise ModelError("a tracked layer has a bias, which no published MusicGen has")
         return func(*args, **(kwargs or {}))
 
 
@@ -126,12 +142,12 @@ def capture(
 
     Args:
         codes_BKT: int64 `[B, K, T]`, of which the first `n_frames[b]` frames are real; a row of 0 frames is filling.
-        dtype: of the matrix products; anything but float32 runs under autocast, weights staying float32.
+        dtype: of the matrix products; anything but float32 runs under autocast.
 
     Raises:
         ModelError: a tracked layer has a bias.
     """
-    with _RecordLinears(tracked, dtype) as mode, _precision(codes_BKT.device, dtype):
+    with _FrozenLinears(tracked, dtype) as mode, _precision(codes_BKT.device, dtype):
         prediction = model.predict(codes_BKT, n_frames)
     loss = chunk_losses(prediction, codes_BKT, codebook_weights).sum() * loss_scale
     loss.backward()
@@ -156,7 +172,7 @@ def capture_heads(
         heads: which codebooks' heads; `Use.parameter` counts in this order.
     """
     with torch.no_grad():
-        with _precision(codes_BKT.device, dtype):
+        with _FrozenLinears([], dtype), _precision(codes_BKT.device, dtype):
             prediction = model.predict(codes_BKT, n_frames)
         uses = []
         for position, k in enumerate(heads):

@@ -1,4 +1,4 @@
-"""Peak memory of a capture, known before it runs: the same calls on tensors that have shapes and no data."""
+"""Peak memory of a computation, known before it runs: the same calls on tensors that have shapes and no data."""
 
 import weakref
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# Of the memory that is free: the rest is for the allocator's fragments, libraries' workspaces and statistics.
+# Of the memory that is free: the rest is for the allocator's fragments and libraries' workspaces.
 _USABLE = 0.8
 # More chunks than this amortise nothing further.
 MAX_CHUNKS_IN_FLIGHT = 24

@@ -4,7 +4,7 @@ A block is used, and forgotten, while it is still in the processor's cache; the 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,6 +46,12 @@ def gradient_tiles(uses: Sequence[Use], rows: Sequence[int], shares: Sequence[fl
                 total_mN = product_mN.mul_(share) if total_mN is None else total_mN.add_(product_mN, alpha=share)
             assert total_mN is not None
             yield Tile(use.parameter, use.first_row + row, total_mN)
+
+
+def first_tile(use: Use) -> Use:
+    """The part of a use of a weight that one tile is made from."""
+    rows = max(_TILE // use.input_BSN.shape[-1], 1)
+    return replace(use, output_grad_BSM=use.output_grad_BSM[..., :rows])
 
 
 class SongGradient:

@@ -13,6 +13,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from lumina_ray.gradients.capture import Use
 from lumina_ray.gradients.moments import merge
@@ -20,19 +21,22 @@ from lumina_ray.gradients.moments import merge
 _STEP_BLOCK = 32
 
 
-@triton.jit
+# A length like any other: each would be compiled by itself if it were known to the compiler.
+@triton.jit(do_not_specialize=["n_rows"])
 def _moments_of_product(
     grad_ptr, input_ptr, rows_ptr, shares_ptr, out_ptr,
-    M, N,
+    M, N, n_rows,
     grad_stride_b, grad_stride_s, input_stride_b, input_stride_s,
-    N_ROWS: tl.constexpr, S: tl.constexpr,  # loop bounds; Triton's interpreter takes no others with NumPy 2.4
+    S: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     tile_m, tile_n = tl.program_id(0), tl.program_id(1)
     m = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    for i in range(N_ROWS):
+    i = 0
+    # Triton's interpreter takes no `range` of what the compiler does not know, with NumPy 2.4.
+    while i < n_rows:
         b = tl.load(rows_ptr + i)
         product = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
         for first in range(0, S, BLOCK_S):
@@ -47,6 +51,7 @@ def _moments_of_product(
             )  # fmt: skip
             product = tl.dot(grad, inputs, product, input_precision="ieee")
         total += tl.load(shares_ptr + i) * product
+        i += 1
     inside = (m[:, None] < M) & (n[None, :] < N)
     x = tl.where(inside, total, 0.0).to(tl.float64)
     squared = x * x
@@ -58,25 +63,53 @@ def _moments_of_product(
     tl.store(out + 4, tl.min(tl.where(inside, total, float("inf"))).to(tl.float64))
 
 
-def fused_moments(use: Use, rows: Sequence[int], shares: Sequence[float]) -> Tensor:
-    """Float64 `[5]`: the moments of `Σ_i shares[i] · G(chunk rows[i])` over one use of a weight."""
-    grad_BSM, input_BSN = use.output_grad_BSM.contiguous(), use.input_BSN.contiguous()
+def _launch(grad_BSM: Tensor, input_BSN: Tensor, rows: Sequence[int], shares: Sequence[float]) -> Tensor:
+    grad_BSM, input_BSN = grad_BSM.contiguous(), input_BSN.contiguous()
     _, S, M = grad_BSM.shape
     N = input_BSN.shape[-1]
     device = grad_BSM.device
-    # Products of 16-bit factors run on tensor cores and want large tiles; exact float32 does not.
-    block = 128 if grad_BSM.element_size() == 2 else 64
-    grid = (triton.cdiv(M, block), triton.cdiv(N, block))
+    block = _block(grad_BSM)
     rows_R = torch.tensor(rows, dtype=torch.int32, device=device)
     shares_R = torch.tensor(shares, dtype=torch.float32, device=device)
-    out = torch.empty(grid[0] * grid[1], 5, dtype=torch.float64, device=device)
+    out = _out(grad_BSM, input_BSN)
     # Triton launches on the current device, which need not be the tensors'.
     with torch.cuda.device_of(grad_BSM):
-        _moments_of_product[grid](
+        _moments_of_product[triton.cdiv(M, block), triton.cdiv(N, block)](
             grad_BSM, input_BSN,
-            rows_R, shares_R, out, M, N,
+            rows_R, shares_R, out, M, N, len(rows),
             grad_BSM.stride(0), grad_BSM.stride(1), input_BSN.stride(0), input_BSN.stride(1),
-            N_ROWS=len(rows), S=S, BLOCK_M=block, BLOCK_N=block, BLOCK_S=_STEP_BLOCK,
+            S=S, BLOCK_M=block, BLOCK_N=block, BLOCK_S=_STEP_BLOCK,
             num_warps=8 if block == 128 else 4,
         )  # fmt: skip
-    return merge([out])
+    return out
+
+
+def _block(grad_BSM: Tensor) -> int:
+    # Products of 16-bit factors run on tensor cores and want large tiles; exact float32 does not.
+    return 128 if grad_BSM.element_size() == 2 else 64
+
+
+def _out(grad_BSM: Tensor, input_BSN: Tensor) -> Tensor:
+    block = _block(grad_BSM)
+    n_tiles = triton.cdiv(grad_BSM.shape[-1], block) * triton.cdiv(input_BSN.shape[-1], block)
+    return grad_BSM.new_empty(n_tiles, 5, dtype=torch.float64)
+
+
+def _count_flops(
+    grad_BSM: Sequence[int], input_BSN: Sequence[int], rows: Sequence[int], *_args: object, **_kwargs: object
+) -> int:
+    return 2 * len(rows) * grad_BSM[1] * grad_BSM[2] * input_BSN[2]
+
+
+# An operator of torch's own, so that memory can be predicted without data and its products are counted.
+torch.library.define(
+    "lumina::tile_moments", "(Tensor grad_BSM, Tensor input_BSN, int[] rows, float[] shares) -> Tensor"
+)
+torch.library.impl("lumina::tile_moments", ("cpu", "cuda"), _launch)
+torch.library.register_fake("lumina::tile_moments", lambda grad_BSM, input_BSN, rows, shares: _out(grad_BSM, input_BSN))
+register_flop_formula(torch.ops.lumina.tile_moments)(_count_flops)
+
+
+def fused_moments(use: Use, rows: Sequence[int], shares: Sequence[float]) -> Tensor:
+    """Float64 `[5]`: the moments of `Σ_i shares[i] · G(chunk rows[i])` over one use of a weight."""
+    return merge([torch.ops.lumina.tile_moments(use.output_grad_BSM, use.input_BSN, rows, shares)])

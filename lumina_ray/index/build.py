@@ -31,6 +31,7 @@ from lumina_ray.index.files import (
     version_name,
     versions,
 )
+from lumina_ray.index.withdrawn import follow
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
@@ -102,6 +103,7 @@ def build_index(store: "Store", out: Path) -> Path:
             "specification": store.specification.to_dict(),
             "specification_sha256": store.specification.sha256,
             "data_sha256": data_sha256,
+            "generation": store.generation,
             "calibration_sha256": calibration.sha256,
             "n_songs": len(rows),
             "n_excluded": len(excluded),
@@ -121,6 +123,9 @@ def build_index(store: "Store", out: Path) -> Path:
         }
         text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
+        if store.generation is not None:
+            # Before anybody can search it. What was removed since the store was read is in the list, too.
+            follow(store.path, out)
         return _publish(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -22,6 +23,7 @@ from lumina_ray.index.files import (
     vectors_file,
     versions,
 )
+from lumina_ray.index.withdrawn import Withdrawals
 
 # FAISS adds up in float32, in an order that depends on the batch: scores this close may come in any order.
 _ROUNDING = 1e-5
@@ -36,6 +38,7 @@ class Snapshot:
         songs: row i describes vector i of both channels.
         means: channel → float64 `[N]`, each song's mean similarity to the rest of the catalog.
         centres: channel → float64 `[D]`, the mean vector of the catalog.
+        withdrawals: songs that are left out of every answer, because they were taken out of the catalog since.
     """
 
     version: str
@@ -45,9 +48,15 @@ class Snapshot:
     means: dict[Channel, np.ndarray]
     centres: dict[Channel, np.ndarray]
     indexes: dict[Channel, faiss.Index]
+    withdrawals: Withdrawals
 
     def __len__(self) -> int:
         return len(self.songs)
+
+    @property
+    def n_present(self) -> int:
+        """Songs that may be found."""
+        return len(self.songs) - len(self.withdrawals.rows())
 
     @property
     def key(self) -> str:
@@ -72,7 +81,7 @@ class Snapshot:
             k: at least 1; more than N is N.
 
         Returns:
-            scores: float32 `[Q, min(k, N)]`, inner products.
+            scores: float32 `[Q, min(k, N)]`, inner products; N does not count withdrawn songs.
             rows: int64 `[Q, min(k, N)]`.
 
         Raises:
@@ -87,14 +96,20 @@ class Snapshot:
             raise UsageError(f"channel {channel}: the query holds values that are not finite")
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}")
-        k = min(k, index.ntotal)
+        withdrawn = self.withdrawals.rows()
+        # Its annotations do not know the keywords that it takes.
+        present: Any = faiss.SearchParameters
+        parameters = present(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(withdrawn))) if len(withdrawn) else None
+        n_present = index.ntotal - len(withdrawn)
+        k = min(k, n_present)
         scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         # One more than asked for shows whether the cut falls between scores that rounding could swap.
-        found_scores, found_rows = index.search(queries, min(k + 1, index.ntotal))
+        found_scores, found_rows = index.search(queries, min(k + 1, n_present), params=parameters)
         for q, query in enumerate(queries):
             candidates = found_rows[q][found_rows[q] >= 0]
             if len(candidates) > k and found_scores[q, k - 1] - found_scores[q, k] <= _ROUNDING:
-                _, _, candidates = index.range_search(query[None], float(found_scores[q, k - 1]) - _ROUNDING)
+                radius = float(found_scores[q, k - 1]) - _ROUNDING
+                _, _, candidates = index.range_search(query[None], radius, params=parameters)
             exact = np.einsum("kd,d->k", self.vectors(channel, candidates).astype(np.float64), query.astype(np.float64))
             order = np.lexsort((candidates, -exact))[:k]
             scores[q], rows[q] = exact[order], candidates[order]
@@ -148,6 +163,7 @@ def load_snapshot(path: Path) -> Snapshot:
             means={c: songs[mean_column(c)].to_numpy() for c in channels},
             centres={c: centres[c] for c in channels},
             indexes={c: faiss.read_index(str(folder / vectors_file(c))) for c in channels},
+            withdrawals=Withdrawals(folder.parent, songs, manifest.get("generation")),
         )
 
 

@@ -5,7 +5,7 @@ see; `lumina_ray/gradients/capture.py` recognises calls by the weight that they 
 """
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
+from lumina_ray.model.float16 import hold_linears_in_float16
 from lumina_ray.model.interface import CONDITION_TEXT, Prediction, TrackedTensor, valid_targets
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 
@@ -27,47 +28,55 @@ _CONDITION_NAME = "description"
 
 
 class AudiocraftMusicGen:
-    """An audiocraft MusicGen in float32 and evaluation mode; see `MusicModel` for the methods."""
+    """An audiocraft MusicGen in evaluation mode; see `MusicModel` for the methods."""
 
     adapter = "audiocraft"
 
     def __init__(
-        self, lm: LMModel, codec: CompressionModel, conditions: dict[str, Any], device: str, name: str, sha256: str
+        self,
+        lm: LMModel,
+        codec: CompressionModel,
+        conditions: dict[str, tuple[Tensor, Tensor]],
+        device: str,
+        name: str,
+        sha256: str,
     ) -> None:
         self.name = name
         self.weights_sha256 = sha256
-        self.lm = lm
-        self.codec = codec
         self.device = torch.device(device)
+        self.lm = lm.eval().to(self.device)
+        self.codec = codec.eval().to(self.device)
         self.n_layers = len(lm.transformer.layers)
         self.dim: int = lm.dim
         self.n_codebooks: int = lm.n_q
         self.codebook_size: int = lm.card
         self.frame_rate_hz = int(codec.frame_rate)
-        self._conditions = conditions
+        self._conditions = {n: (c.to(self.device), mask.to(self.device)) for n, (c, mask) in conditions.items()}
 
     @classmethod
-    def load(cls, folder: Path, name: str, device: str) -> Self:
+    def load(cls, folder: Path, name: str, device: str, dtype: torch.dtype = torch.float32) -> Self:
         """Load an audiocraft export (state_dict.bin and compression_state_dict.bin) or a transformers folder.
+
+        Both are put together on the CPU; see `open_model`.
 
         Raises:
             ModelError: neither of the two, or not a mono MusicGen.
         """
         if all((folder / file).is_file() for file in _AUDIOCRAFT_FILES):
-            return cls._load_export(folder, name, device)
-        return cls._convert(TransformersMusicGen.load(folder, name, device))
+            return cls._load_export(folder, name, device, dtype)
+        return cls._convert(TransformersMusicGen.load(folder, name, "cpu"), device, dtype)
 
     @classmethod
-    def _load_export(cls, folder: Path, name: str, device: str) -> Self:
+    def _load_export(cls, folder: Path, name: str, device: str, dtype: torch.dtype) -> Self:
         try:
             # audiocraft itself would take half precision on a GPU, without a loss scale, and lose a fifth of the
             # gradient's elements to underflow.
             package = loaders.load_lm_model_ckpt(folder)
             config = loaders.OmegaConf.create(package["xp.cfg"])
-            config.device, config.dtype = device, "float32"
+            config.device, config.dtype = "cpu", "float32"
             lm = builders.get_lm_model(config)
             lm.load_state_dict(package["best_state"])
-            codec = loaders.load_compression_model(folder, device=device)
+            codec = loaders.load_compression_model(folder, device="cpu")
         except (OSError, KeyError, RuntimeError) as error:
             raise ModelError(
                 f"{folder}: cannot be loaded as an audiocraft export ({error}). It also needs its T5 text encoder "
@@ -83,10 +92,12 @@ class AudiocraftMusicGen:
         with torch.no_grad():
             text = [ConditioningAttributes(text={_CONDITION_NAME: CONDITION_TEXT})]
             conditions = lm.condition_provider(lm.condition_provider.tokenize(text))
-        return cls(lm, codec.eval(), conditions, device, name, weights_sha256(folder))
+        if dtype != torch.float32:
+            hold_linears_in_float16(lm)
+        return cls(lm, codec, conditions, device, name, weights_sha256(folder))
 
     @classmethod
-    def _convert(cls, source: TransformersMusicGen) -> Self:
+    def _convert(cls, source: TransformersMusicGen, device: str, dtype: torch.dtype) -> Self:
         config = source.model.config.decoder
         lm = LMModel(
             pattern_provider=DelayedPatternProvider(source.n_codebooks),
@@ -112,12 +123,13 @@ class AudiocraftMusicGen:
             dtype=torch.float32,
         )
         lm.load_state_dict(_audiocraft_state(source.model.decoder.state_dict(), source.n_layers))
-        condition_1ND = source.condition
+        if dtype != torch.float32:
+            hold_linears_in_float16(lm)
         return cls(
-            lm.eval().to(source.device),
+            lm,
             HFEncodecCompressionModel(source.model.audio_encoder),
-            {_CONDITION_NAME: (condition_1ND, torch.ones(condition_1ND.shape[:2], device=source.device))},
-            str(source.device),
+            {_CONDITION_NAME: (source.condition, torch.ones(source.condition.shape[:2]))},
+            device,
             source.name,
             source.weights_sha256,
         )

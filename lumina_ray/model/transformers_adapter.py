@@ -12,11 +12,12 @@ from transformers.utils import logging as transformers_logging
 from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
+from lumina_ray.model.float16 import hold_linears_in_float16
 from lumina_ray.model.interface import CONDITION_TEXT, Prediction, TrackedTensor, delay, undelay, valid_targets
 
 
 class TransformersMusicGen:
-    """A transformers MusicGen in float32 and evaluation mode; see `MusicModel` for the methods.
+    """A transformers MusicGen in evaluation mode; see `MusicModel` for the methods.
 
     Attributes:
         condition: float32 `[1, N, D]`, the encoded and projected condition text that every chunk attends to.
@@ -39,8 +40,8 @@ class TransformersMusicGen:
         self.condition = encode_condition(model, self._token_ids)
 
     @classmethod
-    def load(cls, folder: Path, name: str, device: str) -> Self:
-        """Load from a folder in the transformers format.
+    def load(cls, folder: Path, name: str, device: str, dtype: torch.dtype = torch.float32) -> Self:
+        """Load from a folder in the transformers format; see `open_model`.
 
         Raises:
             ModelError: not a mono MusicGen, or files missing or damaged.
@@ -68,6 +69,8 @@ class TransformersMusicGen:
             raise ModelError(
                 f"{folder}: its codec runs at {model.config.audio_encoder.sampling_rate} Hz, not {SAMPLE_RATE_HZ} Hz"
             )
+        if dtype != torch.float32:
+            hold_linears_in_float16(model.decoder)
         # The base class is annotated with a mixin's `to` that mypy cannot follow.
         model = model.eval().to(torch.device(device))  # type: ignore[arg-type]
         token_ids = tokenizer(CONDITION_TEXT, return_tensors="pt").input_ids

@@ -22,12 +22,14 @@ class Store:
     Attributes:
         songs: the `ok` rows, sorted by song_id.
         failed: the `failed` rows, sorted by song_id.
+        generation: of a living catalog; None of a single store.
     """
 
     path: Path
     run: Run
     songs: pa.Table
     failed: pa.Table
+    generation: int | None = None
 
     @property
     def specification(self) -> Specification:

@@ -8,6 +8,8 @@ Layout of a store:
     data/*.parquet      one row a song
     calibration.json    written by `lumina calibrate`
     _SUCCESS            empty; present once every song of the manifest has exactly one row
+    _LOCK               held by the job that fills the store; left behind, and then without meaning
+    _FAULT              why nothing in the store can be believed; present once a worker's numbers were found to be wrong
 """
 
 import hashlib
@@ -20,7 +22,7 @@ from typing import Self
 import pyarrow as pa
 
 import lumina_ray
-from lumina_ray.errors import SpecificationMismatch, StoreError
+from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import Specification
 
 RUN_FILE = "run.json"
@@ -28,6 +30,8 @@ MANIFEST_FILE = "manifest.parquet"
 DATA_FOLDER = "data"
 CHECKPOINT_FOLDER = "checkpoint"
 SUCCESS_FILE = "_SUCCESS"
+FAULT_FILE = "_FAULT"
+LOCK_FILE = "_LOCK"
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,28 @@ def begin_run(store: Path, run: Run) -> bool:
                     "choose another --out, or delete the store to begin again"
                 )
         return True
-    if store.exists() and any(store.iterdir()):
+    if store.exists() and any(path.name != LOCK_FILE for path in store.iterdir()):
         raise StoreError(f"{store} is not empty and is no fingerprint store; choose another --out")
     store.mkdir(parents=True, exist_ok=True)
     write_json(store / RUN_FILE, run.to_dict())
     return False
+
+
+def condemn(store: Path, reason: str) -> None:
+    """Mark a store as one that no job may finish: some of what is in it was made by a worker that cannot be trusted."""
+    write_json(store / FAULT_FILE, {"code": NumericsError.code, "error": reason})
+
+
+def check_not_condemned(store: Path) -> None:
+    """Raises:
+    NumericsError: the store was condemned; says why.
+    """
+    path = store / FAULT_FILE
+    if path.exists():
+        reason = json.loads(path.read_text(encoding="utf-8"))["error"]
+        raise NumericsError(
+            f"{reason}. {store} cannot be used, as that worker's other songs may be wrong too: delete it"
+        )
 
 
 def read_run(store: Path) -> Run:

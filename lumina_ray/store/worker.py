@@ -1,15 +1,26 @@
 """Decoded rows → store rows: what a catalog job does with a model, as a plain callable that knows nothing of Ray.
 
 It never raises for bad audio: one row in is one row out, so that one bad song cannot stop a job or take the songs
-beside it along.
+beside it along. It does raise when its own numbers are wrong.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import AudioError, NumericsError, StoreError
-from lumina_ray.fingerprint import Fingerprint, Fingerprinter, SongCodes, Specification, SpotCheck, encode_song
+from lumina_ray.fingerprint import (
+    Fingerprint,
+    Fingerprinter,
+    SmallerBatches,
+    SongCodes,
+    Specification,
+    SpotCheck,
+    encode_song,
+)
 from lumina_ray.model import open_model
 from lumina_ray.store.schema import norm_column, store_schema
 
@@ -17,6 +28,8 @@ _PASSED_ON = ("song_id", "path", *METADATA_COLUMNS)
 _CODE_COLUMNS = ("audio_sha256", "duration_s", "codes", "chunk_frames", "chunk_starts_s")
 
 NOT_FINITE = "numerics.not_finite"
+NO_MEMORY = "memory.gpu"
+_RESCUABLE = {NOT_FINITE, NO_MEMORY}
 
 
 class FingerprintWorker:
@@ -28,8 +41,9 @@ class FingerprintWorker:
     def __init__(self, model_name: str, specification: dict, device: str = "cpu", chunks_in_flight: int = 1) -> None:
         """Load the model; `specification` is the dict form, because it travels between processes."""
         self.specification = Specification.from_dict(specification)
-        self.model = open_model(model_name, device)
+        self.model = open_model(model_name, device, self.specification.torch_dtype)
         self.fingerprinter = Fingerprinter(self.model, self.specification, chunks_in_flight)
+        self._smaller_batches = SmallerBatches(self.fingerprinter)
         self._spot_check = SpotCheck(self.fingerprinter)
         self._fault: NumericsError | None = None
         self._schema = store_schema(self.specification)
@@ -37,11 +51,13 @@ class FingerprintWorker:
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Fingerprint every row, short songs in common batches; see `store_schema` for what comes out.
 
-        Once a spot check has failed, nothing that this worker makes can be believed: from that song on every row is a
-        failed one, which is quick, and the job ends without a finished store.
+        Raises:
+            NumericsError: a spot check failed, now or before: nothing that this worker makes, or made, can be believed.
         """
+        if self._fault is not None:
+            raise self._fault
         prepared = [(_passed_on(row), self._codes_or_failure(row)) for row in rows.to_pylist()]
-        fingerprints = self.fingerprinter.many([codes for _, codes in prepared if isinstance(codes, SongCodes)])
+        fingerprints = iter(self._fingerprints([codes for _, codes in prepared if isinstance(codes, SongCodes)]))
         stored = [
             kept
             | (self._ok_or_failure(kept["song_id"], made, next(fingerprints)) if isinstance(made, SongCodes) else made)
@@ -50,11 +66,9 @@ class FingerprintWorker:
         return pa.Table.from_pylist(stored, schema=self._schema)
 
     def _codes_or_failure(self, row: dict) -> SongCodes | dict:
-        # What overflowed in one precision may not in another, and its codes are there.
-        if row.get("error_code") and row["error_code"] != NOT_FINITE:
+        # What overflowed in one precision may not in another, memory may be free by now, and the codes are there.
+        if row.get("error_code") and row["error_code"] not in _RESCUABLE:
             return _failed(row["error_code"], row["error"])
-        if self._fault is not None:
-            return _failed(self._fault.code, str(self._fault))
         try:
             return self._codes(row)
         except AudioError as error:
@@ -62,15 +76,33 @@ class FingerprintWorker:
         except StoreError as error:
             return _failed(error.code, f"{row['song_id']}: {error}")
 
-    def _ok_or_failure(self, song_id: str, codes: SongCodes, fingerprint: Fingerprint) -> dict:
-        if self._fault is not None:
-            return _failed(self._fault.code, str(self._fault))
+    def _fingerprints(self, songs: Sequence[SongCodes]) -> list[Fingerprint | None]:
+        """A fingerprint of each song; None where the GPU's memory does not suffice for one of the same bits."""
+        try:
+            return list(self.fingerprinter.many(songs))
+        except torch.cuda.OutOfMemoryError:
+            pass  # Not in here: the exception holds on to what did not fit.
+        torch.cuda.empty_cache()
+        if smaller := self._smaller_batches.below(self.fingerprinter):
+            self.fingerprinter = smaller
+            self._spot_check = SpotCheck(smaller)
+            return self._fingerprints(songs)
+        return [made for song in songs for made in self._fingerprints([song])] if len(songs) > 1 else [None]
+
+    def _ok_or_failure(self, song_id: str, codes: SongCodes, fingerprint: Fingerprint | None) -> dict:
         codes_columns = {
             "codes_sha256": codes.sha256,
             "codes": codes.to_bytes(),
             "chunk_frames": codes.frames,
             "chunk_starts_s": list(codes.starts_s),
         }
+        if fingerprint is None:
+            return codes_columns | _failed(
+                NO_MEMORY,
+                f"{song_id}: the GPU has no memory for {self.fingerprinter.chunks_in_flight} chunks at once; "
+                "fewer do not fit or do not make the same bits. See what else uses it (`nvidia-smi`), then use this "
+                "store as the manifest of another",
+            )
         if not all(np.isfinite(vector).all() for vector in fingerprint.vectors.values()):
             reason = f"{song_id}: its gradients overflow in {self.specification.dtype}"
             advice = "" if self.specification.dtype == "float32" else "; use --dtype float32, on this store if you like"
@@ -79,7 +111,7 @@ class FingerprintWorker:
             self._spot_check(song_id, codes, fingerprint)
         except NumericsError as fault:
             self._fault = fault
-            return _failed(fault.code, str(fault))
+            raise
         norms = {norm_column(channel): norm for channel, norm in fingerprint.norms.items()}
         return {"status": "ok"} | codes_columns | fingerprint.vectors | norms
 

@@ -10,20 +10,15 @@ from typing import get_args, get_type_hints
 import pytest
 import typer
 
-from lumina_ray.cli.main import app, fingerprint
+from lumina_ray.audio import load_audio
+from lumina_ray.cli.main import app, fingerprint, run
 from lumina_ray.fingerprint import KINDS
 from lumina_ray.methods import METHODS
 
 COMMANDS = {
     "attribute": {"--index", "--policy", "--top-k", "--model", "--device", "--html", "--json"},
     "calibrate": {"--controls", "--json"},
-    "catalog demo": {"--out", "--json"},
-    "catalog games": {"--out", "--json"},
-    "catalog scan": {"--out", "--json"},
-    "demo": {"--out", "--port"},
-    "export": {"--out", "--json"},
-    "fingerprint": {
-        "--out",
+    "catalog add": {
         "--model",
         "--fingerprint",
         "--channels",
@@ -33,9 +28,32 @@ COMMANDS = {
         "--max-failed-fraction",
         "--json",
     },
+    "catalog log": {"--json"},
+    "catalog purge": {"--json"},
+    "catalog remove": {"--json"},
+    "catalog replace": {"--model", "--device", "--workers", "--max-failed-fraction", "--json"},
+    "catalog demo": {"--out", "--json"},
+    "catalog games": {"--out", "--json"},
+    "catalog scan": {"--out", "--json"},
+    "demo": {"--out", "--port"},
+    "export": {"--out", "--json"},
+    "failed": {"--json"},
+    "fingerprint": {
+        "--out",
+        "--model",
+        "--fingerprint",
+        "--channels",
+        "--dtype",
+        "--device",
+        "--workers",
+        "--decoders",
+        "--max-failed-fraction",
+        "--json",
+    },
     "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
     "index": {"--out", "--json"},
     "methods": {"--json"},
+    "status": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},
     "truth build": {"--out", "--size", "--json"},
 }
@@ -81,6 +99,8 @@ def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (("attribute", "nothing.wav", "--index", "nowhere"), "nowhere"),
         (("index", "nowhere", "--out", "x"), "no fingerprint store"),
+        (("status", "nowhere"), "no fingerprint store"),
+        (("failed", "nowhere"), "no fingerprint store"),
         (("calibrate", "nowhere", "--controls", "x"), "no fingerprint store"),
         (("catalog", "scan", "nowhere", "--out", "x.parquet"), "nowhere"),
     ],
@@ -91,6 +111,15 @@ def test_errors_are_one_line_with_exit_code_2(arguments: tuple[str, ...], messag
     assert message in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def test_a_missing_audio_file_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(sys, "argv", ["lumina", "attribute", "nothing.wav", "--index", "x", "--device", "cpu"])
+    monkeypatch.setattr("lumina_ray.attribution.audio.attribute_audio", lambda audio, *_, **__: load_audio(audio))
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "lumina: nothing.wav: no such file; check the path\n"
 
 
 def test_json_errors_are_json() -> None:

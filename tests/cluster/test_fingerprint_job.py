@@ -1,5 +1,6 @@
 """The whole job on a real Ray: real files in, one row a song out, the same bits as without Ray."""
 
+import functools
 import io
 import time
 from pathlib import Path
@@ -9,9 +10,8 @@ import pytest
 from rich.console import Console
 
 from cluster import fingerprint, pipeline
+from cluster.decode import decode_guarded
 from cluster.fingerprint import JobSummary, run_fingerprint_job
-from lumina_ray.catalog.decode import decode_rows
-from lumina_ray.catalog.manifest import read_manifest
 from lumina_ray.errors import (
     ClusterError,
     NumericsError,
@@ -20,10 +20,12 @@ from lumina_ray.errors import (
     TooManyFailures,
     UsageError,
 )
-from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Fingerprint, Kind, Specification
-from lumina_ray.model import open_model
-from lumina_ray.store import FingerprintWorker, read_store
+from lumina_ray.fingerprint import Fingerprint
+from lumina_ray.store import FingerprintWorker, StoreCounter, read_store
 from tests.cluster.catalog import BAD, GOOD, write_catalog, write_manifest, write_tone
+from tests.cluster.faults import decode_with_faults
+from tests.cluster.killable import Killable
+from tests.cluster.reference import all_rows, without_ray
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -49,20 +51,6 @@ def finished(manifest: Path, tiny_model_dir: Path) -> tuple[Path, JobSummary, st
         console=Console(file=said),
     )
     return store, summary, said.getvalue()
-
-
-def without_ray(
-    manifest: Path, model: Path, kind: Kind, channels: tuple[Channel, ...] = CHANNELS, dtype: Dtype = "float32"
-) -> pa.Table:
-    """The rows that one process makes of a manifest, one after the other."""
-    specification = Specification.for_model(open_model(str(model)), kind, channels, dtype)
-    worker = FingerprintWorker(str(model), specification.to_dict())
-    return worker(decode_rows(read_manifest(manifest))).sort_by("song_id")
-
-
-def all_rows(store: Path) -> pa.Table:
-    read = read_store(store)
-    return pa.concat_tables([read.songs, read.failed]).sort_by("song_id")
 
 
 def test_every_song_has_one_row_and_bad_ones_say_why(finished: tuple[Path, JobSummary, str]) -> None:
@@ -159,61 +147,86 @@ def test_ray_hands_out_the_gpus(manifest: Path, tiny_model_dir: Path, tmp_path: 
         run_fingerprint_job(manifest, tmp_path, model=str(tiny_model_dir), kind="influence", device="cuda:1")
 
 
-def test_songs_that_kill_or_confuse_their_worker_fail_alone(
+@pytest.mark.timeout(600)
+def test_songs_that_kill_or_confuse_a_decoder_or_a_worker_fail_alone(
     monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     write_tone(tmp_path / "tone.wav", 1.5)
-    ids = [f"song {i:02}" for i in range(16)]
-    paths = ["poison.wav" if i == 3 else "bug.wav" if i == 9 else "tone.wav" for i in range(16)]
+    names = {3: "crash.wav", 9: "bug.wav", 12: "hang.wav"}
+    ids = ["killer" if i == 6 else f"song {i:02}" for i in range(16)]
+    paths = [names.get(i, "tone.wav") for i in range(16)]
     manifest = write_manifest(tmp_path / "manifest.parquet", ids, paths)
+    monkeypatch.setattr(pipeline, "decode_guarded", functools.partial(decode_guarded, limit_s=10))
     monkeypatch.setattr(pipeline, "decode_rows", decode_with_faults)
-    monkeypatch.setattr(pipeline, "_RETRIES", 0)
+    monkeypatch.setattr(pipeline, "FingerprintWorker", Killable)
+    monkeypatch.setattr(pipeline, "_RETRIES", 1)
     summary = run_fingerprint_job(manifest, tmp_path / "store", model=str(tiny_model_dir), kind="influence", workers=1)
-    assert (summary.ok, summary.failed) == (14, 2)
-    assert {(failure.song_id, failure.error_code) for failure in summary.failures} == {
-        ("song 03", "worker.failed"),
-        ("song 09", "worker.failed"),
+    assert (summary.ok, summary.failed) == (12, 4)
+    assert {failure.song_id: failure.error_code for failure in summary.failures} == {
+        "song 03": "audio.crash",
+        "song 09": "audio.crash",
+        "song 12": "audio.timeout",
+        "killer": "worker.failed",
     }
 
 
 class Liar(FingerprintWorker):
-    """A worker whose numbers are not what they are said to be."""
+    """A worker whose numbers are not what they are said to be, from the moment it gets the catalog's first song."""
 
-    def __init__(self, *args) -> None:
-        super().__init__(*args)
-        honest = self.fingerprinter.many
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        if "song 00" in rows["song_id"].to_pylist():
+            honest = self.fingerprinter.many
 
-        def mirrored(songs):
-            for made in honest(songs):
-                yield Fingerprint(
-                    {c: -vector for c, vector in made.vectors.items()}, {}, made.chunk_weights, made.norms
-                )
+            def mirrored(songs):
+                for made in honest(songs):
+                    yield Fingerprint(
+                        {c: -vector for c, vector in made.vectors.items()}, {}, made.chunk_weights, made.norms
+                    )
 
-        self.fingerprinter.many = mirrored  # type: ignore[method-assign, assignment]
+            self.fingerprinter.many = mirrored  # type: ignore[method-assign, assignment]
+        return super().__call__(rows)
 
 
-def test_a_failed_spot_check_stops_the_job(
+def test_one_bad_worker_stops_the_job_at_once_and_for_good(
+    monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    write_tone(tmp_path / "tone.wav", 8)
+    ids = [f"song {i:02}" for i in range(40)]
+    manifest = write_manifest(tmp_path / "manifest.parquet", ids, ["tone.wav"] * 40)
+    store = tmp_path / "store"
+    monkeypatch.setattr(pipeline, "FingerprintWorker", Liar)
+    with pytest.raises(NumericsError, match=r"song 00: .* computed twice differs .* delete it"):
+        run_fingerprint_job(manifest, store, model=str(tiny_model_dir), kind="influence", workers=2)
+    assert StoreCounter(store).count().songs < 40
+    with pytest.raises(StoreError, match="not finished"):
+        read_store(store)
+    monkeypatch.undo()
+    with pytest.raises(NumericsError, match=r"song 00: .* computed twice differs .* delete it"):
+        run_fingerprint_job(manifest, store, model=str(tiny_model_dir), kind="influence", workers=2)
+
+
+class Stumbler(FingerprintWorker):
+    """A worker with a bug that one song shows."""
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        if "telephone" in rows["song_id"].to_pylist():
+            raise RuntimeError("a bug")
+        return super().__call__(rows)
+
+
+def test_a_worker_that_raises_costs_one_song_and_does_not_hang_the_job(
     finished: tuple[Path, JobSummary, str], monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(pipeline, "FingerprintWorker", Liar)
-    with pytest.raises(NumericsError, match=r"computed twice differs .* delete it"):
-        run_fingerprint_job(
-            finished[0], tmp_path / "store", model=str(tiny_model_dir), kind="influence", max_failed_fraction=1.0
-        )
-    with pytest.raises(StoreError, match="not finished"):
-        read_store(tmp_path / "store")
-
-
-def decode_with_faults(rows: pa.Table) -> pa.Table:
-    """`decode_rows` with a song on which the decoder's process dies, and one that finds a bug in it."""
-    import os
-
-    (path,) = rows["path"].to_pylist()
-    if path.endswith("poison.wav"):
-        os._exit(139)
-    if path.endswith("bug.wav"):
-        raise RuntimeError("a bug")
-    return decode_rows(rows)
+    """With two workers: those of the first pass once kept the CPUs that the second waited for."""
+    monkeypatch.setattr(pipeline, "FingerprintWorker", Stumbler)
+    store = tmp_path / "store"
+    summary = run_fingerprint_job(
+        finished[0], store, model=str(tiny_model_dir), kind="influence", workers=2, max_failed_fraction=ALL_MAY_FAIL
+    )
+    assert (summary.songs, summary.ok) == (9, 2)
+    (lost,) = (failure for failure in summary.failures if failure.song_id == "telephone")
+    assert lost.error_code == "worker.failed"
+    assert "RuntimeError: a bug" in lost.error
 
 
 def test_public_call_of_the_job_is_frozen() -> None:
@@ -227,6 +240,7 @@ def test_public_call_of_the_job_is_frozen() -> None:
         "dtype",
         "device",
         "workers",
+        "decoders",
         "max_failed_fraction",
         "return",
     ]

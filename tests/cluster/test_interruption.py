@@ -1,4 +1,4 @@
-"""A driver that is killed in the middle of a job, and the same job again."""
+"""A driver that is stopped in the middle of a job, and the same job again."""
 
 import os
 import signal
@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from cluster.fingerprint import run_fingerprint_job
-from cluster.progress import StoreCounter
-from lumina_ray.store import read_store
+from lumina_ray.store import StoreCounter, read_store, store_status
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, SUCCESS_FILE
 from tests.cluster.catalog import write_manifest, write_tone
 
-N_SONGS = 40
+N_SONGS = 24
 
 
 def committed(store: Path) -> list[Path]:
@@ -24,23 +23,35 @@ def committed(store: Path) -> list[Path]:
 
 
 @pytest.mark.timeout(600)
-def test_killed_job_goes_on_with_what_is_missing(ray_cluster: str, tiny_model_dir: Path, tmp_path: Path) -> None:
+def test_stopped_job_goes_on_with_what_is_missing(ray_cluster: str, tiny_model_dir: Path, tmp_path: Path) -> None:
     write_tone(tmp_path / "tone.wav", 8)
     ids = [f"song {i:02}" for i in range(N_SONGS)]
     manifest = write_manifest(tmp_path / "manifest.parquet", ids, ["tone.wav"] * N_SONGS)
     store = tmp_path / "store"
     job = [str(manifest), "--out", str(store), "--model", str(tiny_model_dir), "--workers", "1"]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "cluster.fingerprint", *job],
-        env=os.environ | {"RAY_ADDRESS": ray_cluster},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not committed(store) and driver.poll() is None:
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGKILL)
-    said = driver.communicate()[1]
-    assert driver.returncode == -signal.SIGKILL, said
+    for stop, exit_code, last_words in (
+        (signal.SIGTERM, 143, "cluster.fingerprint: stopped by SIGTERM: "),
+        (signal.SIGINT, 130, "cluster.fingerprint: stopped by Ctrl-C: "),
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+    ):
+        stored = len(committed(store))
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "cluster.fingerprint", *job],
+            env=os.environ | {"RAY_ADDRESS": ray_cluster},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while len(committed(store)) == stored and driver.poll() is None:
+            time.sleep(0.05)
+        driver.send_signal(stop)
+        said = driver.communicate()[1]
+        assert driver.returncode == exit_code, said
+        if last_words:
+            *_, last = said.splitlines()
+            assert last.startswith(last_words), said
+            assert f" of {N_SONGS} songs are stored, and the same command goes on from there" in last
+            assert "stack trace" not in said.lower()
+        assert store_status(store).state == "unfinished"
 
     first_files = {path: path.stat().st_mtime_ns for path in committed(store)}
     before = StoreCounter(store).count().songs

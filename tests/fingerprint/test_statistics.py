@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lumina_ray.fingerprint.statistics import statistics_of
-from lumina_ray.gradients import moments
+from lumina_ray.gradients import merge, moments
 
 
 def statistics(values: np.ndarray, *, zero_mean: bool = False) -> list[float]:
-    return statistics_of([moments(torch.from_numpy(values))], values.size, zero_mean=zero_mean)
+    return statistics_of(moments(torch.from_numpy(values)).tolist(), values.size, zero_mean=zero_mean)
 
 
 def reference(values: np.ndarray) -> list[float]:
@@ -45,7 +45,8 @@ def test_equal_numpy_on_anything(values: np.ndarray) -> None:
 @given(st.lists(st.integers(2, 200_000), min_size=1, max_size=4))
 def test_parts_are_one_tensor(sizes: list[int]) -> None:
     parts = [np.random.default_rng(i).gamma(1.5, size=n).astype(np.float32) for i, n in enumerate(sizes)]
-    ours = statistics_of([moments(torch.from_numpy(part)) for part in parts], sum(sizes), zero_mean=False)
+    merged = merge([moments(torch.from_numpy(part)) for part in parts])
+    ours = statistics_of(merged.tolist(), sum(sizes), zero_mean=False)
     np.testing.assert_allclose(ours[:5], reference(np.concatenate(parts))[:5], rtol=1e-9)
 
 

@@ -1,9 +1,15 @@
 """The GPU kernel against the plain path: in Triton's interpreter (see conftest), for real where there is a GPU."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from lumina_ray.gradients import Use, gradient_tiles, merge, moments
+from lumina_ray.gradients.memory import predicted_peak_bytes
 
 kernel = pytest.importorskip("lumina_ray.gradients.triton_moments")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -44,3 +50,37 @@ def test_a_song_has_the_same_bits_wherever_its_chunks_lie() -> None:
     alone = Use(0, 0, torch.cat([first[0], others[0] * 0]), torch.cat([first[1], others[1] * 0]))
     last = Use(0, 0, torch.cat([others[0], first[0]]), torch.cat([others[1], first[1]]))
     assert torch.equal(kernel.fused_moments(alone, [0, 1], [0.6, 0.4]), kernel.fused_moments(last, [2, 3], [0.6, 0.4]))
+
+
+def test_its_products_are_counted_as_those_of_the_plain_path() -> None:
+    use = Use(0, 0, torch.ones(3, 21, 40, device=DEVICE), torch.ones(3, 21, 70, device=DEVICE))
+    with FlopCounterMode(display=False) as plain:
+        list(gradient_tiles([use], [2, 0], [0.5, 0.5]))
+    with FlopCounterMode(display=False) as fused:
+        kernel.fused_moments(use, [2, 0], [0.5, 0.5])
+    assert fused.get_total_flops() == plain.get_total_flops() == 2 * 2 * 21 * 40 * 70
+
+
+def test_memory_can_be_predicted_without_data() -> None:
+    use = Use(0, 0, torch.ones(3, 21, 40, device=DEVICE), torch.ones(3, 21, 70, device=DEVICE))
+    # Two tiles of five float64 in place of a gradient of 11 200 bytes, and what puts them together.
+    assert 0 < predicted_peak_bytes(lambda: kernel.fused_moments(use, [2, 0], [0.5, 0.5])) < 500
+
+
+# Needs no GPU; in a process of its own, as Triton either interprets or compiles.
+_COMPILE = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from lumina_ray.gradients.triton_moments import _moments_of_product as kernel
+signature = {p.name: "constexpr" if p.is_constexpr else "i32" for p in kernel.params}
+signature |= {"rows_ptr": "*i32", "shares_ptr": "*fp32", "out_ptr": "*fp64", "grad_ptr": "*fp16", "input_ptr": "*fp16"}
+sizes = {"S": 501, "BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_S": 32}
+compiled = compile(ASTSource(kernel, signature, sizes), target=GPUTarget("cuda", 90, 32), options={"num_warps": 8})
+assert "wgmma" in compiled.asm["ptx"], "no tensor cores"
+assert [p.name for p in kernel.params if p.do_not_specialize] == ["n_rows"]
+"""
+
+
+def test_one_kernel_for_songs_of_any_length_compiles_for_an_h100() -> None:
+    environment = os.environ | {"TRITON_INTERPRET": "0"}
+    subprocess.run([sys.executable, "-c", _COMPILE], env=environment, check=True, timeout=250)

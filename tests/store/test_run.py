@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lumina_ray.errors import SpecificationMismatch, StoreError
+from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import Specification
-from lumina_ray.store import Run, begin_run, manifest_sha256, read_run
+from lumina_ray.store import Run, begin_run, check_not_condemned, condemn, manifest_sha256, read_run
 from lumina_ray.store.run import RUN_FILE
 
 
@@ -71,3 +71,11 @@ def test_manifest_identity_is_ids_and_paths_in_order() -> None:
     one = pa.table({"song_id": ["a', 'b"], "path": ["c"]})
     other = pa.table({"song_id": ["a"], "path": ["b', 'c"]})
     assert manifest_sha256(one) != manifest_sha256(other)
+
+
+def test_a_condemned_store_says_why_and_for_ever(tmp_path: Path) -> None:
+    check_not_condemned(tmp_path)
+    condemn(tmp_path, "song 7: computed twice differs")
+    for _ in range(2):
+        with pytest.raises(NumericsError, match=r"song 7: computed twice differs.*delete it"):
+            check_not_condemned(tmp_path)

@@ -9,12 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import torch
+from torch import Tensor
 
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.errors import StoreError
-from lumina_ray.fingerprint import Fingerprint, SongCodes, Specification
-from lumina_ray.model import open_model
+from lumina_ray.errors import NumericsError, StoreError
+from lumina_ray.fingerprint import Fingerprint, SongCodes, Specification, batching
+from lumina_ray.model import MusicModel, open_model
+from lumina_ray.model.interface import Prediction
 from lumina_ray.store import (
     FingerprintWorker,
     Run,
@@ -24,6 +27,7 @@ from lumina_ray.store import (
     read_store,
     store_schema,
 )
+from lumina_ray.store import worker as store_worker
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +106,78 @@ def test_gradients_that_overflow_fail_their_row(
     monkeypatch.undo()
     rescued = worker(pa.Table.from_pylist([again], schema=rows.schema))
     assert rescued.equals(rows.slice(0, 1))
+
+
+def test_a_worker_that_was_wrong_once_makes_nothing_more(rows: pa.Table, tiny_model_dir: Path) -> None:
+    specification = Specification.for_model(open_model(str(tiny_model_dir)), "influence")
+    worker = FingerprintWorker(str(tiny_model_dir), specification.to_dict())
+    nothing = {channel: np.zeros(4096, np.float32) for channel in ("P", "M")}
+    honest = worker.fingerprinter.many
+    worker.fingerprinter.many = lambda songs: iter([Fingerprint(nothing, {}, nothing["P"])])
+    with pytest.raises(NumericsError, match="one: channel P computed twice differs"):
+        worker(rows.slice(0, 1))
+    worker.fingerprinter.many = honest
+    with pytest.raises(NumericsError, match="one: channel P"):
+        worker(rows.slice(1, 1))
+
+
+class Crowded:
+    """A model whose GPU has memory for so many chunks at once, and no more."""
+
+    def __init__(self, model: MusicModel) -> None:
+        self._model, self.room, self.refused = model, 1_000, []
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+    def predict(self, codes_BKT: Tensor, n_frames: list[int]) -> Prediction:
+        if len(codes_BKT) > self.room:
+            self.refused.append(len(codes_BKT))
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return self._model.predict(codes_BKT, n_frames)
+
+
+@pytest.fixture
+def crowded(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FingerprintWorker, Crowded]:
+    """A worker that was made for 4 chunks at once."""
+    model = Crowded(open_model(str(tiny_model_dir)))
+    monkeypatch.setattr(store_worker, "open_model", lambda *_: model)
+    return FingerprintWorker("crowded", Specification.for_model(model, "influence").to_dict(), "cpu", 4), model
+
+
+@pytest.mark.parametrize(("room", "refused"), [(2, [4]), (1, [4, 2])])
+def test_short_memory_halves_the_batch_and_changes_no_bit(
+    crowded: tuple[FingerprintWorker, Crowded], rows: pa.Table, room: int, refused: list[int]
+) -> None:
+    worker, model = crowded
+    model.room = room
+    assert worker(rows).equals(rows)
+    assert worker.fingerprinter.chunks_in_flight == room
+    assert model.refused == refused
+    assert worker(rows).equals(rows)
+    assert model.refused == refused, "it should not try the large batch again"
+
+
+def test_short_memory_fails_a_song_rather_than_change_its_bits(
+    crowded: tuple[FingerprintWorker, Crowded], rows: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, model = crowded
+    model.room = 2
+    monkeypatch.setattr(batching, "_same_bits", lambda *_: False)
+    failed = worker(rows)
+    assert failed["error_code"].to_pylist() == ["memory.gpu"] * 2 + rows["error_code"].to_pylist()[2:]
+    assert "4 chunks at once" in failed["error"][0].as_py()
+    assert worker.fingerprinter.chunks_in_flight == 4
+    model.room = 4
+    assert worker(failed).equals(rows), "its codes should be kept, and rescue it"
+
+
+def test_no_memory_for_a_single_chunk_fails_songs_and_not_the_job(
+    crowded: tuple[FingerprintWorker, Crowded], rows: pa.Table
+) -> None:
+    worker, model = crowded
+    model.room = 0
+    assert worker(rows)["error_code"].to_pylist()[:2] == ["memory.gpu"] * 2
 
 
 @pytest.fixture

@@ -1,0 +1,118 @@
+"""What the processes of a job count: for Prometheus through Ray, and for the job's own summary.
+
+Ray exports them with the prefix `ray_`, counters with the suffix `_total`; cluster/grafana/lumina.json shows them.
+"""
+
+import functools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
+from ray.util.metrics import Counter, Gauge
+
+COUNTERS = {
+    "lumina_decoded_songs": "Songs that were decoded, or could not be.",
+    "lumina_decode_seconds": "Time spent on decoding.",
+    "lumina_songs": "Songs that workers made rows of.",
+    "lumina_failures": "Those that failed, by error code.",
+    "lumina_audio_seconds": "Duration of those that are ok.",
+    "lumina_busy_seconds": "Time that workers computed.",
+    "lumina_wait_seconds": "Time that workers had nothing to compute, between two batches.",
+}
+GAUGES = {"lumina_songs_in_flight": "Songs that a worker is computing."}
+_TAGS = {"lumina_failures": ("code",)}
+
+
+@dataclass(frozen=True)
+class Times:
+    """What the workers of a job did between their first batch and their last."""
+
+    busy_s: float = 0.0
+    wait_s: float = 0.0
+
+    @property
+    def wait_fraction(self) -> float | None:
+        total_s = self.busy_s + self.wait_s
+        return self.wait_s / total_s if total_s else None
+
+
+class WorkerMeter:
+    """Times one worker, and tells Prometheus and the driver.
+
+    Waiting is whatever lies between two batches: decoding that is too slow most of all, but also Ray, and a storage to
+    which rows cannot be written as fast. What comes before the first batch is not counted; no option changes that.
+    """
+
+    def __init__(self, job: str) -> None:
+        self._key = f"{job}/{os.uname().nodename}/{os.getpid()}"
+        self._busy_s = self._wait_s = 0.0
+        self._idle_since_s: float | None = None
+
+    @contextmanager
+    def batch(self, n_songs: int) -> Iterator[None]:
+        """Around the computation of a batch."""
+        begin_s = time.monotonic()
+        waited_s = begin_s - self._idle_since_s if self._idle_since_s is not None else 0.0
+        _gauge("lumina_songs_in_flight").set(n_songs)
+        try:
+            yield
+        finally:
+            self._idle_since_s = time.monotonic()
+            busy_s = self._idle_since_s - begin_s
+            self._busy_s, self._wait_s = self._busy_s + busy_s, self._wait_s + waited_s
+            _gauge("lumina_songs_in_flight").set(0)
+            _count("lumina_busy_seconds", busy_s)
+            _count("lumina_wait_seconds", waited_s)
+            _internal_kv_put(self._key, json.dumps([self._busy_s, self._wait_s]), overwrite=True)
+
+
+def count_rows(rows: pa.Table) -> None:
+    """Count rows that a worker made."""
+    _count("lumina_songs", len(rows))
+    for row in rows.select(["error_code", "duration_s", "status"]).to_pylist():
+        if row["status"] == "ok":
+            _count("lumina_audio_seconds", row["duration_s"])
+        else:
+            _count("lumina_failures", 1, code=row["error_code"])
+
+
+def measured(decode: Callable[[pa.Table], pa.Table]) -> Callable[[pa.Table], pa.Table]:
+    """A function that decodes, and counts what it does."""
+    return functools.partial(_measure, decode=decode)
+
+
+def _measure(rows: pa.Table, decode: Callable[[pa.Table], pa.Table]) -> pa.Table:
+    begin_s = time.monotonic()
+    decoded = decode(rows)
+    _count("lumina_decode_seconds", time.monotonic() - begin_s)
+    _count("lumina_decoded_songs", len(rows))
+    return decoded
+
+
+def take_times(job: str) -> Times:
+    """The times of all workers of a job, which are forgotten."""
+    keys = _internal_kv_list(f"{job}/")
+    times = [json.loads(value) for key in keys if (value := _internal_kv_get(key))]
+    for key in keys:
+        _internal_kv_del(key)
+    return Times(sum(busy_s for busy_s, _ in times), sum(wait_s for _, wait_s in times))
+
+
+def _count(name: str, value: float, **tags: str) -> None:
+    if value:
+        _counter(name).inc(value, tags)
+
+
+@functools.cache
+def _counter(name: str) -> Counter:
+    return Counter(name, COUNTERS[name], tag_keys=_TAGS.get(name, ()))
+
+
+@functools.cache
+def _gauge(name: str) -> Gauge:
+    return Gauge(name, GAUGES[name])

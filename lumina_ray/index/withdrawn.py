@@ -1,0 +1,83 @@
+"""Songs that are gone from search at once, though the snapshots that hold them never change.
+
+`INDEX/withdrawn.json` lists what was taken out of the catalog, and in which generation; a snapshot of an earlier one
+leaves those songs out of every answer. It is read again whenever it has changed, so that nothing needs a restart.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lumina_ray.catalog.files import atomic_path
+from lumina_ray.errors import StoreError
+
+WITHDRAWN_FILE = "withdrawn.json"
+
+
+class Withdrawals:
+    """Which rows of one snapshot are withdrawn now."""
+
+    def __init__(self, index: Path, songs: pa.Table, generation: int | None) -> None:
+        """Args: the index folder, the snapshot's songs, and the generation that it was built from, if any."""
+        self._file = index / WITHDRAWN_FILE
+        self._songs = songs
+        self._generation = generation
+        self._seen: tuple[int, int] | None = None
+        self._rows = np.empty(0, np.int64)
+
+    def rows(self) -> np.ndarray:
+        """Int64, ascending.
+
+        Raises:
+            StoreError: the list is damaged. Answering without it could show what must not be shown.
+        """
+        if self._generation is None:
+            return self._rows
+        try:
+            status = self._file.stat()
+        except FileNotFoundError:
+            return self._rows
+        if (seen := (status.st_mtime_ns, status.st_size)) != self._seen:
+            self._rows, self._seen = self._read(self._generation), seen
+        return self._rows
+
+    def _read(self, generation: int) -> np.ndarray:
+        try:
+            listed = json.loads(self._file.read_text(encoding="utf-8"))["songs"]
+            gone = {(song, codes) for song, codes, since in listed if since > generation}
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{self._file} is damaged ({error}); any `lumina catalog remove` writes it again"
+            ) from error
+        ids = zip(self._songs["song_id"].to_pylist(), self._songs["codes_sha256"].to_pylist(), strict=True)
+        return np.array([row for row, key in enumerate(ids) if key in gone], np.int64)
+
+
+def withdraw_removed(catalog: Path) -> tuple[list[Path], list[Path]]:
+    """Tell every index that was built from a living catalog what is no longer in it.
+
+    Returns:
+        The indexes that were told, and those that are not where they were.
+    """
+    # Imported here, as stores import torch, which searching does without.
+    from lumina_ray.store.generations import indexes, removals
+
+    told, missing = [], []
+    for index in indexes(catalog):
+        if not index.is_dir():
+            missing.append(index)
+            continue
+        with atomic_path(index / WITHDRAWN_FILE) as temporary:
+            temporary.write_text(json.dumps({"songs": removals(catalog)}), encoding="utf-8")
+        told.append(index)
+    return told, missing
+
+
+def follow(catalog: Path, index: Path) -> None:
+    """From now on, and for what is gone already, tell an index what is taken out of a living catalog."""
+    from lumina_ray.store.generations import register_index
+
+    register_index(catalog, index)
+    withdraw_removed(catalog)

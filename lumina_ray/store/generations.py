@@ -1,0 +1,345 @@
+"""A catalog that lives: stores put together and songs taken out, every state of it numbered and kept.
+
+Layout of a living catalog:
+
+    segments/0001/…         stores, one for each time that songs were added or replaced
+    generations/0001.json   which segments a state of the catalog consists of, and which of their songs it leaves out
+    purges/0001.json        what was deleted for good, and from which files
+    indexes.json            index folders that were built from it, to be told of songs that are taken out
+    calibration.json        written by `lumina calibrate`
+
+A generation never changes; the newest is the catalog as it is. Each names the hash of the one before.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lumina_ray.catalog.files import atomic_path, sha256_of
+from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.store.read import Store, read_rows, read_store
+from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE, read_run, write_json
+
+GENERATIONS_FOLDER = "generations"
+SEGMENTS_FOLDER = "segments"
+PURGES_FOLDER = "purges"
+INDEXES_FILE = "indexes.json"
+_NO_PARENT = "0" * 64
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One state of a living catalog.
+
+    Attributes:
+        change: what made it, for people.
+        segments: names of the stores that it consists of.
+        removed: segment → song id → `codes_sha256` (null where the song had failed) of songs that are left out.
+        parent_sha256: of the generation before.
+    """
+
+    number: int
+    change: str
+    segments: tuple[str, ...]
+    removed: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    parent_sha256: str = _NO_PARENT
+    created: str = ""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Self:
+        return cls(**values | {"segments": tuple(values["segments"])})
+
+
+@dataclass(frozen=True)
+class Purge:
+    """What was deleted for good.
+
+    Attributes:
+        songs: segment → song id → `codes_sha256`.
+        files: path in the catalog → sha256 before and after; no "after" where the file itself was deleted.
+    """
+
+    number: int
+    created: str
+    songs: dict[str, dict[str, str | None]]
+    files: dict[str, tuple[str, str | None]]
+
+
+def is_living(catalog: Path) -> bool:
+    """Whether a folder is a living catalog, and not a single store."""
+    return (Path(catalog) / GENERATIONS_FOLDER).is_dir()
+
+
+def read_generation(catalog: Path, number: int | None = None) -> Generation:
+    """One generation, by default the newest.
+
+    Raises:
+        StoreError: there is none of that number, or it is damaged.
+    """
+    numbers = _numbers(catalog / GENERATIONS_FOLDER)
+    if not numbers:
+        raise StoreError(f"{catalog} is no living catalog; `lumina catalog add {catalog} MANIFEST` begins one")
+    wanted = numbers[-1] if number is None else number
+    if wanted not in numbers:
+        raise StoreError(f"{catalog} has no generation {wanted}; it has {numbers[0]} to {numbers[-1]}")
+    path = catalog / GENERATIONS_FOLDER / f"{wanted:04}.json"
+    try:
+        return Generation.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+
+
+def read_catalog(catalog: Path, number: int | None = None) -> Store:
+    """The songs of a generation, by default the newest, as if they were one store.
+
+    Raises:
+        StoreError: no such generation, a damaged segment, or songs that were purged since.
+    """
+    generation = read_generation(catalog, number)
+    _refuse_purged(catalog, generation)
+    stores = [read_store(catalog / SEGMENTS_FOLDER / segment) for segment in generation.segments]
+    kept = [
+        (_without(store.songs, removed), _without(store.failed, removed))
+        for store, removed in ((s, generation.removed.get(s.path.name, {})) for s in stores)
+    ]
+    songs, failed = (pa.concat_tables(tables).sort_by("song_id") for tables in zip(*kept, strict=True))
+    run = replace(stores[0].run, n_songs=len(songs) + len(failed))
+    return Store(catalog, run, songs, failed, generation.number)
+
+
+def open_store(path: Path) -> Store:
+    """A finished store, or a living catalog as it is now.
+
+    Raises:
+        StoreError: neither of the two, or damaged.
+    """
+    return read_catalog(path) if is_living(path) else read_store(path)
+
+
+def next_segment(catalog: Path) -> Path:
+    """Where songs that are to be added are fingerprinted; the same place until they are in a generation."""
+    n_segments = len(read_generation(catalog).segments) if is_living(catalog) else 0
+    return catalog / SEGMENTS_FOLDER / f"{n_segments + 1:04}"
+
+
+def song_ids(catalog: Path) -> set[str]:
+    """Ids of the newest generation, of failed songs too."""
+    if not is_living(catalog):
+        return set()
+    return {song for songs in _songs(catalog, read_generation(catalog)).values() for song in songs}
+
+
+def check_addition(catalog: Path, wanted: list[str], *, replacing: bool) -> None:
+    """Check that songs may be added to a catalog, or that they are there to be replaced.
+
+    Raises:
+        UsageError: some are there, or are not.
+    """
+    present = song_ids(catalog)
+    wrong = sorted(set(wanted) - present) if replacing else sorted(set(wanted) & present)
+    if wrong:
+        listed = ", ".join(wrong[:3])
+        if replacing:
+            raise UsageError(f"{len(wrong)} songs are not in {catalog}, such as {listed}; `lumina catalog add` them")
+        raise UsageError(
+            f"{len(wrong)} songs are in {catalog} already, such as {listed}; `lumina catalog replace` exchanges them"
+        )
+
+
+def add_segment(catalog: Path, segment: Path, *, replacing: bool) -> Generation:
+    """Make a finished store in `segments/` part of the catalog; songs that it replaces are left out from then on.
+
+    Raises:
+        SpecificationMismatch: it was made with another model or fingerprint than the rest.
+        StoreError: it is not finished.
+        UsageError: see `check_addition`.
+    """
+    store = read_store(segment)
+    added = [*store.song_ids, *store.failed["song_id"].to_pylist()]
+    check_addition(catalog, added, replacing=replacing)
+    if not is_living(catalog):
+        return _append(catalog, Generation(1, f"{len(added)} songs added", (segment.name,)))
+    before = read_generation(catalog)
+    first = read_run(catalog / SEGMENTS_FOLDER / before.segments[0]).specification
+    if first.sha256 != store.specification.sha256:
+        raise SpecificationMismatch(
+            f"{segment} has specification {store.specification.sha256[:12]}, the catalog {first.sha256[:12]}"
+        )
+    change = f"{len(added)} songs {'replaced' if replacing else 'added'}"
+    removed = _with_removed(catalog, before, set(added)) if replacing else before.removed
+    return _append(catalog, replace(before, change=change, removed=removed, segments=(*before.segments, segment.name)))
+
+
+def remove_songs(catalog: Path, ids: list[str]) -> Generation:
+    """Take songs out of a catalog; ids that are out already are no error.
+
+    Raises:
+        UsageError: an id was never in the catalog.
+    """
+    before = read_generation(catalog)
+    known = song_ids(catalog) | {song for songs in before.removed.values() for song in songs}
+    if unknown := sorted(set(ids) - known):
+        raise UsageError(f"{len(unknown)} songs were never in {catalog}, such as {', '.join(unknown[:3])}")
+    taken_out = set(ids) & song_ids(catalog)
+    if not taken_out:
+        return before
+    removed = _with_removed(catalog, before, taken_out)
+    return _append(catalog, replace(before, change=f"{len(taken_out)} songs removed", removed=removed))
+
+
+def removals(catalog: Path) -> list[tuple[str, str | None, int]]:
+    """All that was ever taken out: song id, `codes_sha256`, and the first generation without it."""
+    seen: dict[tuple[str, str], tuple[str, str | None, int]] = {}
+    for number in _numbers(catalog / GENERATIONS_FOLDER):
+        for segment, songs in read_generation(catalog, number).removed.items():
+            for song, codes in songs.items():
+                seen.setdefault((segment, song), (song, codes, number))
+    return list(seen.values())
+
+
+def purge(catalog: Path) -> Purge | None:
+    """Delete every trace of removed songs from the segments: rows, codes, vectors, paths, checkpoints.
+
+    Every file is read again afterwards. Ids and hashes stay, in generations and in the purge's own record, so that it
+    can be shown what is gone.
+
+    Returns:
+        What was done, or None when there was nothing to do.
+
+    Raises:
+        StoreError: a purged song is still found.
+    """
+    done = _purged(catalog)
+    songs = {
+        segment: {song: codes for song, codes in removed.items() if song not in done.get(segment, set())}
+        for segment, removed in read_generation(catalog).removed.items()
+    }
+    songs = {segment: of_segment for segment, of_segment in songs.items() if of_segment}
+    if not songs:
+        return None
+    files: dict[str, tuple[str, str | None]] = {}
+    for segment, of_segment in songs.items():
+        folder = catalog / SEGMENTS_FOLDER / segment
+        checkpoint = folder / CHECKPOINT_FOLDER
+        for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+            files[str(path.relative_to(catalog))] = (sha256_of(path), None)
+        # Of a finished store, nothing is left to resume.
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        for path in _tables(folder):
+            table = pq.read_table(path, partitioning=None)
+            if (kept := _without(table, of_segment)).num_rows < table.num_rows:
+                before = sha256_of(path)
+                with atomic_path(path) as temporary:
+                    pq.write_table(kept, temporary)
+                files[str(path.relative_to(catalog))] = (before, sha256_of(path))
+        for path in _tables(folder):
+            if left := set(pq.read_table(path, columns=["song_id"], partitioning=None)["song_id"].to_pylist()) & set(
+                of_segment
+            ):
+                raise StoreError(f"{path} still holds purged songs, such as {sorted(left)[:3]}")
+    number = len(_numbers(catalog / PURGES_FOLDER)) + 1
+    record = Purge(number, _now(), songs, files)
+    (catalog / PURGES_FOLDER).mkdir(exist_ok=True)
+    write_json(catalog / PURGES_FOLDER / f"{number:04}.json", asdict(record))
+    return record
+
+
+def register_index(catalog: Path, index: Path) -> None:
+    """Remember that an index was built from a catalog."""
+    known = indexes(catalog)
+    if index.resolve() not in known:
+        write_json(catalog / INDEXES_FILE, {"indexes": [str(path) for path in (*known, index.resolve())]})
+
+
+def indexes(catalog: Path) -> list[Path]:
+    """Index folders that were built from a catalog; some may be gone."""
+    file = catalog / INDEXES_FILE
+    return [Path(path) for path in json.loads(file.read_text(encoding="utf-8"))["indexes"]] if file.exists() else []
+
+
+def _append(catalog: Path, generation: Generation) -> Generation:
+    folder = catalog / GENERATIONS_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    if numbers := _numbers(folder):
+        parent = read_generation(catalog)
+        generation = replace(generation, number=numbers[-1] + 1, parent_sha256=parent.sha256)
+    generation = replace(generation, created=_now())
+    path = folder / f"{generation.number:04}.json"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(asdict(generation), indent=1, sort_keys=True), encoding="utf-8")
+    try:
+        # Unlike a rename, a link never takes the place of what somebody else has put there meanwhile.
+        os.link(temporary, path)
+    except FileExistsError:
+        raise StoreError(f"{catalog} was changed by somebody else just now; run the same command again") from None
+    finally:
+        temporary.unlink()
+    return generation
+
+
+def _with_removed(catalog: Path, generation: Generation, ids: set[str]) -> dict[str, dict[str, str | None]]:
+    removed = {segment: dict(songs) for segment, songs in generation.removed.items()}
+    for segment, songs in _songs(catalog, generation).items():
+        found = {song: codes for song, codes in songs.items() if song in ids}
+        if found:
+            removed[segment] = removed.get(segment, {}) | found
+    return removed
+
+
+def _songs(catalog: Path, generation: Generation) -> dict[str, dict[str, str | None]]:
+    """Segment → song id → codes hash of the songs that a generation holds."""
+    songs = {}
+    for segment in generation.segments:
+        folder = catalog / SEGMENTS_FOLDER / segment
+        rows = read_rows(folder, read_run(folder).specification, ["song_id", "codes_sha256"])
+        codes = dict(zip(rows["song_id"].to_pylist(), rows["codes_sha256"].to_pylist(), strict=True))
+        songs[segment] = {song: c for song, c in codes.items() if song not in generation.removed.get(segment, {})}
+    return songs
+
+
+def _without(table: pa.Table, ids: dict[str, str | None]) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table["song_id"], pa.array(list(ids), pa.string()))))
+
+
+def _tables(segment: Path) -> list[Path]:
+    return [segment / MANIFEST_FILE, *sorted((segment / DATA_FOLDER).glob("*.parquet"))]
+
+
+def _purged(catalog: Path) -> dict[str, set[str]]:
+    """Segment → songs that no longer exist there."""
+    gone: dict[str, set[str]] = {}
+    for number in _numbers(catalog / PURGES_FOLDER):
+        record = json.loads((catalog / PURGES_FOLDER / f"{number:04}.json").read_text(encoding="utf-8"))
+        for segment, songs in record["songs"].items():
+            gone.setdefault(segment, set()).update(songs)
+    return gone
+
+
+def _refuse_purged(catalog: Path, generation: Generation) -> None:
+    for segment, gone in _purged(catalog).items():
+        if segment in generation.segments and (missing := gone - generation.removed.get(segment, {}).keys()):
+            raise StoreError(
+                f"generation {generation.number} of {catalog} held {len(missing)} song(s) purged since, such "
+                f"as {sorted(missing)[:3]}; it cannot be had any more"
+            )
+
+
+def _numbers(folder: Path) -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,36 @@
+"""Workers that are killed by songs that are named for it. They travel by name, as the one that they replace."""
+
+import os
+import signal
+from pathlib import Path
+
+import pyarrow as pa
+
+from lumina_ray.store import FingerprintWorker
+
+
+class Killable(FingerprintWorker):
+    """Is killed, as the system does it, whenever it gets the song `killer`."""
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        if "killer" in rows["song_id"].to_pylist():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(rows)
+
+
+class KilledOnce(FingerprintWorker):
+    """Is killed in the middle of its batch when it first gets the song `victim`; a file beside the audio recalls it."""
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        for row in rows.to_pylist():
+            killed = Path(row["path"]).with_name("killed once")
+            if row["song_id"] == "victim" and not killed.exists():
+                honest = self.fingerprinter.many
+
+                def interrupted(songs, killed=killed, honest=honest):
+                    yield next(honest(songs))
+                    killed.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+                self.fingerprinter.many = interrupted  # type: ignore[method-assign]
+        return super().__call__(rows)

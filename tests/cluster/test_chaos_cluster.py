@@ -1,0 +1,134 @@
+"""A node and a driver that are killed, on a cluster of three nodes: the rows in the end are those of one process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from ray.cluster_utils import Cluster
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from lumina_ray.store import store_status
+from tests.cluster.catalog import write_manifest, write_tone
+from tests.cluster.reference import all_rows, without_ray
+
+N_SONGS = 24
+NODE = {"num_cpus": 2, "object_store_memory": 80 << 20}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head where nothing runs but drivers, and two nodes."""
+    ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
+    head = NODE | ports | {"num_cpus": 0, "include_dashboard": True}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        cluster.add_node(**NODE)
+    yield cluster
+    # Not `shutdown`, which would disconnect this process from the cluster that other tests share.
+    for node in [*cluster.worker_nodes, cluster.head_node]:
+        cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chaos")
+    ids = [f"song {i:02}" for i in range(N_SONGS)]
+    for i, song_id in enumerate(ids):
+        write_tone(folder / f"{song_id}.wav", 1.5, seed=i)
+    return write_manifest(folder / "manifest.parquet", ids, [f"{song_id}.wav" for song_id in ids])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(manifest: Path, tiny_model_dir: Path) -> pa.Table:
+    return without_ray(manifest, tiny_model_dir, "influence")
+
+
+def wait_for_commits(store: Path, n_songs: int, limit_s: float = 200) -> None:
+    end_s = time.monotonic() + limit_s
+    while not (store / "run.json").exists() or store_status(store).ok < n_songs:
+        assert time.monotonic() < end_s, "the job does not get on"
+        time.sleep(0.05)
+
+
+def processes(*words: str) -> dict[int, int]:
+    """Running processes whose command line has all the words: their ids, and those of their parents."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_text().replace("\0", " ")
+            if all(word in command for word in words):
+                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # It has just ended.
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_node_loses_no_song(
+    cluster: Cluster, manifest: Path, undisturbed: pa.Table, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    job = [str(manifest), "--out", str(store), "--model", str(tiny_model_dir), "--workers", "2"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "cluster.fingerprint", *job],
+        env=os.environ | {"RAY_ADDRESS": cluster.address},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_commits(store, 1)
+    with_workers = set(processes("ray::MapWorker").values())
+    victim = next(node for node in cluster.worker_nodes if raylet(node) in with_workers)
+    cluster.remove_node(victim, allow_graceful=False)
+    assert store_status(store).ok < N_SONGS, "the job was over before its node died"
+    said = driver.communicate(timeout=400)[1]
+    assert driver.returncode == 0, said
+    assert all_rows(store).equals(undisturbed)
+
+
+def raylet(node) -> int:
+    return node.all_processes["raylet"][0].process.pid
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_driver_is_resumed_by_another_submission(
+    cluster: Cluster, manifest: Path, undisturbed: pa.Table, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    jobs = JobSubmissionClient(f"http://{cluster.webui_url}")
+    words = ["-m", "cluster.fingerprint", str(manifest), "--out", str(store), "--model", str(tiny_model_dir)]
+    command = " ".join([sys.executable, *words, "--workers", "1"])
+    first = jobs.submit_job(entrypoint=command)
+    wait_for_commits(store, 1)
+    drivers = processes(str(store), "cluster.fingerprint")
+    for driver in drivers:
+        os.kill(driver, signal.SIGKILL)
+    assert ended(jobs, first) == JobStatus.FAILED
+    before = store_status(store)
+    assert 0 < before.ok < N_SONGS
+    assert before.state == "unfinished"
+
+    second = jobs.submit_job(entrypoint=command)
+    assert ended(jobs, second) == JobStatus.SUCCEEDED, jobs.get_job_logs(second)
+    assert f"{N_SONGS} songs, 0 failed" in jobs.get_job_logs(second)
+    assert all_rows(store).equals(undisturbed)
+
+
+def ended(jobs: JobSubmissionClient, submission: str, limit_s: float = 300) -> JobStatus:
+    end_s = time.monotonic() + limit_s
+    while not (status := jobs.get_job_status(submission)).is_terminal():
+        assert time.monotonic() < end_s, jobs.get_job_logs(submission)
+        time.sleep(0.2)
+    return status

@@ -1,0 +1,42 @@
+"""A living catalog on a real Ray: new songs alone are computed, to the bits of a job on all of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.catalog import Wanted, add_songs
+from cluster.fingerprint import run_fingerprint_job
+from lumina_ray.errors import UsageError
+from lumina_ray.store import open_store, read_store
+from tests.cluster.catalog import write_manifest, write_tone
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def test_songs_come_and_change_and_are_what_a_job_on_all_of_them_makes(tmp_path: Path, tiny_model_dir: Path) -> None:
+    for number in range(4):
+        write_tone(tmp_path / f"{number}.wav", 3, seed=number)
+
+    def manifest(name: str, songs: dict[str, int]) -> Path:
+        return write_manifest(tmp_path / f"{name}.parquet", [*songs], [f"{file}.wav" for file in songs.values()])
+
+    catalog = tmp_path / "catalog"
+    wanted = Wanted(model=str(tiny_model_dir), kind="influence")
+    first, begun = add_songs(catalog, manifest("first", {"a": 0, "b": 1}), wanted, workers=1)
+    assert (first.number, begun.computed) == (1, 2)
+    # The model and the fingerprint are the catalog's own now.
+    second, replaced = add_songs(catalog, manifest("second", {"b": 3}), Wanted(), replacing=True, workers=1)
+    assert (second.number, replaced.computed) == (2, 1)
+    with pytest.raises(UsageError, match="already, such as a"):
+        add_songs(catalog, manifest("again", {"a": 0}), Wanted())
+    with pytest.raises(UsageError, match="fingerprinted with kind influence, not jl"):
+        add_songs(catalog, manifest("other", {"c": 2}), Wanted(kind="jl"))
+
+    run_fingerprint_job(
+        manifest("all", {"a": 0, "b": 3}), tmp_path / "store", model=str(tiny_model_dir), kind="influence", workers=1
+    )
+    living, at_once = open_store(catalog), read_store(tmp_path / "store")
+    assert living.song_ids == at_once.song_ids
+    for channel in ("P", "M"):
+        np.testing.assert_array_equal(living.vectors(channel), at_once.vectors(channel))

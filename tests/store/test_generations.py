@@ -1,0 +1,180 @@
+"""A living catalog: what is in each state, what is gone, and what can be shown of it."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from lumina_ray.calibration import calibrate_store, write_calibration
+from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.index import build_index, load_snapshot
+from lumina_ray.index.withdrawn import WITHDRAWN_FILE, withdraw_removed
+from lumina_ray.store import Store
+from lumina_ray.store.generations import (
+    add_segment,
+    check_addition,
+    next_segment,
+    open_store,
+    purge,
+    read_catalog,
+    read_generation,
+    remove_songs,
+    song_ids,
+)
+from tests.calibration.synthetic import DIMS, World, specification, write_store
+
+
+def add(catalog: Path, ids: list[str], seed: int, *, replacing: bool = False, weights: str = "a" * 64) -> Store:
+    """A finished segment of songs with these ids, added."""
+    worlds = {c: World(np.random.default_rng(seed + i), d) for i, (c, d) in enumerate(DIMS.items())}
+    segment = next_segment(catalog)
+    codes = [f"{seed}-{song}" for song in ids]
+    vectors = {c: w.music(len(ids)) for c, w in worlds.items()}
+    store = write_store(segment, vectors, ids=ids, spec=specification(weights), codes_sha256=codes)
+    pq.write_table(store.songs.select(["song_id", "path"]), segment / "manifest.parquet")
+    (segment / "checkpoint").mkdir()
+    pq.write_table(store.songs.select(["song_id"]), segment / "checkpoint" / "part.parquet")
+    add_segment(catalog, segment, replacing=replacing)
+    return store
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    """Generation 1: a b c d …; 2: y z added; 3: b replaced; 4: a and y removed."""
+    path = tmp_path / "catalog"
+    add(path, [*"abcdefghij"], seed=10)
+    add(path, ["y", "z"], seed=20)
+    add(path, ["b"], seed=30, replacing=True)
+    remove_songs(path, ["a", "y"])
+    return path
+
+
+def test_every_state_can_be_had_as_it_was(catalog: Path) -> None:
+    assert read_catalog(catalog, 1).song_ids == [*"abcdefghij"]
+    assert read_catalog(catalog, 2).song_ids == [*"abcdefghijyz"]
+    assert read_catalog(catalog, 3).song_ids == [*"abcdefghijyz"]
+    assert open_store(catalog).song_ids == [*"bcdefghijz"]
+    assert open_store(catalog).generation == 4
+    before, after = (
+        dict(zip(s.song_ids, s.vectors("P"), strict=True)) for s in (read_catalog(catalog, 2), open_store(catalog))
+    )
+    assert not np.array_equal(before["b"], after["b"])
+    np.testing.assert_array_equal(before["z"], after["z"])
+
+
+def test_generations_are_a_chain_that_nobody_rewrites(catalog: Path) -> None:
+    generations = [read_generation(catalog, number) for number in range(1, 5)]
+    for one, following in pairwise(generations):
+        assert following.parent_sha256 == one.sha256
+    assert [generation.change for generation in generations] == [
+        "10 songs added", "2 songs added", "1 songs replaced", "2 songs removed",
+    ]  # fmt: skip
+    with pytest.raises(StoreError, match="no generation 9; it has 1 to 4"):
+        read_generation(catalog, 9)
+
+
+def test_what_is_there_is_not_added_and_what_is_not_there_is_not_replaced(catalog: Path) -> None:
+    with pytest.raises(UsageError, match=r"1 songs are in .* already, such as c"):
+        check_addition(catalog, ["c", "new"], replacing=False)
+    with pytest.raises(UsageError, match=r"1 songs are not in .*, such as new"):
+        check_addition(catalog, ["c", "new"], replacing=True)
+    with pytest.raises(UsageError, match="never in"):
+        remove_songs(catalog, ["typo"])
+    # An opt-out may be taken back.
+    add(catalog, ["a"], seed=40)
+    assert "a" in song_ids(catalog)
+
+
+def test_removing_twice_is_no_error_and_no_change(catalog: Path) -> None:
+    assert remove_songs(catalog, ["a"]).number == 4
+
+
+def test_another_model_is_refused(catalog: Path) -> None:
+    with pytest.raises(SpecificationMismatch, match="has specification"):
+        add(catalog, ["q"], seed=50, weights="b" * 64)
+    assert read_generation(catalog).number == 4
+
+
+def indexed(catalog: Path, folder: Path) -> Path:
+    worlds = {c: World(np.random.default_rng(99), d) for c, d in DIMS.items()}
+    if not (folder / "controls").exists():
+        write_store(folder / "controls", {c: w.music(20) for c, w in worlds.items()}, prefix="control")
+    write_calibration(calibrate_store(open_store(catalog), open_store(folder / "controls")), catalog)
+    build_index(open_store(catalog), folder / "index")
+    return folder / "index"
+
+
+def test_a_removed_song_is_gone_at_once_from_an_open_index_and_later_from_the_next(
+    catalog: Path, tmp_path: Path
+) -> None:
+    index = indexed(catalog, tmp_path)
+    snapshot = load_snapshot(index)
+    ids = snapshot.songs["song_id"].to_pylist()
+    vector = snapshot.vectors("P", np.array([ids.index("c")]))
+    assert ids[snapshot.search("P", vector, 1)[1][0, 0]] == "c"
+
+    remove_songs(catalog, ["c"])
+    told, missing = withdraw_removed(catalog)
+    assert (told, missing) == ([index.resolve()], [])
+    scores, rows = snapshot.search("P", vector, len(ids))
+    assert len(rows[0]) == len(ids) - 1 == snapshot.n_present
+    assert "c" not in {ids[row] for row in rows[0]}
+    # Brute force over what is left.
+    left = [row for row in range(len(ids)) if ids[row] != "c"]
+    expected = np.sort(snapshot.vectors("P", np.array(left)) @ vector[0])[::-1]
+    np.testing.assert_allclose(scores[0], expected, atol=1e-6)
+
+    indexed(catalog, tmp_path)
+    assert "c" not in load_snapshot(index).songs["song_id"].to_pylist()
+    assert load_snapshot(index / "v0001").n_present == len(ids) - 1
+
+
+def test_a_song_that_came_back_is_found_in_the_index_that_was_built_with_it(catalog: Path, tmp_path: Path) -> None:
+    add(catalog, ["a"], seed=10)  # the very same codes as before
+    snapshot = load_snapshot(indexed(catalog, tmp_path))
+    withdraw_removed(catalog)
+    assert snapshot.n_present == len(snapshot) == 11
+
+
+def test_a_replaced_song_no_longer_answers_as_it_was(catalog: Path, tmp_path: Path) -> None:
+    snapshot = load_snapshot(indexed(catalog, tmp_path))
+    add(catalog, ["d"], seed=60, replacing=True)
+    withdraw_removed(catalog)
+    row = snapshot.songs["song_id"].to_pylist().index("d")
+    assert snapshot.withdrawals.rows().tolist() == [row]
+
+
+def test_an_index_whose_list_of_withdrawals_is_damaged_does_not_answer(catalog: Path, tmp_path: Path) -> None:
+    index = indexed(catalog, tmp_path)
+    (index / WITHDRAWN_FILE).write_text("{")
+    with pytest.raises(StoreError, match="damaged"):
+        load_snapshot(index).search("P", np.zeros((1, DIMS["P"])), 1)
+
+
+def test_a_purge_leaves_no_row_and_says_what_it_did(catalog: Path) -> None:
+    record = purge(catalog)
+    assert record is not None
+    assert record.songs == {"0001": {"a": "10-a", "b": "10-b"}, "0002": {"y": "20-y"}}
+    for path in (catalog / "segments").rglob("*.parquet"):
+        assert not {"a", "y"} & set(pq.read_table(path, partitioning=None)["song_id"].to_pylist()), path
+    assert [path.parent.name for path in (catalog / "segments").rglob("checkpoint")] == ["0003"]
+    for name, (before, after) in record.files.items():
+        assert before != after
+        assert (after is None) == name.endswith("checkpoint/part.parquet")
+    assert json.loads((catalog / "purges" / "0001.json").read_text())["songs"] == record.songs
+    assert open_store(catalog).song_ids == [*"bcdefghijz"]
+    assert purge(catalog) is None
+
+
+def test_a_state_that_held_purged_songs_cannot_be_had_and_says_so(catalog: Path) -> None:
+    purge(catalog)
+    with pytest.raises(StoreError, match=r"generation 3 of .* held 1 song\(s\) purged since"):
+        read_catalog(catalog, 3)
+
+
+def test_a_catalog_that_is_none_says_how_to_begin_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="lumina catalog add"):
+        read_generation(tmp_path)

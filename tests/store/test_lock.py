@@ -1,0 +1,53 @@
+"""One job a store: refused while the other lives, free as soon as it is dead, however it died."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lumina_ray.errors import StoreBusy, StoreError
+from lumina_ray.store import exclusive
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from lumina_ray.store import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_holder_is_no_holder(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(store)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(StoreBusy, match=f"process {holder.pid}, ") as caught, exclusive(store):
+        pass
+    assert caught.value.exit_code == 1
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with exclusive(store):
+        (store / "run.json").touch()
+    assert store.is_dir()
+
+
+def test_two_in_one_process_exclude_each_other_as_well(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "store"), pytest.raises(StoreBusy), exclusive(tmp_path / "store"):
+        pass
+
+
+def test_a_job_that_never_began_leaves_nothing(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "store"):
+        assert (tmp_path / "store").is_dir()
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = tmp_path / "file" / "store"
+    with pytest.raises(StoreError, match=r"file/store: cannot be written \(Not a directory\)"), exclusive(store):
+        pass

@@ -113,7 +113,7 @@ def test_a_worker_that_was_wrong_once_makes_nothing_more(rows: pa.Table, tiny_mo
     worker = FingerprintWorker(str(tiny_model_dir), specification.to_dict())
     nothing = {channel: np.zeros(4096, np.float32) for channel in ("P", "M")}
     honest = worker.fingerprinter.many
-    worker.fingerprinter.many = lambda songs: iter([Fingerprint(nothing, {}, nothing["P"])])
+    worker.fingerprinter.many = lambda songs: iter([Fingerprint(nothing, {}, nothing["P"], {"P": 0.0, "M": 0.0})])
     with pytest.raises(NumericsError, match="one: channel P computed twice differs"):
         worker(rows.slice(0, 1))
     worker.fingerprinter.many = honest

@@ -5,13 +5,16 @@ export UV_PROJECT_ENVIRONMENT ?= .venv
 # Ray should neither phone home nor warn about it.
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: demo test lint bench bench-extraction setup clean
+.PHONY: demo test chaos lint bench bench-extraction setup clean
 
 demo: setup ## The whole system on real music, on this machine.
 	$(UV) run --no-sync lumina demo
 
 test: setup lint ## Everything that must pass, fast tests first.
 	$(UV) run --no-sync pytest
+
+chaos: setup ## Jobs whose nodes, drivers and disks fail; minutes, and not part of `make test` yet.
+	$(UV) run --no-sync pytest -m chaos
 
 lint: setup
 	$(UV) run --no-sync ruff check .

@@ -18,6 +18,8 @@ from lumina_ray.store import store_status
 from tests.cluster.catalog import write_manifest, write_tone
 from tests.cluster.reference import all_rows, without_ray
 
+pytestmark = pytest.mark.chaos
+
 N_SONGS = 24
 NODE = {"num_cpus": 2, "object_store_memory": 80 << 20}
 

@@ -17,7 +17,7 @@ from tests.cluster.catalog import write_manifest, write_tone
 from tests.cluster.killable import KilledOnce
 from tests.cluster.reference import all_rows, without_ray
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("ray_cluster")]
 
 N_SONGS = 12
 

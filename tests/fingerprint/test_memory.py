@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from lumina_ray.fingerprint import KINDS, Channel, Dtype, Fingerprinter, Kind, SongCodes, Specification
+from lumina_ray.fingerprint import Channel, Dtype, Fingerprinter, Kind, SongCodes, Specification
 from lumina_ray.fingerprint.batching import choose_chunks_in_flight, keeps_bits, predicted_peak
 from lumina_ray.gradients.memory import MAX_CHUNKS_IN_FLIGHT, chunks_that_fit
 from lumina_ray.model import MusicModel, open_model
@@ -39,7 +39,7 @@ def measured_peak(run: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize(("chunks", "dtype", "long_songs"), [(1, "float32", True), (2, "float16", False)])
 @pytest.mark.parametrize("channels", [("P", "M"), ("P",), ("M",)], ids=["both", "P", "M"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["influence", "stats", "jl", "logra"])
 def test_prediction_is_what_is_measured(
     models: dict[Dtype, MusicModel],
     kind: Kind,

@@ -13,7 +13,7 @@ if not Path("/dev/nvidiactl").exists():
 from tests.tiny_model import export_tiny_model
 
 # They start processes, Ray among them: what is fast should fail first.
-_SLOW = ("model", "training", "cli", "cluster", "serve")
+_SLOW = ("model", "cli", "cluster", "serve", "training")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

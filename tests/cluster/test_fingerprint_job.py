@@ -147,6 +147,7 @@ def test_ray_hands_out_the_gpus(manifest: Path, tiny_model_dir: Path, tmp_path: 
         run_fingerprint_job(manifest, tmp_path, model=str(tiny_model_dir), kind="influence", device="cuda:1")
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(600)
 def test_songs_that_kill_or_confuse_a_decoder_or_a_worker_fail_alone(
     monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
@@ -187,6 +188,7 @@ class Liar(FingerprintWorker):
         return super().__call__(rows)
 
 
+@pytest.mark.chaos
 def test_one_bad_worker_stops_the_job_at_once_and_for_good(
     monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
 ) -> None:

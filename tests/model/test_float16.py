@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lumina_ray.fingerprint import KINDS, Dtype, Fingerprinter, Kind, SongCodes, Specification, SpotCheck
+from lumina_ray.fingerprint import Dtype, Fingerprinter, Kind, SongCodes, Specification, SpotCheck
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
 from lumina_ray.model.float16 import hold_linears_in_float16
 
@@ -38,9 +38,8 @@ def test_linears_are_float16_and_nothing_else(both: tuple[MusicModel, MusicModel
     assert all(torch.equal(a.float(), b) for a, b in zip(narrow.parameters(), wide.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("chunks_in_flight", [1, 2])
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dtype", "chunks_in_flight"), [("bfloat16", 2), ("float16", 1), ("float32", 2)])
+@pytest.mark.parametrize("kind", ["stats", "jl", "influence"])
 def test_no_bit_changes(both: tuple[MusicModel, MusicModel], kind: Kind, dtype: Dtype, chunks_in_flight: int) -> None:
     wide, narrow = (bits(model, Specification.for_model(model, kind, dtype=dtype), chunks_in_flight) for model in both)
     assert narrow == wide

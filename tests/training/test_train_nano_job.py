@@ -32,6 +32,7 @@ def manifests(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.chaos
 def test_killed_training_goes_on_and_ships_both_models(
     ray_cluster: str, manifests: tuple[Path, Path], tmp_path: Path
 ) -> None:

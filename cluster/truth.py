@@ -24,7 +24,7 @@ from lumina_ray.errors import LuminaError, SpecificationMismatch
 from lumina_ray.model.open import open_model
 from lumina_ray.truth.bank import Bank, save_bank
 from lumina_ray.truth.corpus import Recording, corpus, record
-from lumina_ray.truth.models import generate, trained, weights_of, with_weights
+from lumina_ray.truth.models import Weights, flat, generate, trained, unflat, weights_of, with_weights
 from lumina_ray.truth.queries import QUERY_FRAMES, Query, continuations, free_queries, losses, real_queries
 from lumina_ray.truth.recipe import NANO, SMALL, Recipe, Training, retrainings, whole_catalogs
 
@@ -131,11 +131,11 @@ def encode_recordings(recordings: tuple[Recording, ...], path: Path) -> None:
 def train_whole(recipe: Recipe, training: Training, codes: list[torch.Tensor], device: str, path: Path) -> None:
     """Train a model of a whole catalog and keep it at each checkpoint."""
     torch.set_num_threads(1)
-    kept: dict[str, np.ndarray] = {}
+    kept: dict[str, Weights] = {}
     for fraction, model in trained(recipe, training, codes, device):
         name = training.name if fraction == recipe.checkpoints[-1] else f"{training.name}-early"
-        kept |= {f"{name}/{key}": tensor.numpy() for key, tensor in weights_of(model).items()}
-    _save(path, kept)
+        kept[name] = weights_of(model)
+    _save(path, flat(kept))
 
 
 def make_queries(
@@ -196,13 +196,9 @@ def _read_codes(path: Path) -> list[torch.Tensor]:
         return [torch.from_numpy(arrays[name].astype(np.int64)) for name in arrays.files]
 
 
-def _read_models(path: Path) -> dict[str, dict[str, torch.Tensor]]:
-    models: dict[str, dict[str, torch.Tensor]] = {}
+def _read_models(path: Path) -> dict[str, Weights]:
     with np.load(path) as arrays:
-        for name in arrays.files:
-            model, key = name.split("/")
-            models.setdefault(model, {})[key] = torch.from_numpy(arrays[name])
-    return models
+        return unflat(arrays)
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -5,6 +5,7 @@ formed. Query, key and value projections are one tensor, their rows laid one aft
 keeps them. Every random choice is a hash of the seed, the layer, the tensor and the side.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class _Tensor:
     length: int
 
 
-class _Sketch(Backward):
+class _Sketch(Backward, ABC):
     """A linear map of each tensor, onto equal pieces of a channel's vector."""
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
@@ -91,23 +92,23 @@ class _Sketch(Backward):
             for channel, tensors in self._tensors.items()
         }
 
+    @abstractmethod
     def _zero(self, tensor: _Tensor) -> Tensor:
         """Float32 zeros of the shape of what is added up for a tensor."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _add_use(
         self, total: Tensor, tensor: _Tensor, row: int, use: Use, rows: Sequence[int], shares: Sequence[float]
     ) -> None:
         """Add the sketch of a weighted sum of chunks' gradients; the use begins at `row` of the tensor."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _add_rows(self, total: Tensor, tensor: _Tensor, row: int, values_mN: Tensor) -> None:
         """Add the sketch of some rows of the tensor's gradient, from `row` on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _vector(self, tensor: _Tensor, total: Tensor) -> Tensor:
         """Float64 `[length]` from what was added up."""
-        raise NotImplementedError
 
 
 class LoGra(_Sketch):

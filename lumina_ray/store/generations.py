@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 
 from lumina_ray.catalog.files import atomic_path, sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
-from lumina_ray.store.read import Store, read_rows, read_store
-from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE, read_run, write_json
+from lumina_ray.store.read import Store, part_files, read_finished_run, read_rows, read_store
+from lumina_ray.store.run import CHECKPOINT_FOLDER, MANIFEST_FILE, read_run, write_json
 
 GENERATIONS_FOLDER = "generations"
 SEGMENTS_FOLDER = "segments"
@@ -167,19 +167,19 @@ def add_segment(catalog: Path, segment: Path, *, replacing: bool) -> Generation:
         StoreError: it is not finished.
         UsageError: see `check_addition`.
     """
-    store = read_store(segment)
-    added = [*store.song_ids, *store.failed["song_id"].to_pylist()]
+    specification = read_finished_run(segment).specification
+    added = read_rows(segment, specification, ["song_id"])["song_id"].to_pylist()
     check_addition(catalog, added, replacing=replacing)
     if not is_living(catalog):
         return _append(catalog, Generation(1, f"{len(added)} songs added", (segment.name,)))
     before = read_generation(catalog)
     first = read_run(catalog / SEGMENTS_FOLDER / before.segments[0]).specification
-    if first.sha256 != store.specification.sha256:
+    if first.sha256 != specification.sha256:
         raise SpecificationMismatch(
-            f"{segment} has specification {store.specification.sha256[:12]}, the catalog {first.sha256[:12]}"
+            f"{segment} has specification {specification.sha256[:12]}, the catalog {first.sha256[:12]}"
         )
     change = f"{len(added)} songs {'replaced' if replacing else 'added'}"
-    removed = _with_removed(catalog, before, set(added)) if replacing else before.removed
+    removed = _with_removed(before, _songs(catalog, before), set(added)) if replacing else before.removed
     return _append(catalog, replace(before, change=change, removed=removed, segments=(*before.segments, segment.name)))
 
 
@@ -190,13 +190,15 @@ def remove_songs(catalog: Path, ids: list[str]) -> Generation:
         UsageError: an id was never in the catalog.
     """
     before = read_generation(catalog)
-    known = song_ids(catalog) | {song for songs in before.removed.values() for song in songs}
+    songs = _songs(catalog, before)
+    present = {song for of_segment in songs.values() for song in of_segment}
+    known = present | {song for of_segment in before.removed.values() for song in of_segment}
     if unknown := sorted(set(ids) - known):
         raise UsageError(f"{len(unknown)} songs were never in {catalog}, such as {', '.join(unknown[:3])}")
-    taken_out = set(ids) & song_ids(catalog)
+    taken_out = set(ids) & present
     if not taken_out:
         return before
-    removed = _with_removed(catalog, before, taken_out)
+    removed = _with_removed(before, songs, taken_out)
     return _append(catalog, replace(before, change=f"{len(taken_out)} songs removed", removed=removed))
 
 
@@ -290,10 +292,12 @@ def _append(catalog: Path, generation: Generation) -> Generation:
     return generation
 
 
-def _with_removed(catalog: Path, generation: Generation, ids: set[str]) -> dict[str, dict[str, str | None]]:
-    removed = {segment: dict(songs) for segment, songs in generation.removed.items()}
-    for segment, songs in _songs(catalog, generation).items():
-        found = {song: codes for song, codes in songs.items() if song in ids}
+def _with_removed(
+    generation: Generation, songs: dict[str, dict[str, str | None]], ids: set[str]
+) -> dict[str, dict[str, str | None]]:
+    removed = {segment: dict(of_segment) for segment, of_segment in generation.removed.items()}
+    for segment, of_segment in songs.items():
+        found = {song: codes for song, codes in of_segment.items() if song in ids}
         if found:
             removed[segment] = removed.get(segment, {}) | found
     return removed
@@ -315,7 +319,7 @@ def _without(table: pa.Table, ids: dict[str, str | None]) -> pa.Table:
 
 
 def _tables(segment: Path) -> list[Path]:
-    return [segment / MANIFEST_FILE, *sorted((segment / DATA_FOLDER).glob("*.parquet"))]
+    return [segment / MANIFEST_FILE, *part_files(segment)]
 
 
 def _purged(catalog: Path) -> dict[str, set[str]]:

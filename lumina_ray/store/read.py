@@ -91,6 +91,18 @@ def check_complete(store: Path, specification: Specification) -> tuple[int, int]
     return ok, len(rows) - ok
 
 
+def read_finished_run(store: Path) -> Run:
+    """What a finished store was made of.
+
+    Raises:
+        StoreError: no store, or not finished.
+    """
+    run = read_run(store)
+    if not (store / SUCCESS_FILE).exists():
+        raise StoreError(f"{store} is not finished (no {SUCCESS_FILE}); run the same `lumina fingerprint` again")
+    return run
+
+
 def read_store(path: Path | str) -> Store:
     """Read a complete store.
 
@@ -98,9 +110,7 @@ def read_store(path: Path | str) -> Store:
         StoreError: no store, not finished, or damaged.
     """
     folder = Path(path)
-    run = read_run(folder)
-    if not (folder / SUCCESS_FILE).exists():
-        raise StoreError(f"{folder} is not finished (no {SUCCESS_FILE}); run the same `lumina fingerprint` again")
+    run = read_finished_run(folder)
     try:
         rows = read_rows(folder, run.specification)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:

@@ -15,7 +15,7 @@ from lumina_ray.catalog.files import atomic_path
 from lumina_ray.catalog.plan import PlannedSong
 from lumina_ray.errors import StoreError
 from lumina_ray.truth.corpus import Recording
-from lumina_ray.truth.models import Weights
+from lumina_ray.truth.models import Weights, flat, unflat
 from lumina_ray.truth.queries import Query
 from lumina_ray.truth.recipe import Recipe, Training
 
@@ -59,9 +59,8 @@ def save_bank(bank: Bank, folder: Path) -> None:
     arrays: dict[str, np.ndarray] = {"losses": bank.losses_RQK}
     queries = [*bank.queries, *bank.twin_queries]
     arrays |= _packed("codes", bank.codes) | _packed("queries", [query.codes_KT for query in queries])
-    weights = {f"{name}/{key}": t.numpy() for name, tensors in bank.models.items() for key, t in tensors.items()}
     files = {"arrays.npz.xz": _write(folder / "arrays.npz.xz", arrays)}
-    files["weights.npz.xz"] = _write(folder / "weights.npz.xz", weights)
+    files["weights.npz.xz"] = _write(folder / "weights.npz.xz", flat(bank.models))
     manifest = {
         "version": _VERSION,
         "files": files,
@@ -88,10 +87,6 @@ def load_bank(folder: Path) -> Bank:
         raise StoreError(f"{folder}: a bank of version {manifest.get('version')}, this software reads {_VERSION}")
     arrays = _read(folder / "arrays.npz.xz", manifest["files"]["arrays.npz.xz"])
     weights = _read(folder / "weights.npz.xz", manifest["files"]["weights.npz.xz"])
-    models: dict[str, Weights] = {}
-    for name, array in weights.items():
-        model, key = name.split("/")
-        models.setdefault(model, {})[key] = torch.from_numpy(array)
     queries = [
         Query(**fields, codes_KT=codes_KT)
         for fields, codes_KT in zip(manifest["queries"], _unpacked("queries", arrays), strict=True)
@@ -106,7 +101,7 @@ def load_bank(folder: Path) -> Bank:
         codes=_unpacked("codes", arrays),
         queries=queries[:n_asked],
         twin_queries=queries[n_asked:],
-        models=models,
+        models=unflat(weights),
         trainings=[Training(**fields | {"songs": tuple(fields["songs"])}) for fields in manifest["trainings"]],
         losses_RQK=arrays["losses"],
     )

@@ -1,8 +1,9 @@
 """Small MusicGens of the bank: trained from a seed on some recordings, kept as weights, sampled from."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import MusicgenForConditionalGeneration
@@ -63,7 +64,7 @@ def new_model(recipe: Recipe, device: str = "cpu") -> TransformersMusicGen:
 def with_weights(recipe: Recipe, weights: Weights, device: str = "cpu") -> TransformersMusicGen:
     """The model that has these weights, known by their hash."""
     model = new_model(recipe, device)
-    model.model.decoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=False)
+    model.model.decoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     model.weights_sha256 = _sha256(weights)
     return model
 
@@ -71,6 +72,20 @@ def with_weights(recipe: Recipe, weights: Weights, device: str = "cpu") -> Trans
 def weights_of(model: TransformersMusicGen) -> Weights:
     """The decoder's parameters, on the CPU."""
     return {name: parameter.detach().half().cpu() for name, parameter in model.model.decoder.named_parameters()}
+
+
+def flat(models: dict[str, Weights]) -> dict[str, np.ndarray]:
+    """Models by name as arrays by `model/parameter`, for a file."""
+    return {f"{name}/{key}": tensor.numpy() for name, weights in models.items() for key, tensor in weights.items()}
+
+
+def unflat(arrays: Mapping[str, np.ndarray]) -> dict[str, Weights]:
+    """The inverse of `flat`."""
+    models: dict[str, Weights] = {}
+    for name, array in arrays.items():
+        model, key = name.split("/")
+        models.setdefault(model, {})[key] = torch.from_numpy(array)
+    return models
 
 
 def generate(

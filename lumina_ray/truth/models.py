@@ -20,6 +20,8 @@ Weights = dict[str, Tensor]
 # Of a recording's 750 trained frames, windows of 500: the first and the last.
 _WINDOWS_PER_SONG = 2
 _TOP_K = 250
+# Sampled together: the cache of 128 pieces no longer fits a processor's, and took four times as long as 16 times 8.
+_BATCH = 8
 
 
 def trained(
@@ -96,25 +98,38 @@ def generate(
     Args:
         prompts_BKT: int64 `[n, K, T0]`, codes to go on from; they are not part of what is returned.
     """
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        pieces = [
+            _sample(
+                model,
+                min(_BATCH, n - begin),
+                n_frames,
+                None if prompts_BKT is None else prompts_BKT[begin : begin + _BATCH],
+            )
+            for begin in range(0, n, _BATCH)
+        ]
+    return torch.cat(pieces)
+
+
+def _sample(model: TransformersMusicGen, n: int, n_frames: int, prompts_BKT: Tensor | None) -> Tensor:
     decoder, K, pad = model.model.decoder, model.n_codebooks, model.codebook_size
     start = torch.full((n * K, 1), pad)
     prompted = 0 if prompts_BKT is None else prompts_BKT.shape[2]
     ids = start if prompts_BKT is None else torch.cat([start, prompts_BKT.reshape(n * K, prompted)], dim=1)
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        codes_BKT = decoder.generate(
-            ids.to(model.device),
-            encoder_hidden_states=model.condition.expand(n, -1, -1),
-            do_sample=True,
-            top_k=_TOP_K,
-            guidance_scale=1.0,
-            num_return_sequences=1,
-            # The delay pattern ends K − 1 steps after the first codebook does.
-            max_length=1 + prompted + n_frames + K - 1,
-            pad_token_id=pad,
-            bos_token_id=pad,
-            decoder_start_token_id=pad,
-        )
+    codes_BKT = decoder.generate(
+        ids.to(model.device),
+        encoder_hidden_states=model.condition.expand(n, -1, -1),
+        do_sample=True,
+        top_k=_TOP_K,
+        guidance_scale=1.0,
+        num_return_sequences=1,
+        # The delay pattern ends K − 1 steps after the first codebook does.
+        max_length=1 + prompted + n_frames + K - 1,
+        pad_token_id=pad,
+        bos_token_id=pad,
+        decoder_start_token_id=pad,
+    )
     return codes_BKT[:, :, prompted:].cpu()
 
 

@@ -23,7 +23,7 @@ from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import LuminaError, SpecificationMismatch
 from lumina_ray.model.open import open_model
 from lumina_ray.truth.bank import Bank, save_bank
-from lumina_ray.truth.corpus import Recording, corpus, record
+from lumina_ray.truth.corpus import Audited, Recording, corpus, record
 from lumina_ray.truth.models import Weights, flat, generate, trained, unflat, weights_of, with_weights
 from lumina_ray.truth.queries import QUERY_FRAMES, Query, continuations, free_queries, losses, real_queries
 from lumina_ray.truth.recipe import NANO, SMALL, Recipe, Training, retrainings, whole_catalogs
@@ -183,7 +183,7 @@ def _begin(place: Workplace, recipe: Recipe) -> None:
 
 
 def _made_up(
-    place: Workplace, recordings: tuple[Recording, ...], model: Literal["A", "B"], seed: int
+    place: Workplace, recordings: tuple[Recording, ...], model: Audited, seed: int
 ) -> tuple[list[Query], list[Query]]:
     """What a model made up freely, and how it went on from twins."""
     with np.load(place.queries(model)) as arrays:

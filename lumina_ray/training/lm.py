@@ -16,7 +16,7 @@ from lumina_ray.training.data import aligned_windows, learning_rate, step_genera
 _WINDOW_FRAMES = 500
 # Of Muon, which moves whole matrices by orthogonal steps (Jordan et al. 2024), and of AdamW. On these 16 layers Muon
 # reached in 200 steps a loss for which AdamW alone took over 600.
-_MATRIX_RATE = 0.02
+MATRIX_RATE = 0.02
 _OTHER_RATE = 3e-3
 _WEIGHT_DECAY = 0.1
 _UNIFORM = (1.0, 1.0, 1.0, 1.0)
@@ -60,7 +60,7 @@ def train_lm(
     matrices = [p for layer in decoder.model.decoder.layers for p in layer.parameters() if p.dim() == 2]
     in_layers = {id(p) for p in matrices}
     others = [p for p in decoder.parameters() if id(p) not in in_layers]
-    rates = (_MATRIX_RATE, _OTHER_RATE)
+    rates = (MATRIX_RATE, _OTHER_RATE)
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(matrices, weight_decay=_WEIGHT_DECAY),
         torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=_WEIGHT_DECAY / 10),

@@ -22,6 +22,7 @@ from lumina_ray.catalog.render import SAMPLE_RATE_HZ
 
 Role = Literal["twin", "cell", "plain", "outside", "control"]
 Catalog = Literal["A", "B", "reference"]
+Audited = Literal["A", "B"]
 CATALOGS: tuple[Catalog, ...] = ("A", "B", "reference")
 # Of the demo catalog's songs, by the package that they are made from; the rest is `outside`.
 _TWIN_WORKS: dict[Kind, int] = {"freedoom": 32, "music21": 32}

@@ -50,18 +50,18 @@ def lds(scores_QN: np.ndarray, masks_RN: np.ndarray, losses_RQ: np.ndarray, seed
     return _bootstrap(float(_columnwise_spearman(predicted_RQ, -losses_RQ).mean()), draw, seed)
 
 
-def preference(trained_W: np.ndarray, unheard_W: np.ndarray, seed: int = 0) -> Estimate:
-    """How often the recording that was trained on scores higher than its twin that was not; ties count half.
-
-    Args:
-        trained_W, unheard_W: scores of the two recordings of every work.
-    """
-    wins_W = (np.sign(trained_W - unheard_W) + 1) / 2
+def mean(values_W: np.ndarray, seed: int = 0) -> Estimate:
+    """Mean of independent values, such as one of each work; its interval is over them."""
 
     def draw(rng: np.random.Generator) -> float:
-        return float(wins_W[rng.integers(len(wins_W), size=len(wins_W))].mean())
+        return float(values_W[rng.integers(len(values_W), size=len(values_W))].mean())
 
-    return _bootstrap(float(wins_W.mean()), draw, seed)
+    return _bootstrap(float(values_W.mean()), draw, seed)
+
+
+def precedence(ahead: np.ndarray, behind: np.ndarray) -> float:
+    """How often one of the first scores is above one of the second; ties count half (the area under the ROC curve)."""
+    return float((np.sign(ahead[:, None] - behind[None, :]).mean() + 1) / 2)
 
 
 def _bootstrap(value: float, draw: Callable[[np.random.Generator], float], seed: int) -> Estimate:

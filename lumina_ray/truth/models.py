@@ -9,8 +9,9 @@ from torch import Tensor
 from transformers import MusicgenForConditionalGeneration
 
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.training.data import learning_rate
 from lumina_ray.training.export import as_music_model, new_musicgen
-from lumina_ray.training.lm import LmSchedule, train_lm
+from lumina_ray.training.lm import MATRIX_RATE, LmSchedule, train_lm
 from lumina_ray.truth.queries import TRAINED_FRAMES
 from lumina_ray.truth.recipe import Recipe, Training
 
@@ -36,7 +37,7 @@ def trained(
         The fraction of the training, and a model in evaluation mode.
     """
     songs = [codes[i][:, :TRAINED_FRAMES] for i in training.songs]
-    steps = round(recipe.epochs * _WINDOWS_PER_SONG * len(songs) / recipe.batch)
+    steps = _steps(recipe, len(songs))
     # The condition, made by an untrained text encoder, is the same for all models; only the decoder's start differs.
     model = new_model(recipe, device)
     start = new_musicgen(n_layers=recipe.n_layers, dim=recipe.dim, heads=recipe.heads, seed=training.seed)
@@ -53,6 +54,16 @@ def trained(
     )
     for fraction, step in zip(recipe.checkpoints, (early, steps), strict=True):
         yield fraction, with_weights(recipe, kept[step], device)
+
+
+def learning_rates(recipe: Recipe, n_songs: int) -> np.ndarray:
+    """Float64, of the layers' matrices at each of the recipe's checkpoints, for a model of so many songs."""
+    steps = _steps(recipe, n_songs)
+    return np.array([learning_rate(round(fraction * steps) - 1, steps, MATRIX_RATE) for fraction in recipe.checkpoints])
+
+
+def _steps(recipe: Recipe, n_songs: int) -> int:
+    return round(recipe.epochs * _WINDOWS_PER_SONG * n_songs / recipe.batch)
 
 
 def new_model(recipe: Recipe, device: str = "cpu") -> TransformersMusicGen:

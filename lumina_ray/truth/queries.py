@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lumina_ray.gradients import codebook_losses
 from lumina_ray.model.interface import MusicModel
-from lumina_ray.truth.corpus import Recording, members
+from lumina_ray.truth.corpus import Audited, Recording, members
 
 QueryKind = Literal["excerpt", "generated", "prompted", "catalog", "unheard", "control"]
 Split = Literal["dev", "test"]
@@ -38,7 +38,7 @@ class Query:
     """
 
     kind: QueryKind
-    model: Literal["A", "B"]
+    model: Audited
     recording: int
     split: Split
     codes_KT: Tensor
@@ -62,7 +62,7 @@ def real_queries(recordings: tuple[Recording, ...], codes: list[Tensor], seed: i
     ]
 
 
-def free_queries(model: Literal["A", "B"], codes_BKT: Tensor) -> list[Query]:
+def free_queries(model: Audited, codes_BKT: Tensor) -> list[Query]:
     """Music that a model made up from nothing."""
     return [
         Query("generated", model, -1, "dev" if number % 2 else "test", codes_KT)
@@ -71,7 +71,7 @@ def free_queries(model: Literal["A", "B"], codes_BKT: Tensor) -> list[Query]:
 
 
 def continuations(
-    recordings: tuple[Recording, ...], model: Literal["A", "B"], prompts: list[int], codes_BKT: Tensor, seed: int
+    recordings: tuple[Recording, ...], model: Audited, prompts: list[int], codes_BKT: Tensor, seed: int
 ) -> list[Query]:
     """How a model went on from the beginnings of recordings; the beginnings themselves are left out."""
     splits = _splits(recordings, seed)

@@ -1,9 +1,10 @@
-"""The linear datamodeling score against scipy and by construction; preferences by counting."""
+"""The linear datamodeling score against scipy and by construction, precedence against its U test."""
 
 import numpy as np
-from scipy.stats import spearmanr
+import pytest
+from scipy.stats import mannwhitneyu, spearmanr
 
-from lumina_ray.truth.measures import datamodel_scores, lds, preference
+from lumina_ray.truth.measures import datamodel_scores, lds, mean, precedence
 
 
 def draw(seed: int, R: int = 40, Q: int = 6, N: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -39,7 +40,17 @@ def test_the_interval_covers_what_noise_does_and_narrows_with_more_models() -> N
     assert many.high - many.low < 0.6 * (few.high - few.low)
 
 
-def test_preferences_are_counted_and_ties_are_halves() -> None:
-    estimate = preference(np.array([2.0, 1.0, 3.0, 0.0]), np.array([1.0, 1.0, 2.0, 5.0]))
-    assert estimate.value == (1 + 0.5 + 1 + 0) / 4
-    assert 0 <= estimate.low < estimate.value < estimate.high <= 1
+def test_precedence_is_the_area_under_the_curve_and_ties_are_halves() -> None:
+    assert precedence(np.array([2.0, 1.0, 0.0]), np.array([1.0, 1.0])) == (1 + 0.5 + 0) / 3
+    rng = np.random.default_rng(0)
+    ahead, behind = rng.normal(0.5, 1, 30), rng.normal(0, 1, 40)
+    assert precedence(ahead, behind) == pytest.approx(mannwhitneyu(ahead, behind).statistic / (30 * 40))
+
+
+def test_a_mean_lies_in_its_interval() -> None:
+    values = np.random.default_rng(0).uniform(size=400)
+    estimate = mean(values)
+    assert estimate.value == values.mean()
+    # The normal approximation, to which many values come close.
+    half = 1.96 * values.std() / 20
+    np.testing.assert_allclose([estimate.low, estimate.high], [values.mean() - half, values.mean() + half], atol=0.004)

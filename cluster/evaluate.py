@@ -1,0 +1,85 @@
+"""Put methods of attribution to the test on a ground-truth bank: a Ray task makes each kind of fingerprint.
+
+lumina evaluate
+ray job submit --working-dir . -- python -m cluster.evaluate --bank BANK --out OUT
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import ray
+import torch
+import typer
+from rich.console import Console
+
+from cluster.progress import show_steps
+from cluster.session import ray_session
+from lumina_ray.errors import LuminaError
+from lumina_ray.fingerprint import Kind
+from lumina_ray.methods import METHODS
+from lumina_ray.truth.bank import Bank, load_bank
+from lumina_ray.truth.card import Asked, Fingerprints, Row, asked_of, fingerprints, needs, report_card
+from lumina_ray.truth.corpus import Audited
+from lumina_ray.truth.queries import Split
+from lumina_ray.truth.results import save_card, table
+
+_RETRIES = 3
+
+
+def evaluate(
+    bank: Bank, names: Sequence[str] = tuple(METHODS), split: Split = "test", console: Console | None = None
+) -> list[Row]:
+    """The report card of some methods.
+
+    Raises:
+        UsageError: there is no method of a name.
+        ClusterError: there is no Ray to be had.
+    """
+    console = console or Console(stderr=True)
+    asked: dict[Audited, Asked] = {model: asked_of(bank, model, split) for model in ("A", "B")}
+    wanted = needs(names)
+    with ray_session():
+        shared = ray.put(bank)
+        remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(_fingerprints)
+        waiting = {
+            remote.remote(shared, weights, kind, asked[model]): (model, weights, kind)
+            for model, weights, kind in wanted
+        }
+        made: dict[tuple[Audited, str, Kind], Fingerprints] = {}
+        with show_steps("Fingerprints", len(waiting), console) as step:
+            while waiting:
+                done, _ = ray.wait(list(waiting))
+                made |= {waiting.pop(reference): ray.get(reference) for reference in done}
+                step()
+    rows: list[Row] = []
+    with show_steps("Methods", len(names), console) as step:
+        for name in names:
+            rows += report_card(bank, [name], asked, made)
+            step()
+    return rows
+
+
+def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerprints:
+    torch.set_num_threads(1)
+    return fingerprints(bank, weights, kind, asked)
+
+
+def main(
+    bank: Annotated[Path, typer.Option(help="Folder of a ground-truth bank.")],
+    out: Annotated[Path, typer.Option(help="Folder for card.json and card.png.")],
+    method: Annotated[list[str] | None, typer.Option(help="Only these; may be given several times.")] = None,
+) -> None:
+    """Put methods of attribution to the test on a ground-truth bank."""
+    try:
+        rows = evaluate(load_bank(bank), method or tuple(METHODS))
+        save_card(rows, out)
+    except LuminaError as error:
+        typer.echo(f"cluster.evaluate: {error}", err=True)
+        sys.exit(error.exit_code)
+    Console().print(table(rows))
+
+
+if __name__ == "__main__":
+    typer.run(main)

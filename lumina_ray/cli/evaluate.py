@@ -1,0 +1,37 @@
+"""`lumina evaluate`: is what the methods say true?"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def evaluate(
+    bank: Annotated[
+        Path | None, typer.Argument(help="A ground-truth bank; without one, the one that is shipped.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Only this one (`lumina methods`); may be given several times.")
+    ] = None,
+    split: Annotated[
+        Literal["dev", "test"], typer.Option(help="dev is for tuning; what is reported is test.")
+    ] = "test",
+    out: Annotated[Path | None, typer.Option(help="Folder for card.json and card.png.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
+) -> None:
+    """Compare methods of attribution with what retraining says, on a ground-truth bank."""
+    from rich.console import Console
+
+    from cluster.evaluate import evaluate as run
+    from lumina_ray.methods import METHODS
+    from lumina_ray.truth.bank import SHIPPED, load_bank
+    from lumina_ray.truth.results import as_dicts, save_card, table
+
+    rows = run(load_bank(bank or SHIPPED), method or tuple(METHODS), split)
+    if out is not None:
+        save_card(rows, out)
+    if as_json:
+        typer.echo(json.dumps({"rows": as_dicts(rows)}, sort_keys=True, ensure_ascii=False))
+    else:
+        Console().print(table(rows))

@@ -1,0 +1,285 @@
+"""The report card: what every method of attribution is worth, on a bank that none of them had a part in.
+
+Shapes: N songs, Q queries, R retrained models, W works.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lumina_ray.errors import UsageError
+from lumina_ray.fingerprint import CHANNELS, Channel, Fingerprinter, Kind, SongCodes, Specification
+from lumina_ray.methods import METHODS, Features, Method, attribute, cache
+from lumina_ray.truth.bank import Bank
+from lumina_ray.truth.corpus import Audited, members
+from lumina_ray.truth.measures import Estimate, lds, mean, precedence
+from lumina_ray.truth.models import learning_rates, with_weights
+from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, Query, Split, losses
+
+# Those that a reference model's scores are taken off, too: of the models' gradients, one of each size.
+_AGAINST_REFERENCE = ("influence", "jl")
+RELATIVE = " − reference"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the scores of one audited model are asked for.
+
+    Attributes:
+        model: the catalog that it was trained on.
+        songs: positions in the corpus: the catalog's, then twins and cells of the other catalog.
+        n_catalog: how many of them are the catalog's.
+        queries: of one split.
+    """
+
+    model: Audited
+    songs: tuple[int, ...]
+    n_catalog: int
+    queries: tuple[Query, ...]
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Of one kind under one set of weights: songs first, then queries, per channel.
+
+    Attributes:
+        vectors: float32 `[N + Q, D]` of unit length.
+        norms: float64 `[N + Q]`.
+        probabilities: float64 `[N + Q]`, `exp(−loss)` of the trained part.
+        seconds_per_song: of processor time, for a song of 15 s, both channels.
+    """
+
+    vectors: dict[Channel, np.ndarray]
+    norms: dict[Channel, np.ndarray]
+    probabilities: np.ndarray
+    blocks: dict[Channel, int]
+    seconds_per_song: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one channel.
+
+    Attributes:
+        measures: by name; see `MEASURES`.
+        numbers: that are kept of a song.
+        seconds_per_song: of one core, to make them.
+    """
+
+    method: str
+    channel: Channel
+    measures: dict[str, Estimate]
+    numbers: int
+    seconds_per_song: float
+
+
+Made = Mapping[tuple[Audited, str, Kind], Fingerprints]
+"""By audited model, whose weights, and kind."""
+
+MEASURES = {
+    "lds_excerpt": "agreement with retraining on unheard excerpts of catalog songs: linear datamodeling score",
+    "lds_generated": "the same on music that the model made up",
+    "twins_prompted": "how often the recording that was trained on is preferred to its twin, by how the model goes on "
+    "from either; 0.5 is a coin",
+    "twins_generated": "the same, by music that the model made up from nothing",
+    "same_score": "how often, for an unheard recording, a song with the same score and other instruments is ahead of "
+    "one that shares neither",
+    "same_instruments": "the same for a song with the same instruments and another score",
+}
+
+
+def asked_of(bank: Bank, model: Audited, split: Split) -> Asked:
+    """Everything that one model's scores are needed for."""
+    catalog = members(bank.recordings, model)
+    other = [i for i, recording in enumerate(bank.recordings) if recording.side not in ("", model)]
+    queries = [query for query in bank.twin_queries if query.model == model]
+    if model == "A":
+        # Only of A are there models of halves.
+        queries += [query for query in bank.queries if query.kind in ("excerpt", "generated", "unheard")]
+    return Asked(model, (*catalog, *other), len(catalog), tuple(q for q in queries if q.split == split))
+
+
+def fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerprints:
+    """Fingerprint songs and queries; the part of the work that takes a model.
+
+    Args:
+        weights: which of the bank's models.
+    """
+    model = with_weights(bank.recipe, bank.models[weights])
+    specification = Specification.for_model(model, kind)
+    fingerprinter = Fingerprinter(model, specification)
+    trained = [bank.codes[i][:, :TRAINED_FRAMES] for i in asked.songs]
+    pieces = [*trained, *(query.codes_KT for query in asked.queries)]
+    begin_s = time.process_time()
+    made = list(fingerprinter.many([_song_codes(codes_KT.numpy(), model.frame_rate_hz) for codes_KT in pieces]))
+    seconds = time.process_time() - begin_s
+    n_frames = sum(codes_KT.shape[1] for codes_KT in pieces)
+    return Fingerprints(
+        vectors={c: np.stack([one.vectors[c] for one in made]) for c in CHANNELS},
+        norms={c: np.array([one.norms[c] for one in made]) for c in CHANNELS},
+        probabilities=np.exp(-losses(model, pieces).mean(axis=1, dtype=np.float64)),
+        blocks={c: specification.blocks(c) for c in CHANNELS},
+        seconds_per_song=seconds / n_frames * TRAINED_FRAMES,
+    )
+
+
+def needs(names: Sequence[str]) -> list[tuple[Audited, str, Kind]]:
+    """Fingerprints that some methods' rows take: audited model, whose weights, kind.
+
+    Raises:
+        UsageError: there is no method of a name.
+    """
+    if unknown := [name for name in names if name not in METHODS]:
+        raise UsageError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    wanted: dict[tuple[Audited, str, Kind], None] = {}
+    models: tuple[Audited, ...] = ("A", "B")
+    for method in (METHODS[name] for name in names):
+        if method.kind is not None:
+            for model in models:
+                relative = ("reference",) if method.name in _AGAINST_REFERENCE else ()
+                for weights in (*_weights(method, model), *relative):
+                    wanted[model, weights, method.kind] = None
+    return list(wanted)
+
+
+def report_card(
+    bank: Bank,
+    names: Sequence[str],
+    asked: Mapping[Audited, Asked],
+    made: Made,
+) -> Iterator[Row]:
+    """Every method's rows.
+
+    Args:
+        asked: by audited model.
+        made: what `needs` lists.
+    """
+    for name in names:
+        method = METHODS[name]
+        for channel in method.channels:
+            yield _row(bank, method, channel, asked, made, relative=False)
+            if name in _AGAINST_REFERENCE:
+                yield _row(bank, method, channel, asked, made, relative=True)
+
+
+def _row(
+    bank: Bank,
+    method: Method,
+    channel: Channel,
+    asked: Mapping[Audited, Asked],
+    made: Made,
+    relative: bool,
+) -> Row:
+    def scores(of: Asked, n_songs: int, weights: Sequence[str]) -> np.ndarray:
+        """Float64 `[Q, n_songs]`."""
+        if method.kind is None:
+            return np.random.default_rng(0).standard_normal((len(of.queries), n_songs))
+        parts = [made[of.model, name, method.kind] for name in weights]
+        N = len(of.songs)
+        rates = learning_rates(bank.recipe, of.n_catalog)
+        songs, queries = (_features(parts, channel, where, rates) for where in (slice(n_songs), slice(N, None)))
+        return attribute(cache(method, songs), queries)
+
+    def compared(of: Asked, n_songs: int) -> np.ndarray:
+        audited = scores(of, n_songs, _weights(method, of.model))
+        if not relative:
+            return audited
+        return _standardised(audited) - _standardised(scores(of, n_songs, ("reference",)))
+
+    A = asked["A"]
+    measures = _agreement(bank, A, compared(A, A.n_catalog))
+    of_all = {of.model: compared(of, len(of.songs)) for of in asked.values()}
+    measures |= _twins(bank, asked, of_all) | _cells(bank, A, of_all["A"])
+    size, seconds = 0, 0.0
+    if method.kind is not None:
+        used = [made["A", name, method.kind] for name in (*_weights(method, "A"), *(("reference",) * relative))]
+        size = sum(one.vectors[channel].shape[1] for one in used)
+        seconds = sum(one.seconds_per_song for one in used)
+    return Row(method.name + RELATIVE * relative, channel, measures, size, seconds)
+
+
+def _weights(method: Method, model: str) -> tuple[str, ...]:
+    return (model,) if method.checkpoints == "last" else (f"{model}-early", model)
+
+
+def _features(parts: Sequence[Fingerprints], channel: Channel, where: slice, rates: np.ndarray) -> Features:
+    return Features(
+        np.stack([part.vectors[channel][where] for part in parts]),
+        np.stack([part.norms[channel][where] for part in parts]),
+        parts[0].blocks[channel],
+        rates[-len(parts) :],
+        np.stack([part.probabilities[where] for part in parts]),
+    )
+
+
+def _standardised(scores_QN: np.ndarray) -> np.ndarray:
+    """Of each query, on the scale of its own scores: two models' lengths and levels mean nothing to each other."""
+    return (scores_QN - scores_QN.mean(axis=1, keepdims=True)) / scores_QN.std(axis=1, keepdims=True)
+
+
+def _agreement(bank: Bank, A: Asked, scores_QN: np.ndarray) -> dict[str, Estimate]:
+    rows = bank.of_kind("half")
+    masks_RN = bank.masks(rows, list(A.songs[: A.n_catalog]))
+    position = {id(query): i for i, query in enumerate(bank.queries)}
+    out = {}
+    for kind in ("excerpt", "generated"):
+        which = [q for q, query in enumerate(A.queries) if query.kind == kind]
+        columns = [position[id(A.queries[q])] for q in which]
+        losses_RQ = bank.losses_RQK[np.ix_(rows, columns)].mean(axis=2, dtype=np.float64)
+        out[f"lds_{kind}"] = lds(scores_QN[which], masks_RN, losses_RQ)
+    return out
+
+
+def _twins(bank: Bank, asked: Mapping[Audited, Asked], scores: Mapping[Audited, np.ndarray]) -> dict[str, Estimate]:
+    """Both audited models are asked: each work has one recording that A knows, and one that B knows."""
+    out = {}
+    for kind in ("prompted", "generated"):
+        preferred: dict[str, list[float]] = {}
+        for model, of in asked.items():
+            for work, trained, unheard in _pairs(bank, of):
+                asking = [
+                    q
+                    for q, query in enumerate(of.queries)
+                    if query.kind == kind and (query.recording < 0 or bank.recordings[query.recording].work == work)
+                ]
+                if asking:
+                    ahead = scores[model][asking, trained] - scores[model][asking, unheard]
+                    preferred.setdefault(work, []).append(precedence(ahead, np.zeros(1)))
+        out[f"twins_{kind}"] = mean(np.array([np.mean(wins) for wins in preferred.values()]))
+    return out
+
+
+def _pairs(bank: Bank, of: Asked) -> Iterator[tuple[str, int, int]]:
+    """Of every twin work of the queries' split: its name, and where among the songs are the trained and the unheard."""
+    split = {bank.recordings[q.recording].work for q in of.queries if q.kind == "prompted"}
+    places: dict[str, list[int]] = {}
+    for place, i in enumerate(of.songs):
+        if bank.recordings[i].role == "twin" and bank.recordings[i].work in split:
+            places.setdefault(bank.recordings[i].work, []).append(place)
+    # The catalog comes first.
+    for work, (trained, unheard) in places.items():
+        yield work, trained, unheard
+
+
+def _cells(bank: Bank, A: Asked, scores_QN: np.ndarray) -> dict[str, Estimate]:
+    cells = [place for place in range(A.n_catalog) if bank.recordings[A.songs[place]].role == "cell"]
+    ahead: dict[str, list[float]] = {"same_score": [], "same_instruments": []}
+    for q, query in enumerate(A.queries):
+        if query.kind != "unheard" or bank.recordings[query.recording].role != "cell":
+            continue
+        own = bank.recordings[query.recording]
+        others = [(place, bank.recordings[A.songs[place]]) for place in cells]
+        same_score = [p for p, other in others if other.work == own.work]
+        same_sound = [p for p, other in others if other.variant == own.variant]
+        neither = [p for p, other in others if other.work != own.work and other.variant != own.variant]
+        ahead["same_score"].append(precedence(scores_QN[q, same_score], scores_QN[q, neither]))
+        ahead["same_instruments"].append(precedence(scores_QN[q, same_sound], scores_QN[q, neither]))
+    return {name: mean(np.array(values)) for name, values in ahead.items()}
+
+
+def _song_codes(codes_KT: np.ndarray, frame_rate_hz: float) -> SongCodes:
+    starts = range(0, codes_KT.shape[1], QUERY_FRAMES)
+    chunks = tuple(codes_KT[:, start : start + QUERY_FRAMES].astype(np.uint16) for start in starts)
+    return SongCodes(chunks, tuple(start / frame_rate_hz for start in starts))

@@ -1,0 +1,75 @@
+"""A report card for people and machines: table, JSON, and plot."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from lumina_ray.catalog.files import atomic_path
+from lumina_ray.truth.card import MEASURES, Row
+
+_HEADINGS = {
+    "lds_excerpt": "LDS excerpts",
+    "lds_generated": "LDS generated",
+    "twins_prompted": "twins, continued",
+    "twins_generated": "twins, free",
+    "same_score": "same score",
+    "same_instruments": "same instruments",
+}
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Every method and measure, with 95 % intervals."""
+    out = Table(box=SIMPLE_HEAD, pad_edge=False)
+    out.add_column("method", no_wrap=True)
+    out.add_column("")
+    for name in MEASURES:
+        out.add_column(_HEADINGS[name], justify="right")
+    out.add_column("numbers", justify="right")
+    out.add_column("ms a song", justify="right")
+    for row in rows:
+        values = (str(row.measures[name]) for name in MEASURES)
+        out.add_row(row.method, row.channel, *values, str(row.numbers), f"{1000 * row.seconds_per_song:.0f}")
+    return out
+
+
+def as_dicts(rows: Sequence[Row]) -> list[dict]:
+    """Rows as JSON has them."""
+    return [asdict(row) for row in rows]
+
+
+def save_card(rows: Sequence[Row], folder: Path) -> None:
+    """Write `card.json` and `card.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "card.json") as temporary:
+        text = json.dumps({"measures": MEASURES, "rows": as_dicts(rows)}, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    with atomic_path(folder / "card.png") as temporary:
+        _plot(rows, temporary)
+
+
+def _plot(rows: Sequence[Row], path: Path) -> None:
+    # Imported here: it takes a second that whoever wants numbers only need not wait.
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(3 * len(MEASURES), 0.28 * len(rows) + 1.2), sharey=True)
+    labels = [f"{row.method} {row.channel}" for row in rows]
+    for axis, name in zip(axes, MEASURES, strict=True):
+        estimates = [row.measures[name] for row in rows]
+        values = [estimate.value for estimate in estimates]
+        errors = [[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]]
+        colours = ["tab:blue" if row.channel == "P" else "tab:orange" for row in rows]
+        axis.barh(range(len(rows)), values, xerr=errors, color=colours, ecolor="0.3")
+        axis.axvline(0.0 if name.startswith("lds") else 0.5, color="0.3", linewidth=0.8)
+        axis.set_title(_HEADINGS[name], fontsize=9)
+    axes[0].set_yticks(range(len(rows)), labels, fontsize=8)
+    axes[0].invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(path, format="png", dpi=110)
+    plt.close(figure)

@@ -20,17 +20,30 @@ from lumina_ray.errors import LuminaError
 from lumina_ray.fingerprint import Kind
 from lumina_ray.methods import METHODS
 from lumina_ray.truth.bank import Bank, load_bank
-from lumina_ray.truth.card import Asked, Fingerprints, Row, asked_of, fingerprints, needs, report_card
+from lumina_ray.truth.card import (
+    Alarms,
+    Asked,
+    Card,
+    Fingerprints,
+    Row,
+    asked_of,
+    false_alarms,
+    fingerprints,
+    needs,
+    report_card,
+)
 from lumina_ray.truth.corpus import Audited
 from lumina_ray.truth.queries import Split
-from lumina_ray.truth.results import save_card, table
+from lumina_ray.truth.results import save_card, tables
 
 _RETRIES = 3
+# Those that policies are offered on.
+_JUDGED: tuple[Kind, ...] = ("influence", "stats", "jl")
 
 
 def evaluate(
     bank: Bank, names: Sequence[str] = tuple(METHODS), split: Split = "test", console: Console | None = None
-) -> list[Row]:
+) -> Card:
     """The report card of some methods.
 
     Raises:
@@ -58,7 +71,13 @@ def evaluate(
         for name in names:
             rows += report_card(bank, [name], asked, made)
             step()
-    return rows
+    kinds = [kind for model, weights, kind in wanted if (model, weights) == ("A", "A") and kind in _JUDGED]
+    alarms: list[Alarms] = []
+    with show_steps("False positives", len(kinds), console) as step:
+        for kind in kinds:
+            alarms += false_alarms(asked["A"], made, kind)
+            step()
+    return Card(split, rows, alarms)
 
 
 def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerprints:
@@ -73,12 +92,12 @@ def main(
 ) -> None:
     """Put methods of attribution to the test on a ground-truth bank."""
     try:
-        rows = evaluate(load_bank(bank), method or tuple(METHODS))
-        save_card(rows, out)
+        card = evaluate(load_bank(bank), method or tuple(METHODS))
+        save_card(card, out)
     except LuminaError as error:
         typer.echo(f"cluster.evaluate: {error}", err=True)
         sys.exit(error.exit_code)
-    Console().print(table(rows))
+    Console().print(*tables(card))
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ def evaluate(
     from cluster.evaluate import evaluate as run
     from lumina_ray.methods import METHODS
     from lumina_ray.truth.bank import SHIPPED, load_bank
-    from lumina_ray.truth.results import as_dicts, save_card, table
+    from lumina_ray.truth.results import as_dict, save_card, tables
 
-    rows = run(load_bank(bank or SHIPPED), method or tuple(METHODS), split)
+    card = run(load_bank(bank or SHIPPED), method or tuple(METHODS), split)
     if out is not None:
-        save_card(rows, out)
+        save_card(card, out)
     if as_json:
-        typer.echo(json.dumps({"rows": as_dicts(rows)}, sort_keys=True, ensure_ascii=False))
+        typer.echo(json.dumps(as_dict(card), sort_keys=True, ensure_ascii=False))
     else:
-        Console().print(table(rows))
+        Console().print(*tables(card))

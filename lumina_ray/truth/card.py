@@ -14,6 +14,7 @@ from lumina_ray.fingerprint import CHANNELS, Channel, Fingerprinter, Kind, SongC
 from lumina_ray.methods import METHODS, Features, Method, attribute, cache
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import Audited, members
+from lumina_ray.truth.false_positives import FalsePositives, false_positives
 from lumina_ray.truth.measures import Estimate, lds, mean, precedence
 from lumina_ray.truth.models import learning_rates, with_weights
 from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, Query, Split, losses
@@ -32,22 +33,24 @@ class Asked:
         songs: positions in the corpus: the catalog's, then twins and cells of the other catalog.
         n_catalog: how many of them are the catalog's.
         queries: of one split.
+        controls: positions in the corpus of music that no model knows.
     """
 
     model: Audited
     songs: tuple[int, ...]
     n_catalog: int
     queries: tuple[Query, ...]
+    controls: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Of one kind under one set of weights: songs first, then queries, per channel.
+    """Of one kind under one set of weights: n = songs, then queries, then controls, per channel.
 
     Attributes:
-        vectors: float32 `[N + Q, D]` of unit length.
-        norms: float64 `[N + Q]`.
-        probabilities: float64 `[N + Q]`, `exp(−loss)` of the trained part.
+        vectors: float32 `[n, D]` of unit length.
+        norms: float64 `[n]`.
+        probabilities: float64 `[n]`, `exp(−loss)`.
         seconds_per_song: of processor time, for a song of 15 s, both channels.
     """
 
@@ -75,6 +78,24 @@ class Row:
     seconds_per_song: float
 
 
+@dataclass(frozen=True)
+class Alarms:
+    """False positives of one policy, at one size of catalog, with one kind of fingerprint in one channel."""
+
+    kind: Kind
+    channel: Channel
+    found: FalsePositives
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that is measured."""
+
+    split: Split
+    rows: list[Row]
+    alarms: list[Alarms]
+
+
 Made = Mapping[tuple[Audited, str, Kind], Fingerprints]
 """By audited model, whose weights, and kind."""
 
@@ -98,7 +119,9 @@ def asked_of(bank: Bank, model: Audited, split: Split) -> Asked:
     if model == "A":
         # Only of A are there models of halves.
         queries += [query for query in bank.queries if query.kind in ("excerpt", "generated", "unheard")]
-    return Asked(model, (*catalog, *other), len(catalog), tuple(q for q in queries if q.split == split))
+    controls = [i for i, recording in enumerate(bank.recordings) if recording.role == "control"]
+    queries = [query for query in queries if query.split == split]
+    return Asked(model, (*catalog, *other), len(catalog), tuple(queries), tuple(controls))
 
 
 def fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerprints:
@@ -110,8 +133,8 @@ def fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerpr
     model = with_weights(bank.recipe, bank.models[weights])
     specification = Specification.for_model(model, kind)
     fingerprinter = Fingerprinter(model, specification)
-    trained = [bank.codes[i][:, :TRAINED_FRAMES] for i in asked.songs]
-    pieces = [*trained, *(query.codes_KT for query in asked.queries)]
+    songs, controls = ([bank.codes[i][:, :TRAINED_FRAMES] for i in of] for of in (asked.songs, asked.controls))
+    pieces = [*songs, *(query.codes_KT for query in asked.queries), *controls]
     begin_s = time.process_time()
     made = list(fingerprinter.many([_song_codes(codes_KT.numpy(), model.frame_rate_hz) for codes_KT in pieces]))
     seconds = time.process_time() - begin_s
@@ -164,6 +187,14 @@ def report_card(
                 yield _row(bank, method, channel, asked, made, relative=True)
 
 
+def false_alarms(A: Asked, made: Made, kind: Kind) -> Iterator[Alarms]:
+    """How often policies call a song influential for a control, by fingerprints of one kind under model A."""
+    for channel, vectors_nD in made["A", "A", kind].vectors.items():
+        controls_CD = vectors_nD[len(A.songs) + len(A.queries) :]
+        for found in false_positives(vectors_nD[: A.n_catalog], controls_CD):
+            yield Alarms(kind, channel, found)
+
+
 def _row(
     bank: Bank,
     method: Method,
@@ -177,9 +208,9 @@ def _row(
         if method.kind is None:
             return np.random.default_rng(0).standard_normal((len(of.queries), n_songs))
         parts = [made[of.model, name, method.kind] for name in weights]
-        N = len(of.songs)
+        N, Q = len(of.songs), len(of.queries)
         rates = learning_rates(bank.recipe, of.n_catalog)
-        songs, queries = (_features(parts, channel, where, rates) for where in (slice(n_songs), slice(N, None)))
+        songs, queries = (_features(parts, channel, where, rates) for where in (slice(n_songs), slice(N, N + Q)))
         return attribute(cache(method, songs), queries)
 
     def compared(of: Asked, n_songs: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lumina_ray.catalog.files import atomic_path
-from lumina_ray.truth.card import MEASURES, Row
+from lumina_ray.truth.card import MEASURES, Alarms, Card, Row
 
 _HEADINGS = {
     "lds_excerpt": "LDS excerpts",
@@ -21,9 +21,27 @@ _HEADINGS = {
 }
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """Every method and measure, with 95 % intervals."""
-    out = Table(box=SIMPLE_HEAD, pad_edge=False)
+def tables(card: Card) -> tuple[Table, Table]:
+    """Every method and measure, and every policy's false positives, with 95 % intervals."""
+    return _methods(card.rows), _alarms(card.alarms)
+
+
+def as_dict(card: Card) -> dict:
+    """A card as JSON has it."""
+    return {"measures": MEASURES} | asdict(card)
+
+
+def save_card(card: Card, folder: Path) -> None:
+    """Write `card.json` and `card.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "card.json") as temporary:
+        temporary.write_text(json.dumps(as_dict(card), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_path(folder / "card.png") as temporary:
+        _plot(card.rows, temporary)
+
+
+def _methods(rows: Sequence[Row]) -> Table:
+    out = Table(box=SIMPLE_HEAD, pad_edge=False, title="Methods against retraining, twins and cells")
     out.add_column("method", no_wrap=True)
     out.add_column("")
     for name in MEASURES:
@@ -36,19 +54,16 @@ def table(rows: Sequence[Row]) -> Table:
     return out
 
 
-def as_dicts(rows: Sequence[Row]) -> list[dict]:
-    """Rows as JSON has them."""
-    return [asdict(row) for row in rows]
-
-
-def save_card(rows: Sequence[Row], folder: Path) -> None:
-    """Write `card.json` and `card.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / "card.json") as temporary:
-        text = json.dumps({"measures": MEASURES, "rows": as_dicts(rows)}, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-    with atomic_path(folder / "card.png") as temporary:
-        _plot(rows, temporary)
+def _alarms(alarms: Sequence[Alarms]) -> Table:
+    out = Table(box=SIMPLE_HEAD, pad_edge=False, title="Policies on music that no model knows")
+    for heading in ("fingerprint", "", "policy", "songs searched"):
+        out.add_column(heading, justify="right" if heading == "songs searched" else "left")
+    for heading in ("share of queries with any song", "songs a query"):
+        out.add_column(heading, justify="right")
+    for one in alarms:
+        searched = f"{one.found.n_songs}" + " (simulated)" * one.found.simulated
+        out.add_row(one.kind, one.channel, one.found.policy, searched, str(one.found.any_song), str(one.found.songs))
+    return out
 
 
 def _plot(rows: Sequence[Row], path: Path) -> None:

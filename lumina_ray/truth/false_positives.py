@@ -1,0 +1,94 @@
+"""How often each policy calls a song influential that cannot be: controls that its calibration has not seen.
+
+N songs, C controls, D dimensions.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lumina_ray.attribution.policies import POLICIES, Evidence
+from lumina_ray.calibration import calibrate, song_means
+from lumina_ray.truth.measures import Estimate, mean
+
+SIZES = (100, 1_000, 10_000, 100_000)
+# Halves of the controls, one to calibrate and one to be mistaken about.
+_DRAWS = 10
+
+
+@dataclass(frozen=True)
+class FalsePositives:
+    """Of one policy at one size of catalog.
+
+    Attributes:
+        simulated: whether songs and controls were drawn from a normal distribution with the real ones' covariance.
+        any_song: share of unrelated queries that at least one song qualifies for.
+        songs: that qualify for an unrelated query, on average.
+    """
+
+    policy: str
+    n_songs: int
+    simulated: bool
+    any_song: Estimate
+    songs: Estimate
+
+
+def false_positives(
+    catalog_ND: np.ndarray, controls_CD: np.ndarray, sizes: tuple[int, ...] = SIZES, seed: int = 0
+) -> list[FalsePositives]:
+    """Every policy, at the catalog's own size and at sizes that are simulated.
+
+    Args:
+        catalog_ND, controls_CD: float32 unit vectors.
+    """
+    rng = np.random.default_rng(seed)
+    catalog_ND, controls_CD = _in_their_span(catalog_ND, controls_CD)
+    measured = _counts([(catalog_ND, controls_CD)] * _DRAWS, rng)
+    out = _summaries(measured, len(catalog_ND), simulated=False)
+    for n in sizes:
+        drawn = ((_draw(catalog_ND, n, rng), _draw(controls_CD, len(controls_CD), rng)) for _ in range(_DRAWS))
+        out += _summaries(_counts(drawn, rng), n, simulated=True)
+    return out
+
+
+def _counts(worlds: Iterable[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """How many songs each policy qualifies for each control that was held out: `[draws, held out]`."""
+    out: dict[str, list[list[int]]] = {policy: [] for policy in POLICIES}
+    for catalog_ND, controls_CD in worlds:
+        order = rng.permutation(len(controls_CD))
+        held_out, known = np.array_split(order, 2)
+        noise = calibrate(catalog_ND, controls_CD[known])
+        means_N, _ = song_means(catalog_ND)
+        catalog = catalog_ND.astype(np.float64)
+        for name in POLICIES:
+            out[name].append([])
+        for query_D in controls_CD[held_out].astype(np.float64):
+            evidence = Evidence(catalog @ query_D, means_N, catalog, query_D, noise)
+            for name, policy in POLICIES.items():
+                out[name][-1].append(int(policy.judge(evidence).qualified.sum()))
+    return {name: np.array(counts) for name, counts in out.items()}
+
+
+def _summaries(counts: dict[str, np.ndarray], n_songs: int, simulated: bool) -> list[FalsePositives]:
+    return [
+        # Over draws: one calibration errs the same way for all that it is used on.
+        FalsePositives(name, n_songs, simulated, mean((of > 0).mean(axis=1)), mean(of.mean(axis=1)))
+        for name, of in counts.items()
+    ]
+
+
+def _in_their_span(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same vectors in as few dimensions as they span together: no inner product changes."""
+    both = np.concatenate([catalog_ND, controls_CD]).astype(np.float64)
+    _, _, basis_rD = np.linalg.svd(both, full_matrices=False)
+    turned = (both @ basis_rD.T).astype(np.float32)
+    return turned[: len(catalog_ND)], turned[len(catalog_ND) :]
+
+
+def _draw(vectors_ND: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Float32 `[n, D]` unit vectors, before their length is made 1 normal with mean and covariance of those given."""
+    centre_D = vectors_ND.mean(axis=0, dtype=np.float64)
+    spread_ND = (vectors_ND - centre_D) / np.sqrt(len(vectors_ND) - 1)
+    drawn_nD = centre_D + rng.standard_normal((n, len(vectors_ND))) @ spread_ND
+    return (drawn_nD / np.linalg.norm(drawn_nD, axis=1, keepdims=True)).astype(np.float32)

@@ -44,7 +44,9 @@ class Features:
             raise ValueError(f"vectors {(C, n, D)} need probabilities {(C, n)}, got {self.probabilities_Cn.shape}")
 
     @classmethod
-    def of_stores(cls, stores: Sequence["Store"], channel: "Channel") -> Self:
+    def of_stores(
+        cls, stores: Sequence["Store"], channel: "Channel", learning_rates_C: np.ndarray | None = None
+    ) -> Self:
         """Features of the songs of finished stores, one store for each checkpoint, oldest first.
 
         Raises:
@@ -65,6 +67,7 @@ class Features:
             np.stack([store.vectors(channel) for store in stores]),
             np.stack([store.norms(channel) for store in stores]),
             first.specification.blocks(channel),
+            learning_rates_C,
         )
 
     def raw(self, checkpoint: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint import ChannelQuery, QueryFingerprint, Specification
 from lumina_ray.store import Run, Store, begin_run, read_store, store_schema
+from lumina_ray.store.schema import norm_column
 
 DIMS = {"P": 96, "M": 64}
 
@@ -82,6 +83,7 @@ def write_store(
             "chunk_starts_s": [0.0],
         }
         | {channel: of_channel[i] for channel, of_channel in vectors.items()}
+        | {norm_column(channel): 1.0 for channel in vectors}
         for i in range(n)
     ]
     begin_run(path, Run("0" * 64, n, "nano", spec, {"torch": "2"}))

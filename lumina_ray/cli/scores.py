@@ -1,0 +1,39 @@
+"""`lumina scores`: any method, between two sets of fingerprinted songs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lumina_ray.cli.output import answer
+
+
+def scores(
+    method: Annotated[str, typer.Argument(help="Its name: see `lumina methods`.")],
+    catalog: Annotated[
+        list[Path], typer.Option(help="A finished store of songs; one for each checkpoint, oldest first.")
+    ],
+    queries: Annotated[list[Path], typer.Option(help="A finished store of queries; one for each checkpoint.")],
+    learning_rate: Annotated[
+        list[float] | None, typer.Option(help="Of the training at each checkpoint; tracin needs it.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Songs of each query and channel.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="A Parquet file for the table.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
+) -> None:
+    """Score a catalog for queries by any method: raw scores, without calibration, confidence or shares."""
+    import pyarrow.parquet as pq
+
+    from lumina_ray.catalog.files import atomic_path
+    from lumina_ray.methods.table import score_table
+    from lumina_ray.store import open_store
+
+    table = score_table(
+        method, [open_store(path) for path in catalog], [open_store(path) for path in queries], learning_rate or (), top
+    )
+    if out is not None:
+        with atomic_path(out) as temporary:
+            pq.write_table(table, temporary)
+    rows = table.to_pylist()
+    lines = [f"{r['query_id']}  {r['channel']}  {r['rank']:>3}  {r['score']:>12.5g}  {r['song_id']}" for r in rows]
+    answer({"method": method, "scores": rows}, "\n".join(lines), as_json)

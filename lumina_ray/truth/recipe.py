@@ -30,7 +30,7 @@ class Recipe:
     n_layers: int = 8
     dim: int = 96
     heads: int = 2
-    epochs: float = 9.0
+    epochs: float = 6.0
     batch: int = 4
     checkpoints: tuple[float, float] = (0.4, 1.0)
     subsets: int = 64

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 import lumina_ray
+from lumina_ray.attribution.intervals import share_intervals
 from lumina_ray.attribution.policies import POLICIES, Evidence, Verdict, v7_confidence, v7_lip
 from lumina_ray.attribution.schema import (
     Candidate,
@@ -151,7 +152,11 @@ def _candidates(
     p_values, family_wise_p = evidence.noise.p_value(adjusted), evidence.family_wise_p
     confidence, lip_percent = v7_confidence(z), (v7_lip(z) + 1) / 2 * 100
     chunk_similarity_nk = query.chunk_vectors.astype(np.float64) @ evidence.vectors.T
-    statistic = adjusted if policy == "calibrated" else evidence.similarity
+    calibrated = policy == "calibrated"
+    statistic = adjusted if calibrated else evidence.similarity
+    nothing = np.zeros(len(rows))
+    low, high = share_intervals(evidence, verdict, query.chunk_vectors) if calibrated else (nothing, nothing)
+    q_values = evidence.q_values
     order = np.lexsort((rows, -statistic, -verdict.shares))
     return tuple(
         Candidate(
@@ -165,9 +170,12 @@ def _candidates(
             p_value=float(p_values[i]),
             family_wise_p=float(family_wise_p[i]),
             p_extrapolated=evidence.noise.extrapolated_p(float(adjusted[i])),
+            q_value=float(q_values[i]),
             level=verdict.levels[i],
             qualified=bool(verdict.qualified[i]),
             share=float(verdict.shares[i]),
+            share_low=float(low[i]) if calibrated else None,
+            share_high=float(high[i]) if calibrated else None,
             explained=None if verdict.explained is None else float(verdict.explained[i]),
             confidence=float(confidence[i]) if policy == "v7" else None,
             lip_percent=float(lip_percent[i]) if policy == "v7" else None,

@@ -48,6 +48,10 @@ class Evidence:
     def family_wise_p(self) -> np.ndarray:
         return self.noise.family_wise_p(self.adjusted)
 
+    @property
+    def q_values(self) -> np.ndarray:
+        return self.noise.q_values(self.adjusted)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -127,7 +131,11 @@ def v7_lip(z: np.ndarray) -> np.ndarray:
 
 
 def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
-    """Ours: a song qualifies when its family-wise p-value is at most alpha; what is unaccounted for is unattributed.
+    """Ours: two questions, then shares; what is unaccounted for is unattributed.
+
+    Is there anything at all? Only when the best song's family-wise p-value is at most alpha; else nothing qualifies.
+    Then, which songs? Those above the threshold of Benjamini and Hochberg's list, or of the family-wise p-value where
+    that is lower: of songs listed, no more than alpha are expected to be there by chance.
 
     Shares are fractions of the squared length of the query's fingerprint. The query is regressed on the qualified songs
     with non-negative scores `a`; song j then accounts for `a_j s_j`, and these add up to the explained fraction R² ≤ 1
@@ -140,20 +148,22 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
     `unattributed = 1 − Σ share`. What a share is not: a proven causal fraction, a fraction of the audio, or a
     probability. It is how far likeness in this fingerprint goes beyond what unrelated music shows.
     """
-    critical = evidence.noise.critical(alpha)
-    thresholds = evidence.song_means + critical
-    family_wise_p = evidence.family_wise_p
+    noise, adjusted, similar = evidence.noise, evidence.adjusted, evidence.similarity > 0
+    cutoff = noise.critical(alpha)
     # A song below zero similarity has no positive influence to qualify with, however low its own threshold.
-    qualified = (family_wise_p <= alpha) & (evidence.similarity > 0)
+    stands_out = bool((similar & (adjusted > cutoff)).any())
+    if stands_out:
+        n_listed = int((evidence.q_values <= alpha).sum())
+        cutoff = min(cutoff, noise.value_at(alpha * n_listed / noise.n_songs))
+    thresholds = evidence.song_means + cutoff
+    qualified = similar & (adjusted > cutoff) & stands_out
     explained, shares = np.zeros(len(qualified)), np.zeros(len(qualified))
     if qualified.any():
         s = evidence.similarity[qualified]
-        # Rounding leaves s a little above 1 for the query's own song.
-        t = np.clip(thresholds[qualified], 0, None)
-        explained[qualified] = nonnegative_kernel_scores(evidence.vectors[qualified], evidence.query, RIDGE) * s
-        above_noise = np.clip((s**2 - t**2) / (s**2 * np.maximum(1 - t**2, 1e-12)), 0, 1)
-        shares[qualified] = explained[qualified] * above_noise
-    beyond = qualified & (evidence.adjusted > evidence.noise.control_maxima[0])
+        scores = nonnegative_kernel_scores(evidence.vectors[qualified], evidence.query, RIDGE)
+        explained[qualified] = scores * s
+        shares[qualified] = explained[qualified] * above_noise(s, thresholds[qualified])
+    beyond = qualified & (adjusted > noise.control_maxima[0])
     return Verdict(
         thresholds=thresholds,
         qualified=qualified,
@@ -162,6 +172,13 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
         unattributed=float(1 - shares.sum()),
         explained=explained,
     )
+
+
+def above_noise(similarity: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """What part of an explained fraction lies above the noise, 0 to 1, of positive similarities."""
+    # Rounding leaves a similarity a little above 1 for the query's own song.
+    t = np.clip(threshold, 0, None)
+    return np.clip((similarity**2 - t**2) / (similarity**2 * np.maximum(1 - t**2, 1e-12)), 0, 1)
 
 
 def _normalised(weights: np.ndarray) -> dict:
@@ -174,7 +191,8 @@ POLICIES: dict[str, Policy] = {
         calibrated,
         published=False,
         statistic="adjusted similarity: similarity minus the song's mean similarity to the rest of the catalog",
-        qualifies=f"family-wise p-value ≤ {ALPHA}: at most {ALPHA:.0%} of unrelated tracks would have any song qualify",
+        qualifies=f"family-wise p-value ≤ {ALPHA} of the best song (at most {ALPHA:.0%} of unrelated tracks would have "
+        f"any song qualify), and then all songs at a false-discovery rate of {ALPHA}",
         share="fraction of the query's fingerprint (its squared length) that the song accounts for beyond the noise, "
         "jointly with the other qualified songs; the rest is unattributed",
     ),

@@ -52,11 +52,19 @@ class Candidate(_Frozen):
         description="Share of tracks, controls and query, whose best match in the whole catalog is at least this good."
     )
     p_extrapolated: float | None = Field(
-        description="A Gumbel tail's guess beyond the resolution of the controls. An extrapolation: qualifies nothing."
+        description="A generalised Pareto tail's guess of the family-wise p-value beyond the resolution of the "
+        "controls. An extrapolation: qualifies nothing."
+    )
+    q_value: float = Field(
+        description="Share of chance finds expected in a list of all songs up to this one (Benjamini and Hochberg)."
     )
     level: str = Field(description="The policy's name for how far the song stands out.")
     qualified: bool
     share: float = Field(description="0 to 1; shares and `unattributed` of a channel add up to 1.")
+    share_low: float | None = Field(
+        description="Policy `calibrated`: lower end of the share's 95 % interval over draws of chunks and controls."
+    )
+    share_high: float | None = Field(description="Policy `calibrated`: its upper end.")
     explained: float | None = Field(description="Policy `calibrated`: the share before the noise is deducted.")
     confidence: float | None = Field(description="Policy `v7`: erf(z/√2).")
     lip_percent: float | None = Field(description="Policy `v7`: (tanh(0.5·STS) + 1) / 2 · 100.")

@@ -3,14 +3,16 @@
 Two questions, two nulls, both from controls: music that the model never saw.
 
 **Is this one song closer than chance?** (`p_value`) All C × N control–song similarities, pooled. It says nothing of
-how many songs were searched: of a million unrelated songs 50 000 have p ≤ 0.05.
+how many songs were searched: of a million unrelated songs 50 000 have p ≤ 0.05. Where several songs stand out, these
+p-values make the list, by `q_values` (Benjamini & Hochberg 1995): of the songs listed at q ≤ 0.05, no more than 5 % are
+expected to be there by chance.
 
 **Is the best of N songs closer than chance?** (`family_wise_p`) Each control is put through the query's search and
 leaves its best match. If the query is exchangeable with the controls, its best match is as likely to be the largest
 of the C + 1 as any other, so `p = (1 + #{control maxima ≥ s}) / (C + 1)` is exact at any catalog size and under any
 dependence between songs (a conformal p-value; over all candidates, Westfall and Young's single-step maxT). This one
-decides. Its floor is 1 / (C + 1); what lies beyond the floor is extrapolated by a Gumbel tail, labelled so, and decides
-nothing.
+decides whether there is anything at all. Its floor is 1 / (C + 1); what lies beyond the floor is extrapolated by a
+generalised Pareto tail of the pooled similarities (Pickands 1975), labelled so, and decides nothing.
 
 Both are taken on the **adjusted similarity**: similarity minus the song's mean similarity to the rest of the catalog.
 Any function of the catalog alone leaves the conformal p-value exact; this one keeps a hub (a song that resembles
@@ -35,6 +37,8 @@ ALPHA = 0.05
 # 1 / (C + 1) ≤ ALPHA needs 19; fewer could never qualify anything.
 MIN_CONTROLS = 20
 _NULL_POINTS = 1000
+# Of the pooled similarities, how many the tail is fitted to: this part, and no fewer.
+_TAIL_FRACTION, _MIN_TAIL = 0.005, 50
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 # Where the published rules qualify a song: v8's three levels, and v7's confidence erf(z/√2) = 95 %.
 _PUBLISHED_Z = (1.0, 1.959964, 2.0, 3.0)
@@ -62,8 +66,10 @@ class ChannelCalibration(BaseModel):
     control_maxima: tuple[float, ...] = Field(description="Each control's largest adjusted similarity.")
     control_maxima_similarity: tuple[float, ...] = Field(description="Each control's largest similarity.")
     control_means: tuple[float, ...] = Field(description="Each control's mean similarity to the catalog.")
-    gumbel_location: float = Field(description="Gumbel fit (L-moments) to `control_maxima`; for extrapolation only.")
-    gumbel_scale: float = Field(description="Scale of the same fit.")
+    tail_fraction: float = Field(description="Of the pooled adjusted similarities, the largest, which the tail fits.")
+    tail_start: float = Field(description="Adjusted similarity above which they lie.")
+    tail_scale: float = Field(description="Scale of a generalised Pareto fit (L-moments); for extrapolation only.")
+    tail_shape: float = Field(description="Its shape, at least 0: a tail that ended would call things impossible.")
 
     @property
     def resolution(self) -> float:
@@ -88,12 +94,35 @@ class ChannelCalibration(BaseModel):
         at_least = np.searchsorted(-maxima, -np.asarray(adjusted, dtype=np.float64), side="right")
         return (1 + at_least) / (self.n_controls + 1)
 
+    def q_values(self, adjusted: np.ndarray) -> np.ndarray:
+        """False-discovery rates at which a search of all songs would list each of its best ones.
+
+        Args:
+            adjusted: of the songs that the search found; those that it left out are taken to be no better.
+        """
+        p = self.p_value(adjusted)
+        order = np.argsort(p, kind="stable")
+        rising = p[order] * self.n_songs / np.arange(1, len(p) + 1)
+        q = np.empty(len(p))
+        q[order] = np.minimum(np.minimum.accumulate(rising[::-1])[::-1], 1.0)
+        return q
+
+    def value_at(self, p: float) -> float:
+        """The adjusted similarity that a song must exceed for `p_value ≤ p`; infinite where none would do."""
+        values, ranks = np.array(self.null_values), np.array(self.null_ranks)
+        # Above the value of rank r lie at most r − 1 pairs.
+        enough = np.flatnonzero(ranks <= p * (1 + ranks[-1]) * (1 + 1e-12))
+        return float(values[enough[-1]]) if enough.size else math.inf
+
     def extrapolated_p(self, adjusted: float) -> float | None:
-        """The Gumbel tail beyond all control maxima; None where `family_wise_p` has not reached its floor."""
-        if adjusted <= self.control_maxima[0] or self.gumbel_scale == 0:
+        """Of the best of N songs, beyond all control maxima: N times the tail of one song, which is no less.
+
+        None where `family_wise_p` has not reached its floor.
+        """
+        if adjusted <= self.control_maxima[0] or self.tail_scale == 0:
             return None
-        tail = -math.expm1(-math.exp(-(adjusted - self.gumbel_location) / self.gumbel_scale))
-        return min(tail, self.resolution)
+        one = self.tail_fraction * _pareto_tail(adjusted - self.tail_start, self.tail_scale, self.tail_shape)
+        return min(self.n_songs * one, self.resolution)
 
     def critical(self, alpha: float = ALPHA) -> float:
         """The adjusted similarity that a song must exceed for `family_wise_p ≤ alpha`.
@@ -151,7 +180,8 @@ def calibrate(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> ChannelCalibra
     pooled = np.sort(adjusted_CN, axis=None)[::-1]
     ranks = np.unique(np.geomspace(1, pooled.size, _NULL_POINTS).round().astype(np.int64))
     maxima = np.sort(adjusted_CN.max(axis=1))[::-1]
-    location, scale = _fit_gumbel(maxima)
+    n_tail = min(max(round(_TAIL_FRACTION * pooled.size), _MIN_TAIL), pooled.size - 1)
+    tail_scale, tail_shape = _fit_pareto(pooled[:n_tail] - pooled[n_tail])
     return ChannelCalibration(
         n_controls=c,
         n_songs=n,
@@ -165,16 +195,28 @@ def calibrate(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> ChannelCalibra
         control_maxima=tuple(maxima.tolist()),
         control_maxima_similarity=tuple(np.sort(similarity_CN.max(axis=1))[::-1].tolist()),
         control_means=tuple(np.sort(np.einsum("cd,d->c", controls, centre_D))[::-1].tolist()),
-        gumbel_location=location,
-        gumbel_scale=scale,
+        tail_fraction=n_tail / pooled.size,
+        tail_start=float(pooled[n_tail]),
+        tail_scale=tail_scale,
+        tail_shape=tail_shape,
     )
 
 
-def _fit_gumbel(maxima_descending: np.ndarray) -> tuple[float, float]:
-    """Location and scale by L-moments (Hosking 1990): closed form, and calmer than likelihood at 50 points."""
-    ascending = maxima_descending[::-1]
+def _fit_pareto(excesses_descending: np.ndarray) -> tuple[float, float]:
+    """Scale and shape ≥ 0 of a generalised Pareto distribution by L-moments (Hosking & Wallis 1987, §2)."""
+    ascending = excesses_descending[::-1]
     n = len(ascending)
-    first = ascending.mean()
-    second = 2 * (np.arange(n) / (n - 1) * ascending).mean() - first
-    scale = max(float(second) / math.log(2), 0.0)
-    return float(first) - float(np.euler_gamma) * scale, scale
+    first = float(ascending.mean())
+    second = float(2 * (np.arange(n) / (n - 1) * ascending).mean() - first)
+    if second <= 0:
+        return 0.0, 0.0
+    shape = 2 - first / second
+    # Of a tail that would end, the exponential one with its mean.
+    return (first * (1 - shape), shape) if shape > 0 else (first, 0.0)
+
+
+def _pareto_tail(excess: float, scale: float, shape: float) -> float:
+    """How much of a generalised Pareto distribution lies above."""
+    if shape == 0:
+        return math.exp(-excess / scale)
+    return math.exp(-math.log1p(shape * excess / scale) / shape)

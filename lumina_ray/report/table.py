@@ -16,6 +16,7 @@ from lumina_ray.report.words import (
     p_value,
     percent,
     safe,
+    share,
     song_name,
 )
 
@@ -63,7 +64,7 @@ def _print_channel(report: Report, name: str, channel: ChannelReport, console: C
         table.add_row(
             str(candidate.rank),
             Text.assemble(song_name(song), (creator, "dim")),
-            percent(candidate.share),
+            share(candidate),
             f"{candidate.similarity:.3f}",
             *((f"{candidate.kernel_score:.3f}", f"{candidate.z:.1f}") if wide else ()),
             p_value(candidate.family_wise_p, channel.noise.resolution),

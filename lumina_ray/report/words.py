@@ -27,6 +27,14 @@ def percent(share: float) -> str:
     return f"< {0.001:.1%}" if 0 < share < 0.001 else f"{share:.1%}"
 
 
+def share(candidate: Candidate) -> str:
+    """With its interval, where there is one: `62.1% (48–71%)`."""
+    text = percent(candidate.share)
+    if not candidate.qualified or candidate.share_low is None or candidate.share_high is None:
+        return text
+    return f"{text} ({100 * candidate.share_low:.0f}–{candidate.share_high:.0%})"
+
+
 def p_value(p: float, resolution: float = 0.0) -> str:
     """With a star where the value is the smallest that the controls can show."""
     text = f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"

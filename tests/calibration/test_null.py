@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumina_ray.calibration import ALPHA, ChannelCalibration, calibrate, song_means
-from lumina_ray.calibration.null import _fit_gumbel
+from lumina_ray.calibration.null import _fit_pareto
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from tests.calibration.synthetic import World, mixture, unit
 
@@ -138,21 +138,59 @@ def test_hubs_neither_hide_true_matches_nor_take_all_false_ones():
     assert found["adjusted"] > found["raw"] + 0.2
 
 
-def test_gumbel_tail_is_an_extrapolation_only(noise):
+def test_the_tail_is_an_extrapolation_only(noise):
     top = noise.control_maxima[0]
     assert noise.extrapolated_p(top) is None
     beyond = [noise.extrapolated_p(top + d) for d in (1e-6, 0.05, 0.2, 1.0)]
     assert all(0 <= p <= noise.resolution for p in beyond)
     assert beyond == sorted(beyond, reverse=True)
-    expected = scipy.stats.gumbel_r.sf(top + 0.2, noise.gumbel_location, noise.gumbel_scale)
-    assert beyond[2] == pytest.approx(expected, rel=1e-9)
+    of_one = scipy.stats.genpareto.sf(top + 0.2 - noise.tail_start, noise.tail_shape, scale=noise.tail_scale)
+    assert beyond[2] == pytest.approx(130 * noise.tail_fraction * of_one, rel=1e-9)
 
 
-def test_gumbel_fit_recovers_a_gumbel():
-    sample = scipy.stats.gumbel_r.rvs(0.4, 0.05, size=20_000, random_state=0)
-    location, scale = _fit_gumbel(np.sort(sample)[::-1])
-    assert location == pytest.approx(0.4, abs=2e-3)
+@pytest.mark.parametrize("shape", [0.0, 0.1, 0.3])
+def test_pareto_fit_recovers_its_parameters(shape):
+    sample = scipy.stats.genpareto.rvs(shape, scale=0.05, size=50_000, random_state=0)
+    scale, found = _fit_pareto(np.sort(sample)[::-1])
     assert scale == pytest.approx(0.05, rel=0.03)
+    assert found == pytest.approx(shape, abs=0.02)
+
+
+def test_a_tail_that_ends_is_taken_for_an_exponential_one():
+    assert _fit_pareto(np.linspace(1, 0, 500)) == (pytest.approx(0.5), 0.0)
+
+
+def test_the_tail_is_right_about_songs_that_the_controls_were_too_few_for():
+    """Normal noise, whose tail is known and thinner than exponential: p is small, and errs upwards."""
+    rng = np.random.default_rng(0)
+    catalog, controls = (unit(rng.normal(size=(n, 256))).astype(np.float32) for n in (2000, 50))
+    noise = calibrate(catalog, controls)
+    for z in (4.8, 5.3):
+        truth = 2000 * scipy.stats.norm.sf(z)
+        assert truth < noise.extrapolated_p(noise.mean + z * noise.std) < 30 * truth
+
+
+def test_q_values_are_those_of_benjamini_and_hochberg(noise):
+    rng = np.random.default_rng(0)
+    found = np.append(rng.choice(noise.null_values[500:], 124), [0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
+    expected = scipy.stats.false_discovery_control(noise.p_value(found))
+    np.testing.assert_allclose(noise.q_values(found), expected)
+    # What a search left out is no better: the q-values of the best are the same without it, and never smaller.
+    best = np.sort(found)[::-1]
+    np.testing.assert_allclose(noise.q_values(best[:40])[:6], np.sort(expected)[:6])
+    assert (noise.q_values(best[:3]) >= np.sort(expected)[:3]).all()
+
+
+@settings(max_examples=50)
+@given(st.floats(1e-4, 1))
+def test_value_at_is_where_p_values_become_small_enough(p):
+    noise = _cached(World(np.random.default_rng(3), 16))
+    value = noise.value_at(p)
+    if value == math.inf:
+        assert noise.p_value(np.array([9.0]))[0] > p
+    else:
+        assert noise.p_value(np.array([np.nextafter(value, 2)]))[0] <= p
+        assert noise.p_value(np.array([np.nextafter(value, -2)]))[0] > p * 0.98 - 1e-9
 
 
 def test_a_query_unlike_all_controls_shows_in_its_bulk(noise, world, catalog):

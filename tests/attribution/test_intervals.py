@@ -1,0 +1,98 @@
+"""Intervals on shares against shares that are worked out draw by draw."""
+
+import numpy as np
+import pytest
+
+from lumina_ray.attribution.intervals import share_intervals
+from lumina_ray.attribution.policies import Evidence, calibrated
+from lumina_ray.calibration import ALPHA, ChannelCalibration, calibrate, song_means
+from tests.calibration.synthetic import World, unit
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(np.random.default_rng(0), 64)
+
+
+@pytest.fixture(scope="module")
+def catalog(world: World) -> np.ndarray:
+    return world.music(120)
+
+
+@pytest.fixture(scope="module")
+def noise(world: World, catalog: np.ndarray) -> ChannelCalibration:
+    return calibrate(catalog, world.music(50))
+
+
+def asked(catalog: np.ndarray, noise: ChannelCalibration, chunks: np.ndarray) -> Evidence:
+    g, K = unit(chunks.sum(axis=0)), catalog.astype(np.float64)
+    return Evidence(K @ g, song_means(catalog)[0], K, g, noise)
+
+
+def chunks_of(world: World, catalog: np.ndarray, weights: list[float]) -> np.ndarray:
+    """Chunks that are each so much of song 3, and otherwise something else."""
+    return np.stack([unit(w * catalog[3] + (1 - w) * world.music(1)[0]) for w in weights])
+
+
+def test_draws_are_bootstrap_samples_of_chunks_and_controls(world, catalog, noise) -> None:
+    chunks = chunks_of(world, catalog, [0.9, 0.8, 0.7, 0.3, 0.2])
+    e = asked(catalog, noise, chunks)
+    verdict = calibrated(e)
+    low, high = share_intervals(e, verdict, chunks)
+    rng = np.random.default_rng(1)
+    shares, maxima = [], np.array(noise.control_maxima)
+    for _ in range(2000):
+        drawn = np.sort(maxima[rng.integers(50, size=50)])[::-1]
+        other = noise.model_copy(update={"control_maxima": tuple(drawn)})
+        moved = other.critical(ALPHA) - noise.critical(ALPHA)
+        of_draw = asked(catalog, noise, chunks[rng.integers(5, size=5)])
+        s = of_draw.similarity[3]
+        t = max(verdict.thresholds[3] + moved, 0)
+        assert verdict.qualified.nonzero()[0].tolist() == [3]
+        shares.append(s**2 / 1.01 * np.clip((s**2 - t**2) / (s**2 * (1 - t**2)), 0, 1))
+    np.testing.assert_allclose([low[3], high[3]], np.quantile(shares, [0.025, 0.975]), atol=0.05)
+    assert low[3] < verdict.shares[3] < high[3]
+    assert not np.delete(low, 3).any()
+    assert not np.delete(high, 3).any()
+
+
+def test_one_chunk_leaves_the_controls_alone_to_vary(world, catalog, noise) -> None:
+    chunks = chunks_of(world, catalog, [0.8])
+    e = asked(catalog, noise, chunks)
+    verdict = calibrated(e)
+    low, high = share_intervals(e, verdict, chunks)
+    assert 0 < low[3] <= verdict.shares[3] <= high[3] < 1
+    still = noise.model_copy(update={"control_maxima": (noise.critical(ALPHA),) * 50})
+    e = Evidence(e.similarity, e.song_means, e.vectors, e.query, still)
+    verdict = calibrated(e)
+    low, high = share_intervals(e, verdict, chunks)
+    np.testing.assert_allclose([low[3], high[3]], verdict.shares[3], rtol=1e-6)
+
+
+def test_more_even_evidence_is_surer_and_nothing_is_certain_of_nothing(world, catalog, noise) -> None:
+    widths = []
+    for weights in ([0.6] * 8, [0.95, 0.95, 0.95, 0.95, 0.1, 0.1, 0.1, 0.1]):
+        chunks = chunks_of(world, catalog, weights)
+        e = asked(catalog, noise, chunks)
+        low, high = share_intervals(e, calibrated(e), chunks)
+        widths.append(high[3] - low[3])
+    assert widths[0] < widths[1]
+    unrelated = world.music(4).astype(np.float64)
+    e = asked(catalog, noise, unrelated)
+    verdict = calibrated(e)
+    if not verdict.qualified.any():
+        assert not share_intervals(e, verdict, unrelated)[1].any()
+
+
+def test_what_chunks_do_not_explain_stays_as_it_is(world, catalog, noise) -> None:
+    """A fingerprint that is not linear in its chunks: without them at all, every draw is the query itself."""
+    chunks = np.zeros((1, 64))
+    chunks[0, 0] = 1
+    g = unit(catalog[3] - catalog[3, 0] * chunks[0])
+    K = catalog.astype(np.float64)
+    still = noise.model_copy(update={"control_maxima": (noise.critical(ALPHA),) * 50})
+    e = Evidence(K @ g, song_means(catalog)[0], K, g, still)
+    verdict = calibrated(e)
+    assert verdict.shares[3] > 0.5
+    for end in share_intervals(e, verdict, chunks):
+        np.testing.assert_allclose(end, verdict.shares, atol=1e-6)

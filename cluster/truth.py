@@ -22,10 +22,20 @@ from cluster.session import ray_session
 from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import LuminaError, SpecificationMismatch
 from lumina_ray.model.open import open_model
+from lumina_ray.truth.alterations import altered_copies
 from lumina_ray.truth.bank import Bank, save_bank
 from lumina_ray.truth.corpus import Audited, Recording, corpus, record
 from lumina_ray.truth.models import Weights, flat, generate, trained, unflat, weights_of, with_weights
-from lumina_ray.truth.queries import QUERY_FRAMES, Query, continuations, free_queries, losses, real_queries
+from lumina_ray.truth.queries import (
+    QUERY_FRAMES,
+    Query,
+    altered_queries,
+    continuations,
+    free_queries,
+    losses,
+    real_queries,
+    songs_to_alter,
+)
 from lumina_ray.truth.recipe import NANO, SMALL, Recipe, Training, retrainings, whole_catalogs
 
 SIZES = {"small": SMALL, "nano": NANO}
@@ -48,6 +58,9 @@ class Workplace:
 
     def codes(self, number: int) -> Path:
         return self.parts / "codes" / f"{number:03}.npz"
+
+    def altered(self, position: int) -> Path:
+        return self.parts / "altered" / f"{position:03}.npz"
 
     def model(self, name: str) -> Path:
         return self.parts / "models" / f"{name}.npz"
@@ -87,6 +100,8 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
         parts = [recordings[i : i + _RECORDINGS_PER_TASK] for i in range(0, len(recordings), _RECORDINGS_PER_TASK)]
         run("Recordings", encode_recordings, [(place.codes(i), (part,)) for i, part in enumerate(parts)])
         codes = [codes_KT for i in range(len(parts)) for codes_KT in _read_codes(place.codes(i))]
+        altered = songs_to_alter(recordings, recipe.seed)
+        run("Altered copies", encode_altered, [(place.altered(i), (recordings[i],)) for i in altered])
         shared = ray.put(codes)
         whole = whole_catalogs(recipe, recordings)
         run("Models of whole catalogs", train_whole, [
@@ -112,7 +127,7 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
         recordings,
         codes,
         queries,
-        [*free_B, *prompted_A, *prompted_B],
+        [*_altered(place, recordings, altered, recipe.seed), *free_B, *prompted_A, *prompted_B],
         {name: weights for training in whole for name, weights in _read_models(place.model(training.name)).items()},
         trainings,
         np.stack([np.load(place.losses(training.name))["losses"] for training in trainings]),
@@ -126,6 +141,13 @@ def encode_recordings(recordings: tuple[Recording, ...], path: Path) -> None:
     torch.set_num_threads(1)
     model = open_model("nano", "cpu")
     _save(path, {recording.recording_id: model.encode(record(recording)).numpy() for recording in recordings})
+
+
+def encode_altered(recording: Recording, path: Path) -> None:
+    """Encode every altered copy of a recording."""
+    torch.set_num_threads(1)
+    model = open_model("nano", "cpu")
+    _save(path, {name: model.encode(copy).numpy() for name, copy in altered_copies(record(recording)).items()})
 
 
 def train_whole(recipe: Recipe, training: Training, codes: list[torch.Tensor], device: str, path: Path) -> None:
@@ -189,6 +211,14 @@ def _made_up(
     with np.load(place.queries(model)) as arrays:
         free, prompted = torch.from_numpy(arrays["free"]), torch.from_numpy(arrays["prompted"])
         return free_queries(model, free), continuations(recordings, model, arrays["twins"].tolist(), prompted, seed)
+
+
+def _altered(place: Workplace, recordings: tuple[Recording, ...], positions: list[int], seed: int) -> list[Query]:
+    copies: dict[tuple[int, str], torch.Tensor] = {}
+    for position in positions:
+        with np.load(place.altered(position)) as arrays:
+            copies |= {(position, name): torch.from_numpy(arrays[name].astype(np.int64)) for name in arrays.files}
+    return altered_queries(recordings, copies, seed)
 
 
 def _read_codes(path: Path) -> list[torch.Tensor]:

@@ -22,6 +22,7 @@ from lumina_ray.truth.recipe import Recipe, Training
 MANIFEST_FILE = "bank.json"
 SHIPPED = Path(__file__).parent / "bundled" / "small"
 _VERSION = 1
+_QUERY_FIELDS = ("kind", "model", "recording", "split", "alteration")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Bank:
         recordings, codes: the corpus, and its codes, int64 `[K, T]` each.
         models: decoders of whole catalogs, "A", "B" and "reference", each at the end and "-early".
         queries: those that all models were asked about.
-        twin_queries: more that models A and B made up, for the twin test, which needs no losses.
+        extra_queries: those that need no losses: altered copies, and more that models A and B made up.
         trainings: of the models that the losses are of, whole catalogs first.
         losses_RQK: float32, in nats per code: of every query and codebook under every trained model.
     """
@@ -41,7 +42,7 @@ class Bank:
     recordings: tuple[Recording, ...]
     codes: list[Tensor]
     queries: list[Query]
-    twin_queries: list[Query]
+    extra_queries: list[Query]
     models: dict[str, Weights]
     trainings: list[Training]
     losses_RQK: np.ndarray
@@ -58,7 +59,7 @@ class Bank:
 def save_bank(bank: Bank, folder: Path) -> None:
     """Write a bank: a JSON manifest with checksums, and two compressed files that hold arrays and weights."""
     arrays: dict[str, np.ndarray] = {"losses": bank.losses_RQK}
-    queries = [*bank.queries, *bank.twin_queries]
+    queries = [*bank.queries, *bank.extra_queries]
     arrays |= _packed("codes", bank.codes) | _packed("queries", [query.codes_KT for query in queries])
     files = {"arrays.npz.xz": _write(folder / "arrays.npz.xz", arrays)}
     files["weights.npz.xz"] = _write(folder / "weights.npz.xz", flat(bank.models))
@@ -67,7 +68,7 @@ def save_bank(bank: Bank, folder: Path) -> None:
         "files": files,
         "recipe": asdict(bank.recipe),
         "recordings": [asdict(recording) for recording in bank.recordings],
-        "queries": [{k: getattr(query, k) for k in ("kind", "model", "recording", "split")} for query in queries],
+        "queries": [{k: getattr(query, k) for k in _QUERY_FIELDS} for query in queries],
         "trainings": [asdict(training) for training in bank.trainings],
     }
     with atomic_path(folder / MANIFEST_FILE) as temporary:
@@ -101,7 +102,7 @@ def load_bank(folder: Path) -> Bank:
         ),
         codes=_unpacked("codes", arrays),
         queries=queries[:n_asked],
-        twin_queries=queries[n_asked:],
+        extra_queries=queries[n_asked:],
         models=unflat(weights),
         trainings=[Training(**fields | {"songs": tuple(fields["songs"])}) for fields in manifest["trainings"]],
         losses_RQK=arrays["losses"],

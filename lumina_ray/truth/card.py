@@ -67,6 +67,7 @@ class Row:
 
     Attributes:
         measures: by name; see `MEASURES`.
+        found: by alteration: how often a song is the first of its whole catalog for an altered copy of it.
         numbers: that are kept of a song.
         seconds_per_song: of one core, to make them.
     """
@@ -74,6 +75,7 @@ class Row:
     method: str
     channel: Channel
     measures: dict[str, Estimate]
+    found: dict[str, Estimate]
     numbers: int
     seconds_per_song: float
 
@@ -115,7 +117,7 @@ def asked_of(bank: Bank, model: Audited, split: Split) -> Asked:
     """Everything that one model's scores are needed for."""
     catalog = members(bank.recordings, model)
     other = [i for i, recording in enumerate(bank.recordings) if recording.side not in ("", model)]
-    queries = [query for query in bank.twin_queries if query.model == model]
+    queries = [query for query in bank.extra_queries if query.model == model]
     if model == "A":
         # Only of A are there models of halves.
         queries += [query for query in bank.queries if query.kind in ("excerpt", "generated", "unheard")]
@@ -220,7 +222,8 @@ def _row(
         return _standardised(audited) - _standardised(scores(of, n_songs, ("reference",)))
 
     A = asked["A"]
-    measures = _agreement(bank, A, compared(A, A.n_catalog))
+    of_catalog = compared(A, A.n_catalog)
+    measures = _agreement(bank, A, of_catalog)
     of_all = {of.model: compared(of, len(of.songs)) for of in asked.values()}
     measures |= _twins(bank, asked, of_all) | _cells(bank, A, of_all["A"])
     size, seconds = 0, 0.0
@@ -228,7 +231,7 @@ def _row(
         used = [made["A", name, method.kind] for name in (*_weights(method, "A"), *(("reference",) * relative))]
         size = sum(one.vectors[channel].shape[1] for one in used)
         seconds = sum(one.seconds_per_song for one in used)
-    return Row(method.name + RELATIVE * relative, channel, measures, size, seconds)
+    return Row(method.name + RELATIVE * relative, channel, measures, _found(A, of_catalog), size, seconds)
 
 
 def _weights(method: Method, model: str) -> tuple[str, ...]:
@@ -247,7 +250,8 @@ def _features(parts: Sequence[Fingerprints], channel: Channel, where: slice, rat
 
 def _standardised(scores_QN: np.ndarray) -> np.ndarray:
     """Of each query, on the scale of its own scores: two models' lengths and levels mean nothing to each other."""
-    return (scores_QN - scores_QN.mean(axis=1, keepdims=True)) / scores_QN.std(axis=1, keepdims=True)
+    spread_Q1 = scores_QN.std(axis=1, keepdims=True)
+    return (scores_QN - scores_QN.mean(axis=1, keepdims=True)) / np.where(spread_Q1 > 0, spread_Q1, 1)
 
 
 def _agreement(bank: Bank, A: Asked, scores_QN: np.ndarray) -> dict[str, Estimate]:
@@ -308,6 +312,15 @@ def _cells(bank: Bank, A: Asked, scores_QN: np.ndarray) -> dict[str, Estimate]:
         ahead["same_score"].append(precedence(scores_QN[q, same_score], scores_QN[q, neither]))
         ahead["same_instruments"].append(precedence(scores_QN[q, same_sound], scores_QN[q, neither]))
     return {name: mean(np.array(values)) for name, values in ahead.items()}
+
+
+def _found(A: Asked, scores_QN: np.ndarray) -> dict[str, Estimate]:
+    first_Q = np.array(A.songs)[scores_QN.argmax(axis=1)]
+    of: dict[str, list[float]] = {}
+    for query, first in zip(A.queries, first_Q, strict=True):
+        if query.kind == "altered":
+            of.setdefault(query.alteration, []).append(float(query.recording == first))
+    return {alteration: mean(np.array(values)) for alteration, values in of.items()}
 
 
 def _song_codes(codes_KT: np.ndarray, frame_rate_hz: float) -> SongCodes:

@@ -1,6 +1,7 @@
 """What models of the bank are asked about: pieces of music as codes, each for tuning or for reporting."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,13 +13,14 @@ from lumina_ray.gradients import codebook_losses
 from lumina_ray.model.interface import MusicModel
 from lumina_ray.truth.corpus import Audited, Recording, members
 
-QueryKind = Literal["excerpt", "generated", "prompted", "catalog", "unheard", "control"]
+QueryKind = Literal["excerpt", "generated", "prompted", "altered", "catalog", "unheard", "control"]
 Split = Literal["dev", "test"]
 # Recordings are trained on up to here; what follows is for excerpts.
 TRAINED_FRAMES = 750
 QUERY_FRAMES = 500
 _CATALOG_QUERIES = 32
 _CONTROL_QUERIES = 16
+_ALTERED_SONGS = 24
 # Together in a forward pass, where more would not be faster.
 _BATCH = 8
 
@@ -29,12 +31,14 @@ class Query:
 
     Attributes:
         kind: "excerpt" is a catalog song after the part that is trained on; "generated" was made up by a model, and
-            "prompted" is how it went on from a recording; "catalog" is trained on itself; "unheard" is a twin or a
+            "prompted" is how it went on from a recording; "altered" is a copy of a catalog song that was made worse;
+            "catalog" is trained on itself; "unheard" is a twin or a
             cell of the other catalog; "control" has a composer that no model knows.
         model: of whole catalogs, which one is asked: "A" or "B".
         recording: position in the corpus of what it is made of; −1 where it is made of nothing.
         split: nothing is tuned on "test".
         codes_KT: int64.
+        alteration: of an altered copy, its name.
     """
 
     kind: QueryKind
@@ -42,6 +46,7 @@ class Query:
     recording: int
     split: Split
     codes_KT: Tensor
+    alteration: str = ""
 
 
 def real_queries(recordings: tuple[Recording, ...], codes: list[Tensor], seed: int) -> list[Query]:
@@ -78,6 +83,22 @@ def continuations(
     return [
         Query("prompted", model, i, splits[recordings[i].work], codes_KT)
         for i, codes_KT in zip(prompts, codes_BKT, strict=True)
+    ]
+
+
+def songs_to_alter(recordings: tuple[Recording, ...], seed: int) -> list[int]:
+    """Positions of the songs of catalog A that altered copies are made of: whole originals."""
+    originals = [i for i in members(recordings, "A") if recordings[i].variant == "original"]
+    return sorted(random.Random(f"altered {seed}").sample(originals, _ALTERED_SONGS))
+
+
+def altered_queries(
+    recordings: tuple[Recording, ...], copies: Mapping[tuple[int, str], Tensor], seed: int
+) -> list[Query]:
+    """Altered copies, whose codes are given by song and alteration."""
+    splits = _splits(recordings, seed)
+    return [
+        Query("altered", "A", i, splits[recordings[i].work], codes_KT, name) for (i, name), codes_KT in copies.items()
     ]
 
 

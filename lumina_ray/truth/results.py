@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lumina_ray.catalog.files import atomic_path
+from lumina_ray.truth.alterations import ALTERATIONS
 from lumina_ray.truth.card import MEASURES, Alarms, Card, Row
 
 _HEADINGS = {
@@ -21,14 +22,14 @@ _HEADINGS = {
 }
 
 
-def tables(card: Card) -> tuple[Table, Table]:
-    """Every method and measure, and every policy's false positives, with 95 % intervals."""
-    return _methods(card.rows), _alarms(card.alarms)
+def tables(card: Card) -> tuple[Table, Table, Table]:
+    """Every method and measure, what it recognises, and every policy's false positives, with 95 % intervals."""
+    return _methods(card.rows), _found(card.rows), _alarms(card.alarms)
 
 
 def as_dict(card: Card) -> dict:
     """A card as JSON has it."""
-    return {"measures": MEASURES} | asdict(card)
+    return {"measures": MEASURES, "alterations": ALTERATIONS} | asdict(card)
 
 
 def save_card(card: Card, folder: Path) -> None:
@@ -51,6 +52,17 @@ def _methods(rows: Sequence[Row]) -> Table:
     for row in rows:
         values = (str(row.measures[name]) for name in MEASURES)
         out.add_row(row.method, row.channel, *values, str(row.numbers), f"{1000 * row.seconds_per_song:.0f}")
+    return out
+
+
+def _found(rows: Sequence[Row]) -> Table:
+    out = Table(box=SIMPLE_HEAD, pad_edge=False, title="How often a song is first for an altered copy of it")
+    out.add_column("method", no_wrap=True)
+    out.add_column("")
+    for name in ALTERATIONS.values():
+        out.add_column(name, justify="right")
+    for row in rows:
+        out.add_row(row.method, row.channel, *(str(row.found.get(name, "")) for name in ALTERATIONS))
     return out
 
 

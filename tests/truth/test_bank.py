@@ -44,7 +44,7 @@ def test_a_bank_read_back_is_the_bank_that_was_written(bank: Bank, tmp_path: Pat
     read = load_bank(tmp_path)
     assert (read.recipe, read.recordings, read.trainings) == (bank.recipe, bank.recordings, bank.trainings)
     np.testing.assert_array_equal(read.losses_RQK, bank.losses_RQK)
-    pairs = [*zip(bank.queries + bank.twin_queries, read.queries + read.twin_queries, strict=True)]
+    pairs = [*zip(bank.queries + bank.extra_queries, read.queries + read.extra_queries, strict=True)]
     for one, other in pairs:
         assert (one.kind, one.model, one.recording, one.split) == (
             other.kind, other.model, other.recording, other.split,

@@ -47,6 +47,7 @@ def bank(rng: np.random.Generator) -> Bank:
     unheard = [i for i, r in enumerate(RECORDINGS) if r.role == "cell" and r.side == "B"]
     queries += [Query("unheard", "A", i, "test", CODES[:, :500]) for i in unheard]
     twin_queries = [Query("prompted", m, i, "test", CODES[:, :500]) for m in ("A", "B") for i in twins]
+    twin_queries += [Query("altered", "A", i, "test", CODES[:, :500], "mp3") for i in catalog[:6]]
     trainings = [Training("A", tuple(catalog), 0), *retrainings(RECIPE, RECORDINGS)]
     effects_QN = rng.normal(size=(len(queries), len(RECORDINGS)))
     losses_RQ = np.array([5 - effects_QN[:, list(training.songs)].sum(axis=1) for training in trainings])
@@ -102,6 +103,17 @@ def test_twins_and_cells_are_told_apart_by_what_the_scores_prefer(bank: Bank) ->
     assert relative.method == "influence − reference"
     assert relative.measures["twins_prompted"].value == relative.measures["same_score"].value == 0.5
     assert (relative.numbers, relative.seconds_per_song) == (2 * len(asked["A"].songs), 1.0)
+
+
+def test_an_altered_copy_is_found_when_its_song_is_the_first(bank: Bank) -> None:
+    asked = {model: asked_of(bank, model, "test") for model in ("A", "B")}
+    effects = {model: np.zeros((len(of.queries), len(of.songs))) for model, of in asked.items()}
+    A = asked["A"]
+    altered = [q for q, query in enumerate(A.queries) if query.kind == "altered"]
+    for number, q in enumerate(altered):
+        # Twice another song is ahead.
+        effects["A"][q, A.songs.index(A.queries[q].recording) + (number < 2)] = 1
+    assert row(bank, effects, asked).found["mp3"].value == 4 / 6
 
 
 def test_what_is_needed_is_listed_once_and_unknown_methods_are_refused() -> None:

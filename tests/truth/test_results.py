@@ -13,7 +13,9 @@ from lumina_ray.truth.results import save_card, tables
 
 def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
     half = Estimate(0.5, 0.25, 0.75)
-    row = Row("influence − reference", "M", dict.fromkeys(MEASURES, half), 4096, 0.25)
+    row = Row(
+        "influence − reference", "M", dict.fromkeys(MEASURES, half), {"mp3": Estimate(0.875, 0.8, 0.9)}, 4096, 0.25
+    )
     alarm = Alarms(
         "stats", "P", FalsePositives("v8", 1000, True, Estimate(1.0, 1.0, 1.0), Estimate(159.0, 150.0, 170.0))
     )
@@ -27,5 +29,13 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
     console = Console(width=250)
     with console.capture() as captured:
         console.print(*tables(card))
-    for words in ("influence − reference", "0.500 [0.250, 0.750]", "4096", "250", "1000 (simulated)", "159.000 [150"):
+    for words in (
+        "influence − reference",
+        "0.500 [0.250, 0.750]",
+        "0.875 [0.800, 0.900]",
+        "4096",
+        "250",
+        "1000 (simulated)",
+        "159.000 [150",
+    ):
         assert words in captured.get()

@@ -106,6 +106,27 @@ def read_channel(folder: Path, channel: Channel, facts: dict) -> ChannelIndex:
     return ApproximateIndex(_open_shards(paths), exact_ND, effort, facts["oversampling"])
 
 
+def top_k(index: ChannelIndex, queries_QD: np.ndarray, k: int, withdrawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest rows of each query by their exact scores, best first, equal ones by row.
+
+    Args:
+        queries_QD: float32 `[Q, D]`, contiguous.
+        k: at most the rows that are not withdrawn.
+        withdrawn: rows to leave out, int64, ascending.
+
+    Returns:
+        scores: float32 `[Q, k]`, added up in float64.
+        rows: int64 `[Q, k]`.
+    """
+    scores, rows = np.empty((len(queries_QD), k), np.float32), np.empty((len(queries_QD), k), np.int64)
+    for q, candidates in enumerate(index.candidates(queries_QD, k, withdrawn)):
+        vectors = index.vectors(candidates).astype(np.float64)
+        exact = np.einsum("kd,d->k", vectors, queries_QD[q].astype(np.float64))
+        order = np.lexsort((candidates, -exact))[:k]
+        scores[q], rows[q] = exact[order], candidates[order]
+    return scores, rows
+
+
 def _open_shards(paths: list[Path]) -> tuple[faiss.Index, ...]:
     # There are several because one would not fit: this host reads of each what a search asks for.
     flags = faiss.IO_FLAG_MMAP if len(paths) > 1 else 0

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from lumina_ray.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from lumina_ray.calibration.vectors import CHANNELS, Channel
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
-from lumina_ray.index.channel import ChannelIndex, read_channel
+from lumina_ray.index.channel import ChannelIndex, read_channel, top_k
 from lumina_ray.index.files import (
     CENTRES_FILE,
     FORMAT_VERSION,
@@ -94,14 +94,7 @@ class Snapshot:
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}")
         withdrawn = self.withdrawals.rows()
-        k = min(k, len(self.songs) - len(withdrawn))
-        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        for q, candidates in enumerate(index.candidates(queries, k, withdrawn)):
-            query = queries[q]
-            exact = np.einsum("kd,d->k", self.vectors(channel, candidates).astype(np.float64), query.astype(np.float64))
-            order = np.lexsort((candidates, -exact))[:k]
-            scores[q], rows[q] = exact[order], candidates[order]
-        return scores, rows
+        return top_k(index, queries, min(k, len(self.songs) - len(withdrawn)), withdrawn)
 
 
 def newest_snapshot(path: Path) -> Path:

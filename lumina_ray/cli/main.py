@@ -123,9 +123,9 @@ def calibrate(
 ) -> None:
     """Measure what unrelated music looks like, so that confidence means something."""
     from lumina_ray.calibration import calibrate_store, write_calibration
-    from lumina_ray.store import open_store
+    from lumina_ray.store import stream_store
 
-    calibration = calibrate_store(open_store(store), open_store(controls))
+    calibration = calibrate_store(stream_store(store), stream_store(controls))
     path = write_calibration(calibration, store)
     channels = {
         name: {"mean": channel.mean, "std": channel.std, "n_controls": channel.n_controls}
@@ -157,9 +157,9 @@ def index(
 ) -> None:
     """Build the next immutable snapshot of a FAISS index."""
     from lumina_ray.index import Wish, build_index, load_snapshot
-    from lumina_ray.store import open_store
+    from lumina_ray.store import stream_store
 
-    path = build_index(open_store(store), out, Wish(kind, memory_gib and memory_gib * 2**30, recall))
+    path = build_index(stream_store(store), out, Wish(kind, memory_gib and memory_gib * 2**30, recall))
     snapshot = load_snapshot(path)
     indexes = snapshot.manifest["indexes"]
     kinds = ", ".join(f"{channel} {facts['kind']}" for channel, facts in indexes.items())

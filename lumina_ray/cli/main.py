@@ -153,13 +153,26 @@ def index(
     recall: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="recall@100 that an approximate index must reach.")
     ] = 0.99,
+    parallel: Annotated[
+        bool,
+        typer.Option(
+            "--parallel",
+            help="Add the parts of an approximate index on Ray, all at once; locally without RAY_ADDRESS.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build the next immutable snapshot of a FAISS index."""
     from lumina_ray.index import Wish, build_index, load_snapshot
     from lumina_ray.store import stream_store
 
-    path = build_index(stream_store(store), out, Wish(kind, memory_gib and memory_gib * 2**30, recall))
+    wish = Wish(kind, memory_gib and memory_gib * 2**30, recall)
+    if parallel:
+        from cluster.index import build_index_on_ray
+
+        path = build_index_on_ray(store, out, wish)
+    else:
+        path = build_index(stream_store(store), out, wish)
     snapshot = load_snapshot(path)
     indexes = snapshot.manifest["indexes"]
     kinds = ", ".join(f"{channel} {facts['kind']}" for channel, facts in indexes.items())

@@ -17,7 +17,7 @@ from lumina_ray.index.parts import Part, add_part, merge, n_shards, plan_parts, 
 from lumina_ray.index.recall import RECALL_BOUND, tune
 
 ChannelIndex = FlatIndex | ApproximateIndex
-# Applies a function to each item, here or elsewhere; the built-in `map` is one.
+# Applies a function to each item, here or elsewhere, and gives the results in order; the built-in `map` is one.
 Each = Callable[[Callable[[Part], Path], Sequence[Part]], Iterable[Path]]
 
 
@@ -75,8 +75,10 @@ def build_approximate(
     del trained_index
     parts_of_shards = plan_parts(trained, folder / vectors_file(channel), shards, folder)
     paths = [folder / shard_file(channel, i) for i in range(shards)]
+    # With `map`, a shard's parts are made when they are merged.
+    made = iter(each(add_part, [part for of_shard in parts_of_shards for part in of_shard]))
     for of_shard, path in zip(parts_of_shards, paths, strict=True):
-        merge(list(each(add_part, of_shard)), path)
+        merge([next(made) for _ in of_shard], path)
     trained.unlink()
     try:
         tuned = tune(ApproximateIndex(_open_shards(paths), exact_ND, effort=1, oversampling=1), kind, recall)

@@ -121,6 +121,8 @@ def top_k(index: ChannelIndex, queries_QD: np.ndarray, k: int, withdrawn: np.nda
         rows: int64 `[Q, k]`.
     """
     scores, rows = np.empty((len(queries_QD), k), np.float32), np.empty((len(queries_QD), k), np.int64)
+    if k == 0:  # FAISS does not search for nothing.
+        return scores, rows
     for q, candidates in enumerate(index.candidates(queries_QD, k, withdrawn)):
         vectors = index.vectors(candidates).astype(np.float64)
         exact = np.einsum("kd,d->k", vectors, queries_QD[q].astype(np.float64))

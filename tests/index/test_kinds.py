@@ -15,6 +15,7 @@ from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.index import Snapshot, Wish, build_index, load_snapshot, parts, recall
 from lumina_ray.index.approximate import ApproximateIndex
+from lumina_ray.index.channel import top_k
 from lumina_ray.index.exact import exact_nearest
 from lumina_ray.index.kinds import choose_kind
 from lumina_ray.index.recall import disturbed_songs
@@ -188,6 +189,12 @@ def test_withdrawn_songs_are_never_found(store, indexes, kind, tmp_path):
         assert rows.shape == (40, min(k, N - len(gone)))
         assert not np.isin(rows, gone).any()
         assert share_found(rows, truth[:, : rows.shape[1]]) >= 0.97
+
+
+@pytest.mark.parametrize("kind", ["Flat", "IVF16,SQ8"])
+def test_where_all_songs_are_withdrawn_nothing_is_found(snapshots, kind):
+    scores, rows = top_k(snapshots[kind].indexes["P"], queries("P"), 0, np.arange(N))
+    assert scores.shape == rows.shape == (40, 0)
 
 
 def test_parts_that_were_merged_are_the_index_that_was_built_at_once(store, indexes, tmp_path):

@@ -5,7 +5,7 @@ export UV_PROJECT_ENVIRONMENT ?= .venv
 # Ray should neither phone home nor warn about it.
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: demo test chaos lint bench bench-extraction bench-quality setup clean
+.PHONY: demo test chaos lint bench bench-extraction bench-quality bench-search setup clean
 
 demo: setup ## The whole system on real music, on this machine.
 	$(UV) run --no-sync lumina demo
@@ -21,13 +21,16 @@ lint: setup
 	$(UV) run --no-sync ruff format --check .
 	$(UV) run --no-sync mypy
 
-bench: bench-extraction bench-quality ## Measurements; they print ratios and write benchmarks/results/.
+bench: bench-extraction bench-quality bench-search ## Measurements; they print ratios and write benchmarks/results/.
 
 bench-extraction: setup
 	$(UV) run --no-sync python -m benchmarks.extraction
 
 bench-quality: setup
 	$(UV) run --no-sync python -m benchmarks.attribution_quality
+
+bench-search: setup
+	$(UV) run --no-sync python -m benchmarks.search
 
 setup: .venv/.ready
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.calibration.null import ChannelCalibration, calibrate
 from lumina_ray.calibration.numerics import use_one_blas_thread
-from lumina_ray.calibration.vectors import Channel, store_sha256, usable_songs
+from lumina_ray.calibration.vectors import Channel, store_sha256, take, usable_songs
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def calibrate_store(store: "Store", controls: "Store") -> Calibration:
             controls_sha256=store_sha256(controls),
             duplicate_controls=len(control_rows) - len(distinct),
             closest={c: _closest(store, rows, controls, distinct, c) for c in channels},
-            channels={c: calibrate(store.vectors(c)[rows], controls.vectors(c)[distinct]) for c in channels},
+            channels={c: calibrate(take(store.vectors(c), rows), controls.vectors(c)[distinct]) for c in channels},
         )
     except UsageError as error:
         raise UsageError(f"{controls.path}: {error}") from error
@@ -125,7 +125,7 @@ def _refuse_shared_audio(store: "Store", controls: "Store") -> None:
 def _closest(
     store: "Store", rows: np.ndarray, controls: "Store", control_rows: np.ndarray, channel: Channel, n: int = 3
 ) -> tuple[tuple[str, str, float], ...]:
-    similarity_CN = controls.vectors(channel)[control_rows] @ store.vectors(channel)[rows].T
+    similarity_CN = controls.vectors(channel)[control_rows] @ take(store.vectors(channel), rows).T
     best_C = similarity_CN.argmax(axis=1)
     values_C = similarity_CN[np.arange(len(control_rows)), best_C]
     order = np.argsort(-values_C, kind="stable")[:n]

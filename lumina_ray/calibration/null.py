@@ -176,24 +176,31 @@ def calibrate(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> ChannelCalibra
     if std < 1e-9:
         raise StoreError("every control is equally similar to every song: such fingerprints cannot tell songs apart")
 
-    adjusted_CN = similarity_CN - means_N
-    pooled = np.sort(adjusted_CN, axis=None)[::-1]
+    mean = float(similarity_CN.mean())
+    quantiles = {f"{q:g}": float(np.quantile(similarity_CN, q)) for q in _QUANTILES}
+    exceedance = {f"{z:g}": float((similarity_CN >= mean + z * std).mean()) for z in _PUBLISHED_Z}
+    maxima_similarity = np.sort(similarity_CN.max(axis=1))[::-1]
+    # In place: of ten million songs and fifty controls, each such matrix is 4 GB.
+    similarity_CN -= means_N
+    maxima = np.sort(similarity_CN.max(axis=1))[::-1]
+    pooled = similarity_CN.reshape(-1)
+    pooled.sort()
+    pooled = pooled[::-1]
     ranks = np.unique(np.geomspace(1, pooled.size, _NULL_POINTS).round().astype(np.int64))
-    maxima = np.sort(adjusted_CN.max(axis=1))[::-1]
     n_tail = min(max(round(_TAIL_FRACTION * pooled.size), _MIN_TAIL), pooled.size - 1)
     tail_scale, tail_shape = _fit_pareto(pooled[:n_tail] - pooled[n_tail])
     return ChannelCalibration(
         n_controls=c,
         n_songs=n,
         dims=catalog_ND.shape[1],
-        mean=float(similarity_CN.mean()),
+        mean=mean,
         std=std,
-        similarity_quantiles={f"{q:g}": float(np.quantile(similarity_CN, q)) for q in _QUANTILES},
-        exceedance={f"{z:g}": float((similarity_CN >= similarity_CN.mean() + z * std).mean()) for z in _PUBLISHED_Z},
+        similarity_quantiles=quantiles,
+        exceedance=exceedance,
         null_ranks=tuple(ranks.tolist()),
         null_values=tuple(pooled[ranks - 1].tolist()),
         control_maxima=tuple(maxima.tolist()),
-        control_maxima_similarity=tuple(np.sort(similarity_CN.max(axis=1))[::-1].tolist()),
+        control_maxima_similarity=tuple(maxima_similarity.tolist()),
         control_means=tuple(np.sort(np.einsum("cd,d->c", controls, centre_D))[::-1].tolist()),
         tail_fraction=n_tail / pooled.size,
         tail_start=float(pooled[n_tail]),

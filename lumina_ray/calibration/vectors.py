@@ -70,7 +70,7 @@ def usable_songs(store: "Store") -> tuple[np.ndarray, dict[str, str]]:
     """Rows of a store that may enter a calibration or an index: finite and non-zero in both channels.
 
     Returns:
-        rows: int64, ascending.
+        rows: int64, ascending, each once.
         excluded: song id → why.
 
     Raises:
@@ -85,8 +85,10 @@ def usable_songs(store: "Store") -> tuple[np.ndarray, dict[str, str]]:
     excluded: dict[str, str] = {}
     for channel in store.specification.channels:
         vectors = store.vectors(channel)
-        finite = np.isfinite(vectors).all(axis=1)
-        zero = ~vectors.any(axis=1)
+        finite, zero = np.empty(len(vectors), bool), np.empty(len(vectors), bool)
+        for block in blocks(len(vectors)):
+            finite[block] = np.isfinite(vectors[block]).all(axis=1)
+            zero[block] = ~vectors[block].any(axis=1)
         for mask, reason in ((~finite, "not finite"), (zero, "zero")):
             for row in np.flatnonzero(mask & usable):
                 excluded[song_ids[row]] = f"the {channel} vector is {reason}"
@@ -94,6 +96,11 @@ def usable_songs(store: "Store") -> tuple[np.ndarray, dict[str, str]]:
     if not usable.any():
         raise StoreError(f"{store.path}: no song with finite, non-zero vectors (of {len(song_ids)} fingerprinted)")
     return np.flatnonzero(usable), excluded
+
+
+def take(vectors_ND: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows of a matrix, ascending; without a copy where they are all of it."""
+    return vectors_ND if len(rows) == len(vectors_ND) else vectors_ND[rows]
 
 
 def store_sha256(store: "Store") -> str:

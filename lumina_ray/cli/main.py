@@ -127,9 +127,9 @@ def calibrate(
 ) -> None:
     """Measure what unrelated music looks like, so that confidence means something."""
     from lumina_ray.calibration import calibrate_store, write_calibration
-    from lumina_ray.store import open_store
+    from lumina_ray.store import stream_store
 
-    calibration = calibrate_store(open_store(store), open_store(controls))
+    calibration = calibrate_store(stream_store(store), stream_store(controls))
     path = write_calibration(calibration, store)
     channels = {
         name: {"mean": channel.mean, "std": channel.std, "n_controls": channel.n_controls}
@@ -147,17 +147,42 @@ def calibrate(
 def index(
     store: Annotated[Path, typer.Argument(help="A finished, calibrated store, or a living catalog.")],
     out: Annotated[Path, typer.Option(help="The index folder; a new snapshot is added to it.")],
+    kind: Annotated[
+        str, typer.Option(help="auto (by size and memory) or a FAISS factory string, such as IVF1024,SQ8 or HNSW32.")
+    ] = "auto",
+    memory_gib: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="What the index may take on a host that searches it; default: 0.35 of this one."),
+    ] = None,
+    recall: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="recall@100 that an approximate index must reach.")
+    ] = 0.99,
+    parallel: Annotated[
+        bool,
+        typer.Option(
+            "--parallel",
+            help="Add the parts of an approximate index on Ray, all at once; locally without RAY_ADDRESS.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build the next immutable snapshot of a FAISS index."""
-    from lumina_ray.index import build_index, load_snapshot
-    from lumina_ray.store import open_store
+    from lumina_ray.index import Wish, build_index, load_snapshot
+    from lumina_ray.store import stream_store
 
-    path = build_index(open_store(store), out)
+    wish = Wish(kind, memory_gib and memory_gib * 2**30, recall)
+    if parallel:
+        from cluster.index import build_index_on_ray
+
+        path = build_index_on_ray(store, out, wish)
+    else:
+        path = build_index(stream_store(store), out, wish)
     snapshot = load_snapshot(path)
+    indexes = snapshot.manifest["indexes"]
+    kinds = ", ".join(f"{channel} {facts['kind']}" for channel, facts in indexes.items())
     answer(
-        {"snapshot": str(path), "version": snapshot.version, "songs": len(snapshot)},
-        f"{path}: {len(snapshot)} songs",
+        {"snapshot": str(path), "version": snapshot.version, "songs": len(snapshot), "indexes": indexes},
+        f"{path}: {len(snapshot)} songs; {kinds}",
         as_json,
     )
 

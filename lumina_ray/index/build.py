@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 import lumina_ray
 from lumina_ray.calibration import CALIBRATION_FILE, read_calibration, song_means, store_sha256, usable_songs
-from lumina_ray.calibration.vectors import blocks, check_unit_rows
+from lumina_ray.calibration.vectors import check_unit_rows
 from lumina_ray.errors import StoreError
+from lumina_ray.index.channel import Each, Wish, build_approximate, build_flat, write_vectors
 from lumina_ray.index.files import (
     CENTRES_FILE,
     FORMAT_VERSION,
@@ -31,6 +32,8 @@ from lumina_ray.index.files import (
     version_name,
     versions,
 )
+from lumina_ray.index.kinds import FLAT, choose_kind, default_memory_bytes
+from lumina_ray.index.parts import new_index
 from lumina_ray.index.withdrawn import follow
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ SONG_COLUMNS = (
 )
 
 
-def build_index(store: "Store", out: Path) -> Path:
+def build_index(store: "Store", out: Path, wish: Wish = Wish(), each: Each = map) -> Path:
     """Build the next snapshot of an index.
 
     Everything is written to a hidden folder and renamed once; builders that run side by side get different numbers.
@@ -61,12 +64,16 @@ def build_index(store: "Store", out: Path) -> Path:
     Args:
         store: a finished, calibrated store.
         out: the index folder; made if missing.
+        each: how the parts of an approximate index are added: `map`, one after the other in this process, or a
+            function like it that uses others (`cluster.index`). All give the same index.
 
     Returns:
         The snapshot's folder, `out/vNNNN`.
 
     Raises:
-        StoreError: the store is not calibrated, has changed since, or holds duplicate ids; `out` is a file.
+        StoreError: the store is not calibrated, has changed since, or holds duplicate ids; `out` is a file; the index
+            is not as exact as it should be.
+        UsageError: a kind that FAISS does not know, or cannot make of these vectors.
     """
     calibration = read_calibration(store.path)
     data_sha256 = store_sha256(store)
@@ -76,6 +83,12 @@ def build_index(store: "Store", out: Path) -> Path:
             "--controls CONTROL_STORE` again"
         )
     rows, excluded = usable_songs(store)
+    channels = store.specification.channels
+    dims = store.specification.dims
+    memory_bytes = (wish.memory_bytes or default_memory_bytes()) / len(channels)
+    kinds = {c: choose_kind(len(rows), dims[c], memory_bytes) if wish.kind == "auto" else wish.kind for c in channels}
+    for channel, kind in kinds.items():
+        new_index(kind, dims[channel])
 
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -85,14 +98,22 @@ def build_index(store: "Store", out: Path) -> Path:
     partial.mkdir()
     try:
         songs = store.songs.select(SONG_COLUMNS).take(rows)
-        centres = {}
-        channels = store.specification.channels
-        for channel in channels:
-            vectors_ND = np.ascontiguousarray(store.vectors(channel)[rows], dtype=np.float32)
+        centres, indexes = {}, {}
+        for channel, kind in kinds.items():
+            vectors_ND = store.vectors(channel)
+            if kind == FLAT:
+                vectors_ND = np.ascontiguousarray(vectors_ND[rows], dtype=np.float32)
+            else:
+                vectors_ND = write_vectors(vectors_ND, rows, partial / vectors_file(channel))
             check_unit_rows(vectors_ND, f"{store.path}, channel {channel}")
             means_N, centres[channel] = song_means(vectors_ND)
             songs = songs.append_column(mean_column(channel), pa.array(means_N))
-            faiss.write_index(_flat_index(vectors_ND), str(partial / vectors_file(channel)))
+            if kind == FLAT:
+                indexes[channel] = build_flat(vectors_ND, partial, channel)
+            else:
+                indexes[channel] = build_approximate(
+                    kind, vectors_ND, partial, channel, memory_bytes, wish.recall, each
+                )
         pq.write_table(songs, partial / IDS_FILE)
         np.savez(partial / CENTRES_FILE, allow_pickle=False, **centres)
         shutil.copyfile(store.path / CALIBRATION_FILE, partial / CALIBRATION_FILE)
@@ -109,8 +130,7 @@ def build_index(store: "Store", out: Path) -> Path:
             "n_excluded": len(excluded),
             "excluded": excluded,
             "dims": {c: calibration.channels[c].dims for c in channels},
-            "index_type": dict.fromkeys(channels, "IndexFlatIP"),
-            "exact": True,
+            "indexes": indexes,
             "files": {path.name: file_sha256(path) for path in sorted(partial.iterdir())},
             "software": {
                 "lumina_ray": lumina_ray.__version__,
@@ -129,13 +149,6 @@ def build_index(store: "Store", out: Path) -> Path:
         return _publish(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _flat_index(vectors_ND: np.ndarray) -> faiss.IndexFlatIP:
-    index = faiss.IndexFlatIP(vectors_ND.shape[1])
-    for block in blocks(len(vectors_ND)):
-        index.add(vectors_ND[block])
-    return index
 
 
 def _key(specification_sha256: str, data_sha256: str) -> str:

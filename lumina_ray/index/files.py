@@ -1,6 +1,8 @@
 """The layout of an index folder, shared by its writer and its reader.
 
-    INDEX/v0001/P.faiss, M.faiss      vectors, row i of each belongs to row i of ids.parquet
+    INDEX/v0001/P.faiss, M.faiss      exact index: vectors, row i of each belongs to row i of ids.parquet
+               /P-0.faiss, P-1.faiss  approximate index: shards of consecutive rows; as a rule one
+               /P.npy                 and its exact vectors, float32 [N, D]
                /ids.parquet           songs: id, metadata, mean similarity to the rest of the catalog per channel
                /centres.npz           mean vector of the catalog per channel, float64 [D]
                /calibration.json      the noise that answers are judged by
@@ -16,13 +18,17 @@ from pathlib import Path
 MANIFEST_FILE = "manifest.json"
 IDS_FILE = "ids.parquet"
 CENTRES_FILE = "centres.npz"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _VERSION = re.compile(r"v(\d{4,})")
 
 
+def shard_file(channel: str, shard: int | None = None) -> str:
+    return f"{channel}.faiss" if shard is None else f"{channel}-{shard}.faiss"
+
+
 def vectors_file(channel: str) -> str:
-    return f"{channel}.faiss"
+    return f"{channel}.npy"
 
 
 def mean_column(channel: str) -> str:

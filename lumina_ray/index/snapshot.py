@@ -3,9 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 from lumina_ray.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from lumina_ray.calibration.vectors import CHANNELS, Channel
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.index.channel import ChannelIndex, read_channel, top_k
 from lumina_ray.index.files import (
     CENTRES_FILE,
     FORMAT_VERSION,
@@ -20,13 +19,9 @@ from lumina_ray.index.files import (
     MANIFEST_FILE,
     file_sha256,
     mean_column,
-    vectors_file,
     versions,
 )
 from lumina_ray.index.withdrawn import Withdrawals
-
-# FAISS adds up in float32, in an order that depends on the batch: scores this close may come in any order.
-_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Snapshot:
     calibration: Calibration
     means: dict[Channel, np.ndarray]
     centres: dict[Channel, np.ndarray]
-    indexes: dict[Channel, faiss.Index]
+    indexes: dict[Channel, ChannelIndex]
     withdrawals: Withdrawals
 
     def __len__(self) -> int:
@@ -68,13 +63,13 @@ class Snapshot:
 
     def vectors(self, channel: Channel, rows: np.ndarray) -> np.ndarray:
         """Float32 `[len(rows), D]`."""
-        return self.indexes[channel].reconstruct_batch(np.asarray(rows, dtype=np.int64))
+        return self.indexes[channel].vectors(rows)
 
     def search(self, channel: Channel, query_QD: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k most similar songs of each query, most similar first, equal ones by row.
 
         The answer to one query does not depend on the others in its batch: what FAISS retrieves is scored again in
-        float64.
+        float64. An approximate index may miss songs, as often as the manifest's recall says, and scores none wrongly.
 
         Args:
             query_QD: float `[Q, D]`.
@@ -90,30 +85,16 @@ class Snapshot:
         """
         index = self.indexes[channel]
         queries = np.ascontiguousarray(query_QD, dtype=np.float32)
-        if queries.ndim != 2 or queries.shape[1] != index.d:
-            raise SpecificationMismatch(f"channel {channel} holds {index.d} dimensions, the query is {queries.shape}")
+        if queries.ndim != 2 or queries.shape[1] != index.dims:
+            raise SpecificationMismatch(
+                f"channel {channel} holds {index.dims} dimensions, the query is {queries.shape}"
+            )
         if not np.isfinite(queries).all():
             raise UsageError(f"channel {channel}: the query holds values that are not finite")
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}")
         withdrawn = self.withdrawals.rows()
-        # Its annotations do not know the keywords that it takes.
-        present: Any = faiss.SearchParameters
-        parameters = present(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(withdrawn))) if len(withdrawn) else None
-        n_present = index.ntotal - len(withdrawn)
-        k = min(k, n_present)
-        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        # One more than asked for shows whether the cut falls between scores that rounding could swap.
-        found_scores, found_rows = index.search(queries, min(k + 1, n_present), params=parameters)
-        for q, query in enumerate(queries):
-            candidates = found_rows[q][found_rows[q] >= 0]
-            if len(candidates) > k and found_scores[q, k - 1] - found_scores[q, k] <= _ROUNDING:
-                radius = float(found_scores[q, k - 1]) - _ROUNDING
-                _, _, candidates = index.range_search(query[None], radius, params=parameters)
-            exact = np.einsum("kd,d->k", self.vectors(channel, candidates).astype(np.float64), query.astype(np.float64))
-            order = np.lexsort((candidates, -exact))[:k]
-            scores[q], rows[q] = exact[order], candidates[order]
-        return scores, rows
+        return top_k(index, queries, min(k, len(self.songs) - len(withdrawn)), withdrawn)
 
 
 def newest_snapshot(path: Path) -> Path:
@@ -162,7 +143,7 @@ def load_snapshot(path: Path) -> Snapshot:
             calibration=read_calibration(folder / CALIBRATION_FILE),
             means={c: songs[mean_column(c)].to_numpy() for c in channels},
             centres={c: centres[c] for c in channels},
-            indexes={c: faiss.read_index(str(folder / vectors_file(c))) for c in channels},
+            indexes={c: read_channel(folder, c, manifest["indexes"][c]) for c in channels},
             withdrawals=Withdrawals(folder.parent, songs, manifest.get("generation")),
         )
 

@@ -16,6 +16,7 @@ from lumina_ray.store.run import (
 )
 from lumina_ray.store.schema import norm_column, store_schema
 from lumina_ray.store.status import StoreStatus, store_status
+from lumina_ray.store.stream import StreamedStore, stream_store
 from lumina_ray.store.worker import FingerprintWorker, has_codes
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Store",
     "StoreCounter",
     "StoreStatus",
+    "StreamedStore",
     "begin_run",
     "check_complete",
     "check_not_condemned",
@@ -43,5 +45,6 @@ __all__ = [
     "read_store",
     "store_schema",
     "store_status",
+    "stream_store",
     "write_json",
 ]

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,6 +79,22 @@ class Purge:
     files: dict[str, tuple[str, str | None]]
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A finished store that a catalog consists of, or is.
+
+    Attributes:
+        removed: ids of its songs that the catalog leaves out.
+    """
+
+    folder: Path
+    removed: frozenset[str]
+
+    def present(self, rows: pa.Table) -> pa.Table:
+        """The rows of a table that the catalog does not leave out."""
+        return _without(rows, self.removed)
+
+
 def is_living(catalog: Path) -> bool:
     """Whether a folder is a living catalog, and not a single store."""
     return (Path(catalog) / GENERATIONS_FOLDER).is_dir()
@@ -109,12 +126,9 @@ def read_catalog(catalog: Path, number: int | None = None) -> Store:
         StoreError: no such generation, a damaged segment, or songs that were purged since.
     """
     generation = read_generation(catalog, number)
-    _refuse_purged(catalog, generation)
-    stores = [read_store(catalog / SEGMENTS_FOLDER / segment) for segment in generation.segments]
-    kept = [
-        (_without(store.songs, removed), _without(store.failed, removed))
-        for store, removed in ((s, generation.removed.get(s.path.name, {})) for s in stores)
-    ]
+    segments = _segments(catalog, generation)
+    stores = [read_store(segment.folder) for segment in segments]
+    kept = [(s.present(store.songs), s.present(store.failed)) for s, store in zip(segments, stores, strict=True)]
     songs, failed = (pa.concat_tables(tables).sort_by("song_id") for tables in zip(*kept, strict=True))
     run = replace(stores[0].run, n_songs=len(songs) + len(failed))
     return Store(catalog, run, songs, failed, generation.number)
@@ -127,6 +141,18 @@ def open_store(path: Path) -> Store:
         StoreError: neither of the two, or damaged.
     """
     return read_catalog(path) if is_living(path) else read_store(path)
+
+
+def current_segments(path: Path) -> tuple[tuple[Segment, ...], int | None]:
+    """What a store (itself) or a living catalog as it is now consists of, and its generation, if it has any.
+
+    Raises:
+        StoreError: a damaged generation, or songs that were purged since.
+    """
+    if not is_living(path):
+        return (Segment(path, frozenset()),), None
+    generation = read_generation(path)
+    return _segments(path, generation), generation.number
 
 
 def next_segment(catalog: Path) -> Path:
@@ -314,7 +340,15 @@ def _songs(catalog: Path, generation: Generation) -> dict[str, dict[str, str | N
     return songs
 
 
-def _without(table: pa.Table, ids: dict[str, str | None]) -> pa.Table:
+def _segments(catalog: Path, generation: Generation) -> tuple[Segment, ...]:
+    _refuse_purged(catalog, generation)
+    return tuple(
+        Segment(catalog / SEGMENTS_FOLDER / name, frozenset(generation.removed.get(name, {})))
+        for name in generation.segments
+    )
+
+
+def _without(table: pa.Table, ids: Iterable[str]) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(table["song_id"], pa.array(list(ids), pa.string()))))
 
 

@@ -51,7 +51,7 @@ COMMANDS = {
         "--json",
     },
     "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
-    "index": {"--out", "--json"},
+    "index": {"--out", "--kind", "--memory-gib", "--recall", "--parallel", "--json"},
     "methods": {"--json"},
     "status": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},

@@ -1,0 +1,41 @@
+"""Index builds whose parts are added on Ray, all at once.
+
+The coarse quantiser and the codec are trained once, where the build was started, and so are the parts merged there. All
+nodes must see the index folder under the same path.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import ray
+
+from cluster.session import one_line, ray_session, stoppable
+from lumina_ray.errors import ClusterError
+from lumina_ray.index import Wish, build_index
+from lumina_ray.store import stream_store
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_RETRIES = 3
+
+
+def build_index_on_ray(store: Path, out: Path, wish: Wish = Wish()) -> Path:
+    """Build the next snapshot of an index; the same one that `build_index` makes in one process.
+
+    Raises:
+        ClusterError: there is no Ray to be had, or a part could not be made on it.
+        LuminaError: as `build_index`.
+    """
+    with ray_session(), stoppable():
+        return build_index(stream_store(store), out.resolve(), wish, each_on_ray)
+
+
+def each_on_ray(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Apply a function to each item, a task for each; a task whose node is lost is run again."""
+    remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
+    try:
+        return ray.get([remote.remote(item) for item in items])
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"the index could not be built on the cluster: {one_line(error)}") from error

@@ -1,0 +1,137 @@
+"""One channel of a snapshot on disk: built, and read back."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from lumina_ray.calibration.vectors import Channel, blocks
+from lumina_ray.errors import StoreError
+from lumina_ray.index.approximate import ApproximateIndex, effort_name
+from lumina_ray.index.exact import FlatIndex, flat_index
+from lumina_ray.index.files import shard_file, vectors_file
+from lumina_ray.index.kinds import FLAT
+from lumina_ray.index.parts import Part, add_part, merge, n_shards, plan_parts, train
+from lumina_ray.index.recall import RECALL_BOUND, tune
+
+ChannelIndex = FlatIndex | ApproximateIndex
+# Applies a function to each item, here or elsewhere, and gives the results in order; the built-in `map` is one.
+Each = Callable[[Callable[[Part], Path], Sequence[Part]], Iterable[Path]]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What an index should be like.
+
+    Attributes:
+        kind: "auto" (see `lumina_ray.index.kinds`) or a FAISS factory string.
+        memory_bytes: of all channels' FAISS indexes on a host that searches; None for 0.35 of this host's memory.
+        recall: recall@100 that an approximate index must reach, or the build fails.
+    """
+
+    kind: str = "auto"
+    memory_bytes: float | None = None
+    recall: float = RECALL_BOUND
+
+
+def write_vectors(vectors_ND: np.ndarray, rows: np.ndarray, path: Path) -> np.ndarray:
+    """Write some rows of a matrix to an `.npy` file, float32, and return the file's array, memory-mapped."""
+    written = np.lib.format.open_memmap(path, "w+", np.float32, (len(rows), vectors_ND.shape[1]))
+    for block in blocks(len(rows)):
+        written[block] = vectors_ND[rows[block]]
+    written.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def build_flat(vectors_ND: np.ndarray, folder: Path, channel: Channel) -> dict:
+    """Write the exact index of float32 `[N, D]` and return what the manifest says of it."""
+    path = folder / shard_file(channel)
+    faiss.write_index(flat_index(vectors_ND), str(path))
+    return {"kind": FLAT, "exact": True, "shards": [path.name], "memory_bytes": path.stat().st_size}
+
+
+def build_approximate(
+    kind: str, exact_ND: np.ndarray, folder: Path, channel: Channel, memory_bytes: float, recall: float, each: Each
+) -> dict:
+    """Write the shards of an index of the vectors that are in the folder already.
+
+    Args:
+        exact_ND: float32, what is in the folder's `vectors_file`.
+        memory_bytes: no shard takes more.
+
+    Returns:
+        What the manifest says of it.
+
+    Raises:
+        UsageError: FAISS cannot make that kind of index of these vectors.
+        StoreError: recall below the bound at any effort, or memory below what the smallest shard takes.
+    """
+    trained_index = train(kind, exact_ND)
+    trained = folder / f"{channel}.trained"
+    faiss.write_index(trained_index, str(trained))
+    shards = n_shards(trained_index, exact_ND, memory_bytes)
+    del trained_index
+    parts_of_shards = plan_parts(trained, folder / vectors_file(channel), shards, folder)
+    paths = [folder / shard_file(channel, i) for i in range(shards)]
+    # With `map`, a shard's parts are made when they are merged.
+    made = iter(each(add_part, [part for of_shard in parts_of_shards for part in of_shard]))
+    for of_shard, path in zip(parts_of_shards, paths, strict=True):
+        merge([next(made) for _ in of_shard], path)
+    trained.unlink()
+    try:
+        tuned = tune(ApproximateIndex(_open_shards(paths), exact_ND, effort=1, oversampling=1), kind, recall)
+    except StoreError as error:
+        raise StoreError(f"channel {channel}: {error}") from error
+    name = effort_name(tuned.index.shards[0])
+    return {
+        "kind": kind,
+        "exact": False,
+        "shards": [path.name for path in paths],
+        "memory_bytes": sum(path.stat().st_size for path in paths),
+        "parameters": {name: tuned.index.effort} if name else {},
+        "oversampling": tuned.index.oversampling,
+        "recall_at_100": tuned.recall,
+        "recall_bound": recall,
+        "recall_queries": tuned.n_queries,
+    }
+
+
+def read_channel(folder: Path, channel: Channel, facts: dict) -> ChannelIndex:
+    """Open what `build_flat` or `build_approximate` wrote; `facts` is what they returned."""
+    paths = [folder / name for name in facts["shards"]]
+    if facts["exact"]:
+        return FlatIndex(faiss.read_index(str(paths[0])))
+    exact_ND = np.load(folder / vectors_file(channel), mmap_mode="r")
+    effort = next(iter(facts["parameters"].values()), 0)
+    return ApproximateIndex(_open_shards(paths), exact_ND, effort, facts["oversampling"])
+
+
+def top_k(index: ChannelIndex, queries_QD: np.ndarray, k: int, withdrawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest rows of each query by their exact scores, best first, equal ones by row.
+
+    Args:
+        queries_QD: float32 `[Q, D]`, contiguous.
+        k: at most the rows that are not withdrawn.
+        withdrawn: rows to leave out, int64, ascending.
+
+    Returns:
+        scores: float32 `[Q, k]`, added up in float64.
+        rows: int64 `[Q, k]`.
+    """
+    scores, rows = np.empty((len(queries_QD), k), np.float32), np.empty((len(queries_QD), k), np.int64)
+    if k == 0:  # FAISS does not search for nothing.
+        return scores, rows
+    for q, candidates in enumerate(index.candidates(queries_QD, k, withdrawn)):
+        vectors = index.vectors(candidates).astype(np.float64)
+        exact = np.einsum("kd,d->k", vectors, queries_QD[q].astype(np.float64))
+        order = np.lexsort((candidates, -exact))[:k]
+        scores[q], rows[q] = exact[order], candidates[order]
+    return scores, rows
+
+
+def _open_shards(paths: list[Path]) -> tuple[faiss.Index, ...]:
+    # There are several because one would not fit: this host reads of each what a search asks for.
+    flags = faiss.IO_FLAG_MMAP if len(paths) > 1 else 0
+    return tuple(faiss.read_index(str(path), flags) for path in paths)

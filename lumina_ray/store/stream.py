@@ -1,0 +1,92 @@
+"""A finished store or living catalog whose vectors stay on disk, for those that are larger than memory."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lumina_ray.errors import StoreError
+from lumina_ray.fingerprint import Channel
+from lumina_ray.store.generations import Segment, current_segments
+from lumina_ray.store.read import Store, part_files, read_finished_run, read_parts, read_rows
+from lumina_ray.store.schema import store_schema
+
+
+@dataclass(frozen=True)
+class StreamedStore(Store):
+    """A store of which only small columns are in memory: `songs` and `failed` have neither codes nor vectors.
+
+    Attributes:
+        segments: what it is read from.
+        places: int64 `[N]`, the row in `songs` of each song in the order of the segments' files.
+    """
+
+    segments: tuple[Segment, ...] = ()
+    places: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    _mapped: dict[Channel, np.ndarray] = field(default_factory=dict)
+
+    def vectors(self, channel: Channel) -> np.ndarray:
+        """Float32 `[N, D]`, row i the fingerprint of `song_ids[i]`: a temporary file, mapped into memory.
+
+        The file is in TMPDIR, and gone with the last reference to it.
+
+        Raises:
+            StoreError: the files are others than when the store was opened.
+        """
+        if channel not in self._mapped:
+            self._mapped[channel] = self._map(channel)
+        return self._mapped[channel]
+
+    def _map(self, channel: Channel) -> np.ndarray:
+        shape = len(self.songs), self.specification.dims[channel]
+        if not len(self.songs):
+            return np.empty(shape, np.float32)
+        with TemporaryFile() as file:
+            vectors_ND = np.memmap(file, np.float32, "w+", shape=shape)
+        changed = StoreError(f"{self.path} was changed while it was read; run the same command again")
+        done = 0
+        for segment in self.segments:
+            for path in part_files(segment.folder):
+                rows = _ok(segment, read_parts([path], self.specification, ["song_id", "status", channel]))
+                places = self.places[done : done + len(rows)]
+                if len(places) < len(rows):
+                    raise changed
+                vectors_ND[places] = rows[channel].combine_chunks().flatten().to_numpy().reshape(len(rows), shape[1])
+                done += len(rows)
+        if done < len(self.songs):
+            raise changed
+        return vectors_ND
+
+
+def stream_store(path: Path) -> StreamedStore:
+    """A finished store, or a living catalog as it is now, without its vectors.
+
+    Raises:
+        StoreError: neither of the two, or damaged.
+    """
+    path = Path(path)
+    segments, generation = current_segments(path)
+    runs = [read_finished_run(segment.folder) for segment in segments]
+    specification = runs[0].specification
+    large = {"codes", *specification.channels}
+    columns = [name for name in store_schema(specification).names if name not in large]
+    try:
+        tables = [segment.present(read_rows(segment.folder, specification, columns)) for segment in segments]
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise StoreError(f"{path}: damaged data: {error}") from error
+    rows = pa.concat_tables(tables)
+    ok = pc.equal(rows["status"], "ok")
+    songs, failed = rows.filter(ok), rows.filter(pc.invert(ok)).sort_by("song_id")
+    order = pc.sort_indices(songs["song_id"]).to_numpy()
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    run = replace(runs[0], n_songs=len(rows))
+    return StreamedStore(path, run, songs.take(order), failed, generation, segments, places)
+
+
+def _ok(segment: Segment, rows: pa.Table) -> pa.Table:
+    present = segment.present(rows)
+    return present.filter(pc.equal(present["status"], "ok"))

@@ -1,0 +1,95 @@
+"""Stores whose vectors stay on disk: the same songs, the same numbers, the same calibration and index."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lumina_ray.calibration import calibrate_store, store_sha256, write_calibration
+from lumina_ray.errors import StoreError
+from lumina_ray.index import build_index, load_snapshot
+from lumina_ray.store import open_store, read_store, stream_store
+from lumina_ray.store.generations import add_segment, next_segment, remove_songs
+from tests.calibration.synthetic import DIMS, World, write_store
+
+
+def store_in_parts(folder: Path, n: int = 23, n_parts: int = 4, seed: int = 0, first: int = 0) -> Path:
+    """A store whose songs lie in no order in several files, one of them a failed song."""
+    worlds = {c: World(np.random.default_rng(seed + i), d) for i, (c, d) in enumerate(DIMS.items())}
+    ids = [f"song-{first + i:04d}" for i in range(n)]
+    codes = [f"{seed}-{i}" for i in range(n)]
+    write_store(folder, {c: w.music(n) for c, w in worlds.items()}, ids=ids, codes_sha256=codes)
+    whole = folder / "data" / "part-0.parquet"
+    rows = pq.read_table(whole).to_pylist()
+    schema = pq.read_schema(whole)
+    rows[5] = dict.fromkeys(rows[5]) | {"song_id": rows[5]["song_id"], "status": "failed", "error_code": "audio.empty"}
+    order = np.random.default_rng(seed).permutation(n)
+    for part, of_part in enumerate(np.array_split(order, n_parts)):
+        table = pa.Table.from_pylist([rows[i] for i in of_part], schema=schema)
+        pq.write_table(table, folder / "data" / f"part-{part}.parquet")
+    return folder
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    """A living catalog: three stores, a song that was replaced, two that were removed."""
+    path = tmp_path / "catalog"
+    for seed, (first, n, replacing) in enumerate([(0, 23, False), (23, 9, False), (7, 8, True)]):
+        segment = next_segment(path)
+        store_in_parts(segment, n=n, seed=10 * seed, first=first)
+        add_segment(path, segment, replacing=replacing)
+    remove_songs(path, ["song-0002", "song-0024"])
+    return path
+
+
+@pytest.mark.parametrize("living", [False, True])
+def test_what_is_streamed_is_what_is_read(living, tmp_path, catalog):
+    path = catalog if living else store_in_parts(tmp_path / "store")
+    streamed, read = stream_store(path), open_store(path)
+    assert streamed.song_ids == read.song_ids
+    assert streamed.failed["song_id"].to_pylist() == read.failed["song_id"].to_pylist()
+    assert (streamed.run, streamed.generation) == (read.run, read.generation)
+    small = [name for name in read.songs.column_names if name not in {"codes", "P", "M"}]
+    assert streamed.songs.column_names == small
+    assert streamed.songs.to_pylist() == read.songs.select(small).to_pylist()
+    for c in ("P", "M"):
+        assert isinstance(streamed.vectors(c), np.memmap)
+        np.testing.assert_array_equal(streamed.vectors(c), read.vectors(c))
+        assert streamed.vectors(c) is streamed.vectors(c)
+    assert store_sha256(streamed) == store_sha256(read)
+
+
+def test_calibration_and_index_are_the_same(tmp_path):
+    path = store_in_parts(tmp_path / "store", n=60)
+    worlds = {c: World(np.random.default_rng(i), d) for i, (c, d) in enumerate(DIMS.items())}
+    write_store(tmp_path / "controls", {c: w.music(21) for c, w in worlds.items()}, prefix="control")
+    of_read = calibrate_store(read_store(path), read_store(tmp_path / "controls"))
+    of_streamed = calibrate_store(stream_store(path), stream_store(tmp_path / "controls"))
+    assert of_streamed.to_json() == of_read.to_json()
+    write_calibration(of_read, path)
+    files = [load_snapshot(build_index(opened, tmp_path / "index")).manifest["files"] for opened in
+             (read_store(path), stream_store(path))]  # fmt: skip
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("change", ["less", "more"])
+def test_a_store_that_changes_while_it_is_read_is_refused(tmp_path, change):
+    path = store_in_parts(tmp_path / "store")
+    streamed = stream_store(path)
+    part = path / "data" / "part-3.parquet"
+    if change == "less":
+        part.unlink()
+    else:
+        (path / "data" / "part-9.parquet").write_bytes(part.read_bytes())
+    with pytest.raises(StoreError, match="changed while it was read"):
+        streamed.vectors("P")
+
+
+def test_a_damaged_part_is_named(tmp_path):
+    path = store_in_parts(tmp_path / "store")
+    part = path / "data" / "part-1.parquet"
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(StoreError, match="damaged data"):
+        stream_store(path)

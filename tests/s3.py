@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import parse_qs
 
 from lumina_ray.storage import RemotePath, locate
@@ -36,8 +37,15 @@ class S3:
         assert isinstance(path, RemotePath)
         return path
 
+    def upload(self, folder: Path, key: str) -> RemotePath:
+        """A copy of a folder in the bucket."""
+        for file in folder.rglob("*"):
+            if file.is_file():
+                self.path(f"{key}/{file.relative_to(folder).as_posix()}").upload(file)
+        return self.path(key)
+
     def fail(self, count: int, status: int = 503, method: str = "", key: str = "") -> None:
-        """Answer the next `count` requests of a method (any) to keys that contain `key` with an error."""
+        """Answer the next `count` requests of a method (any) to keys that contain `key` with an error; 0 heals."""
         urllib.request.urlopen(f"{self._url}/faults?{count=}&{status=}&method={method}&key={key}").close()
 
     def failed(self) -> int:
@@ -63,21 +71,27 @@ def main() -> None:
     from werkzeug.serving import make_server
 
     moto = DomainDispatcherApplication(create_backend_app)
-    faults = {"count": 0, "failed": 0, "status": "503", "method": "", "key": ""}
+    faults: list[dict] = []
+    n_failed = 0
 
     def application(environ, start_response):
+        nonlocal n_failed
         if environ["PATH_INFO"] == "/faults":
-            faults.update({name: value for name, (value,) in parse_qs(environ["QUERY_STRING"], True).items()})
-            faults["count"] = int(faults["count"])
+            asked = {name: value for name, (value,) in parse_qs(environ["QUERY_STRING"], True).items()}
+            if asked.get("count") == "0":
+                faults.clear()
+            elif asked:
+                faults.append(asked | {"left": int(asked["count"])})
             start_response("200 OK", [])
-            return [str(faults["failed"]).encode()]
+            return [str(n_failed).encode()]
         method, key = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        if faults["count"] and faults["method"] in ("", method) and faults["key"] in key:
-            faults["count"] -= 1
-            faults["failed"] += 1
-            status, body = _ANSWERS[faults["status"]]
-            start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
-            return [body]
+        for fault in faults:
+            if fault["left"] and fault["method"] in ("", method) and fault["key"] in key:
+                fault["left"] -= 1
+                n_failed += 1
+                status, body = _ANSWERS[fault["status"]]
+                start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+                return [body]
         return moto(environ, start_response)
 
     server = make_server("127.0.0.1", 0, application, threaded=True)

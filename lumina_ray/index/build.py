@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 import shutil
+import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,8 @@ import pyarrow.parquet as pq
 import lumina_ray
 from lumina_ray.calibration import CALIBRATION_FILE, read_calibration, song_means, store_sha256, usable_songs
 from lumina_ray.calibration.vectors import blocks, check_unit_rows
-from lumina_ray.errors import StoreError
+from lumina_ray.errors import StoreError, UsageError
+from lumina_ray.index.bucket import publish
 from lumina_ray.index.files import (
     CENTRES_FILE,
     FORMAT_VERSION,
@@ -32,6 +34,7 @@ from lumina_ray.index.files import (
     versions,
 )
 from lumina_ray.index.withdrawn import follow
+from lumina_ray.storage import Location, RemotePath
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
@@ -53,21 +56,31 @@ SONG_COLUMNS = (
 )
 
 
-def build_index(store: "Store", out: Path) -> Path:
+def build_index(store: "Store", out: Location) -> Location:
     """Build the next snapshot of an index.
 
     Everything is written to a hidden folder and renamed once; builders that run side by side get different numbers.
 
     Args:
         store: a finished, calibrated store.
-        out: the index folder; made if missing.
+        out: the index folder, made if missing; or in a bucket.
 
     Returns:
         The snapshot's folder, `out/vNNNN`.
 
     Raises:
         StoreError: the store is not calibrated, has changed since, or holds duplicate ids; `out` is a file.
+        UsageError: `out` lies in a bucket, and the store is a living catalog, whose removals could not be told there.
     """
+    if isinstance(out, RemotePath):
+        if store.generation is not None:
+            raise UsageError(f"{out}: an index of a living catalog must lie on a file system; choose another --out")
+        with tempfile.TemporaryDirectory(prefix="lumina-") as folder:
+            return publish(_build(store, Path(folder)), out)
+    return _build(store, out)
+
+
+def _build(store: "Store", out: Path) -> Path:
     calibration = read_calibration(store.path)
     data_sha256 = store_sha256(store)
     if calibration.catalog_sha256 != data_sha256:
@@ -77,7 +90,6 @@ def build_index(store: "Store", out: Path) -> Path:
         )
     rows, excluded = usable_songs(store)
 
-    out = Path(out)
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is a file; an index is a folder: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -95,7 +107,7 @@ def build_index(store: "Store", out: Path) -> Path:
             faiss.write_index(_flat_index(vectors_ND), str(partial / vectors_file(channel)))
         pq.write_table(songs, partial / IDS_FILE)
         np.savez(partial / CENTRES_FILE, allow_pickle=False, **centres)
-        shutil.copyfile(store.path / CALIBRATION_FILE, partial / CALIBRATION_FILE)
+        (partial / CALIBRATION_FILE).write_bytes((store.path / CALIBRATION_FILE).read_bytes())
         manifest = {
             "format_version": FORMAT_VERSION,
             "key": _key(store.specification.sha256, data_sha256),
@@ -125,6 +137,7 @@ def build_index(store: "Store", out: Path) -> Path:
         (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
         if store.generation is not None:
             # Before anybody can search it. What was removed since the store was read is in the list, too.
+            assert isinstance(store.path, Path)
             follow(store.path, out)
         return _publish(partial, out)
     finally:

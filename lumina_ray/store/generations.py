@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 
 from lumina_ray.catalog.files import atomic_path, sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
-from lumina_ray.store.read import Store, part_files, read_finished_run, read_rows, read_store
-from lumina_ray.store.run import CHECKPOINT_FOLDER, MANIFEST_FILE, read_run, write_json
+from lumina_ray.storage import Location
+from lumina_ray.store.read import Store, read_finished_run, read_rows, read_store
+from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE, read_run, write_json
 
 GENERATIONS_FOLDER = "generations"
 SEGMENTS_FOLDER = "segments"
@@ -120,13 +121,13 @@ def read_catalog(catalog: Path, number: int | None = None) -> Store:
     return Store(catalog, run, songs, failed, generation.number)
 
 
-def open_store(path: Path) -> Store:
+def open_store(path: Location) -> Store:
     """A finished store, or a living catalog as it is now.
 
     Raises:
         StoreError: neither of the two, or damaged.
     """
-    return read_catalog(path) if is_living(path) else read_store(path)
+    return read_catalog(path) if isinstance(path, Path) and is_living(path) else read_store(path)
 
 
 def next_segment(catalog: Path) -> Path:
@@ -319,7 +320,7 @@ def _without(table: pa.Table, ids: dict[str, str | None]) -> pa.Table:
 
 
 def _tables(segment: Path) -> list[Path]:
-    return [segment / MANIFEST_FILE, *part_files(segment)]
+    return [segment / MANIFEST_FILE, *sorted((segment / DATA_FOLDER).glob("*.parquet"))]
 
 
 def _purged(catalog: Path) -> dict[str, set[str]]:

@@ -1,6 +1,10 @@
 """Manifests, audio and stores in a bucket of a real S3-compatible server, and what happens when that fails."""
 
 import pickle
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,12 +12,38 @@ import pytest
 
 from lumina_ray import storage
 from lumina_ray.audio import load_audio
+from lumina_ray.calibration import calibrate_store, read_calibration, write_calibration
 from lumina_ray.catalog import decode_rows, read_manifest, write_manifest
 from lumina_ray.catalog.files import atomic_path
-from lumina_ray.errors import AudioError, ManifestError, StorageError, StorageRefused, UsageError
+from lumina_ray.errors import (
+    AudioError,
+    ManifestError,
+    SpecificationMismatch,
+    StorageError,
+    StorageRefused,
+    StoreBusy,
+    StoreError,
+    UsageError,
+)
+from lumina_ray.index import build_index, load_snapshot
 from lumina_ray.storage import RemotePath, local, locate
+from lumina_ray.store import (
+    Run,
+    begin_run,
+    condemn,
+    drop_damaged,
+    exclusive,
+    failed_rows,
+    finish_commits,
+    lease,
+    open_store,
+    read_run,
+    store_status,
+)
+from tests.calibration.synthetic import demo_stores
 from tests.cluster.catalog import write_tone
 from tests.s3 import S3
+from tests.store.test_status import SPECIFICATION, write_part
 
 
 @pytest.fixture
@@ -141,3 +171,156 @@ def test_a_storage_that_is_down_for_a_while_is_waited_for(s3: S3) -> None:
     s3.path("while/x").write_bytes(b"x")
     assert s3.path("while/x").read_bytes() == b"x"
     assert s3.failed() == before + 3
+
+
+@pytest.fixture
+def half(s3: S3, tmp_path: Path, request: pytest.FixtureRequest) -> RemotePath:
+    """A store in the bucket: three songs committed, one not."""
+    begin_run(tmp_path / "store", Run("b" * 64, 4, "nano", SPECIFICATION, {}))
+    for folder in ("data", "checkpoint"):
+        (tmp_path / "store" / folder).mkdir()
+    write_part(tmp_path / "store", "run_000000", {"a": None, "b": "audio.silent"}, time.time())
+    write_part(tmp_path / "store", "run_000001", {"c": None}, time.time())
+    write_part(tmp_path / "store", "run_000002", {"d": None}, time.time(), pending=True)
+    return s3.upload(tmp_path / "store", request.node.name)
+
+
+def test_a_store_is_begun_once_and_resumed_as_what_it_is(s3: S3) -> None:
+    store, run = s3.path("begun"), Run("b" * 64, 10, "nano", SPECIFICATION, {})
+    assert not begin_run(store, run)
+    assert begin_run(store, run)
+    assert read_run(store) == run
+    with pytest.raises(SpecificationMismatch, match="n_songs"):
+        begin_run(store, Run("b" * 64, 11, "nano", SPECIFICATION, {}))
+    s3.path("other/file").touch()
+    with pytest.raises(StoreError, match="is not empty"):
+        begin_run(s3.path("other"), run)
+
+
+def test_how_far_it_is_is_told_from_the_bucket(half: RemotePath) -> None:
+    found = store_status(half)
+    assert (found.state, found.songs, found.ok, found.failed, found.audio_s) == ("unfinished", 4, 2, 1, 120)
+    assert found.last_commit_s is not None
+    assert found.last_commit_s < 60
+    assert Counter(row["error_code"] for row in failed_rows(half)) == {"audio.silent": 1}
+    (half / "_SUCCESS").touch()
+    assert store_status(half).state == "finished"
+    condemn(half, "a bad worker")
+    assert store_status(half).state == "condemned"
+
+
+def test_a_commit_that_was_interrupted_between_copy_and_delete_is_finished(half: RemotePath) -> None:
+    both = (half / "checkpoint/run_000001.parquet").read_bytes()
+    (half / "checkpoint/run_000001.pending.parquet").write_bytes(both)
+    assert store_status(half).ok == 2, "it is committed: the data file was there before the record"
+    finish_commits(half)
+    assert sorted(path.name for path in (half / "checkpoint").iterdir()) == [
+        "run_000000.parquet",
+        "run_000001.parquet",
+        "run_000002.pending.parquet",
+    ]
+
+
+def test_what_is_damaged_is_dropped_and_what_does_not_answer_is_not(half: RemotePath, s3: S3, impatient) -> None:
+    part = half / "data/run_000001-0.parquet"
+    s3.fail(10, key="run_000001")
+    with pytest.raises(StorageError, match=r"run_000001-0.parquet\?\S+: the storage"):
+        drop_damaged(half)
+    s3.fail(10, key="run_000001")
+    with pytest.raises(StorageError):
+        store_status(half)
+    s3.fail(0)
+    assert drop_damaged(half) == []
+    part.write_bytes(part.read_bytes()[:-50])
+    assert store_status(half).ok == 1
+    assert drop_damaged(half) == ["run_000001-0.parquet"]
+    assert not part.exists()
+    assert not (half / "checkpoint/run_000001.parquet").exists()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"_SIGN_EVERY_S": 0.2, "_SILENT_S": 1.5, "_LOOK_EVERY_S": 0.1, "_SETTLED_S": 0.1}.items():
+        monkeypatch.setattr(lease, name, seconds)
+
+
+def test_one_job_a_store(s3: S3, hasty) -> None:
+    store = s3.path("leased")
+    with (
+        exclusive(store),
+        pytest.raises(StoreBusy, match=r"leased\?.*another job is filling it \(.*process"),
+        exclusive(store),
+    ):
+        pass
+    assert not (store / "_LOCK").exists()
+
+
+def test_a_holder_that_is_silent_is_dead_whatever_its_clock_says(s3: S3, hasty) -> None:
+    store = s3.path("stale")
+    (store / "_LOCK").write_text("elsewhere, process 1, 7")
+    begin_s = time.monotonic()
+    with exclusive(store):
+        assert time.monotonic() - begin_s >= 1.5
+        assert "elsewhere" not in (store / "_LOCK").read_text()
+
+
+def test_a_job_that_was_taken_for_dead_stops(s3: S3, hasty) -> None:
+    store = s3.path("taken")
+    with pytest.raises(StoreBusy, match="elsewhere"), exclusive(store):
+        (store / "_LOCK").write_text("elsewhere, process 1, 7")
+        time.sleep(30)
+    assert (store / "_LOCK").read_text() == "elsewhere, process 1, 7"
+
+
+def test_a_holder_outlives_an_outage(s3: S3, hasty, impatient) -> None:
+    store = s3.path("outage")
+    with exclusive(store):
+        s3.fail(1_000_000)
+        time.sleep(2)
+        s3.fail(0)
+        signed = (store / "_LOCK").read_text()
+        time.sleep(2)
+        assert (store / "_LOCK").read_text() != signed
+
+
+def test_an_index_in_a_bucket_answers_as_one_in_a_folder(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hasty, impatient
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    demo_stores(tmp_path)
+    catalog, controls = (open_store(s3.upload(tmp_path / name, f"demo/{name}")) for name in ("catalog", "controls"))
+    write_calibration(calibrate_store(catalog, controls), catalog.path)
+    assert read_calibration(catalog.path).specification_sha256 == catalog.specification.sha256
+    here = load_snapshot(build_index(catalog, tmp_path / "index"))
+    index = s3.path("demo/index")
+    assert build_index(catalog, index) == index / "v0001"
+    there = load_snapshot(index)
+    assert (there.version, there.manifest["files"]) == ("v0001", here.manifest["files"])
+    for query in (here.search("P", catalog.vectors("P")[:3], 5), there.search("P", catalog.vectors("P")[:3], 5)):
+        np.testing.assert_array_equal(query[1][:, 0], [0, 1, 2])
+
+    # The next is not there until it is whole: what was sent of it is passed over, and its number.
+    (index / "v0002/P.faiss").write_bytes(b"half")
+    assert load_snapshot(index).version == "v0001"
+    assert build_index(catalog, index) == index / "v0003"
+
+    # Nothing is fetched twice, and what is damaged in the cache is fetched again.
+    load_snapshot(index)
+    (cached,) = (tmp_path / "cache").rglob("v0003/P.faiss")
+    s3.fail(1_000_000, method="GET", key=".faiss")
+    load_snapshot(index)
+    cached.write_bytes(b"damaged")
+    with pytest.raises(StorageError, match=r"v0003/P.faiss\?"):
+        load_snapshot(index)
+    s3.fail(0)
+    load_snapshot(index)
+    (index / "v0003/P.faiss").write_bytes(b"damaged")
+    cached.unlink()
+    with pytest.raises(StoreError, match=r"v0003/P.faiss\?.* is damaged"):
+        load_snapshot(index)
+
+
+def test_an_index_of_a_living_catalog_is_refused(s3: S3, tmp_path: Path) -> None:
+    catalog, _, _ = demo_stores(tmp_path)
+    with pytest.raises(UsageError, match="must lie on a file system"):
+        build_index(replace(catalog, generation=1), s3.path("living/index"))

@@ -1,8 +1,13 @@
 """Manifests, audio and stores in a bucket of a real S3-compatible server, and what happens when that fails."""
 
 import pickle
+import socket
+import subprocess
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +20,7 @@ from lumina_ray.audio import load_audio
 from lumina_ray.calibration import calibrate_store, read_calibration, write_calibration
 from lumina_ray.catalog import decode_rows, read_manifest, write_manifest
 from lumina_ray.catalog.files import atomic_path
+from lumina_ray.cli.main import run
 from lumina_ray.errors import (
     AudioError,
     ManifestError,
@@ -324,3 +330,60 @@ def test_an_index_of_a_living_catalog_is_refused(s3: S3, tmp_path: Path) -> None
     catalog, _, _ = demo_stores(tmp_path)
     with pytest.raises(UsageError, match="must lie on a file system"):
         build_index(replace(catalog, generation=1), s3.path("living/index"))
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[RemotePath]:
+    """A bucket of an emulator of Google's storage."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["-m", "gcp_storage_emulator", "start", f"--port={port}", "--in-memory", "--default-bucket=bucket"]
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        place = locate(f"gs://bucket/music?endpoint_override=127.0.0.1:{port}&scheme=http&anonymous=true")
+        assert isinstance(place, RemotePath)
+        yield place
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_same_in_a_bucket_of_googles(google: RemotePath, tmp_path: Path, hasty) -> None:
+    write_tone(tmp_path / "tone.flac", 1)
+    (google / "tone.flac").upload(tmp_path / "tone.flac")
+    write_manifest(pa.table({"song_id": ["a", "b"], "path": ["tone.flac", "none.flac"]}), google / "songs.parquet")
+    decoded = decode_rows(read_manifest(google / "songs.parquet"))
+    assert decoded["error_code"].to_pylist() == [None, "audio.missing"]
+    assert decoded["samples"][0].as_py() == load_audio(tmp_path / "tone.flac").samples.tobytes()
+    store = google / "store"
+    with exclusive(store):
+        assert not begin_run(store, Run("b" * 64, 4, "nano", SPECIFICATION, {}))
+    assert store_status(store).songs == 4
+    assert [path.name for path in store.iterdir()] == ["run.json"]
+    (store / "run.json").unlink()
+    assert not store.exists()
+
+
+def lumina(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["lumina", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    return int(ended.value.code or 0)
+
+
+def test_commands_take_addresses_or_say_that_they_do_not(
+    half: RemotePath, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lumina(monkeypatch, "status", str(half)) == 0
+    assert f"{half}: unfinished, 3 of 4 songs, 1 failed" in capsys.readouterr().out
+    assert lumina(monkeypatch, "failed", str(half)) == 0
+    assert "audio.silent" in capsys.readouterr().out
+    assert lumina(monkeypatch, "catalog", "log", "s3://bucket/catalog") == 2
+    assert capsys.readouterr().err == (
+        "lumina: s3://bucket/catalog: must lie on a file system, not in a bucket; give a path\n"
+    )

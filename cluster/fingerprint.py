@@ -35,7 +35,6 @@ from lumina_ray.store import (
     check_not_condemned,
     drop_damaged,
     exclusive,
-    finish_commits,
     manifest_sha256,
     read_rows,
     read_store,
@@ -167,7 +166,6 @@ def run_fingerprint_job(
         run = Run(manifest_sha256(songs), len(songs), model, specification, environment)
         resumed = begin_run(store, run)
         if not finished_before:
-            finish_commits(store)
             if damaged := drop_damaged(store):
                 say(console, f"Damaged, made again: {len(damaged)} data files, such as {damaged[0]}.")
             if resumed:

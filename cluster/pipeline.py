@@ -26,7 +26,14 @@ from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import StorageError
 from lumina_ray.fingerprint import Specification
 from lumina_ray.storage import Location, address, answering
-from lumina_ray.store import FingerprintWorker, StoreCounter, check_not_condemned, has_codes, store_schema
+from lumina_ray.store import (
+    FingerprintWorker,
+    StoreCounter,
+    check_not_condemned,
+    finish_commits,
+    has_codes,
+    store_schema,
+)
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
 
 # A block is what is committed at once, and what an interruption costs: minutes of work, whatever the device.
@@ -119,6 +126,7 @@ def fill_store(
                 # Errors refer to Ray Data's actors through their tracebacks, in cycles. Until they are collected, the
                 # actors of the pass, or of the job, before keep the CPUs and GPUs that this one would wait for.
                 gc.collect()
+                finish_commits(store)
                 _run(store, stages, size, max_lost)
     return take_times(job)
 

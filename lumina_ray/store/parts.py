@@ -7,12 +7,13 @@ record is copied and the pending one deleted, and a job that dies in between lea
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lumina_ray.storage import Location, address, answering, read_parquet
+from lumina_ray.storage import Location, address, answering, for_each, read_parquet
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER
 
 _PENDING = ".pending.parquet"
@@ -60,31 +61,35 @@ class StoreCounter:
         """What is there now: a file may go again, when it was not committed and the job is resumed."""
         names = set(_committed(self._store))
         self._parts = {name: part for name, part in self._parts.items() if name in names}
-        for name in names - self._parts.keys():
-            path = self._store / DATA_FOLDER / name
-            try:
-                committed_s = path.stat().st_mtime
-                rows = read_parquet(path, ["status", "error_code", "duration_s"])
-            except (pa.ArrowInvalid, OSError):
-                continue  # Gone, or damaged.
-            ok = pc.equal(rows["status"], "ok")
-            audio_s = pc.sum(rows.filter(ok)["duration_s"]).as_py() or 0.0
-            failures = Counter(rows.filter(pc.invert(ok))["error_code"].to_pylist())
-            self._parts[name] = Part(committed_s, Tally(len(rows), audio_s, failures))
+        new = sorted(names - self._parts.keys())
+        self._parts |= {name: part for name, part in zip(new, for_each(self._read, new), strict=True) if part}
         return list(self._parts.values())
+
+    def _read(self, name: str) -> Part | None:
+        path = self._store / DATA_FOLDER / name
+        try:
+            committed_s = path.stat().st_mtime
+            rows = read_parquet(path, ["status", "error_code", "duration_s"])
+        except (pa.ArrowInvalid, OSError):
+            return None  # Gone, or damaged.
+        ok = pc.equal(rows["status"], "ok")
+        audio_s = pc.sum(rows.filter(ok)["duration_s"]).as_py() or 0.0
+        failures = Counter(rows.filter(pc.invert(ok))["error_code"].to_pylist())
+        return Part(committed_s, Tally(len(rows), audio_s, failures))
 
 
 def failed_rows(store: Location) -> list[dict]:
     """The committed failed rows of a store, by song_id: `song_id`, `error_code`, `error`, `path`."""
     columns = ["song_id", "error_code", "error", "path"]
-    rows: list[dict] = []
-    for name in _committed(store):
+
+    def failed(name: str) -> list[dict]:
         try:
             part = read_parquet(store / DATA_FOLDER / name, ["status", *columns])
         except (pa.ArrowInvalid, OSError):
-            continue  # Gone, or damaged.
-        rows += part.filter(pc.equal(part["status"], "failed")).select(columns).to_pylist()
-    return sorted(rows, key=lambda row: row["song_id"])
+            return []  # Gone, or damaged.
+        return part.filter(pc.equal(part["status"], "failed")).select(columns).to_pylist()
+
+    return sorted(chain.from_iterable(for_each(failed, _committed(store))), key=lambda row: row["song_id"])
 
 
 def drop_damaged(store: Location) -> list[str]:
@@ -95,7 +100,9 @@ def drop_damaged(store: Location) -> list[str]:
     Returns:
         The names of the data files.
     """
-    damaged = [name for name in _committed(store) if not _is_parquet(store / DATA_FOLDER / name)]
+    names = _committed(store)
+    sound = for_each(lambda name: _is_parquet(store / DATA_FOLDER / name), names)
+    damaged = [name for name, is_sound in zip(names, sound, strict=True) if not is_sound]
     for name in damaged:
         # The record first: without its file, it would say that songs are stored that are not.
         (store / CHECKPOINT_FOLDER / f"{_stem(name)}.parquet").unlink(missing_ok=True)

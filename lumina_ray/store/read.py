@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import Channel, Specification
-from lumina_ray.storage import Location, locate, read_parquet
+from lumina_ray.storage import Location, for_each, locate, read_parquet
 from lumina_ray.store.run import DATA_FOLDER, MANIFEST_FILE, SUCCESS_FILE, Run, read_run
 from lumina_ray.store.schema import norm_column, store_schema
 
@@ -63,7 +63,7 @@ def read_parts(files: Sequence[Location], specification: Specification, columns:
     """All rows of some data files."""
     schema = store_schema(specification)
     wanted = pa.schema([schema.field(column) for column in columns]) if columns else schema
-    tables = [read_parquet(file, columns, schema).cast(wanted) for file in files]
+    tables = for_each(lambda file: read_parquet(file, columns, schema).cast(wanted), files)
     return pa.concat_tables(tables) if tables else wanted.empty_table()
 
 

@@ -174,7 +174,7 @@ def locate(text: str | Location) -> Location:
             `&region=…`, `&scheme=http` and `&anonymous=true` say how to reach it.
 
     Raises:
-        UsageError: another scheme, no bucket, or credentials in an address.
+        UsageError: another scheme, no bucket, credentials in an address, or another option.
     """
     if not isinstance(text, str):
         return text
@@ -187,6 +187,8 @@ def locate(text: str | Location) -> Location:
         raise UsageError(f"{text} is neither a path nor an address in a bucket; write s3://BUCKET/NAME or gs://…")
     if "@" in bucket:
         raise UsageError(f"{scheme}://…@{bucket.rpartition('@')[2]}: credentials come from the environment; drop them")
+    if unknown := sorted({name for name, _ in parse_qsl("".join(options))} - set(_OPTIONS)):
+        raise UsageError(f"{scheme}://{key}: has no option {unknown[0]}; there are {', '.join(_OPTIONS)}")
     return RemotePath(scheme, posixpath.normpath(key), "".join(options))
 
 

@@ -36,11 +36,8 @@ def lease(store: RemotePath) -> Iterator[None]:
         StoreBusy: another job holds it, or took it over while this one could not be heard.
         StorageError: the bucket does not answer.
     """
-    path, name, numbers = (
-        store / LOCK_FILE,
-        f"{socket.gethostname()}, process {os.getpid()}, {uuid4()}",
-        itertools.count(),
-    )
+    path, numbers = store / LOCK_FILE, itertools.count()
+    name = f"{socket.gethostname()}, process {os.getpid()}, {uuid4()}"
     _await_silence(store, path)
 
     def sign() -> None:
@@ -62,7 +59,7 @@ def lease(store: RemotePath) -> Iterator[None]:
             with suppress(StorageError):
                 if not is_mine():
                     lost.set()
-                    # As Ctrl-C would, which ends whatever the job waits for.
+                    # As Ctrl-C does: it ends whatever the job waits for.
                     signal.pthread_kill(main, signal.SIGINT)
                     return
                 sign()

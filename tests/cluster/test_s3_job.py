@@ -65,7 +65,6 @@ def test_a_job_in_a_bucket_gets_over_an_outage(
     assert store_status(store).state == "finished"
     assert {path.name for path in store.iterdir()} == {"run.json", "manifest.parquet", "checkpoint", "data", "_SUCCESS"}
     assert all_rows(store).equals(undisturbed)
-    assert run(store).computed == 0
 
 
 @pytest.mark.chaos

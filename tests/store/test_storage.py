@@ -73,11 +73,15 @@ def test_addresses_and_paths_are_told_apart(tmp_path) -> None:
     assert pickle.loads(pickle.dumps(place)) == place
 
 
-@pytest.mark.parametrize("text", ["http://host/x", "s3://", "s3:///x", "s3://key:secret@bucket/x"])
+@pytest.mark.parametrize(
+    "text",
+    ["http://host/x", "s3://", "s3:///x", "s3://key:secret@bucket/x", "s3://bucket/x?region=r&secret_key=secret"],
+)
 def test_other_addresses_are_refused_without_showing_secrets(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         locate(text)
-    assert "secret" not in str(caught.value)
+    assert "=secret" not in str(caught.value)
+    assert ":secret" not in str(caught.value)
 
 
 def test_misspelt_options_and_places_that_must_be_local_say_so() -> None:

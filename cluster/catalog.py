@@ -10,6 +10,7 @@ from lumina_ray.catalog.manifest import read_manifest
 from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind
 from lumina_ray.index.withdrawn import withdraw_removed
+from lumina_ray.storage import Location
 from lumina_ray.store.generations import (
     SEGMENTS_FOLDER,
     Generation,
@@ -34,7 +35,7 @@ class Wanted:
 
 def add_songs(
     catalog: Path,
-    manifest: Path,
+    manifest: Location,
     wanted: Wanted,
     *,
     replacing: bool = False,

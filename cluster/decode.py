@@ -17,6 +17,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from lumina_ray.catalog.decode import undecoded_rows
+from lumina_ray.errors import StorageError
 
 Decode = Callable[[pa.Table], pa.Table]
 
@@ -33,6 +34,7 @@ def decode_guarded(rows: pa.Table, decode: Decode, limit_s: int = LIMIT_S) -> pa
 
     Raises:
         MemoryError: the system killed the child, which says nothing of the song.
+        StorageError: a bucket does not answer, which says nothing of it either.
     """
     return pa.concat_tables([_decode_song(rows.slice(i, 1), decode, limit_s) for i in range(len(rows))])
 
@@ -44,7 +46,7 @@ def _decode_song(row: pa.Table, decode: Decode, limit_s: int) -> pa.Table:
     try:
         pickle.dump((decode, row, limit_s), child.stdin)
         child.stdin.flush()
-        made: pa.Table | str = pickle.load(child.stdout)
+        made: pa.Table | str | StorageError = pickle.load(child.stdout)
     except (EOFError, BrokenPipeError, pickle.UnpicklingError):
         _child.cache_clear()
         ended_by = -child.wait()
@@ -54,6 +56,8 @@ def _decode_song(row: pa.Table, decode: Decode, limit_s: int) -> pa.Table:
             reason = f"not decoded after {limit_s} s; see whether it can be read at all, and how fast"
             return undecoded_rows(row, "audio.timeout", reason)
         made = signal.Signals(ended_by).name if ended_by > 0 else f"exit code {-ended_by}"
+    if isinstance(made, StorageError):
+        raise made
     if isinstance(made, str):
         return undecoded_rows(row, "audio.crash", f"crashes the decoder ({made}); re-encode it, for example as FLAC")
     return made
@@ -83,6 +87,8 @@ def main() -> None:
             signal.alarm(limit_s)
             try:
                 made = decode(row)
+            except StorageError as error:
+                made = error
             except Exception as error:
                 made = f"{type(error).__name__}: {error}"
             signal.alarm(0)

@@ -20,12 +20,13 @@ from cluster.metrics import Times
 from cluster.pipeline import fill_store
 from cluster.preflight import Workers, describe_model, plan_workers
 from cluster.progress import say, show_progress
-from cluster.session import one_line, ray_session, stoppable
+from cluster.session import one_line, ray_session, root_cause, stoppable
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_manifest
-from lumina_ray.errors import Interrupted, LuminaError, SpecificationMismatch, TooManyFailures
+from lumina_ray.errors import Interrupted, LuminaError, SpecificationMismatch, StorageError, TooManyFailures
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
 from lumina_ray.model.files import BUNDLED
 from lumina_ray.model.open import AUDIOCRAFT_PREFIX
+from lumina_ray.storage import Location, RemotePath, locate
 from lumina_ray.store import (
     Run,
     StoreCounter,
@@ -106,8 +107,8 @@ class JobSummary:
 
 
 def run_fingerprint_job(
-    source: Path,
-    store: Path,
+    source: Location,
+    store: Location,
     *,
     model: str,
     kind: Kind,
@@ -124,7 +125,7 @@ def run_fingerprint_job(
     Args:
         source: a manifest (.parquet or .csv), or a finished store made with the same model, whose codes are used again
             so that nothing is decoded or encoded.
-        store: the folder to write. On a cluster it must be one that all nodes share, as must the audio files.
+        store: where to write. On a cluster it must be a folder that all nodes share, or in a bucket, as must the audio.
         channels: one channel alone costs less; what is made of the store then has that channel only.
         dtype: of the matrix products; see docs/fingerprints.md for what the lower ones change.
         device: "auto" (GPUs where the cluster has any), "cpu" or "cuda".
@@ -141,12 +142,13 @@ def run_fingerprint_job(
         NumericsError: a worker's vectors are not what they are said to be; `store` is condemned.
         TooManyFailures: see `max_failed_fraction`.
         StoreBusy: another job is filling `store`.
+        StorageError: a bucket does not answer, or refuses.
         Interrupted: Ctrl-C or, as `Terminated`, SIGTERM.
         LuminaError: anything else that stopped the job, its cause in one line.
     """
     begin_s = time.monotonic()
     console = console or Console(stderr=True)
-    source, store, model = Path(source).resolve(), Path(store).resolve(), _absolute_model(model)
+    source, store, model = source.resolve(), store.resolve(), _absolute_model(model)
     songs = _read_songs(source)
     check_not_condemned(store)
     times = Times()
@@ -201,7 +203,7 @@ def run_fingerprint_job(
 
 
 @contextmanager
-def _causes(store: Path, n_songs: int) -> Iterator[None]:
+def _causes(store: Location, n_songs: int) -> Iterator[None]:
     """Say how far a job came that is stopped, and why in one line: what a worker, Ray or a file system raised."""
     try:
         yield
@@ -210,17 +212,26 @@ def _causes(store: Path, n_songs: int) -> Iterator[None]:
     except LuminaError:
         raise
     except Exception as error:
+        if isinstance(store, RemotePath) and isinstance(root_cause(error), OSError):
+            # Of what Ray itself reads and writes, when its retries are over. How far it came cannot be asked now.
+            raise StorageError(
+                f"{store}: the job stopped: {one_line(error)}; the same command goes on with what is not stored"
+            ) from error
         raise LuminaError(
             f"the job stopped: {one_line(error)}. {_progress(store, n_songs)}; Ray's logs have the details (by default "
             "in /tmp/ray/session_latest/logs)"
         ) from error
 
 
-def _progress(store: Path, n_songs: int) -> str:
-    return f"{StoreCounter(store).count().songs} of {n_songs} songs are stored, and the same command goes on from there"
+def _progress(store: Location, n_songs: int) -> str:
+    try:
+        stored = f"{StoreCounter(store).count().songs} of {n_songs} songs are stored"
+    except StorageError as error:
+        stored = f"how far it came cannot be told ({error})"
+    return f"{stored}, and the same command goes on from there"
 
 
-def _read_songs(source: Path) -> pa.Table:
+def _read_songs(source: Location) -> pa.Table:
     """The rows of the job: a manifest's, or those of a store with their codes."""
     if not source.is_dir():
         return read_manifest(source)
@@ -230,7 +241,7 @@ def _read_songs(source: Path) -> pa.Table:
     return pa.concat_tables([read.songs, read.failed]).select([*passed_on, *codes])
 
 
-def _check_codes(source: Path, specification: Specification) -> None:
+def _check_codes(source: Location, specification: Specification) -> None:
     """Codes mean nothing to another codec, and nothing but the weights' hash tells codecs apart."""
     if (
         source.is_dir()
@@ -262,7 +273,7 @@ def _describe_plan(plan: Workers) -> str:
     return f"Running on the CPU, not on a GPU: {plan.count} workers of one thread each."
 
 
-def _failures(store: Path, specification: Specification) -> tuple[Failure, ...]:
+def _failures(store: Location, specification: Specification) -> tuple[Failure, ...]:
     rows = read_rows(store, specification, ["song_id", "status", "error_code", "error"]).sort_by("song_id")
     failed = (row for row in rows.to_pylist() if row.pop("status") == "failed")
     return tuple(Failure(**row) for row, _ in zip(failed, range(_LISTED_FAILURES), strict=False))
@@ -277,9 +288,11 @@ def _say_failures(summary: JobSummary, console: Console) -> None:
 
 def main(
     source: Annotated[
-        Path, typer.Argument(metavar="MANIFEST", help="A manifest (.parquet or .csv), or a finished store.")
+        str, typer.Argument(metavar="MANIFEST", help="A manifest (.parquet or .csv), or a finished store.")
     ],
-    out: Annotated[Path, typer.Option(help="The store to write, or to resume; on a folder that all nodes share.")],
+    out: Annotated[
+        str, typer.Option(help="The store to write, or to resume: a folder that all nodes share, or s3:// or gs://.")
+    ],
     model: Annotated[str, typer.Option(help="nano, nano-early, a hub name, or a folder.")] = "nano",
     fingerprint: Annotated[
         Kind,
@@ -299,8 +312,8 @@ def main(
     """Fingerprint a catalog: every song of MANIFEST becomes one row of the store. Resumable."""
     try:
         summary = run_fingerprint_job(
-            source,
-            out,
+            locate(source),
+            locate(out),
             model=model,
             kind=fingerprint,
             channels=chosen_channels(channels),

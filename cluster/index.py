@@ -5,14 +5,14 @@ nodes must see the index folder under the same path.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import ray
 
 from cluster.session import one_line, ray_session, stoppable
-from lumina_ray.errors import ClusterError
+from lumina_ray.errors import ClusterError, UsageError
 from lumina_ray.index import Wish, build_index
+from lumina_ray.storage import Location, RemotePath
 from lumina_ray.store import stream_store
 
 Item = TypeVar("Item")
@@ -21,13 +21,16 @@ Result = TypeVar("Result")
 _RETRIES = 3
 
 
-def build_index_on_ray(store: Path, out: Path, wish: Wish = Wish()) -> Path:
+def build_index_on_ray(store: Location, out: Location, wish: Wish = Wish()) -> Location:
     """Build the next snapshot of an index; the same one that `build_index` makes in one process.
 
     Raises:
+        UsageError: `out` lies in a bucket.
         ClusterError: there is no Ray to be had, or a part could not be made on it.
         LuminaError: as `build_index`.
     """
+    if isinstance(out, RemotePath):
+        raise UsageError(f"{out}: parts made on Ray need a folder that all nodes see; leave out --parallel")
     with ray_session(), stoppable():
         return build_index(stream_store(store), out.resolve(), wish, each_on_ray)
 

@@ -9,7 +9,6 @@ import logging
 import uuid
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,8 +23,17 @@ from cluster.session import one_line, root_cause
 from cluster.worker import JobWorker
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
+from lumina_ray.errors import StorageError
 from lumina_ray.fingerprint import Specification
-from lumina_ray.store import FingerprintWorker, StoreCounter, check_not_condemned, has_codes, store_schema
+from lumina_ray.storage import Location, address, answering
+from lumina_ray.store import (
+    FingerprintWorker,
+    StoreCounter,
+    check_not_condemned,
+    finish_commits,
+    has_codes,
+    store_schema,
+)
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
 
 # A block is what is committed at once, and what an interruption costs: minutes of work, whatever the device.
@@ -39,9 +47,13 @@ _MAX_LOST_FRACTION = 0.01
 # Longer than a block may take. Missing GPUs or CPUs are found before the job starts.
 _NO_PROGRESS_S = 3600
 _FILTER_BYTES = 64 << 20
+# What is raised in a task comes back as text.
+_STORAGE_ERROR = f"{StorageError.__module__}.{StorageError.__qualname__}: "
 
 
-def fill_store(store: Path, model: str, specification: Specification, workers: Workers, chunks_in_flight: int) -> Times:
+def fill_store(
+    store: Location, model: str, specification: Specification, workers: Workers, chunks_in_flight: int
+) -> Times:
     """Fingerprint every song of the store's manifest that has no row yet.
 
     A block that is lost because a song kills its process, or makes it raise, is run again song by song; a song that is
@@ -53,10 +65,13 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
     Raises:
         NumericsError: a worker's vectors are not what they are said to be; the store is condemned.
         OSError: the store cannot be written, or read.
+        StorageError: a bucket of it, or of songs, does not answer.
     """
     job = f"lumina/{uuid.uuid4().hex}"
-    columns = pq.read_schema(store / MANIFEST_FILE).empty_table()
-    n_songs = pq.read_metadata(store / MANIFEST_FILE).num_rows
+    name, filesystem = address(store / MANIFEST_FILE)
+    with answering(store / MANIFEST_FILE):
+        manifest = pq.read_metadata(name, filesystem=filesystem)
+    columns, n_songs = manifest.schema.to_arrow_schema().empty_table(), manifest.num_rows
     songs_per_block = n_songs // (_BLOCKS_PER_WORKER * workers.count)
     songs_per_block = max(1, min(songs_per_block, _MAX_SONGS_PER_BLOCK[workers.device]))
 
@@ -111,15 +126,21 @@ def fill_store(store: Path, model: str, specification: Specification, workers: W
                 # Errors refer to Ray Data's actors through their tracebacks, in cycles. Until they are collected, the
                 # actors of the pass, or of the job, before keep the CPUs and GPUs that this one would wait for.
                 gc.collect()
+                finish_commits(store)
                 _run(store, stages, size, max_lost)
     return take_times(job)
 
 
 def _run(
-    store: Path, stages: Callable[[ray.data.Dataset], ray.data.Dataset], songs_per_block: int, max_lost: int
+    store: Location, stages: Callable[[ray.data.Dataset], ray.data.Dataset], songs_per_block: int, max_lost: int
 ) -> None:
     """Read the songs that are not committed yet, map them, and write and commit the result block by block."""
-    checkpoint = CheckpointConfig("song_id", str(store / CHECKPOINT_FOLDER), delete_checkpoint_on_success=False)
+    (manifest, filesystem), (records, _), (data, _) = (
+        address(store / name) for name in (MANIFEST_FILE, CHECKPOINT_FOLDER, DATA_FOLDER)
+    )
+    checkpoint = CheckpointConfig(
+        "song_id", records, override_filesystem=filesystem, delete_checkpoint_on_success=False
+    )
     checkpoint.checkpoint_actor_memory_bytes = _FILTER_BYTES
     context = ray.data.DataContext.get_current().copy()
     context.checkpoint_config = checkpoint
@@ -132,10 +153,10 @@ def _run(
     with ray.data.DataContext.current(context), warnings.catch_warnings():
         # Of limits on retries, which have no other place than the remote arguments yet.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        songs = ray.data.read_parquet(str(store / MANIFEST_FILE), num_cpus=TASK_CPUS)
+        songs = ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=TASK_CPUS)
         # A small manifest would otherwise be one block: one worker, and nothing committed until the end.
         songs = songs.repartition(target_num_rows_per_block=songs_per_block)
-        stages(songs).write_parquet(str(store / DATA_FOLDER), ray_remote_args={"num_cpus": TASK_CPUS})
+        stages(songs).write_parquet(data, filesystem=filesystem, ray_remote_args={"num_cpus": TASK_CPUS})
 
 
 def _failed_rows(rows: pa.Table, specification: dict, reason: str) -> pa.Table:
@@ -161,7 +182,7 @@ class _LostBlocks(logging.Handler):
         last: what the last block was lost to.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Location) -> None:
         super().__init__(logging.ERROR)
         self.last: str | None = None
         self._store = store
@@ -173,9 +194,11 @@ class _LostBlocks(logging.Handler):
         # Whoever else keeps the record shall not keep Ray Data's actors with it.
         record.exc_info = None
         check_not_condemned(self._store)
-        # A song's own file that cannot be read is a failed row, and raises nothing. So it is the store.
+        # A song's own file that cannot be read is a failed row, and raises nothing. So it is the store, or a bucket.
         if isinstance(cause := root_cause(error), OSError):
             raise cause
+        if self.last.startswith(_STORAGE_ERROR):
+            raise StorageError(self.last.removeprefix(_STORAGE_ERROR))
 
     def __enter__(self) -> "_LostBlocks":
         self._logger = logging.getLogger("ray.data")

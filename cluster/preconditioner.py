@@ -1,7 +1,5 @@
 """The second moment of a catalog's gradients, added up on Ray over the parts of its store."""
 
-from pathlib import Path
-
 import numpy as np
 import ray
 
@@ -9,13 +7,14 @@ from cluster.preflight import TASK_CPUS
 from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint import Channel, Specification
 from lumina_ray.methods import second_moment
+from lumina_ray.storage import Location
 from lumina_ray.store import norm_column, part_files, read_parts, read_run
 
 # Sums in flight, each up to 134 MB. A fixed number, so that the last bits do not depend on the cluster.
 _SUMS = 8
 
 
-def store_second_moment(store: Path, channel: Channel) -> np.ndarray:
+def store_second_moment(store: Location, channel: Channel) -> np.ndarray:
     """Float64 `[B, d, d]` over the songs of a store that are `ok`: what `lumina_ray.methods.fold` wants.
 
     Needs a connection to Ray.
@@ -37,7 +36,7 @@ def store_second_moment(store: Path, channel: Channel) -> np.ndarray:
 
 
 @ray.remote(num_cpus=TASK_CPUS)
-def _sum(files: list[Path], values: dict, channel: Channel) -> np.ndarray:
+def _sum(files: list[Location], values: dict, channel: Channel) -> np.ndarray:
     specification = Specification.from_dict(values)
     blocks, columns = specification.blocks(channel), ["status", channel, norm_column(channel)]
     d = specification.dims[channel] // blocks

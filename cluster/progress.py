@@ -1,25 +1,31 @@
 """Progress of a job, read from what is on disk: nothing counts that would be lost."""
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from lumina_ray.errors import StorageError
+from lumina_ray.storage import Location, RemotePath
 from lumina_ray.store import StoreCounter
+from lumina_ray.store.parts import Tally
 
 _POLL_S = 0.5
+# Every look at a bucket is paid for.
+_POLL_BUCKET_S = 10.0
 _LINE_EVERY_S = 30.0
 
 
 @contextmanager
-def show_progress(store: Path, n_songs: int, console: Console) -> Iterator[None]:
+def show_progress(store: Location, n_songs: int, console: Console) -> Iterator[None]:
     """While the block runs: a bar on a terminal, a line every 30 s elsewhere."""
     stopped = threading.Event()
-    show = _show_bar if console.is_terminal else _print_lines
+    poll_s = _POLL_BUCKET_S if isinstance(store, RemotePath) else _POLL_S
+    show = functools.partial(_show_bar, poll_s=poll_s) if console.is_terminal else _print_lines
     thread = threading.Thread(target=show, args=(StoreCounter(store), n_songs, console, stopped), daemon=True)
     thread.start()
     try:
@@ -29,8 +35,9 @@ def show_progress(store: Path, n_songs: int, console: Console) -> Iterator[None]
         thread.join()
 
 
-def _show_bar(counter: StoreCounter, n_songs: int, console: Console, stopped: threading.Event) -> None:
-    start, start_s = counter.count(), time.monotonic()
+def _show_bar(counter: StoreCounter, n_songs: int, console: Console, stopped: threading.Event, poll_s: float) -> None:
+    now = start = _count(counter, Tally())
+    start_s = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -43,8 +50,8 @@ def _show_bar(counter: StoreCounter, n_songs: int, console: Console, stopped: th
     with Progress(*columns, console=console, speed_estimate_period=120) as bar:
         task = bar.add_task("Loading models", total=n_songs, completed=start.songs, details="")
         while True:
-            last = stopped.wait(_POLL_S)
-            now = counter.count()
+            last = stopped.wait(poll_s)
+            now = _count(counter, now)
             rate = (now.audio_s - start.audio_s) / (time.monotonic() - start_s)
             failed = f", {now.failed} failed" if now.failed else ""
             if now.songs > start.songs:
@@ -55,14 +62,23 @@ def _show_bar(counter: StoreCounter, n_songs: int, console: Console, stopped: th
 
 
 def _print_lines(counter: StoreCounter, n_songs: int, console: Console, stopped: threading.Event) -> None:
-    start, start_s = counter.count(), time.monotonic()
+    now = start = _count(counter, Tally())
+    start_s = time.monotonic()
     while not stopped.wait(_LINE_EVERY_S):
-        now, elapsed_s = counter.count(), time.monotonic() - start_s
+        now, elapsed_s = _count(counter, now), time.monotonic() - start_s
         done = now.songs - start.songs
         eta = f"{elapsed_s * (n_songs - now.songs) / done:.0f} s" if done else "unknown"
         rate = (now.audio_s - start.audio_s) / elapsed_s
         counts = f"{now.songs}/{n_songs} songs, {now.failed} failed"
         say(console, f"{counts}, {rate:.1f} s of audio/s, {elapsed_s:.0f} s elapsed, ETA {eta}")
+
+
+def _count(counter: StoreCounter, before: Tally) -> Tally:
+    """What is committed; what was, while the storage does not answer, which ends a job but not its display."""
+    try:
+        return counter.count()
+    except StorageError:
+        return before
 
 
 @contextmanager

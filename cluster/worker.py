@@ -2,20 +2,20 @@
 
 import os
 import traceback
-from pathlib import Path
 
 import pyarrow as pa
 import torch
 
 from cluster.metrics import WorkerMeter, count_rows
 from lumina_ray.errors import NumericsError
+from lumina_ray.storage import Location
 from lumina_ray.store import FingerprintWorker, condemn
 
 
 class JobWorker:
     """A `FingerprintWorker` in an actor of a job."""
 
-    def __init__(self, job: str, store: Path, make: type[FingerprintWorker], *args: object) -> None:
+    def __init__(self, job: str, store: Location, make: type[FingerprintWorker], *args: object) -> None:
         """Args: the job's name for its times, the store that it fills, the worker's class and what that takes."""
         self._store = store
         self._worker = make(*args)  # type: ignore[arg-type]

@@ -41,6 +41,20 @@ class StoreError(LuminaError):
     exit_code = 2
 
 
+class StorageError(StoreError):
+    """A bucket that does not answer; the same command may work later."""
+
+    code = "storage.unavailable"
+    exit_code = 1
+
+
+class StorageRefused(StorageError):
+    """A bucket, or an object of it, that may not be read or written."""
+
+    code = "storage.refused"
+    exit_code = 2
+
+
 class StoreBusy(LuminaError):
     """Another job is filling the store; the same command works once it has ended."""
 

@@ -5,12 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is no property of what is tested, and on a busy machine anything.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Before anything imports Triton, which reads it then: without a GPU its kernels are interpreted.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from tests.s3 import CREDENTIALS, S3, s3_server
 from tests.tiny_model import export_tiny_model
+
+# Of no use anywhere. Before anything starts a process, as Ray's take over the environment of the first.
+os.environ.update(CREDENTIALS)
 
 # They start processes, Ray among them: what is fast should fail first.
 _SLOW = ("model", "cli", "cluster", "serve", "training")
@@ -28,6 +37,13 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     export_tiny_model(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """A real S3-compatible server on this machine, with an empty bucket."""
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 
 LIBRARY = Path(__file__).parent.parent / "lumina_ray"
 # Each may import from those before it.
-ORDER = ["errors", "audio", "catalog", "model", "gradients", "fingerprint", "store", "methods"]
+ORDER = ["errors", "storage", "audio", "catalog", "model", "gradients", "fingerprint", "store", "methods"]
 ORDER += ["calibration", "index", "attribution", "report"]
 MODULES = sorted(LIBRARY.rglob("*.py"))
 

@@ -11,11 +11,12 @@ from lumina_ray.index import Snapshot, load_snapshot
 from lumina_ray.model import BUNDLED, find_model, open_model
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.open import AUDIOCRAFT_PREFIX
+from lumina_ray.storage import Location
 
 
 def attribute_audio(
-    audio: Path,
-    index: Path,
+    audio: Location,
+    index: Location,
     *,
     model: str | None = None,
     policy: str = DEFAULT_POLICY,

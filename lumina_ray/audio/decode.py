@@ -16,7 +16,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from lumina_ray.errors import AudioError
+from lumina_ray.errors import AudioError, StorageRefused
+from lumina_ray.storage import Location, RemotePath
 
 SAMPLE_RATE_HZ = 32_000
 MAX_DURATION_S = 3_600.0
@@ -50,7 +51,7 @@ class Audio:
 
 
 def load_audio(
-    source: Path | str | bytes,
+    source: Location | str | bytes,
     *,
     name: str | None = None,
     max_duration_s: float = MAX_DURATION_S,
@@ -59,7 +60,7 @@ def load_audio(
     """Decode one file, or the bytes of one, to mono 32 kHz.
 
     Args:
-        source: a path, or the encoded bytes themselves.
+        source: a path, a place in a bucket (the object is read into memory), or the encoded bytes themselves.
         name: what to call the audio in error messages; defaults to the path.
         max_duration_s: longer audio is refused, from the header where it tells and while decoding where not.
         max_bytes: larger files are refused unread.
@@ -67,7 +68,10 @@ def load_audio(
     Raises:
         AudioError: missing, not a file, empty, not audio, truncated, too long, too large, or with NaN or infinite
             samples. Silence is no error here: `split_chunks` decides on it.
+        StorageError: a bucket does not answer, which says nothing of the audio.
     """
+    if isinstance(source, RemotePath):
+        source, name = _fetch(source, name or str(source), max_bytes), name or str(source)
     if isinstance(source, bytes):
         label, size = name or "upload", len(source)
     else:
@@ -104,6 +108,18 @@ def _sha256(source: Path | str | bytes) -> str:
         return hashlib.sha256(source).hexdigest()
     with open(source, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch(source: RemotePath, label: str, max_bytes: int) -> bytes:
+    try:
+        size = source.stat().st_size
+        if size > max_bytes:
+            raise AudioError("audio.too_large", f"{label}: {size} bytes, more than the limit of {max_bytes}")
+        return source.read_bytes()
+    except FileNotFoundError:
+        raise AudioError("audio.missing", f"{label}: no such object; check the address") from None
+    except StorageRefused as error:
+        raise AudioError("audio.missing", str(error)) from error
 
 
 def _decode_sndfile(source: Path | str | bytes, label: str, max_duration_s: float) -> np.ndarray:

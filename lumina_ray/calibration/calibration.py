@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lumina_ray.calibration.null import ChannelCalibration, calibrate
 from lumina_ray.calibration.numerics import use_one_blas_thread
 from lumina_ray.calibration.vectors import Channel, store_sha256, take, usable_songs
+from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.storage import Location
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
@@ -80,22 +79,20 @@ def calibrate_store(store: "Store", controls: "Store") -> Calibration:
         raise UsageError(f"{controls.path}: {error}") from error
 
 
-def write_calibration(calibration: Calibration, store_path: Path) -> Path:
+def write_calibration(calibration: Calibration, store_path: Location) -> Location:
     """Write `calibration.json` into a store, whole or not at all, and return its path."""
-    path = Path(store_path) / CALIBRATION_FILE
-    partial = path.with_name(f".{CALIBRATION_FILE}.{uuid4().hex}")
-    partial.write_text(calibration.to_json(), encoding="utf-8")
-    os.replace(partial, path)
+    path = store_path / CALIBRATION_FILE
+    with atomic_path(path) as partial:
+        partial.write_text(calibration.to_json(), encoding="utf-8")
     return path
 
 
-def read_calibration(path: Path) -> Calibration:
+def read_calibration(path: Location) -> Calibration:
     """Read a `calibration.json`, given as the file or as the folder that holds it.
 
     Raises:
         StoreError: there is none, or it is not one.
     """
-    path = Path(path)
     file = path / CALIBRATION_FILE if path.is_dir() else path
     if not file.is_file():
         raise StoreError(f"{file} does not exist: run `lumina calibrate {file.parent} --controls CONTROL_STORE`")

@@ -9,6 +9,7 @@ import pyarrow as pa
 from lumina_ray.audio import MAX_DURATION_S, load_audio
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import AudioError
+from lumina_ray.storage import locate
 
 _PASSED_ON = ("song_id", "path", *METADATA_COLUMNS)
 
@@ -25,11 +26,15 @@ _DECODED_SCHEMA = pa.schema(
 
 
 def decode_rows(manifest: pa.Table, max_duration_s: float = MAX_DURATION_S) -> pa.Table:
-    """Decode the files of manifest rows; `samples` is float32 mono 32 kHz as bytes, null where `error` is set."""
+    """Decode the files of manifest rows; `samples` is float32 mono 32 kHz as bytes, null where `error` is set.
+
+    Raises:
+        StorageError: a bucket does not answer, which is no song's fault.
+    """
     rows = []
     for song in manifest.select(_PASSED_ON).to_pylist():
         try:
-            audio = load_audio(song["path"], max_duration_s=max_duration_s)
+            audio = load_audio(locate(song["path"]), max_duration_s=max_duration_s)
         except AudioError as error:
             rows.append(_undecoded(song, error.kind, str(error)))
         else:

@@ -5,7 +5,6 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +12,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from lumina_ray.catalog.files import atomic_path
-from lumina_ray.errors import ManifestError
+from lumina_ray.errors import ManifestError, UsageError
+from lumina_ray.storage import Location, RemotePath, locate
 
 METADATA_COLUMNS = (
     "title",
@@ -38,16 +38,17 @@ MAX_PATH_CHARACTERS = 4096
 _CONTROL_CHARACTERS = r"[\x00-\x1f\x7f]"
 
 
-def read_manifest(path: Path) -> pa.Table:
+def read_manifest(path: Location) -> pa.Table:
     """Reads and checks a manifest. Audio files that do not exist are no error here: they become failed rows later.
 
     Returns:
-        song_id, path (absolute) and `METADATA_COLUMNS`, all strings and in this order, metadata that the file lacks
-        being null; then the file's other columns in its own order, `duration_s` as float64 and `sha256` as string.
+        song_id, path (absolute, or an address in a bucket) and `METADATA_COLUMNS`, all strings and in this order,
+        metadata that the file lacks being null; then the file's other columns in its own order, `duration_s` as
+        float64 and `sha256` as string.
     Raises:
         ManifestError: the file cannot be read, holds no song, or contradicts itself. Rows are counted from 1.
+        StorageError: its bucket does not answer.
     """
-    path = Path(path)
     _check_file(path)
     table = _read_csv(path) if _format(path) == "csv" else _read_parquet(path)
     _check_columns(path, table)
@@ -60,7 +61,7 @@ def read_manifest(path: Path) -> pa.Table:
     paths = _required_text(path, table, "path", MAX_PATH_CHARACTERS)
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "song_id": song_ids,
-        "path": pa.array(_absolute(path.parent, paths.to_pylist()), pa.string()),
+        "path": pa.array(_absolute(path, paths.to_pylist()), pa.string()),
     }
     for name in METADATA_COLUMNS:
         present = name in table.column_names
@@ -81,13 +82,13 @@ def manifest_of(rows: Iterable[Mapping[str, object]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema)
 
 
-def write_manifest(table: pa.Table, path: Path) -> None:
+def write_manifest(table: pa.Table, path: Location) -> None:
     """Writes a manifest, in full or not at all, as Parquet or CSV after the name's ending.
 
     Raises:
         ManifestError: the name ends otherwise, or the file cannot be written.
+        StorageError: its bucket does not take it.
     """
-    path = Path(path)
     write = pacsv.write_csv if _format(path) == "csv" else pq.write_table
     try:
         with atomic_path(path) as temporary:
@@ -96,7 +97,7 @@ def write_manifest(table: pa.Table, path: Path) -> None:
         raise ManifestError(f"{path}: cannot be written ({error}); choose another place") from error
 
 
-def _format(path: Path) -> str:
+def _format(path: Location) -> str:
     """ "csv" or "parquet"."""
     ending = path.suffix.lower().lstrip(".")
     if ending not in ("csv", "parquet"):
@@ -104,7 +105,7 @@ def _format(path: Path) -> str:
     return ending
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Location) -> None:
     if path.is_dir():
         raise ManifestError(f"{path}: is a folder; `lumina catalog scan {path} --out MANIFEST` makes its manifest")
     if not path.exists():
@@ -115,9 +116,15 @@ def _check_file(path: Path) -> None:
         raise ManifestError(f"{path}: {n_bytes} bytes, the limit is {MAX_BYTES}; split the manifest")
 
 
-def _read_parquet(path: Path) -> pa.Table:
+def _source(path: Location) -> str | pa.Buffer:
+    """What pyarrow's readers take. From a bucket it comes whole: so no reader takes its silence for damage."""
+    return pa.py_buffer(path.read_bytes()) if isinstance(path, RemotePath) else str(path)
+
+
+def _read_parquet(path: Location) -> pa.Table:
+    source = _source(path)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(source) as file:
             groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
             # Compressed, a small file may claim any size: its footer tells before anything is unpacked.
             n_bytes = sum(group.total_byte_size for group in groups)
@@ -133,13 +140,14 @@ def _read_parquet(path: Path) -> pa.Table:
     return table
 
 
-def _read_csv(path: Path) -> pa.Table:
+def _read_csv(path: Location) -> pa.Table:
     """Every column as text: an id such as 00123 must not become a number."""
+    source = _source(path)
     try:
-        with pacsv.open_csv(path) as reader:
+        with pacsv.open_csv(source) as reader:
             names = reader.schema.names
         return pacsv.read_csv(
-            path,
+            source,
             parse_options=pacsv.ParseOptions(newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(
                 column_types={name: pa.string() for name in names}, strings_can_be_null=True, null_values=[""]
@@ -151,7 +159,7 @@ def _read_csv(path: Path) -> pa.Table:
         ) from error
 
 
-def _check_columns(path: Path, table: pa.Table) -> None:
+def _check_columns(path: Location, table: pa.Table) -> None:
     names = table.column_names
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ManifestError(f"{path}: column {repeated[0]!r} is there more than once; rename or drop one")
@@ -160,14 +168,14 @@ def _check_columns(path: Path, table: pa.Table) -> None:
             raise ManifestError(f"{path}: lacks the column {name!r}; it has {', '.join(names) or 'none'}")
 
 
-def _cast(path: Path, table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+def _cast(path: Location, table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
     try:
         return table[name].cast(kind)
     except pa.ArrowException as error:
         raise ManifestError(f"{path}: column {name!r} is not {kind} ({error}); correct or drop it") from error
 
 
-def _text(path: Path, table: pa.Table, name: str) -> pa.ChunkedArray:
+def _text(path: Location, table: pa.Table, name: str) -> pa.ChunkedArray:
     """A column that must be text already: numbers that were meant as text have lost their leading zeros."""
     kind = table.schema.field(name).type
     if pa.types.is_dictionary(kind):
@@ -177,7 +185,7 @@ def _text(path: Path, table: pa.Table, name: str) -> pa.ChunkedArray:
     return _cast(path, table, name, pa.string())
 
 
-def _required_text(path: Path, table: pa.Table, name: str, max_characters: int) -> pa.ChunkedArray:
+def _required_text(path: Location, table: pa.Table, name: str, max_characters: int) -> pa.ChunkedArray:
     """A text column in which every row holds something that can be an id or a path."""
     column = _text(path, table, name)
     faults = (
@@ -193,7 +201,7 @@ def _required_text(path: Path, table: pa.Table, name: str, max_characters: int) 
     return column
 
 
-def _check_unique(path: Path, song_ids: pa.ChunkedArray) -> None:
+def _check_unique(path: Location, song_ids: pa.ChunkedArray) -> None:
     counts = pc.value_counts(song_ids)
     repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if not len(repeated):
@@ -214,7 +222,11 @@ def _rows(rows: Sequence[int], shown: int = 5) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {numbers}{rest}"
 
 
-def _absolute(folder: Path, paths: list[str]) -> list[str]:
+def _absolute(path: Location, songs: list[str]) -> list[str]:
     # Not `resolve`: it would follow links, and name files that the manifest does not.
-    base = folder.absolute()
-    return [str(base / path) for path in paths]
+    base = path.parent.absolute()
+    try:
+        places = [locate(song) for song in songs]
+    except UsageError as error:
+        raise ManifestError(f"{path}: {error}") from error
+    return [str(place if place.is_absolute() else base / str(place)) for place in places]

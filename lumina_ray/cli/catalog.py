@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lumina_ray.cli.output import announce, answer
+from lumina_ray.storage import local, locate
 
 catalog = typer.Typer(help="Manifests of music, and catalogs that live.", no_args_is_help=True)
 
@@ -18,8 +19,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on stan
 
 @catalog.command()
 def scan(
-    folder: Annotated[Path, typer.Argument(help="A folder with audio files, at any depth.")],
-    out: Annotated[Path, typer.Option(help="The manifest to write (.parquet or .csv).")],
+    folder: Annotated[
+        Path, typer.Argument(parser=local, metavar="FOLDER", help="A folder with audio files, at any depth.")
+    ],
+    out: Annotated[str, typer.Option(help="The manifest to write (.parquet or .csv).")],
     as_json: JsonOption = False,
 ) -> None:
     """Write a manifest of the audio files in FOLDER."""
@@ -27,7 +30,7 @@ def scan(
 
     with progress_bar("scanning") as update:
         table = scan_folder(folder, update)
-    write_manifest(table, out)
+    write_manifest(table, locate(out))
     answer({"manifest": str(out), "songs": len(table)}, f"{out}: {len(table)} songs", as_json)
 
 
@@ -63,8 +66,10 @@ def games(
     )
 
 
-LivingCatalog = Annotated[Path, typer.Argument(help="A living catalog: a folder that these commands keep.")]
-ManifestArgument = Annotated[Path, typer.Argument(help="A manifest (.parquet or .csv) of these songs alone.")]
+LivingCatalog = Annotated[
+    Path, typer.Argument(parser=local, metavar="CATALOG", help="A living catalog: a folder that these commands keep.")
+]
+ManifestArgument = Annotated[str, typer.Argument(help="A manifest (.parquet or .csv) of these songs alone.")]
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Models loaded at once; default: what the cluster holds.")
 ]
@@ -98,7 +103,7 @@ def add(
 
     wanted = Wanted(model, fingerprint, channels and chosen_channels(channels), dtype)
     generation, summary = add_songs(
-        catalog, manifest, wanted, device=device, workers=workers, max_failed_fraction=max_failed_fraction
+        catalog, locate(manifest), wanted, device=device, workers=workers, max_failed_fraction=max_failed_fraction
     )
     _answer_change(catalog, generation.number, f"{generation.change}; {summary.sentence}", as_json)
 
@@ -118,7 +123,7 @@ def replace(
 
     generation, summary = add_songs(
         catalog,
-        manifest,
+        locate(manifest),
         Wanted(model),
         replacing=True,
         device=device,

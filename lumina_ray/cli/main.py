@@ -16,6 +16,7 @@ from lumina_ray.cli.output import announce, answer
 from lumina_ray.cli.scores import scores
 from lumina_ray.cli.truth import truth
 from lumina_ray.errors import LuminaError, UsageError
+from lumina_ray.storage import locate
 
 app = typer.Typer(
     help="Which training songs shaped a piece of generated music, by how much, and how sure we are.",
@@ -40,16 +41,16 @@ ModelOption = Annotated[
     ),
 ]
 MovedModelOption = Annotated[str | None, typer.Option(help="Where the index's model lies now, if it has moved.")]
-IndexOption = Annotated[Path, typer.Option(help="An index folder (its newest snapshot) or one snapshot.")]
+IndexOption = Annotated[str, typer.Option(help="An index folder (its newest snapshot) or one snapshot.")]
 
 
 @app.command()
 def fingerprint(
     manifest: Annotated[
-        Path,
+        str,
         typer.Argument(help="A manifest (.parquet or .csv), or a finished store, whose codes are then used again."),
     ],
-    out: Annotated[Path, typer.Option(help="The store to write, or to resume.")],
+    out: Annotated[str, typer.Option(help="The store to write, or to resume: a folder, s3://… or gs://….")],
     model: ModelOption = "nano",
     fingerprint: Annotated[
         Literal["influence", "stats", "jl", "gradient", "logra", "factgrass", "tokens"],
@@ -78,8 +79,8 @@ def fingerprint(
     from cluster.fingerprint import chosen_channels, run_fingerprint_job
 
     summary = run_fingerprint_job(
-        manifest,
-        out,
+        locate(manifest),
+        locate(out),
         model=model,
         kind=fingerprint,
         channels=chosen_channels(channels),
@@ -94,26 +95,26 @@ def fingerprint(
 
 @app.command()
 def status(
-    store: Annotated[Path, typer.Argument(help="A store, finished or not.")],
+    store: Annotated[str, typer.Argument(help="A store, finished or not.")],
     as_json: JsonOption = False,
 ) -> None:
     """How far a store is: its songs, failures and rate, from its files alone, whatever became of the job."""
     from lumina_ray.store import store_status
 
-    found = store_status(store)
+    found = store_status(locate(store))
     answer(found.to_dict(), found.sentence, as_json)
 
 
 @app.command()
 def failed(
-    store: Annotated[Path, typer.Argument(help="A store, finished or not.")],
+    store: Annotated[str, typer.Argument(help="A store, finished or not.")],
     as_json: JsonOption = False,
 ) -> None:
     """The failed songs of a store, and why."""
     from lumina_ray.store import failed_rows, read_run
 
-    read_run(store)
-    rows = failed_rows(store)
+    read_run(locate(store))
+    rows = failed_rows(locate(store))
     ids, codes = (max((len(row[column]) for row in rows), default=0) for column in ("song_id", "error_code"))
     lines = [f"{row['song_id']:{ids}}  {row['error_code']:{codes}}  {row['error']}" for row in rows]
     answer({"failed": rows}, "\n".join(lines) or "No song failed.", as_json)
@@ -121,16 +122,16 @@ def failed(
 
 @app.command()
 def calibrate(
-    store: Annotated[Path, typer.Argument(help="A finished catalog store, or a living catalog.")],
-    controls: Annotated[Path, typer.Option(help="A store of tracks that the model never saw.")],
+    store: Annotated[str, typer.Argument(help="A finished catalog store, or a living catalog.")],
+    controls: Annotated[str, typer.Option(help="A store of tracks that the model never saw.")],
     as_json: JsonOption = False,
 ) -> None:
     """Measure what unrelated music looks like, so that confidence means something."""
     from lumina_ray.calibration import calibrate_store, write_calibration
     from lumina_ray.store import stream_store
 
-    calibration = calibrate_store(stream_store(store), stream_store(controls))
-    path = write_calibration(calibration, store)
+    calibration = calibrate_store(stream_store(locate(store)), stream_store(locate(controls)))
+    path = write_calibration(calibration, locate(store))
     channels = {
         name: {"mean": channel.mean, "std": channel.std, "n_controls": channel.n_controls}
         for name, channel in calibration.channels.items()
@@ -145,8 +146,8 @@ def calibrate(
 
 @app.command()
 def index(
-    store: Annotated[Path, typer.Argument(help="A finished, calibrated store, or a living catalog.")],
-    out: Annotated[Path, typer.Option(help="The index folder; a new snapshot is added to it.")],
+    store: Annotated[str, typer.Argument(help="A finished, calibrated store, or a living catalog.")],
+    out: Annotated[str, typer.Option(help="The index folder; a new snapshot is added to it.")],
     kind: Annotated[
         str, typer.Option(help="auto (by size and memory) or a FAISS factory string, such as IVF1024,SQ8 or HNSW32.")
     ] = "auto",
@@ -174,9 +175,9 @@ def index(
     if parallel:
         from cluster.index import build_index_on_ray
 
-        path = build_index_on_ray(store, out, wish)
+        path = build_index_on_ray(locate(store), locate(out), wish)
     else:
-        path = build_index(stream_store(store), out, wish)
+        path = build_index(stream_store(locate(store)), locate(out), wish)
     snapshot = load_snapshot(path)
     indexes = snapshot.manifest["indexes"]
     kinds = ", ".join(f"{channel} {facts['kind']}" for channel, facts in indexes.items())
@@ -189,7 +190,7 @@ def index(
 
 @app.command()
 def attribute(
-    audio: Annotated[Path, typer.Argument(help="The audio to attribute.")],
+    audio: Annotated[str, typer.Argument(help="The audio to attribute.")],
     index: IndexOption,
     policy: Annotated[str, typer.Option(help="calibrated (ours), v8 or v7 (published).")] = "calibrated",
     model: MovedModelOption = None,
@@ -204,7 +205,9 @@ def attribute(
     from lumina_ray.attribution.audio import attribute_audio
     from lumina_ray.report import print_table, render_html, to_json
 
-    report = attribute_audio(audio, index, model=model, policy=policy, top_k=top_k, device=resolve_device(device))
+    report = attribute_audio(
+        locate(audio), locate(index), model=model, policy=policy, top_k=top_k, device=resolve_device(device)
+    )
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(render_html(report), encoding="utf-8")
@@ -226,22 +229,23 @@ def serve(
     device: DeviceOption = "auto",
 ) -> None:
     """Answer attribution requests over HTTP until interrupted."""
+    from lumina_ray.index import newest_snapshot
     from serve.app import ServeArgs, start
 
     where: Literal["cpu", "cuda"] = "cuda" if resolve_device(device) == "cuda" else "cpu"
-    start(ServeArgs(index=index.resolve(), model=model, device=where), host=host, port=port)
+    start(ServeArgs(index=newest_snapshot(locate(index)).resolve(), model=model, device=where), host=host, port=port)
 
 
 @app.command()
 def export(
-    store: Annotated[Path, typer.Argument(help="A finished store.")],
+    store: Annotated[str, typer.Argument(help="A finished store.")],
     out: Annotated[Path, typer.Option(help="The HDF5 file to write.")] = Path("signatures.h5"),
     as_json: JsonOption = False,
 ) -> None:
     """Export a store in the published format (signatures_p, signatures_m, song_ids)."""
     from lumina_ray.store import export_hdf5, open_store
 
-    read = open_store(store)
+    read = open_store(locate(store))
     export_hdf5(read, out)
     answer({"path": str(out), "songs": len(read.songs)}, f"{out}: {len(read.songs)} songs", as_json)
 

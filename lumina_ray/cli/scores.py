@@ -11,9 +11,9 @@ from lumina_ray.cli.output import answer
 def scores(
     method: Annotated[str, typer.Argument(help="Its name: see `lumina methods`.")],
     catalog: Annotated[
-        list[Path], typer.Option(help="A finished store of songs; one for each checkpoint, oldest first.")
+        list[str], typer.Option(help="A finished store of songs; one for each checkpoint, oldest first.")
     ],
-    queries: Annotated[list[Path], typer.Option(help="A finished store of queries; one for each checkpoint.")],
+    queries: Annotated[list[str], typer.Option(help="A finished store of queries; one for each checkpoint.")],
     learning_rate: Annotated[
         list[float] | None, typer.Option(help="Of the training at each checkpoint; tracin needs it.")
     ] = None,
@@ -26,11 +26,11 @@ def scores(
 
     from lumina_ray.catalog.files import atomic_path
     from lumina_ray.methods.table import score_table
+    from lumina_ray.storage import locate
     from lumina_ray.store import open_store
 
-    table = score_table(
-        method, [open_store(path) for path in catalog], [open_store(path) for path in queries], learning_rate or (), top
-    )
+    songs, asked = ([open_store(locate(store)) for store in stores] for stores in (catalog, queries))
+    table = score_table(method, songs, asked, learning_rate or (), top)
     if out is not None:
         with atomic_path(out) as temporary:
             pq.write_table(table, temporary)

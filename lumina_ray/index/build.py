@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 import shutil
+import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,8 @@ import pyarrow.parquet as pq
 import lumina_ray
 from lumina_ray.calibration import CALIBRATION_FILE, read_calibration, song_means, store_sha256, usable_songs
 from lumina_ray.calibration.vectors import check_unit_rows
-from lumina_ray.errors import StoreError
+from lumina_ray.errors import StoreError, UsageError
+from lumina_ray.index.bucket import publish
 from lumina_ray.index.channel import Each, Wish, build_approximate, build_flat, write_vectors
 from lumina_ray.index.files import (
     CENTRES_FILE,
@@ -35,6 +37,7 @@ from lumina_ray.index.files import (
 from lumina_ray.index.kinds import FLAT, choose_kind, default_memory_bytes
 from lumina_ray.index.parts import new_index
 from lumina_ray.index.withdrawn import follow
+from lumina_ray.storage import Location, RemotePath
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
@@ -56,14 +59,14 @@ SONG_COLUMNS = (
 )
 
 
-def build_index(store: "Store", out: Path, wish: Wish = Wish(), each: Each = map) -> Path:
+def build_index(store: "Store", out: Location, wish: Wish = Wish(), each: Each = map) -> Location:
     """Build the next snapshot of an index.
 
     Everything is written to a hidden folder and renamed once; builders that run side by side get different numbers.
 
     Args:
         store: a finished, calibrated store.
-        out: the index folder; made if missing.
+        out: the index folder, made if missing; or in a bucket.
         each: how the parts of an approximate index are added: `map`, one after the other in this process, or a
             function like it that uses others (`cluster.index`). All give the same index.
 
@@ -73,8 +76,18 @@ def build_index(store: "Store", out: Path, wish: Wish = Wish(), each: Each = map
     Raises:
         StoreError: the store is not calibrated, has changed since, or holds duplicate ids; `out` is a file; the index
             is not as exact as it should be.
-        UsageError: a kind that FAISS does not know, or cannot make of these vectors.
+        UsageError: a kind that FAISS does not know, or cannot make of these vectors; or `out` lies in a bucket, and
+            the store is a living catalog, whose removals could not be told there.
     """
+    if isinstance(out, RemotePath):
+        if store.generation is not None:
+            raise UsageError(f"{out}: an index of a living catalog must lie on a file system; choose another --out")
+        with tempfile.TemporaryDirectory(prefix="lumina-") as folder:
+            return publish(_build(store, Path(folder), wish, each), out)
+    return _build(store, out, wish, each)
+
+
+def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
     calibration = read_calibration(store.path)
     data_sha256 = store_sha256(store)
     if calibration.catalog_sha256 != data_sha256:
@@ -90,7 +103,6 @@ def build_index(store: "Store", out: Path, wish: Wish = Wish(), each: Each = map
     for channel, kind in kinds.items():
         new_index(kind, dims[channel])
 
-    out = Path(out)
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is a file; an index is a folder: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -116,7 +128,7 @@ def build_index(store: "Store", out: Path, wish: Wish = Wish(), each: Each = map
                 )
         pq.write_table(songs, partial / IDS_FILE)
         np.savez(partial / CENTRES_FILE, allow_pickle=False, **centres)
-        shutil.copyfile(store.path / CALIBRATION_FILE, partial / CALIBRATION_FILE)
+        (partial / CALIBRATION_FILE).write_bytes((store.path / CALIBRATION_FILE).read_bytes())
         manifest = {
             "format_version": FORMAT_VERSION,
             "key": _key(store.specification.sha256, data_sha256),
@@ -145,6 +157,7 @@ def build_index(store: "Store", out: Path, wish: Wish = Wish(), each: Each = map
         (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
         if store.generation is not None:
             # Before anybody can search it. What was removed since the store was read is in the list, too.
+            assert isinstance(store.path, Path)
             follow(store.path, out)
         return _publish(partial, out)
     finally:

@@ -15,6 +15,8 @@ import hashlib
 import re
 from pathlib import Path
 
+from lumina_ray.storage import Location
+
 MANIFEST_FILE = "manifest.json"
 IDS_FILE = "ids.parquet"
 CENTRES_FILE = "centres.npz"
@@ -39,10 +41,10 @@ def version_name(number: int) -> str:
     return f"v{number:04d}"
 
 
-def versions(index: Path) -> list[tuple[int, Path]]:
+def versions(index: Location) -> list[tuple[int, Location]]:
     """Version folders with their numbers, ascending; complete or not."""
     found = ((_VERSION.fullmatch(path.name), path) for path in index.iterdir() if path.is_dir())
-    return sorted((int(match[1]), path) for match, path in found if match)
+    return sorted(((int(match[1]), path) for match, path in found if match), key=lambda version: version[0])
 
 
 def file_sha256(path: Path) -> str:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from lumina_ray.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from lumina_ray.calibration.vectors import CHANNELS, Channel
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.index.bucket import fetch
 from lumina_ray.index.channel import ChannelIndex, read_channel, top_k
 from lumina_ray.index.files import (
     CENTRES_FILE,
@@ -22,6 +23,7 @@ from lumina_ray.index.files import (
     versions,
 )
 from lumina_ray.index.withdrawn import Withdrawals
+from lumina_ray.storage import Location, RemotePath
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,19 @@ class Snapshot:
         return top_k(index, queries, min(k, len(self.songs) - len(withdrawn)), withdrawn)
 
 
-def newest_snapshot(path: Path) -> Path:
+def newest_snapshot(path: Location) -> Path:
     """The folder of the newest complete snapshot of an index; a snapshot's own folder is itself.
 
+    One in a bucket is copied to this machine first, where it is not there already.
+
     Raises:
-        StoreError: there is none.
+        StoreError: there is none. As `StorageError`: its bucket does not answer.
     """
-    path = Path(path)
+    newest = _newest(path)
+    return fetch(newest, _manifest(newest)["files"]) if isinstance(newest, RemotePath) else newest
+
+
+def _newest(path: Location) -> Location:
     if not path.is_dir():
         raise StoreError(f"{path} does not exist: build it with `lumina index STORE --out {path}`")
     if (path / MANIFEST_FILE).is_file():
@@ -115,7 +123,7 @@ def newest_snapshot(path: Path) -> Path:
     raise StoreError(f"{path} holds no complete snapshot: build one with `lumina index STORE --out {path}`")
 
 
-def load_snapshot(path: Path) -> Snapshot:
+def load_snapshot(path: Location) -> Snapshot:
     """Load an index (its newest complete snapshot) or one snapshot, after checking every file against its sha256.
 
     Raises:
@@ -148,7 +156,7 @@ def load_snapshot(path: Path) -> Snapshot:
         )
 
 
-def _manifest(folder: Path) -> dict:
+def _manifest(folder: Location) -> dict:
     file = folder / MANIFEST_FILE
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 from lumina_ray.store.generations import open_store
 from lumina_ray.store.hdf5 import export_hdf5
 from lumina_ray.store.lock import exclusive
-from lumina_ray.store.parts import StoreCounter, drop_damaged, failed_rows
+from lumina_ray.store.parts import StoreCounter, drop_damaged, failed_rows, finish_commits
 from lumina_ray.store.read import Store, check_complete, part_files, read_parts, read_rows, read_store
 from lumina_ray.store.run import (
     Run,
@@ -34,6 +34,7 @@ __all__ = [
     "exclusive",
     "export_hdf5",
     "failed_rows",
+    "finish_commits",
     "has_codes",
     "manifest_sha256",
     "norm_column",

@@ -27,8 +27,9 @@ import pyarrow.parquet as pq
 
 from lumina_ray.catalog.files import atomic_path, sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
-from lumina_ray.store.read import Store, part_files, read_finished_run, read_rows, read_store
-from lumina_ray.store.run import CHECKPOINT_FOLDER, MANIFEST_FILE, read_run, write_json
+from lumina_ray.storage import Location
+from lumina_ray.store.read import Store, read_finished_run, read_rows, read_store
+from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE, read_run, write_json
 
 GENERATIONS_FOLDER = "generations"
 SEGMENTS_FOLDER = "segments"
@@ -87,7 +88,7 @@ class Segment:
         removed: ids of its songs that the catalog leaves out.
     """
 
-    folder: Path
+    folder: Location
     removed: frozenset[str]
 
     def present(self, rows: pa.Table) -> pa.Table:
@@ -134,22 +135,22 @@ def read_catalog(catalog: Path, number: int | None = None) -> Store:
     return Store(catalog, run, songs, failed, generation.number)
 
 
-def open_store(path: Path) -> Store:
+def open_store(path: Location) -> Store:
     """A finished store, or a living catalog as it is now.
 
     Raises:
         StoreError: neither of the two, or damaged.
     """
-    return read_catalog(path) if is_living(path) else read_store(path)
+    return read_catalog(path) if isinstance(path, Path) and is_living(path) else read_store(path)
 
 
-def current_segments(path: Path) -> tuple[tuple[Segment, ...], int | None]:
+def current_segments(path: Location) -> tuple[tuple[Segment, ...], int | None]:
     """What a store (itself) or a living catalog as it is now consists of, and its generation, if it has any.
 
     Raises:
         StoreError: a damaged generation, or songs that were purged since.
     """
-    if not is_living(path):
+    if not isinstance(path, Path) or not is_living(path):
         return (Segment(path, frozenset()),), None
     generation = read_generation(path)
     return _segments(path, generation), generation.number
@@ -353,7 +354,7 @@ def _without(table: pa.Table, ids: Iterable[str]) -> pa.Table:
 
 
 def _tables(segment: Path) -> list[Path]:
-    return [segment / MANIFEST_FILE, *part_files(segment)]
+    return [segment / MANIFEST_FILE, *sorted((segment / DATA_FOLDER).glob("*.parquet"))]
 
 
 def _purged(catalog: Path) -> dict[str, set[str]]:

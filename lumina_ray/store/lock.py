@@ -12,23 +12,30 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from lumina_ray.errors import StoreBusy, StoreError
+from lumina_ray.storage import Location, RemotePath
+from lumina_ray.store.lease import lease
 from lumina_ray.store.run import LOCK_FILE, RUN_FILE
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 
 
 @contextmanager
-def exclusive(store: Path) -> Iterator[None]:
+def exclusive(store: Location) -> Iterator[None]:
     """Keep other jobs from a store for the duration of a block; the folder is made where there is none.
 
     The lock is the kernel's (`flock`) on a file of the store. It ends with the process that holds it, however that
     ends, so that it never stands in the way of resuming. On a shared file system it covers the other machines as far
-    as that file system passes locks on, as NFS does; where it knows no locks at all, a warning says so.
+    as that file system passes locks on, as NFS does; where it knows no locks at all, a warning says so. In a bucket it
+    is a `lease`.
 
     Raises:
         StoreBusy: another process holds it; says which.
         StoreError: the folder cannot be written.
     """
+    if isinstance(store, RemotePath):
+        with lease(store):
+            yield
+        return
     path, made = store / LOCK_FILE, not store.exists()
     lock = FileLock(path, timeout=0, fallback_to_soft=False)
     try:

@@ -1,17 +1,19 @@
 """The data files of a store while it is being filled: what counts, how much it is, and what has to go.
 
 A data file `data/X-0.parquet` counts from the moment that its record is `checkpoint/X.parquet`. Until then the record
-is `checkpoint/X.pending.parquet`, and Ray Data deletes both when the job is resumed.
+is `checkpoint/X.pending.parquet`, and Ray Data deletes both when the job is resumed. A bucket cannot rename: there the
+record is copied and the pending one deleted, and a job that dies in between leaves both.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lumina_ray.storage import Location, address, answering, for_each, read_parquet
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER
 
 _PENDING = ".pending.parquet"
@@ -48,7 +50,7 @@ class Part:
 class StoreCounter:
     """Counts the committed rows of a store, reading each file once."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Location) -> None:
         self._store = store
         self._parts: dict[str, Part] = {}
 
@@ -59,34 +61,38 @@ class StoreCounter:
         """What is there now: a file may go again, when it was not committed and the job is resumed."""
         names = set(_committed(self._store))
         self._parts = {name: part for name, part in self._parts.items() if name in names}
-        for name in names - self._parts.keys():
-            path = self._store / DATA_FOLDER / name
-            try:
-                committed_s = path.stat().st_mtime
-                rows = pq.read_table(path, columns=["status", "error_code", "duration_s"], partitioning=None)
-            except (pa.ArrowInvalid, OSError):
-                continue  # Gone, or damaged.
-            ok = pc.equal(rows["status"], "ok")
-            audio_s = pc.sum(rows.filter(ok)["duration_s"]).as_py() or 0.0
-            failures = Counter(rows.filter(pc.invert(ok))["error_code"].to_pylist())
-            self._parts[name] = Part(committed_s, Tally(len(rows), audio_s, failures))
+        new = sorted(names - self._parts.keys())
+        self._parts |= {name: part for name, part in zip(new, for_each(self._read, new), strict=True) if part}
         return list(self._parts.values())
 
+    def _read(self, name: str) -> Part | None:
+        path = self._store / DATA_FOLDER / name
+        try:
+            committed_s = path.stat().st_mtime
+            rows = read_parquet(path, ["status", "error_code", "duration_s"])
+        except (pa.ArrowInvalid, OSError):
+            return None  # Gone, or damaged.
+        ok = pc.equal(rows["status"], "ok")
+        audio_s = pc.sum(rows.filter(ok)["duration_s"]).as_py() or 0.0
+        failures = Counter(rows.filter(pc.invert(ok))["error_code"].to_pylist())
+        return Part(committed_s, Tally(len(rows), audio_s, failures))
 
-def failed_rows(store: Path) -> list[dict]:
+
+def failed_rows(store: Location) -> list[dict]:
     """The committed failed rows of a store, by song_id: `song_id`, `error_code`, `error`, `path`."""
     columns = ["song_id", "error_code", "error", "path"]
-    rows: list[dict] = []
-    for name in _committed(store):
+
+    def failed(name: str) -> list[dict]:
         try:
-            part = pq.read_table(store / DATA_FOLDER / name, columns=["status", *columns], partitioning=None)
+            part = read_parquet(store / DATA_FOLDER / name, ["status", *columns])
         except (pa.ArrowInvalid, OSError):
-            continue  # Gone, or damaged.
-        rows += part.filter(pc.equal(part["status"], "failed")).select(columns).to_pylist()
-    return sorted(rows, key=lambda row: row["song_id"])
+            return []  # Gone, or damaged.
+        return part.filter(pc.equal(part["status"], "failed")).select(columns).to_pylist()
+
+    return sorted(chain.from_iterable(for_each(failed, _committed(store))), key=lambda row: row["song_id"])
 
 
-def drop_damaged(store: Path) -> list[str]:
+def drop_damaged(store: Location) -> list[str]:
     """Delete data files that cannot be read, such as truncated ones, and their records: their songs are made again.
 
     Only where nobody is writing to the store. Damage before a sound end of a file is found when the store is read.
@@ -94,7 +100,9 @@ def drop_damaged(store: Path) -> list[str]:
     Returns:
         The names of the data files.
     """
-    damaged = [name for name in _committed(store) if not _is_parquet(store / DATA_FOLDER / name)]
+    names = _committed(store)
+    sound = for_each(lambda name: _is_parquet(store / DATA_FOLDER / name), names)
+    damaged = [name for name, is_sound in zip(names, sound, strict=True) if not is_sound]
     for name in damaged:
         # The record first: without its file, it would say that songs are stored that are not.
         (store / CHECKPOINT_FOLDER / f"{_stem(name)}.parquet").unlink(missing_ok=True)
@@ -102,19 +110,38 @@ def drop_damaged(store: Path) -> list[str]:
     return damaged
 
 
-def _committed(store: Path) -> list[str]:
-    pending = {path.name.removesuffix(_PENDING) for path in (store / CHECKPOINT_FOLDER).glob(f"*{_PENDING}")}
+def finish_commits(store: Location) -> None:
+    """Delete pending records of what is committed: Ray Data would delete the data files, and keep the other records.
+
+    Only where nobody is writing to the store.
+    """
+    pending, committed = _records(store)
+    for stem in pending & committed:
+        (store / CHECKPOINT_FOLDER / f"{stem}{_PENDING}").unlink()
+
+
+def _committed(store: Location) -> list[str]:
+    pending, committed = _records(store)
     names = (path.name for path in (store / DATA_FOLDER).glob("*.parquet"))
-    return sorted(name for name in names if _stem(name) not in pending)
+    return sorted(name for name in names if _stem(name) not in pending - committed)
+
+
+def _records(store: Location) -> tuple[set[str], set[str]]:
+    """Pending and committed ones, by what they share with their data files."""
+    names = [path.name for path in (store / CHECKPOINT_FOLDER).glob("*.parquet")]
+    pending = {name.removesuffix(_PENDING) for name in names if name.endswith(_PENDING)}
+    return pending, {name.removesuffix(".parquet") for name in names if not name.endswith(_PENDING)}
 
 
 def _stem(data_file: str) -> str:
     return data_file.rpartition("-")[0]
 
 
-def _is_parquet(path: Path) -> bool:
+def _is_parquet(path: Location) -> bool:
+    name, filesystem = address(path)
     try:
-        pq.read_metadata(path)
+        with answering(path):
+            pq.read_metadata(name, filesystem=filesystem)
     except (pa.ArrowInvalid, OSError):
         return False
     return True

@@ -1,16 +1,16 @@
 """Reading a finished store."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import Channel, Specification
+from lumina_ray.storage import Location, for_each, locate, read_parquet
 from lumina_ray.store.run import DATA_FOLDER, MANIFEST_FILE, SUCCESS_FILE, Run, read_run
 from lumina_ray.store.schema import norm_column, store_schema
 
@@ -25,7 +25,7 @@ class Store:
         generation: of a living catalog; None of a single store.
     """
 
-    path: Path
+    path: Location
     run: Run
     songs: pa.Table
     failed: pa.Table
@@ -49,25 +49,25 @@ class Store:
         return self.songs[norm_column(channel)].to_numpy()
 
 
-def read_rows(store: Path, specification: Specification, columns: list[str] | None = None) -> pa.Table:
+def read_rows(store: Location, specification: Specification, columns: list[str] | None = None) -> pa.Table:
     """All committed rows of a store that need not be complete, in no particular order."""
     return read_parts(part_files(store), specification, columns)
 
 
-def part_files(store: Path) -> list[Path]:
+def part_files(store: Location) -> list[Location]:
     """The data files of a store, in a fixed order."""
-    return sorted((store / DATA_FOLDER).glob("*.parquet"))
+    return sorted((store / DATA_FOLDER).glob("*.parquet"), key=str)
 
 
-def read_parts(files: list[Path], specification: Specification, columns: list[str] | None = None) -> pa.Table:
+def read_parts(files: Sequence[Location], specification: Specification, columns: list[str] | None = None) -> pa.Table:
     """All rows of some data files."""
     schema = store_schema(specification)
     wanted = pa.schema([schema.field(column) for column in columns]) if columns else schema
-    tables = [pq.read_table(file, columns=columns, schema=schema).cast(wanted) for file in files]
+    tables = for_each(lambda file: read_parquet(file, columns, schema).cast(wanted), files)
     return pa.concat_tables(tables) if tables else wanted.empty_table()
 
 
-def check_complete(store: Path, specification: Specification) -> tuple[int, int]:
+def check_complete(store: Location, specification: Specification) -> tuple[int, int]:
     """Check that every song of the manifest has exactly one row.
 
     Returns:
@@ -77,7 +77,7 @@ def check_complete(store: Path, specification: Specification) -> tuple[int, int]
         StoreError: songs missing, doubled or strange; names some of them.
     """
     rows = read_rows(store, specification, ["song_id", "status"])
-    wanted = set(pq.read_table(store / MANIFEST_FILE, columns=["song_id"])["song_id"].to_pylist())
+    wanted = set(read_parquet(store / MANIFEST_FILE, ["song_id"])["song_id"].to_pylist())
     counts = rows["song_id"].value_counts()
     found = set(counts.field("values").to_pylist())
     doubled = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
@@ -91,7 +91,7 @@ def check_complete(store: Path, specification: Specification) -> tuple[int, int]
     return ok, len(rows) - ok
 
 
-def read_finished_run(store: Path) -> Run:
+def read_finished_run(store: Location) -> Run:
     """What a finished store was made of.
 
     Raises:
@@ -103,13 +103,13 @@ def read_finished_run(store: Path) -> Run:
     return run
 
 
-def read_store(path: Path | str) -> Store:
+def read_store(path: Location | str) -> Store:
     """Read a complete store.
 
     Raises:
-        StoreError: no store, not finished, or damaged.
+        StoreError: no store, not finished, or damaged. As `StorageError`: its bucket does not answer.
     """
-    folder = Path(path)
+    folder = locate(path)
     run = read_finished_run(folder)
     try:
         rows = read_rows(folder, run.specification)

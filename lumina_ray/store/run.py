@@ -14,16 +14,16 @@ Layout of a store:
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
 
 import lumina_ray
+from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import Specification
+from lumina_ray.storage import Location
 
 RUN_FILE = "run.json"
 MANIFEST_FILE = "manifest.parquet"
@@ -73,14 +73,13 @@ def manifest_sha256(manifest: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def write_json(path: Path, values: dict) -> None:
+def write_json(path: Location, values: dict) -> None:
     """Write a JSON file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def begin_run(store: Path, run: Run) -> bool:
+def begin_run(store: Location, run: Run) -> bool:
     """Claim a store for a run, or recognise it as a run begun earlier.
 
     Returns:
@@ -107,12 +106,12 @@ def begin_run(store: Path, run: Run) -> bool:
     return False
 
 
-def condemn(store: Path, reason: str) -> None:
+def condemn(store: Location, reason: str) -> None:
     """Mark a store as one that no job may finish: some of what is in it was made by a worker that cannot be trusted."""
     write_json(store / FAULT_FILE, {"code": NumericsError.code, "error": reason})
 
 
-def check_not_condemned(store: Path) -> None:
+def check_not_condemned(store: Location) -> None:
     """Raises:
     NumericsError: the store was condemned; says why.
     """
@@ -124,7 +123,7 @@ def check_not_condemned(store: Path) -> None:
         )
 
 
-def read_run(store: Path) -> Run:
+def read_run(store: Location) -> Run:
     """Read a store's `run.json`.
 
     Raises:

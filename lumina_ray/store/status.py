@@ -2,9 +2,9 @@
 
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
+from lumina_ray.storage import Location
 from lumina_ray.store.parts import Part, StoreCounter, Tally
 from lumina_ray.store.run import FAULT_FILE, SUCCESS_FILE, read_run
 
@@ -56,7 +56,7 @@ class StoreStatus:
         return asdict(self)
 
 
-def store_status(store: Path) -> StoreStatus:
+def store_status(store: Location) -> StoreStatus:
     """Count what a store holds, finished or not.
 
     Raises:

@@ -1,7 +1,6 @@
 """A finished store or living catalog whose vectors stay on disk, for those that are larger than memory."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from tempfile import TemporaryFile
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 
 from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import Channel
+from lumina_ray.storage import Location
 from lumina_ray.store.generations import Segment, current_segments
 from lumina_ray.store.read import Store, part_files, read_finished_run, read_parts, read_rows
 from lumina_ray.store.schema import store_schema
@@ -61,13 +61,12 @@ class StreamedStore(Store):
         return vectors_ND
 
 
-def stream_store(path: Path) -> StreamedStore:
+def stream_store(path: Location) -> StreamedStore:
     """A finished store, or a living catalog as it is now, without its vectors.
 
     Raises:
         StoreError: neither of the two, or damaged.
     """
-    path = Path(path)
     segments, generation = current_segments(path)
     runs = [read_finished_run(segment.folder) for segment in segments]
     specification = runs[0].specification

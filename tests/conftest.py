@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# How long an example takes is no property of what is tested, and on a busy machine anything.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
-
 # Before anything imports Triton, which reads it then: without a GPU its kernels are interpreted.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from tests.s3 import CREDENTIALS, S3, s3_server
 from tests.tiny_model import export_tiny_model
+
+# How long an example takes is no property of what is tested, and on a busy machine anything.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Of no use anywhere. Before anything starts a process, as Ray's take over the environment of the first.
 os.environ.update(CREDENTIALS)

@@ -21,12 +21,12 @@ lint: setup
 	$(UV) run --no-sync ruff format --check .
 	$(UV) run --no-sync mypy
 
-bench: bench-extraction bench-quality bench-search ## Measurements; they print ratios and write benchmarks/results/.
+bench: bench-extraction bench-search ## Measurements; they print ratios and write benchmarks/results/.
 
 bench-extraction: setup
 	$(UV) run --no-sync python -m benchmarks.extraction
 
-bench-quality: setup
+bench-quality: setup ## Wants a ground-truth bank, and none is shipped yet.
 	$(UV) run --no-sync python -m benchmarks.attribution_quality
 
 bench-search: setup

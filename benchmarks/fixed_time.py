@@ -7,9 +7,9 @@ import pyarrow as pa
 
 
 class FixedTimeWorker:
-    """Makes rows as large as a `FingerprintWorker`'s from rows that hold codes, and sleeps for the rest of its time.
+    """Makes rows as large as a `FingerprintWorker`'s and sleeps for the rest of its time.
 
-    What the rows cost to make is part of the fixed time, as it is of a model's.
+    Codes are those that come with a song. What rows cost to make is part of the fixed time, as it is of a model's.
     """
 
     def __init__(self, *_: object, schema: pa.Schema, song_s: float) -> None:
@@ -22,9 +22,10 @@ class FixedTimeWorker:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         end_s = time.monotonic() + self._song_s * len(rows)
+        known = rows.select([name for name in rows.column_names if name in self._schema.names])
         made = {"status": "ok"} | self._norms
         table = pa.Table.from_pylist(
-            [row | made | self._vectors() | {"codes_sha256": row["audio_sha256"]} for row in rows.to_pylist()],
+            [row | made | self._vectors() | {"codes_sha256": row["audio_sha256"]} for row in known.to_pylist()],
             schema=self._schema,
         )
         time.sleep(max(0.0, end_s - time.monotonic()))

@@ -28,16 +28,14 @@ from rich.table import Table
 
 from benchmarks.environment import describe_machine
 from benchmarks.fixed_time import FixedTimeWorker
+from benchmarks.job import run_job
 from benchmarks.processes import Sample, sampled
 from cluster.metrics import Times
-from cluster.pipeline import fill_store
-from cluster.preflight import Workers
-from cluster.progress import show_progress
+from cluster.preflight import TASK_CPUS, Workers
 from cluster.session import start_local
 from lumina_ray.fingerprint import Specification
 from lumina_ray.model import open_model
-from lumina_ray.store import Run, StoreCounter, begin_run, check_complete, manifest_sha256, store_schema
-from lumina_ray.store.run import MANIFEST_FILE
+from lumina_ray.store import StoreCounter, store_schema
 
 RESULTS = Path(__file__).parent / "results"
 CHUNKS_PER_SONG = 3
@@ -46,7 +44,7 @@ CODEBOOKS = 4
 # Songs that share a call of the worker, as short songs do on a GPU, and a block, as on a GPU.
 CHUNKS_IN_FLIGHT = 8
 SONGS_PER_BLOCK = 16
-_WARM_UP_SONGS = 128
+_START_S = 20.0
 BAR_MS = 5.0
 BAR_BUSY = 0.9
 
@@ -106,17 +104,25 @@ def plain_ms_per_song(songs: pa.Table, worker: FixedTimeWorker, folder: Path) ->
     return 1000 * (time.monotonic() - begin_s) / len(songs)
 
 
+@ray.remote(num_cpus=TASK_CPUS)
+def _start_process() -> None:
+    """Import what tasks need, and stay until as many have started as can run at once."""
+    import ray.data  # noqa: F401
+
+    time.sleep(_START_S)
+
+
 def measure(n_workers: int, songs: pa.Table, specification: Specification, song_s: float, plain_ms: float) -> Measured:
     """Run the pipeline on a Ray of its own that has so many GPUs to hand out."""
     start_local(num_gpus=n_workers)
-    # Processes that start take what the others would be measured with: workers, and those that read and write.
+    # Processes that start take what the others would be measured with: those that read and write, and workers.
+    ray.get([_start_process.remote() for _ in range(round(ray.cluster_resources()["CPU"] / TASK_CPUS))])
     ray.data.DataContext.get_current().wait_for_min_actors_s = 1800
     try:
         with tempfile.TemporaryDirectory() as folder, sampled() as samples:
-            _fill(Path(folder) / "warm-up", songs[:_WARM_UP_SONGS], 1, specification, song_s / 10)
             begin_s = time.time()
             store = Path(folder) / "store"
-            times = _fill(store, songs, n_workers, specification, song_s)
+            times = _run(store, songs, n_workers, specification, song_s)
             commits = [(part.committed_s, part.tally.songs) for part in StoreCounter(store).parts()]
     finally:
         ray.shutdown()
@@ -132,16 +138,10 @@ def measure(n_workers: int, songs: pa.Table, specification: Specification, song_
     )
 
 
-def _fill(store: Path, songs: pa.Table, n_workers: int, specification: Specification, song_s: float) -> Times:
-    """A job, from the moment that its model is known."""
-    begin_run(store, Run(manifest_sha256(songs), len(songs), "fixed time", specification, {}))
-    pq.write_table(songs, store / MANIFEST_FILE)
+def _run(store: Path, songs: pa.Table, n_workers: int, specification: Specification, song_s: float) -> Times:
     workers = Workers("cuda", n_workers, cpus=0, gpus=1, decoders=1)
     make = partial(FixedTimeWorker, schema=store_schema(specification), song_s=song_s)
-    with show_progress(store, len(songs), Console(stderr=True)):
-        times = fill_store(store, "none", specification, workers, CHUNKS_IN_FLIGHT, make)
-    check_complete(store, specification)
-    return times
+    return run_job(store, songs, "fixed time", specification, workers, CHUNKS_IN_FLIGHT, make)
 
 
 def _processor_ms(samples: list[Sample], commits: list[tuple[float, int]], times: Times) -> dict[str, float]:

@@ -12,6 +12,7 @@ import typer
 from lumina_ray.cli.catalog import catalog
 from lumina_ray.cli.methods import methods
 from lumina_ray.cli.output import announce, answer
+from lumina_ray.cli.plan import plan
 from lumina_ray.cli.truth import truth
 from lumina_ray.errors import LuminaError, UsageError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.add_typer(catalog, name="catalog")
 app.add_typer(truth, name="truth")
 app.command()(methods)
+app.command()(plan)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

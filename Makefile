@@ -5,7 +5,7 @@ export UV_PROJECT_ENVIRONMENT ?= .venv
 # Ray should neither phone home nor warn about it.
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: demo test chaos lint bench bench-extraction bench-quality bench-search setup clean
+.PHONY: demo test chaos lint bench bench-extraction bench-quality bench-search bench-overhead setup clean
 
 demo: setup ## The whole system on real music, on this machine.
 	$(UV) run --no-sync lumina demo
@@ -21,7 +21,7 @@ lint: setup
 	$(UV) run --no-sync ruff format --check .
 	$(UV) run --no-sync mypy
 
-bench: bench-extraction bench-search ## Measurements; they print ratios and write benchmarks/results/.
+bench: bench-extraction bench-search bench-overhead ## Measurements; they print ratios and write benchmarks/results/.
 
 bench-extraction: setup
 	$(UV) run --no-sync python -m benchmarks.extraction
@@ -31,6 +31,9 @@ bench-quality: setup ## Wants a ground-truth bank, and none is shipped yet.
 
 bench-search: setup
 	$(UV) run --no-sync python -m benchmarks.search
+
+bench-overhead: setup ## What the engine itself costs a song, at 1 to 64 workers that compute nothing.
+	$(UV) run --no-sync python -m benchmarks.overhead
 
 setup: .venv/.ready
 

@@ -17,10 +17,11 @@ import typer
 from rich.console import Console
 
 from cluster.metrics import Times
-from cluster.pipeline import fill_store
-from cluster.preflight import Workers, describe_model, plan_workers
+from cluster.pipeline import fill_store, songs_in_block
+from cluster.preflight import Workers, check_disk, describe_model, plan_workers
 from cluster.progress import say, show_progress
 from cluster.session import one_line, ray_session, root_cause, stoppable
+from lumina_ray.catalog.durations import song_durations
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_manifest
 from lumina_ray.errors import Interrupted, LuminaError, SpecificationMismatch, StorageError, TooManyFailures
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
@@ -39,6 +40,7 @@ from lumina_ray.store import (
     read_rows,
     read_store,
 )
+from lumina_ray.store.forecast import chunk_songs, store_bytes
 from lumina_ray.store.run import MANIFEST_FILE, RUN_FILE, SUCCESS_FILE, read_run
 
 DEFAULT_MAX_FAILED_FRACTION = 0.5
@@ -148,8 +150,8 @@ def run_fingerprint_job(
     """
     begin_s = time.monotonic()
     console = console or Console(stderr=True)
-    source, store, model = source.resolve(), store.resolve(), _absolute_model(model)
-    songs = _read_songs(source)
+    source, store, model = source.resolve(), store.resolve(), absolute_model(model)
+    songs = read_songs(source)
     check_not_condemned(store)
     times = Times()
     finished_before = (store / SUCCESS_FILE).exists()
@@ -164,6 +166,8 @@ def run_fingerprint_job(
             begun_with = read_run(store).environment.get("chunks_in_flight", "")
             environment["chunks_in_flight"] = begun_with or environment["chunks_in_flight"]
         run = Run(manifest_sha256(songs), len(songs), model, specification, environment)
+        if not finished_before and isinstance(store, Path):
+            check_disk(store, _bytes_to_write(store, songs, specification, plan))
         resumed = begin_run(store, run)
         if not finished_before:
             if damaged := drop_damaged(store):
@@ -231,7 +235,7 @@ def _progress(store: Location, n_songs: int) -> str:
     return f"{stored}, and the same command goes on from there"
 
 
-def _read_songs(source: Location) -> pa.Table:
+def read_songs(source: Location) -> pa.Table:
     """The rows of the job: a manifest's, or those of a store with their codes."""
     if not source.is_dir():
         return read_manifest(source)
@@ -239,6 +243,12 @@ def _read_songs(source: Location) -> pa.Table:
     passed_on = ("song_id", "path", *METADATA_COLUMNS, "audio_sha256", "duration_s")
     codes = ("codes", "chunk_frames", "chunk_starts_s", "error_code", "error")
     return pa.concat_tables([read.songs, read.failed]).select([*passed_on, *codes])
+
+
+def _bytes_to_write(store: Location, songs: pa.Table, specification: Specification, workers: Workers) -> int:
+    durations_s, _ = song_durations(songs)
+    whole = store_bytes(chunk_songs(durations_s).kept_s, specification, songs_in_block(len(songs), workers))
+    return int(whole * (1 - StoreCounter(store).count().songs / len(songs)))
 
 
 def _check_codes(source: Location, specification: Specification) -> None:
@@ -253,7 +263,7 @@ def _check_codes(source: Location, specification: Specification) -> None:
         )
 
 
-def _absolute_model(name: str) -> str:
+def absolute_model(name: str) -> str:
     """Workers have other current folders than the driver."""
     bare = name.removeprefix(AUDIOCRAFT_PREFIX)
     folder = Path(bare).expanduser()

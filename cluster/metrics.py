@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
@@ -29,16 +29,51 @@ _TAGS = {"lumina_failures": ("code",)}
 
 
 @dataclass(frozen=True)
-class Times:
-    """What the workers of a job did between their first batch and their last."""
+class WorkerTimes:
+    """What one worker did between its first batch and its last.
 
-    busy_s: float = 0.0
-    wait_s: float = 0.0
+    Attributes:
+        load_s: until it had its model.
+        busy_s, wait_s: computing, and not computing between two batches.
+        ended_s: when its last batch ended, by its node's clock: seconds since the epoch.
+    """
+
+    load_s: float
+    busy_s: float
+    wait_s: float
+    songs: int
+    ended_s: float
+
+
+@dataclass(frozen=True)
+class Times:
+    """What the workers of a job did."""
+
+    workers: tuple[WorkerTimes, ...] = ()
+
+    @property
+    def load_s(self) -> float:
+        """Of the slowest worker."""
+        return max((worker.load_s for worker in self.workers), default=0.0)
+
+    @property
+    def tail_s(self) -> float:
+        """Between the first worker's last batch and the last one's: not all of them had something to do any more."""
+        ended_s = [worker.ended_s for worker in self.workers]
+        return max(ended_s) - min(ended_s) if ended_s else 0.0
+
+    @property
+    def songs_per_s(self) -> float:
+        """Steady state, without start and tail: the sum of the workers' own rates."""
+        active = [(worker.songs, worker.busy_s + worker.wait_s) for worker in self.workers]
+        return sum(songs / active_s for songs, active_s in active if active_s)
 
     @property
     def wait_fraction(self) -> float | None:
-        total_s = self.busy_s + self.wait_s
-        return self.wait_s / total_s if total_s else None
+        """Of the time between first and last batches; None before there was any."""
+        wait_s = sum(worker.wait_s for worker in self.workers)
+        total_s = wait_s + sum(worker.busy_s for worker in self.workers)
+        return wait_s / total_s if total_s else None
 
 
 class WorkerMeter:
@@ -48,9 +83,10 @@ class WorkerMeter:
     which rows cannot be written as fast. What comes before the first batch is not counted; no option changes that.
     """
 
-    def __init__(self, job: str) -> None:
+    def __init__(self, job: str, load_s: float) -> None:
+        """Args: the job's name, and how long the worker took to have its model."""
         self._key = f"{job}/{os.uname().nodename}/{os.getpid()}"
-        self._busy_s = self._wait_s = 0.0
+        self._times = WorkerTimes(load_s, 0.0, 0.0, 0, 0.0)
         self._idle_since_s: float | None = None
 
     @contextmanager
@@ -63,12 +99,14 @@ class WorkerMeter:
             yield
         finally:
             self._idle_since_s = time.monotonic()
-            busy_s = self._idle_since_s - begin_s
-            self._busy_s, self._wait_s = self._busy_s + busy_s, self._wait_s + waited_s
+            busy_s, before = self._idle_since_s - begin_s, self._times
+            self._times = WorkerTimes(
+                before.load_s, before.busy_s + busy_s, before.wait_s + waited_s, before.songs + n_songs, time.time()
+            )
             _gauge("lumina_songs_in_flight").set(0)
             _count("lumina_busy_seconds", busy_s)
             _count("lumina_wait_seconds", waited_s)
-            _internal_kv_put(self._key, json.dumps([self._busy_s, self._wait_s]), overwrite=True)
+            _internal_kv_put(self._key, json.dumps(asdict(self._times)), overwrite=True)
 
 
 def count_rows(rows: pa.Table) -> None:
@@ -97,10 +135,10 @@ def _measure(rows: pa.Table, decode: Callable[[pa.Table], pa.Table]) -> pa.Table
 def take_times(job: str) -> Times:
     """The times of all workers of a job, which are forgotten."""
     keys = _internal_kv_list(f"{job}/")
-    times = [json.loads(value) for key in keys if (value := _internal_kv_get(key))]
+    times = [WorkerTimes(**json.loads(value)) for key in keys if (value := _internal_kv_get(key))]
     for key in keys:
         _internal_kv_del(key)
-    return Times(sum(busy_s for busy_s, _ in times), sum(wait_s for _, wait_s in times))
+    return Times(tuple(times))
 
 
 def _count(name: str, value: float, **tags: str) -> None:

@@ -20,7 +20,7 @@ from cluster.decode import decode_guarded
 from cluster.metrics import Times, measured, take_times
 from cluster.preflight import TASK_CPUS, Workers
 from cluster.session import one_line, root_cause
-from cluster.worker import JobWorker
+from cluster.worker import JobWorker, MakeRows
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import StorageError
@@ -52,12 +52,20 @@ _STORAGE_ERROR = f"{StorageError.__module__}.{StorageError.__qualname__}: "
 
 
 def fill_store(
-    store: Location, model: str, specification: Specification, workers: Workers, chunks_in_flight: int
+    store: Location,
+    model: str,
+    specification: Specification,
+    workers: Workers,
+    chunks_in_flight: int,
+    make: Callable[..., MakeRows] | None = None,
 ) -> Times:
     """Fingerprint every song of the store's manifest that has no row yet.
 
     A block that is lost because a song kills its process, or makes it raise, is run again song by song; a song that is
     lost alone becomes a failed row. So that in the end every song has exactly one.
+
+    Args:
+        make: called with what `FingerprintWorker` takes, in each worker's process; by default, that class itself.
 
     Returns:
         What the workers did with their time.
@@ -72,8 +80,7 @@ def fill_store(
     with answering(store / MANIFEST_FILE):
         manifest = pq.read_metadata(name, filesystem=filesystem)
     columns, n_songs = manifest.schema.to_arrow_schema().empty_table(), manifest.num_rows
-    songs_per_block = n_songs // (_BLOCKS_PER_WORKER * workers.count)
-    songs_per_block = max(1, min(songs_per_block, _MAX_SONGS_PER_BLOCK[workers.device]))
+    per_block = songs_in_block(n_songs, workers)
 
     def fingerprint(songs: ray.data.Dataset, songs_at_once: int, in_flight: int | None) -> ray.data.Dataset:
         if not has_codes(columns):
@@ -91,7 +98,7 @@ def fill_store(
             fn_constructor_args=(
                 job,
                 store,
-                FingerprintWorker,
+                make or FingerprintWorker,
                 model,
                 specification.to_dict(),
                 workers.device,
@@ -115,12 +122,12 @@ def fill_store(
         )
 
     # As many songs as can share a batch (each has one chunk at least), and no more than are committed at once.
-    together = functools.partial(fingerprint, songs_at_once=min(chunks_in_flight, songs_per_block), in_flight=None)
+    together = functools.partial(fingerprint, songs_at_once=min(chunks_in_flight, per_block), in_flight=None)
     # None waits at a worker for another: it would share each of its deaths, and be taken for a cause of them.
     one_by_one = functools.partial(fingerprint, songs_at_once=1, in_flight=1)
     counter = StoreCounter(store)
     with _LostBlocks(store) as lost:
-        for stages, size in ((together, songs_per_block), (one_by_one, 1), (give_up, 1)):
+        for stages, size in ((together, per_block), (one_by_one, 1), (give_up, 1)):
             if (missing := n_songs - counter.count().songs) > 0:
                 max_lost = max(_MAX_LOST_BLOCKS, int(_MAX_LOST_FRACTION * missing / size))
                 # Errors refer to Ray Data's actors through their tracebacks, in cycles. Until they are collected, the
@@ -129,6 +136,11 @@ def fill_store(
                 finish_commits(store)
                 _run(store, stages, size, max_lost)
     return take_times(job)
+
+
+def songs_in_block(n_songs: int, workers: Workers) -> int:
+    """Songs that are committed at once."""
+    return max(1, min(n_songs // (_BLOCKS_PER_WORKER * workers.count), _MAX_SONGS_PER_BLOCK[workers.device]))
 
 
 def _run(
@@ -156,7 +168,15 @@ def _run(
         songs = ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=TASK_CPUS)
         # A small manifest would otherwise be one block: one worker, and nothing committed until the end.
         songs = songs.repartition(target_num_rows_per_block=songs_per_block)
-        stages(songs).write_parquet(data, filesystem=filesystem, ray_remote_args={"num_cpus": TASK_CPUS})
+        # A dictionary of numbers that never repeat would make files a third larger, and writing five times slower;
+        # statistics hold a short song's codes four times over. Nothing reads either.
+        stages(songs).write_parquet(
+            data,
+            filesystem=filesystem,
+            ray_remote_args={"num_cpus": TASK_CPUS},
+            use_dictionary=False,
+            write_statistics=False,
+        )
 
 
 def _failed_rows(rows: pa.Table, specification: dict, reason: str) -> pa.Table:

@@ -3,7 +3,9 @@
 Ray itself waits for missing resources, up to half an hour and without a word.
 """
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 import torch
@@ -23,6 +25,7 @@ from lumina_ray.model import open_model
 # What stays unreserved. Ray Data reserves a whole CPU for its own steps, such as skipping the songs that are stored
 # when a job is resumed: with less, a job on two CPUs would wait for ever.
 _FREE_CPUS = 1.25
+_LISTED_NODES = 8
 # For each task that reads, decodes or writes.
 TASK_CPUS = 0.25
 
@@ -70,7 +73,7 @@ def plan_workers(device: str, count: int | None, decoders: int | None = None) ->
         wanted = count or max(gpus, 1)
         if gpus < wanted:
             raise ClusterError(
-                f"{wanted} GPUs wanted, the Ray cluster has {gpus}: start nodes with GPUs, or pass "
+                f"{wanted} GPUs wanted, the Ray cluster has {gpus} ({_gpus_by_node()}): start nodes with GPUs, or pass "
                 + (f"--workers {gpus}" if gpus else "--device cpu")
             )
         return Workers("cuda", wanted, cpus=0, gpus=1, decoders=decoders or max(1, min(4 * wanted, int(cpus) - 1)))
@@ -80,6 +83,30 @@ def plan_workers(device: str, count: int | None, decoders: int | None = None) ->
     smallest = min(node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
     reserved = max(0.0, 1 - _FREE_CPUS / smallest)
     return Workers("cpu", wanted, cpus=round(reserved, 3), gpus=0, decoders=decoders or max(1, wanted // 2))
+
+
+def check_disk(store: Path, needed_bytes: int) -> None:
+    """Raises:
+    ClusterError: the store's file system has less than that free; says how much.
+    """
+    folder = next(path for path in (store, *store.parents) if path.exists())
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise ClusterError(
+            f"{store}: about {size_text(needed_bytes)} will be written, {folder} has {size_text(free_bytes)} free: "
+            "make room, or choose another --out"
+        )
+
+
+def size_text(n_bytes: float) -> str:
+    """For people, in powers of ten."""
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def _gpus_by_node() -> str:
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    counts = [f"{node['NodeManagerAddress']}: {node['Resources'].get('GPU', 0):g}" for node in nodes[:_LISTED_NODES]]
+    return ", ".join(counts) + (f", {len(nodes) - _LISTED_NODES} nodes more" if len(nodes) > _LISTED_NODES else "")
 
 
 def describe_model(

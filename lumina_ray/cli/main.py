@@ -13,6 +13,7 @@ from lumina_ray.cli.catalog import catalog
 from lumina_ray.cli.evaluate import evaluate
 from lumina_ray.cli.methods import methods
 from lumina_ray.cli.output import announce, answer
+from lumina_ray.cli.plan import plan
 from lumina_ray.cli.scores import scores
 from lumina_ray.cli.truth import truth
 from lumina_ray.errors import LuminaError, UsageError
@@ -30,6 +31,7 @@ app.add_typer(truth, name="truth")
 app.command()(methods)
 app.command()(scores)
 app.command()(evaluate)
+app.command()(plan)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

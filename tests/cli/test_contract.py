@@ -53,6 +53,7 @@ COMMANDS = {
     "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
     "index": {"--out", "--kind", "--memory-gib", "--recall", "--parallel", "--json"},
     "methods": {"--json"},
+    "plan": {"--model", "--fingerprint", "--channels", "--dtype", "--gpus", "--decoders", "--json"},
     "status": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},
     "truth build": {"--out", "--size", "--json"},

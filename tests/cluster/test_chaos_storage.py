@@ -114,8 +114,14 @@ def remount(disk: Path, *options: str) -> None:
 
 
 def test_a_full_and_then_read_only_disk_stops_the_job_and_loses_nothing(
-    finished: Path, undisturbed: pa.Table, small_disk: Path, run: Callable[[Path, Path], JobSummary]
+    finished: Path,
+    undisturbed: pa.Table,
+    small_disk: Path,
+    run: Callable[[Path, Path], JobSummary],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A disk that is too small to begin with is refused; this one fills while the job runs.
+    monkeypatch.setattr("cluster.fingerprint.check_disk", lambda *_: None)
     store = small_disk / "store"
     with pytest.raises(LuminaError, match=r"the job stopped: .*No space left.*the same command goes on") as caught:
         run(finished, store)

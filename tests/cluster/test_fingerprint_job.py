@@ -2,6 +2,7 @@
 
 import functools
 import io
+import shutil
 import time
 from pathlib import Path
 
@@ -128,11 +129,22 @@ def test_another_specification_does_not_enter_a_store(
 
 def test_gpus_that_are_not_there_are_refused_at_once(manifest: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
     begin_s = time.monotonic()
-    with pytest.raises(ClusterError, match=r"3 GPUs wanted, the Ray cluster has 0.*--device cpu") as caught:
+    with pytest.raises(ClusterError, match=r"3 GPUs wanted, the Ray cluster has 0 \(\S+: 0\).*--device cpu") as caught:
         run_fingerprint_job(
             manifest, tmp_path / "store", model=str(tiny_model_dir), kind="influence", device="cuda", workers=3
         )
     assert time.monotonic() - begin_s < 5
+    assert caught.value.exit_code == 4
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, manifest: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """Three songs of 23 s together have 2 × 4096 numbers each, and 4 × 50 codes of two bytes a second."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 3 * 2 * 4096 * 4 + 23 * 400))
+    with pytest.raises(ClusterError, match=r"about 0\.2 MB will be written, .* has 0\.1 MB free") as caught:
+        run_fingerprint_job(manifest, tmp_path / "store", model=str(tiny_model_dir), kind="influence")
     assert caught.value.exit_code == 4
     assert not (tmp_path / "store").exists()
 

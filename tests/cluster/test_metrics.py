@@ -11,7 +11,7 @@ import ray
 
 import cluster
 from cluster.fingerprint import JobSummary, run_fingerprint_job
-from cluster.metrics import COUNTERS, GAUGES, Times
+from cluster.metrics import COUNTERS, GAUGES, Times, WorkerTimes
 from tests.cluster.catalog import write_manifest, write_tone
 
 EXPORTED = {f"ray_{name}_total" for name in COUNTERS} | {f"ray_{name}" for name in GAUGES}
@@ -44,11 +44,14 @@ def test_the_dashboard_has_what_grafana_needs() -> None:
         taken |= cells
 
 
-@pytest.mark.parametrize(
-    ("times", "fraction"), [(Times(), None), (Times(9.0, 3.0), 0.25), (Times(0.0, 2.0), 1.0), (Times(2.0, 0.0), 0.0)]
-)
-def test_the_fraction_of_waiting(times: Times, fraction: float | None) -> None:
-    assert times.wait_fraction == fraction
+def test_times_of_workers_add_up() -> None:
+    """Two workers: one makes 10 songs in 6 s and ends at 100, the other 30 in 10 s and ends at 104."""
+    times = Times((WorkerTimes(2.0, 5.0, 1.0, 10, 100.0), WorkerTimes(3.0, 7.0, 3.0, 30, 104.0)))
+    assert times.load_s == 3.0
+    assert times.tail_s == 4.0
+    assert times.songs_per_s == pytest.approx(10 / 6 + 30 / 10)
+    assert times.wait_fraction == 4 / 16
+    assert Times().wait_fraction is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""What this process and those that it started take of the processors, by what they do for Ray."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SAMPLE_EVERY_S = 1.0
+_ROLES = ("driver", "workers", "tasks", "Ray's servers")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Processor seconds since the processes began, by role; at a time in seconds since the epoch."""
+
+    at_s: float
+    processor_s: dict[str, float]
+
+
+@contextmanager
+def sampled() -> Iterator[list[Sample]]:
+    """Samples of every second of a block, in a list that grows."""
+    samples: list[Sample] = []
+    stopped = threading.Event()
+    # A process that Ray has at work shows in its name what at: once an actor, always an actor.
+    actors: set[int] = set()
+
+    def watch() -> None:
+        while not stopped.wait(_SAMPLE_EVERY_S):
+            samples.append(Sample(time.time(), _processor_s(actors)))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _processor_s(actors: set[int]) -> dict[str, float]:
+    parents: dict[int, int] = {}
+    used_s: dict[int, float] = {}
+    titles: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # What comes before the last bracket is a name, which may hold anything.
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            title = (folder / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue  # It ended.
+        pid = int(folder.name)
+        parents[pid], titles[pid] = int(fields[1]), title
+        used_s[pid] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        if "MapWorker" in title:
+            actors.add(pid)
+    total = dict.fromkeys(_ROLES, 0.0)
+    for pid in used_s:
+        if _is_ours(pid, parents):
+            total[_role(pid, titles[pid], actors)] += used_s[pid]
+    return total
+
+
+def _is_ours(pid: int, parents: dict[int, int]) -> bool:
+    while pid and pid != os.getpid():
+        pid = parents.get(pid, 0)
+    return pid == os.getpid()
+
+
+def _role(pid: int, title: str, actors: set[int]) -> str:
+    if pid == os.getpid():
+        return "driver"
+    if pid in actors:
+        return "workers"
+    if title.startswith("ray::"):
+        return "tasks"
+    return "Ray's servers"

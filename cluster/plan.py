@@ -1,0 +1,289 @@
+"""What a job will take, before it starts: a few seconds of its own work are measured, the rest is arithmetic."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+
+from cluster.decode import decode_guarded
+from cluster.pipeline import songs_in_block
+from cluster.preflight import Workers, describe_model, plan_workers, size_text
+from cluster.session import one_line, ray_session, root_cause
+from lumina_ray.audio import CHUNK_S
+from lumina_ray.catalog.decode import decode_rows
+from lumina_ray.catalog.durations import song_durations
+from lumina_ray.catalog.manifest import read_manifest
+from lumina_ray.errors import AudioError, ClusterError, LuminaError, ManifestError
+from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, SongCodes, Specification, encode_song
+from lumina_ray.fingerprint.batching import predicted_peak
+from lumina_ray.storage import Location
+from lumina_ray.store import FingerprintWorker
+from lumina_ray.store.forecast import (
+    Duration,
+    Resources,
+    chunk_songs,
+    count_batches,
+    decoded_bytes,
+    predict_duration,
+    store_bytes,
+)
+
+# Measuring takes so long, besides what a worker takes to start.
+_CALIBRATION_S = 10.0
+_DECODED_SONGS = 4
+_MIN_BATCHES = 3
+# Ray Data keeps to so much of the object store.
+_OBJECT_STORE_FRACTION = 0.5
+_MIN_SPREAD = 0.1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a worker measured on some of the job's songs.
+
+    Attributes:
+        start_s: from asking Ray for the worker until it had its model.
+        batch_s: seconds of each batch, of as many chunks as are in flight.
+        encode_s, decode_s: for each second of audio, of each song.
+        process_bytes: most memory of the process.
+        gpu_bytes: the model's and a batch's, the latter predicted; None on a CPU.
+    """
+
+    start_s: float
+    batch_s: tuple[float, ...]
+    encode_s: tuple[float, ...]
+    decode_s: tuple[float, ...]
+    process_bytes: int
+    gpu_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job will take.
+
+    Attributes:
+        durations_from: what is known of the songs' durations.
+        unusable: songs that are too short, too long, or cannot be opened.
+        batch_s, encode_s, decode_s: medians of what was measured; the latter two for each second of audio.
+        process_bytes, gpu_bytes: most memory of each worker; the latter None on CPUs.
+        decoded_bytes: most that decoded audio takes of the object store.
+    """
+
+    songs: int
+    audio_s: float
+    chunks: int
+    unusable: int
+    durations_from: str
+    device: str
+    workers: int
+    decoders: int
+    chunks_in_flight: int
+    duration: Duration
+    batch_s: float
+    encode_s: float
+    decode_s: float
+    process_bytes: int
+    gpu_bytes: int | None
+    disk_bytes: int
+    decoded_bytes: int
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """For people: what, how much, and what that rests on."""
+        span, each = self.duration.total, "GPU" if self.device == "cuda" else "CPU"
+        songs = f"{self.songs} songs, {self.audio_s / 3600:.2f} h, {self.chunks} chunks"
+        found = [
+            ("songs", songs, self.durations_from + (f"; {self.unusable} unusable" if self.unusable else "")),
+            (
+                "time",
+                f"{_time(span.expected)} ({_time(span.low)} to {_time(span.high)})",
+                f"{self.workers} workers, one for each {each}, {self.decoders} decoders: {self.batch_s:.3f} s a batch "
+                f"of {self.chunks_in_flight} chunks, {1000 * self.encode_s:.1f} ms to encode and "
+                f"{1000 * self.decode_s:.1f} ms to decode a second of audio, measured here; limited by "
+                f"{self.duration.limit}",
+            ),
+        ]
+        if self.gpu_bytes is not None:
+            rests_on = "the model's weights, measured, and a batch, predicted; CUDA's own comes on top"
+            found.append(("GPU memory", f"{size_text(self.gpu_bytes)} a worker", rests_on))
+        return [
+            *found,
+            ("memory", f"{size_text(self.process_bytes)} a worker", "most that a worker held while this was measured"),
+            ("object store", f"up to {size_text(self.decoded_bytes)}", "decoded songs on their way to workers"),
+            (
+                "disk",
+                f"{size_text(self.disk_bytes)} ± 5 %",
+                "codes and vectors of all chunks; less where songs are silent",
+            ),
+        ]
+
+    def to_dict(self) -> dict:
+        """For machines."""
+        return asdict(self)
+
+
+def plan_job(
+    source: Location,
+    *,
+    model: str,
+    kind: Kind,
+    channels: tuple[Channel, ...] = CHANNELS,
+    dtype: Dtype = "float32",
+    gpus: int | None = None,
+    decoders: int | None = None,
+) -> Plan:
+    """Predict what `run_fingerprint_job` will take on this cluster.
+
+    Args:
+        gpus: as many in place of those that are there, each with the processors that are there for each.
+        decoders: songs decoded at once, see `plan_workers`.
+
+    Raises:
+        ManifestError: the manifest is unusable, or none of its files that were tried can be decoded.
+        ModelError: the model is not at hand or unsuitable.
+        ClusterError: the cluster has nothing to measure on.
+    """
+    songs = read_manifest(source.resolve())
+    durations_s, durations_from = song_durations(songs)
+    begin_s = time.monotonic()
+    with ray_session():
+        on = plan_workers("cuda", 1, decoders) if gpus else plan_workers("auto", None, decoders)
+        specification, environment = describe_model(model, on, kind, channels, dtype)
+        started_s = time.monotonic() - begin_s
+        chunks_in_flight = int(environment["chunks_in_flight"])
+        measured = _calibrate(model, specification, on, chunks_in_flight, songs)
+        present = ray.cluster_resources()
+    scale = 1.0
+    if gpus:
+        on = replace(on, count=gpus, decoders=decoders or gpus * on.decoders)
+        scale = gpus / present["GPU"]
+    chunked = chunk_songs(durations_s)
+    per_block = songs_in_block(len(songs), on)
+    batch_s, encode_s, decode_s = (
+        statistics.median(value for of_worker in measured for value in getattr(of_worker, name))
+        for name in ("batch_s", "encode_s", "decode_s")
+    )
+    firsts = range(0, len(songs), per_block)
+    at_once = min(chunks_in_flight, per_block)
+    batches = [count_batches(chunked.chunks[i : i + per_block].tolist(), chunks_in_flight, at_once) for i in firsts]
+    decoded_s = np.add.reduceat(durations_s, list(firsts))
+    duration = predict_duration(
+        compute_s=np.array(batches) * batch_s + np.add.reduceat(chunked.kept_s, list(firsts)) * encode_s,
+        decode_s=decoded_s * decode_s,
+        resources=Resources(on.count, on.decoders, scale * present["CPU"], shared=on.device == "cpu"),
+        start_s=started_s + statistics.median(of_worker.start_s for of_worker in measured),
+        spread=max(_MIN_SPREAD, _half_range([value for of_worker in measured for value in of_worker.batch_s])),
+    )
+    return Plan(
+        songs=len(songs),
+        audio_s=float(durations_s.sum()),
+        chunks=int(chunked.chunks.sum()),
+        unusable=int(np.count_nonzero(chunked.chunks == 0)),
+        durations_from=durations_from,
+        device=on.device,
+        workers=on.count,
+        decoders=on.decoders,
+        chunks_in_flight=chunks_in_flight,
+        duration=duration,
+        batch_s=batch_s,
+        encode_s=encode_s,
+        decode_s=decode_s,
+        process_bytes=max(of_worker.process_bytes for of_worker in measured),
+        gpu_bytes=measured[0].gpu_bytes,
+        disk_bytes=store_bytes(chunked.kept_s, specification, per_block),
+        decoded_bytes=min(
+            decoded_bytes(float(durations_s.sum())),
+            int(_OBJECT_STORE_FRACTION * scale * present["object_store_memory"]),
+        ),
+    )
+
+
+def _calibrate(
+    model: str, specification: Specification, workers: Workers, chunks_in_flight: int, songs: pa.Table
+) -> list[Calibration]:
+    """Measure where the workers will run. Processors are measured with as many of them busy as a node has."""
+    node_cpus = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+    n = min(workers.count, int(node_cpus)) if workers.device == "cpu" else 1
+    sample = songs.take(np.linspace(0, len(songs) - 1, min(len(songs), _DECODED_SONGS)).round().astype(int))
+    measure = _measure.options(num_cpus=workers.cpus, num_gpus=workers.gpus)
+    arguments = (model, specification.to_dict(), workers.device, chunks_in_flight, sample)
+    try:
+        return ray.get([measure.remote(*arguments, time.time()) for _ in range(n)])
+    except ray.exceptions.RayError as error:
+        cause = root_cause(error)
+        if isinstance(cause, LuminaError):
+            raise cause from None
+        raise ClusterError(f"cannot be measured on the cluster: {one_line(error)}") from error
+
+
+@ray.remote(max_retries=0)
+def _measure(
+    model: str, specification: dict, device: str, chunks_in_flight: int, songs: pa.Table, asked_s: float
+) -> Calibration:
+    """Decode, encode and fingerprint some songs as a job does."""
+    worker = FingerprintWorker(model, specification, device, chunks_in_flight)
+    start_s = time.time() - asked_s
+    # Starts the process that decodes.
+    decode_guarded(songs.slice(0, 1), decode_rows)
+    encode_s: list[float] = []
+    decode_s: list[float] = []
+    chunks: list[np.ndarray] = []
+    for i in range(len(songs)):
+        took_s, decoded = _timed(decode_guarded, songs.slice(i, 1), decode_rows)
+        row = decoded.to_pylist()[0]
+        reason = row["error"]
+        if reason is None:
+            # A minute says as much as an hour.
+            samples = np.frombuffer(row["samples"], np.float32)[: int(60 / CHUNK_S) * 320_000]
+            decode_s.append(took_s / row["duration_s"])
+            try:
+                took_s, codes = _timed(encode_song, worker.model, samples, row["path"])
+            except AudioError as error:
+                reason = str(error)
+                continue
+            encode_s.append(took_s / (sum(codes.frames) / worker.model.frame_rate_hz))
+            chunks += codes.chunks
+    if not chunks:
+        raise ManifestError(f"none of {len(songs)} songs that were tried has audio, such as: {reason}")
+    batch = [chunks[i % len(chunks)] for i in range(chunks_in_flight)]
+    song = SongCodes(tuple(batch), tuple(CHUNK_S * i for i in range(chunks_in_flight)))
+    batch_s: list[float] = []
+    end_s = time.monotonic() + _CALIBRATION_S
+    while len(batch_s) < _MIN_BATCHES or time.monotonic() < end_s:
+        batch_s.append(_timed(worker.fingerprinter, song)[0])
+    gpu_bytes = None
+    if device == "cuda":
+        gpu_bytes = torch.cuda.memory_allocated() + predicted_peak(worker.model, worker.specification, chunks_in_flight)
+    return Calibration(
+        start_s=start_s,
+        batch_s=tuple(batch_s),
+        encode_s=tuple(encode_s),
+        decode_s=tuple(decode_s),
+        process_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        gpu_bytes=gpu_bytes,
+    )
+
+
+def _timed(work: Callable[..., T], *args: object) -> tuple[float, T]:
+    begin_s = time.perf_counter()
+    made = work(*args)
+    return time.perf_counter() - begin_s, made
+
+
+def _half_range(values: list[float]) -> float:
+    """Half of what lies between the 10th and the 90th percentile, relative to the median."""
+    low, middle, high = np.percentile(values, [10, 50, 90])
+    return float((high - low) / 2 / middle)
+
+
+def _time(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{rest} s"

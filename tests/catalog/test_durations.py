@@ -1,0 +1,29 @@
+"""Durations of songs that are not decoded."""
+
+from pathlib import Path
+
+import pytest
+
+from lumina_ray.catalog.durations import song_durations
+from lumina_ray.catalog.manifest import manifest_of
+from tests.cluster.catalog import write_tone
+
+
+def test_durations_come_from_the_manifest_where_it_has_them_and_from_headers_where_not(tmp_path: Path) -> None:
+    write_tone(tmp_path / "a.wav", 3)
+    rows = [{"song_id": "a", "path": str(tmp_path / "a.wav")}, {"song_id": "b", "path": "gone", "duration_s": 7.0}]
+    durations_s, source = song_durations(manifest_of([*rows, {"song_id": "c", "path": "missing.wav"}]))
+    assert durations_s.tolist() == [pytest.approx(3), 7, 0]
+    assert source == "durations of 2 files' headers"
+    assert song_durations(manifest_of(rows[1:]))[1] == "durations of the manifest"
+
+
+def test_of_many_files_some_are_read_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("lumina_ray.catalog.durations._HEADERS", 3)
+    for i in range(5):
+        write_tone(tmp_path / f"{i}.wav", i + 1)
+    durations_s, source = song_durations(
+        manifest_of([{"song_id": str(i), "path": str(tmp_path / f"{i}.wav")} for i in range(5)])
+    )
+    assert durations_s.tolist() == pytest.approx([1, 3, 3, 3, 5])
+    assert source.startswith("durations of 3 files' headers for 5 songs, ±")

@@ -16,7 +16,7 @@ from cluster.decode import decode_guarded
 from cluster.pipeline import songs_in_block
 from cluster.preflight import Workers, describe_model, plan_workers, size_text
 from cluster.session import one_line, ray_session, root_cause
-from lumina_ray.audio import CHUNK_S
+from lumina_ray.audio import CHUNK_S, SAMPLE_RATE_HZ
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.durations import song_durations
 from lumina_ray.catalog.manifest import read_manifest
@@ -242,7 +242,7 @@ def _measure(
         reason = row["error"]
         if reason is None:
             # A minute says as much as an hour.
-            samples = np.frombuffer(row["samples"], np.float32)[: int(60 / CHUNK_S) * 320_000]
+            samples = np.frombuffer(row["samples"], np.float32)[: 60 * SAMPLE_RATE_HZ]
             decode_s.append(took_s / row["duration_s"])
             try:
                 took_s, codes = _timed(encode_song, worker.model, samples, row["path"])

@@ -36,6 +36,7 @@ COMMANDS = {
     "catalog games": {"--out", "--json"},
     "catalog scan": {"--out", "--json"},
     "demo": {"--out", "--port"},
+    "evaluate": {"--method", "--split", "--out", "--json"},
     "export": {"--out", "--json"},
     "failed": {"--json"},
     "fingerprint": {
@@ -54,6 +55,7 @@ COMMANDS = {
     "index": {"--out", "--kind", "--memory-gib", "--recall", "--parallel", "--json"},
     "methods": {"--json"},
     "plan": {"--model", "--fingerprint", "--channels", "--dtype", "--gpus", "--decoders", "--json"},
+    "scores": {"--catalog", "--queries", "--learning-rate", "--top", "--out", "--json"},
     "status": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},
     "truth build": {"--out", "--size", "--json"},

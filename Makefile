@@ -5,7 +5,7 @@ export UV_PROJECT_ENVIRONMENT ?= .venv
 # Ray should neither phone home nor warn about it.
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: demo test chaos lint bench bench-extraction bench-quality bench-search bench-overhead setup clean
+.PHONY: demo test chaos lint bench bench-extraction bench-search bench-overhead setup clean
 
 demo: setup ## The whole system on real music, on this machine.
 	$(UV) run --no-sync lumina demo
@@ -25,9 +25,6 @@ bench: bench-extraction bench-search bench-overhead ## Measurements; they print 
 
 bench-extraction: setup
 	$(UV) run --no-sync python -m benchmarks.extraction
-
-bench-quality: setup ## Wants a ground-truth bank, and none is shipped yet.
-	$(UV) run --no-sync python -m benchmarks.attribution_quality
 
 bench-search: setup
 	$(UV) run --no-sync python -m benchmarks.search

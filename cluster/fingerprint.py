@@ -180,7 +180,8 @@ def run_fingerprint_job(
             with show_progress(store, run.n_songs, console):
                 times = fill_store(store, model, specification, plan, int(environment["chunks_in_flight"]))
         ok, failed = check_complete(store, specification)
-        (store / SUCCESS_FILE).touch()
+        if not finished_before:
+            (store / SUCCESS_FILE).touch()
     summary = JobSummary(
         store=str(store),
         fingerprint=kind,

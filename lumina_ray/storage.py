@@ -62,7 +62,7 @@ class RemotePath:
         return f"{self.scheme}://{self.key}" + (f"?{self.options}" if self.options else "")
 
     def __truediv__(self, relative: str) -> "RemotePath":
-        return replace(self, key=posixpath.normpath(posixpath.join(self.key, relative)))
+        return replace(self, key=_joined(self.key, relative))
 
     @property
     def name(self) -> str:
@@ -189,7 +189,22 @@ def locate(text: str | Location) -> Location:
         raise UsageError(f"{scheme}://…@{bucket.rpartition('@')[2]}: credentials come from the environment; drop them")
     if unknown := sorted({name for name, _ in parse_qsl("".join(options))} - set(_OPTIONS)):
         raise UsageError(f"{scheme}://{key}: has no option {unknown[0]}; there are {', '.join(_OPTIONS)}")
-    return RemotePath(scheme, posixpath.normpath(key), "".join(options))
+    return RemotePath(scheme, key.rstrip("/"), "".join(options))
+
+
+def _joined(key: str, relative: str) -> str:
+    """Keys are names, where "//" is no "/"; only a manifest's relative paths have steps up, and none out of its bucket.
+
+    Raises:
+        UsageError: it leads out of the bucket.
+    """
+    joined = posixpath.join(key, relative)
+    if not {".", ".."} & set(relative.split("/")):
+        return joined
+    joined = posixpath.normpath(joined)
+    if joined.split("/")[0] != key.split("/")[0]:
+        raise UsageError(f"{relative}: leads out of the bucket {key.split('/')[0]}; write its whole address")
+    return joined
 
 
 def local(text: str | Path) -> Path:

@@ -135,7 +135,8 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
 
     Is there anything at all? Only when the best song's family-wise p-value is at most alpha; else nothing qualifies.
     Then, which songs? Those above the threshold of Benjamini and Hochberg's list, or of the family-wise p-value where
-    that is lower: of songs listed, no more than alpha are expected to be there by chance.
+    that is lower. On average over queries, no more than alpha of a list is there by chance; but a list that an
+    unrelated query gets, as alpha of them do, is all chance.
 
     Shares are fractions of the squared length of the query's fingerprint. The query is regressed on the qualified songs
     with non-negative scores `a`; song j then accounts for `a_j s_j`, and these add up to the explained fraction R² ≤ 1
@@ -153,7 +154,8 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
     # A song below zero similarity has no positive influence to qualify with, however low its own threshold.
     stands_out = bool((similar & (adjusted > cutoff)).any())
     if stands_out:
-        n_listed = int((evidence.q_values <= alpha).sum())
+        # Songs that cannot qualify must not make the list longer, and its threshold lower.
+        n_listed = int((noise.q_values(np.where(similar, adjusted, -np.inf)) <= alpha).sum())
         cutoff = min(cutoff, noise.value_at(alpha * n_listed / noise.n_songs))
     thresholds = evidence.song_means + cutoff
     qualified = similar & (adjusted > cutoff) & stands_out
@@ -192,7 +194,7 @@ POLICIES: dict[str, Policy] = {
         published=False,
         statistic="adjusted similarity: similarity minus the song's mean similarity to the rest of the catalog",
         qualifies=f"family-wise p-value ≤ {ALPHA} of the best song (at most {ALPHA:.0%} of unrelated tracks would have "
-        f"any song qualify), and then all songs at a false-discovery rate of {ALPHA}",
+        f"any song qualify), and then all songs with that family-wise p-value or at a false-discovery rate of {ALPHA}",
         share="fraction of the query's fingerprint (its squared length) that the song accounts for beyond the noise, "
         "jointly with the other qualified songs; the rest is unattributed",
     ),

@@ -56,7 +56,8 @@ class Candidate(_Frozen):
         "controls. An extrapolation: qualifies nothing."
     )
     q_value: float = Field(
-        description="Share of chance finds expected in a list of all songs up to this one (Benjamini and Hochberg)."
+        description="Share of chance finds in a list of all songs up to this one, on average over queries and with "
+        "empty lists counted as free of chance (Benjamini and Hochberg)."
     )
     level: str = Field(description="The policy's name for how far the song stands out.")
     qualified: bool

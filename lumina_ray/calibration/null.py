@@ -4,8 +4,9 @@ Two questions, two nulls, both from controls: music that the model never saw.
 
 **Is this one song closer than chance?** (`p_value`) All C × N control–song similarities, pooled. It says nothing of
 how many songs were searched: of a million unrelated songs 50 000 have p ≤ 0.05. Where several songs stand out, these
-p-values make the list, by `q_values` (Benjamini & Hochberg 1995): of the songs listed at q ≤ 0.05, no more than 5 % are
-expected to be there by chance.
+p-values make the list, by `q_values` (Benjamini & Hochberg 1995): of the songs listed at q ≤ 0.05, 5 % are there by
+chance, on average over queries and with empty lists counted as free of chance. When an unrelated query does get a list,
+all of it is chance.
 
 **Is the best of N songs closer than chance?** (`family_wise_p`) Each control is put through the query's search and
 leaves its best match. If the query is exchangeable with the controls, its best match is as likely to be the largest

@@ -1,11 +1,10 @@
 """How long the songs of a manifest are, as far as that can be known without decoding them."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 
 from lumina_ray.catalog.scan import read_header
+from lumina_ray.storage import locate
 
 # Where a manifest does not say how long songs are, so many headers are read; the others get their mean.
 _HEADERS = 256
@@ -24,7 +23,7 @@ def song_durations(songs: pa.Table) -> tuple[np.ndarray, str]:
         return given, "durations of the manifest"
     durations_s = given.copy()
     tried = unknown[np.linspace(0, len(unknown) - 1, min(len(unknown), _HEADERS)).round().astype(int)]
-    read = [read_header(Path(songs["path"][int(i)].as_py())).duration_s or 0.0 for i in tried]
+    read = [read_header(locate(songs["path"][int(i)].as_py())).duration_s or 0.0 for i in tried]
     durations_s[unknown] = np.mean(read)
     durations_s[tried] = read
     if len(tried) == len(unknown):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lumina_ray.errors import StoreError
 from lumina_ray.storage import Location, RemotePath
 
 
@@ -31,6 +32,20 @@ def atomic_path(path: Location) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def reserve(descriptor: int, n_bytes: int, where: object) -> None:
+    """Take the space of an open file that will be written through memory, where a full disk would end the process.
+
+    Raises:
+        StoreError: there is not as much; `where` is named.
+    """
+    # Not every system has it.
+    if n_bytes and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, n_bytes)
+        except OSError as error:
+            raise StoreError(f"{where}: no room for {n_bytes / 1e9:.2f} GB ({error.strerror}); make room") from error
 
 
 def sha256_of(path: Path) -> str:

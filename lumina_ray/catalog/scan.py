@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow as pa
 from lumina_ray.catalog.files import sha256_of
 from lumina_ray.catalog.manifest import MAX_ID_CHARACTERS, manifest_of
 from lumina_ray.errors import UsageError
+from lumina_ray.storage import Location, RemotePath, answering
 
 AUDIO_SUFFIXES = frozenset(
     {
@@ -82,11 +84,19 @@ def song_id_of(relative_path: str) -> str:
     return f"{song_id}#{hashlib.sha256(relative_path.encode()).hexdigest()}"
 
 
-def read_header(path: Path) -> AudioHeader:
-    """Duration and tags of an audio file; both empty when FFmpeg cannot open it."""
+def read_header(path: Location) -> AudioHeader:
+    """Duration and tags of an audio file; both empty when FFmpeg cannot open it.
+
+    Raises:
+        StorageError: its bucket does not answer.
+    """
     try:
+        source: Any = str(path)
+        if isinstance(path, RemotePath):
+            with answering(path):
+                source = path.filesystem.open_input_file(path.key)
         # Local containers only: a playlist in disguise must not make FFmpeg open addresses.
-        with av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="ignore") as container:
+        with av.open(source, options={"protocol_whitelist": "file"}, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 return AudioHeader(None, {})
             stream = container.streams.audio[0]

@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 
 from lumina_ray.calibration.vectors import Channel, blocks
+from lumina_ray.catalog.files import reserve
 from lumina_ray.errors import StoreError
 from lumina_ray.index.approximate import ApproximateIndex, effort_name
 from lumina_ray.index.exact import FlatIndex, flat_index
@@ -39,6 +40,8 @@ class Wish:
 def write_vectors(vectors_ND: np.ndarray, rows: np.ndarray, path: Path) -> np.ndarray:
     """Write some rows of a matrix to an `.npy` file, float32, and return the file's array, memory-mapped."""
     written = np.lib.format.open_memmap(path, "w+", np.float32, (len(rows), vectors_ND.shape[1]))
+    with path.open("r+b") as file:
+        reserve(file.fileno(), path.stat().st_size, path.parent)
     for block in blocks(len(rows)):
         written[block] = vectors_ND[rows[block]]
     written.flush()

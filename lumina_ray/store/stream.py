@@ -1,12 +1,13 @@
 """A finished store or living catalog whose vectors stay on disk, for those that are larger than memory."""
 
 from dataclasses import dataclass, field, replace
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lumina_ray.catalog.files import reserve
 from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import Channel
 from lumina_ray.storage import Location
@@ -45,6 +46,7 @@ class StreamedStore(Store):
         if not len(self.songs):
             return np.empty(shape, np.float32)
         with TemporaryFile() as file:
+            reserve(file.fileno(), 4 * shape[0] * shape[1], f"{gettempdir()} (TMPDIR)")
             vectors_ND = np.memmap(file, np.float32, "w+", shape=shape)
         changed = StoreError(f"{self.path} was changed while it was read; run the same command again")
         done = 0

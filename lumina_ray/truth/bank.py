@@ -20,7 +20,6 @@ from lumina_ray.truth.queries import Query
 from lumina_ray.truth.recipe import Recipe, Training
 
 MANIFEST_FILE = "bank.json"
-SHIPPED = Path(__file__).parent / "bundled" / "small"
 _VERSION = 1
 _QUERY_FIELDS = ("kind", "model", "recording", "split", "alteration")
 

@@ -225,7 +225,7 @@ def _row(
     of_catalog = compared(A, A.n_catalog)
     measures = _agreement(bank, A, of_catalog)
     of_all = {of.model: compared(of, len(of.songs)) for of in asked.values()}
-    measures |= _twins(bank, asked, of_all) | _cells(bank, A, of_all["A"])
+    measures |= _twins(bank, asked, of_all) | _cells(bank, A, of_catalog)
     size, seconds = 0, 0.0
     if method.kind is not None:
         used = [made["A", name, method.kind] for name in (*_weights(method, "A"), *(("reference",) * relative))]

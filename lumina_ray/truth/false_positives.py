@@ -45,16 +45,18 @@ def false_positives(
     rng = np.random.default_rng(seed)
     catalog_ND, controls_CD = _in_their_span(catalog_ND, controls_CD)
     measured = _counts([(catalog_ND, controls_CD)] * _DRAWS, rng)
-    out = _summaries(measured, len(catalog_ND), simulated=False)
+    # A control is one observation, however often it was held out.
+    out = [_summary(name, len(catalog_ND), False, of) for name, of in measured.items()]
     for n in sizes:
         drawn = ((_draw(catalog_ND, n, rng), _draw(controls_CD, len(controls_CD), rng)) for _ in range(_DRAWS))
-        out += _summaries(_counts(drawn, rng), n, simulated=True)
+        # Every draw has controls of its own, and one calibration errs the same way for all that it is used on.
+        out += [_summary(name, n, True, of.T) for name, of in _counts(drawn, rng).items()]
     return out
 
 
 def _counts(worlds: Iterable[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """How many songs each policy qualifies for each control that was held out: `[draws, held out]`."""
-    out: dict[str, list[list[int]]] = {policy: [] for policy in POLICIES}
+    """How many songs each policy qualifies for each control: float64 `[draws, C]`, NaN where it was not held out."""
+    out: dict[str, list[np.ndarray]] = {policy: [] for policy in POLICIES}
     for catalog_ND, controls_CD in worlds:
         order = rng.permutation(len(controls_CD))
         held_out, known = np.array_split(order, 2)
@@ -62,20 +64,23 @@ def _counts(worlds: Iterable[tuple[np.ndarray, np.ndarray]], rng: np.random.Gene
         means_N, _ = song_means(catalog_ND)
         catalog = catalog_ND.astype(np.float64)
         for name in POLICIES:
-            out[name].append([])
-        for query_D in controls_CD[held_out].astype(np.float64):
+            out[name].append(np.full(len(controls_CD), np.nan))
+        for control in held_out:
+            query_D = controls_CD[control].astype(np.float64)
             evidence = Evidence(catalog @ query_D, means_N, catalog, query_D, noise)
             for name, policy in POLICIES.items():
-                out[name][-1].append(int(policy.judge(evidence).qualified.sum()))
+                out[name][-1][control] = policy.judge(evidence).qualified.sum()
     return {name: np.array(counts) for name, counts in out.items()}
 
 
-def _summaries(counts: dict[str, np.ndarray], n_songs: int, simulated: bool) -> list[FalsePositives]:
-    return [
-        # Over draws: one calibration errs the same way for all that it is used on.
-        FalsePositives(name, n_songs, simulated, mean((of > 0).mean(axis=1)), mean(of.mean(axis=1)))
-        for name, of in counts.items()
-    ]
+def _summary(policy: str, n_songs: int, simulated: bool, counts: np.ndarray) -> FalsePositives:
+    """Args: songs that qualified, NaN where none could; independent observations are columns."""
+    judged = ~np.isnan(counts)
+    columns = judged.any(axis=0)
+    n = judged.sum(axis=0)[columns]
+    any_song = (counts > 0).sum(axis=0)[columns] / n
+    songs = np.nansum(counts, axis=0)[columns] / n
+    return FalsePositives(policy, n_songs, simulated, mean(any_song), mean(songs))
 
 
 def _in_their_span(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

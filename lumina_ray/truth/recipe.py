@@ -45,7 +45,7 @@ class Recipe:
 
 
 SMALL = Recipe()
-"""The bank that is shipped: hours on two cores."""
+"""Hours on two cores."""
 NANO = Recipe(n_layers=16, dim=128, heads=4, epochs=15.0, subsets=200, repeats=16, free=128)
 """For nano's own size; wants a GPU."""
 

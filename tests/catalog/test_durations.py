@@ -7,6 +7,7 @@ import pytest
 from lumina_ray.catalog.durations import song_durations
 from lumina_ray.catalog.manifest import manifest_of
 from tests.cluster.catalog import write_tone
+from tests.s3 import S3
 
 
 def test_durations_come_from_the_manifest_where_it_has_them_and_from_headers_where_not(tmp_path: Path) -> None:
@@ -16,6 +17,14 @@ def test_durations_come_from_the_manifest_where_it_has_them_and_from_headers_whe
     assert durations_s.tolist() == [pytest.approx(3), 7, 0]
     assert source == "durations of 2 files' headers"
     assert song_durations(manifest_of(rows[1:]))[1] == "durations of the manifest"
+
+
+def test_a_song_in_a_bucket_has_its_duration(tmp_path: Path, s3: S3) -> None:
+    write_tone(tmp_path / "a.wav", 3)
+    (tmp_path / "b.wav").write_text("no audio")
+    folder = s3.upload(tmp_path, "durations")
+    rows = [{"song_id": name, "path": str(folder / f"{name}.wav")} for name in ("a", "b", "gone")]
+    assert song_durations(manifest_of(rows))[0].tolist() == [pytest.approx(3), 0, 0]
 
 
 def test_of_many_files_some_are_read_for_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -70,6 +70,9 @@ def test_addresses_and_paths_are_told_apart(tmp_path) -> None:
     assert (place.name, place.suffix, place.parent.key) == ("Who are you?.flac", ".flac", "bucket/a")
     assert locate(str(place)) == place
     assert str(locate("gs://bucket/songs/") / "../b #1.wav") == "gs://bucket/b #1.wav"
+    assert str(locate("s3://bucket/a//c.wav")) == "s3://bucket/a//c.wav"
+    with pytest.raises(UsageError, match=r"\.\./\.\./other/b\.wav: leads out of the bucket bucket"):
+        locate("s3://bucket/songs") / "../../other/b.wav"
     assert pickle.loads(pickle.dumps(place)) == place
 
 

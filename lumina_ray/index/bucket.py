@@ -4,9 +4,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from lumina_ray.catalog.files import atomic_path
+from lumina_ray.catalog.files import atomic_path, sha256_of
 from lumina_ray.errors import StoreError
-from lumina_ray.index.files import MANIFEST_FILE, file_sha256, version_name, versions
+from lumina_ray.index.files import MANIFEST_FILE, version_name, versions
 from lumina_ray.storage import RemotePath
 
 
@@ -45,11 +45,11 @@ def fetch(snapshot: RemotePath, files: dict[str, str]) -> Path:
     folder = cache / "lumina-ray" / index / snapshot.name
     for name, sha256 in files.items():
         copy = folder / name
-        if copy.is_file() and file_sha256(copy) == sha256:
+        if copy.is_file() and sha256_of(copy) == sha256:
             continue
         with atomic_path(copy) as temporary:
             (snapshot / name).download(temporary)
-            if file_sha256(temporary) != sha256:
+            if sha256_of(temporary) != sha256:
                 raise StoreError(f"{snapshot / name} is damaged (its sha256 is not the manifest's): build it again")
     with atomic_path(folder / MANIFEST_FILE) as temporary:
         (snapshot / MANIFEST_FILE).download(temporary)

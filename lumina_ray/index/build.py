@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import lumina_ray
 from lumina_ray.calibration import CALIBRATION_FILE, read_calibration, song_means, store_sha256, usable_songs
 from lumina_ray.calibration.vectors import check_unit_rows
+from lumina_ray.catalog.files import sha256_of
 from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.index.bucket import publish
 from lumina_ray.index.channel import Each, Wish, build_approximate, build_flat, write_vectors
@@ -28,7 +29,6 @@ from lumina_ray.index.files import (
     FORMAT_VERSION,
     IDS_FILE,
     MANIFEST_FILE,
-    file_sha256,
     mean_column,
     vectors_file,
     version_name,
@@ -143,7 +143,7 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
             "excluded": excluded,
             "dims": {c: calibration.channels[c].dims for c in channels},
             "indexes": indexes,
-            "files": {path.name: file_sha256(path) for path in sorted(partial.iterdir())},
+            "files": {path.name: sha256_of(path) for path in sorted(partial.iterdir())},
             "software": {
                 "lumina_ray": lumina_ray.__version__,
                 "faiss": faiss.__version__,

@@ -11,9 +11,7 @@
 A snapshot never changes. There is no pointer to the newest one: it is the complete one with the highest number.
 """
 
-import hashlib
 import re
-from pathlib import Path
 
 from lumina_ray.storage import Location
 
@@ -45,8 +43,3 @@ def versions(index: Location) -> list[tuple[int, Location]]:
     """Version folders with their numbers, ascending; complete or not."""
     found = ((_VERSION.fullmatch(path.name), path) for path in index.iterdir() if path.is_dir())
     return sorted(((int(match[1]), path) for match, path in found if match), key=lambda version: version[0])
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

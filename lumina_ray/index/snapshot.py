@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from lumina_ray.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from lumina_ray.calibration.vectors import CHANNELS, Channel
+from lumina_ray.catalog.files import sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.index.bucket import fetch
 from lumina_ray.index.channel import ChannelIndex, read_channel, top_k
@@ -18,7 +19,6 @@ from lumina_ray.index.files import (
     FORMAT_VERSION,
     IDS_FILE,
     MANIFEST_FILE,
-    file_sha256,
     mean_column,
     versions,
 )
@@ -137,7 +137,7 @@ def load_snapshot(path: Location) -> Snapshot:
             "build the index again"
         )
     for name, sha256 in manifest["files"].items():
-        if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
+        if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
             raise StoreError(
                 f"{folder / name} is missing or damaged (its sha256 is not the manifest's): build it again"
             )

@@ -1,6 +1,6 @@
 """What every method of attribution is worth on a ground-truth bank: the judge of any change to a default.
 
-    uv run --no-sync python -m benchmarks.attribution_quality BANK
+    uv run --no-sync python -m benchmarks.attribution_quality
 
 Tells dev and test apart: choose on dev (`--split dev`), report test. Writes results/quality.json and a plot.
 """
@@ -17,7 +17,7 @@ from rich.console import Console
 
 from cluster.evaluate import evaluate
 from lumina_ray.methods import METHODS
-from lumina_ray.truth.bank import load_bank
+from lumina_ray.truth.bank import SHIPPED, load_bank
 from lumina_ray.truth.card import Card, Row
 from lumina_ray.truth.queries import Split
 from lumina_ray.truth.results import as_dict, save_card, tables
@@ -43,7 +43,7 @@ def ahead_of(rows: list[Row], name: str, other: str, measure: str) -> bool:
 
 
 def main(
-    bank: Annotated[Path, typer.Argument(help="A ground-truth bank.")],
+    bank: Annotated[Path, typer.Argument(help="A ground-truth bank.")] = SHIPPED,
     split: Annotated[Split, typer.Option(help="dev is for choosing.")] = "test",
 ) -> None:
     """Run every method on the bank."""

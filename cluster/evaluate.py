@@ -1,7 +1,7 @@
 """Put methods of attribution to the test on a ground-truth bank: a Ray task makes each kind of fingerprint.
 
 lumina evaluate
-ray job submit --working-dir . -- python -m cluster.evaluate --bank BANK --out OUT
+ray job submit --working-dir . -- python -m cluster.evaluate --out OUT
 """
 
 import sys
@@ -19,7 +19,7 @@ from cluster.session import ray_session
 from lumina_ray.errors import LuminaError
 from lumina_ray.fingerprint import Kind
 from lumina_ray.methods import METHODS
-from lumina_ray.truth.bank import Bank, load_bank
+from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
 from lumina_ray.truth.card import (
     Alarms,
     Asked,
@@ -86,8 +86,8 @@ def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerp
 
 
 def main(
-    bank: Annotated[Path, typer.Option(help="Folder of a ground-truth bank.")],
     out: Annotated[Path, typer.Option(help="Folder for card.json and card.png.")],
+    bank: Annotated[Path, typer.Option(help="Folder of a ground-truth bank.")] = SHIPPED,
     method: Annotated[list[str] | None, typer.Option(help="Only these; may be given several times.")] = None,
 ) -> None:
     """Put methods of attribution to the test on a ground-truth bank."""

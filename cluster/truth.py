@@ -128,7 +128,7 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
         codes,
         queries,
         [*_altered(place, recordings, altered, recipe.seed), *free_B, *prompted_A, *prompted_B],
-        {name: weights for training in whole for name, weights in _read_models(place.model(training.name)).items()},
+        {name: weights for training in whole for name, weights in _wanted(place, training.name).items()},
         trainings,
         np.stack([np.load(place.losses(training.name))["losses"] for training in trainings]),
     )
@@ -219,6 +219,12 @@ def _altered(place: Workplace, recordings: tuple[Recording, ...], positions: lis
         with np.load(place.altered(position)) as arrays:
             copies |= {(position, name): torch.from_numpy(arrays[name].astype(np.int64)) for name in arrays.files}
     return altered_queries(recordings, copies, seed)
+
+
+def _wanted(place: Workplace, catalog: str) -> dict[str, Weights]:
+    models = _read_models(place.model(catalog))
+    # Methods ask for early weights of audited models only, and weights are most of a bank's size.
+    return {name: weights for name, weights in models.items() if name != "reference-early"}
 
 
 def _read_codes(path: Path) -> list[torch.Tensor]:

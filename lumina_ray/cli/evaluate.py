@@ -8,7 +8,10 @@ import typer
 
 
 def evaluate(
-    bank: Annotated[Path, typer.Argument(help="A ground-truth bank: see `lumina truth build`.")],
+    bank: Annotated[
+        Path | None,
+        typer.Argument(help="A ground-truth bank (`lumina truth build`); by default the shipped one."),
+    ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="Only this one (`lumina methods`); may be given several times.")
     ] = None,
@@ -23,10 +26,10 @@ def evaluate(
 
     from cluster.evaluate import evaluate as run
     from lumina_ray.methods import METHODS
-    from lumina_ray.truth.bank import load_bank
+    from lumina_ray.truth.bank import SHIPPED, load_bank
     from lumina_ray.truth.results import as_dict, save_card, tables
 
-    card = run(load_bank(bank), method or tuple(METHODS), split)
+    card = run(load_bank(bank or SHIPPED), method or tuple(METHODS), split)
     if out is not None:
         save_card(card, out)
     if as_json:

@@ -1,5 +1,6 @@
 """`lumina truth …`: ground truth by retraining."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,3 +27,28 @@ def build(
     bank = build_bank(out, SIZES[size])
     counts = {"models": len(bank.trainings), "queries": len(bank.queries), "recordings": len(bank.recordings)}
     answer({"bank": str(out)} | counts, f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()), as_json)
+
+
+@truth.command()
+def ablate(
+    out: Annotated[Path, typer.Option(help="Folder for ablation.json; an interrupted run goes on there.")],
+    bank: Annotated[
+        Path | None, typer.Argument(help="A ground-truth bank (`lumina truth build`); by default the shipped one.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="Whose best songs are left out (`lumina methods`).")] = "influence",
+    top: Annotated[
+        list[int] | None, typer.Option(help="How many songs to leave out; may be given several times (1, 3, 5).")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=2, help="Half are excerpts, half are generated.")] = 8,
+    lots: Annotated[int, typer.Option(min=2, help="Removals of songs drawn by lot, for each number of songs.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
+) -> None:
+    """Retrain without the songs that a method names for a query: does the query get harder to predict?"""
+    from cluster.ablation import SIZES, ablate
+    from lumina_ray.truth.bank import SHIPPED, load_bank
+
+    found = ablate(load_bank(bank or SHIPPED), out, method, top or SIZES, queries, lots)
+    lines = [
+        f"{a.size} of {a.n_catalog} songs left out: loss of the query {a.mean} σ above random removals" for a in found
+    ]
+    answer({"ablations": [asdict(one) for one in found]}, "\n".join(lines), as_json)

@@ -19,6 +19,8 @@ from lumina_ray.truth.models import Weights, flat, unflat
 from lumina_ray.truth.queries import Query
 from lumina_ray.truth.recipe import Recipe, Training
 
+SHIPPED = Path(__file__).parent / "shipped"
+"""The small bank that comes with the software."""
 MANIFEST_FILE = "bank.json"
 _VERSION = 1
 _QUERY_FIELDS = ("kind", "model", "recording", "split", "alteration")
@@ -30,7 +32,7 @@ class Bank:
 
     Attributes:
         recordings, codes: the corpus, and its codes, int64 `[K, T]` each.
-        models: decoders of whole catalogs, "A", "B" and "reference", each at the end and "-early".
+        models: decoders of whole catalogs, "A", "B" and "reference" at the end, the first two also "-early".
         queries: those that all models were asked about.
         extra_queries: those that need no losses: altered copies, and more that models A and B made up.
         trainings: of the models that the losses are of, whole catalogs first.

@@ -197,6 +197,33 @@ def false_alarms(A: Asked, made: Made, kind: Kind) -> Iterator[Alarms]:
             yield Alarms(kind, channel, found)
 
 
+def scores(
+    bank: Bank, method: Method, channel: Channel, of: Asked, n_songs: int, made: Made, *, relative: bool = False
+) -> np.ndarray:
+    """Of the first songs that are asked for, by a method: float64 `[Q, n_songs]`.
+
+    Args:
+        made: at least what `needs` lists for the method.
+        relative: take off the scores under the reference model.
+    """
+    audited = _scores(bank, method, channel, of, n_songs, made, _weights(method, of.model))
+    if not relative:
+        return audited
+    return _standardised(audited) - _standardised(_scores(bank, method, channel, of, n_songs, made, ("reference",)))
+
+
+def _scores(
+    bank: Bank, method: Method, channel: Channel, of: Asked, n_songs: int, made: Made, weights: Sequence[str]
+) -> np.ndarray:
+    if method.kind is None:
+        return np.random.default_rng(0).standard_normal((len(of.queries), n_songs))
+    parts = [made[of.model, name, method.kind] for name in weights]
+    N, Q = len(of.songs), len(of.queries)
+    rates = learning_rates(bank.recipe, of.n_catalog)
+    songs, queries = (_features(parts, channel, where, rates) for where in (slice(n_songs), slice(N, N + Q)))
+    return attribute(cache(method, songs), queries)
+
+
 def _row(
     bank: Bank,
     method: Method,
@@ -205,26 +232,12 @@ def _row(
     made: Made,
     relative: bool,
 ) -> Row:
-    def scores(of: Asked, n_songs: int, weights: Sequence[str]) -> np.ndarray:
-        """Float64 `[Q, n_songs]`."""
-        if method.kind is None:
-            return np.random.default_rng(0).standard_normal((len(of.queries), n_songs))
-        parts = [made[of.model, name, method.kind] for name in weights]
-        N, Q = len(of.songs), len(of.queries)
-        rates = learning_rates(bank.recipe, of.n_catalog)
-        songs, queries = (_features(parts, channel, where, rates) for where in (slice(n_songs), slice(N, N + Q)))
-        return attribute(cache(method, songs), queries)
-
-    def compared(of: Asked, n_songs: int) -> np.ndarray:
-        audited = scores(of, n_songs, _weights(method, of.model))
-        if not relative:
-            return audited
-        return _standardised(audited) - _standardised(scores(of, n_songs, ("reference",)))
-
     A = asked["A"]
-    of_catalog = compared(A, A.n_catalog)
+    of_catalog = scores(bank, method, channel, A, A.n_catalog, made, relative=relative)
     measures = _agreement(bank, A, of_catalog)
-    of_all = {of.model: compared(of, len(of.songs)) for of in asked.values()}
+    of_all = {
+        of.model: scores(bank, method, channel, of, len(of.songs), made, relative=relative) for of in asked.values()
+    }
     measures |= _twins(bank, asked, of_all) | _cells(bank, A, of_catalog)
     size, seconds = 0, 0.0
     if method.kind is not None:

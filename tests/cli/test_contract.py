@@ -59,6 +59,7 @@ COMMANDS = {
     "status": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},
     "truth build": {"--out", "--size", "--json"},
+    "truth ablate": {"--out", "--method", "--top", "--queries", "--lots", "--json"},
 }
 
 

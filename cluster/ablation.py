@@ -1,0 +1,121 @@
+"""Train models without the songs that a method names for a query. Resumable: what is on disk is not redone.
+
+lumina truth ablate --out OUT
+ray job submit --working-dir . -- python -m cluster.ablation --out OUT
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import ray
+import typer
+from rich.console import Console
+
+from cluster.progress import show_steps
+from cluster.session import ray_session
+from cluster.truth import retrain
+from lumina_ray.catalog.files import atomic_path
+from lumina_ray.errors import LuminaError
+from lumina_ray.methods import METHODS
+from lumina_ray.truth.ablation import Ablation, ablations, removals
+from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
+from lumina_ray.truth.card import Made, asked_of, fingerprints, needs, scores
+from lumina_ray.truth.queries import Split
+from lumina_ray.truth.recipe import Training
+
+SIZES = (1, 3, 5)
+QUERIES = RANDOM = 8
+_RETRIES = 3
+
+
+def ablate(
+    bank: Bank,
+    out: Path,
+    method: str = "influence",
+    sizes: Sequence[int] = SIZES,
+    n_queries: int = QUERIES,
+    n_random: int = RANDOM,
+    split: Split = "test",
+    console: Console | None = None,
+) -> list[Ablation]:
+    """Remove the best songs of half as many excerpts as generated pieces each, by both channels' scores together.
+
+    Raises:
+        UsageError: no such method, or impossible numbers.
+        ClusterError: there is no Ray to be had.
+    """
+    console = console or Console(stderr=True)
+    asked = asked_of(bank, "A", split)
+    position = {id(query): i for i, query in enumerate(bank.queries)}
+    rows = [
+        row
+        for kind in ("excerpt", "generated")
+        for row in [q for q, query in enumerate(asked.queries) if query.kind == kind][: n_queries // 2]
+    ]
+    with console.status("Fingerprints"):
+        made: Made = {
+            (of, name, kind): fingerprints(bank, name, kind, asked) for of, name, kind in needs([method]) if of == "A"
+        }
+        scores_QN = np.sum(
+            [
+                scores(bank, METHODS[method], channel, asked, asked.n_catalog, made)[rows]
+                for channel in METHODS[method].channels
+            ],
+            axis=0,
+        )
+    wanted = removals(bank, scores_QN, [position[id(asked.queries[row])] for row in rows], sizes, n_random)
+    with ray_session():
+        codes, queries = ray.put(bank.codes), ray.put([query.codes_KT for query in bank.queries])
+        gpus = 0.25 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(retrain)
+        paths = [out.resolve() / "parts" / _file_name(removal.training) for removal in wanted]
+        waiting = [
+            remote.remote(bank.recipe, removal.training, codes, queries, "cuda" if gpus else "cpu", path)
+            for removal, path in zip(wanted, paths, strict=True)
+            if not path.exists()
+        ]
+        with show_steps("Trained without songs", len(waiting), console) as step:
+            while waiting:
+                done, waiting = ray.wait(waiting)
+                ray.get(done)
+                step()
+    losses_RQ = np.stack([np.load(path)["losses"].mean(axis=1, dtype=np.float64) for path in paths])
+    found = ablations(bank, wanted, losses_RQ)
+    with atomic_path(out / "ablation.json") as temporary:
+        temporary.write_text(
+            json.dumps({"method": method, "split": split, "ablations": [asdict(one) for one in found]}, indent=1)
+        )
+    return found
+
+
+def _file_name(training: Training) -> str:
+    # Another method names other songs for the same query.
+    return f"{training.name}-{hashlib.sha256(repr(training.songs).encode()).hexdigest()[:12]}.npz"
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for ablation.json; an interrupted run goes on there.")],
+    bank: Annotated[Path, typer.Option(help="Folder of a ground-truth bank.")] = SHIPPED,
+    method: Annotated[str, typer.Option(help="Whose best songs are left out (`lumina methods`).")] = "influence",
+    top: Annotated[list[int] | None, typer.Option(help="Songs to leave out; may be given several times.")] = None,
+) -> None:
+    """Train models without the songs that a method names for a query."""
+    try:
+        found = ablate(load_bank(bank), out, method, top or SIZES)
+    except LuminaError as error:
+        typer.echo(f"cluster.ablation: {error}", err=True)
+        sys.exit(error.exit_code)
+    for one in found:
+        typer.echo(
+            f"{one.size} of {one.n_catalog} songs left out: the query's loss rises by {one.mean} σ of random removals"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

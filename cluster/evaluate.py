@@ -27,6 +27,7 @@ from lumina_ray.truth.card import (
     Fingerprints,
     Row,
     asked_of,
+    evidence_of_use,
     false_alarms,
     fingerprints,
     needs,
@@ -77,7 +78,8 @@ def evaluate(
         for kind in kinds:
             alarms += false_alarms(asked["A"], made, kind)
             step()
-    return Card(split, rows, alarms)
+    both = [kind for model, weights, kind in wanted if (model, weights) == ("A", "reference")]
+    return Card(split, rows, alarms, list(evidence_of_use(bank, asked, made, both[0])) if both else [])
 
 
 def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerprints:

@@ -85,7 +85,7 @@ def add(
     manifest: ManifestArgument,
     model: Annotated[str | None, typer.Option(help="Default: the catalog's, or nano for a new one.")] = None,
     fingerprint: Annotated[
-        Literal["influence", "stats", "jl", "gradient", "logra", "factgrass", "tokens"] | None,
+        Literal["influence", "stats", "jl", "head-gradient", "gradient", "logra", "factgrass", "tokens"] | None,
         typer.Option(help="Of a new catalog; default influence."),
     ] = None,
     channels: Annotated[Literal["both", "P", "M"] | None, typer.Option(help="Of a new catalog; default both.")] = None,

@@ -11,6 +11,7 @@ import typer
 
 from lumina_ray.cli.catalog import catalog
 from lumina_ray.cli.evaluate import evaluate
+from lumina_ray.cli.frequencies import frequencies
 from lumina_ray.cli.methods import methods
 from lumina_ray.cli.output import announce, answer
 from lumina_ray.cli.plan import plan
@@ -32,6 +33,7 @@ app.command()(methods)
 app.command()(scores)
 app.command()(evaluate)
 app.command()(plan)
+app.command()(frequencies)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -55,7 +57,7 @@ def fingerprint(
     out: Annotated[str, typer.Option(help="The store to write, or to resume: a folder, s3://… or gs://….")],
     model: ModelOption = "nano",
     fingerprint: Annotated[
-        Literal["influence", "stats", "jl", "gradient", "logra", "factgrass", "tokens"],
+        Literal["influence", "stats", "jl", "head-gradient", "gradient", "logra", "factgrass", "tokens"],
         typer.Option(
             help="influence (ours), stats (LUMINA v8), jl (LUMINA v7), or what another method needs: `lumina methods`."
         ),

@@ -14,7 +14,7 @@ def plan(
     manifest: Annotated[str, typer.Argument(help="A manifest (.parquet or .csv).")],
     model: Annotated[str, typer.Option(help="As of `lumina fingerprint`.")] = "nano",
     fingerprint: Annotated[
-        Literal["influence", "stats", "jl", "gradient", "logra", "factgrass", "tokens"],
+        Literal["influence", "stats", "jl", "head-gradient", "gradient", "logra", "factgrass", "tokens"],
         typer.Option(help="As of `lumina fingerprint`."),
     ] = "influence",
     channels: Annotated[Literal["both", "P", "M"], typer.Option(help="As of `lumina fingerprint`.")] = "both",

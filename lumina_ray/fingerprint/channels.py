@@ -147,7 +147,9 @@ class ProjectedGradients(Backward):
 
 
 class ProjectedHeadGradients:
-    """Projected gradients of the output heads from a forward pass alone: the first codebook's (P), the others' (M).
+    """Projected gradients of output heads from a forward pass alone: the first codebook's (P), the others' (M).
+
+    Of the model's own heads ("head-gradient"), or of fresh ones ("influence"): see `capture_heads`.
 
     The first codebook of a residual quantiser carries what the song is, melody and harmony among it; the others refine
     how it sounds. That makes them the natural proxies of composition and production until ground truth says better.
@@ -167,7 +169,10 @@ class ProjectedHeadGradients:
     def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
         specification = self._specification
         weights = tuple(specification.codebook_weights)
-        return capture_heads(self._model, codes_BKT, n_frames, self._heads, weights, dtype=specification.torch_dtype)
+        fresh = specification.kind == "influence"
+        return capture_heads(
+            self._model, codes_BKT, n_frames, self._heads, weights, fresh=fresh, dtype=specification.torch_dtype
+        )
 
     def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
         return self._projector(gradient_tiles(uses, rows, shares))

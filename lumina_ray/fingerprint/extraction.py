@@ -28,7 +28,7 @@ def make_extraction(model: MusicModel, specification: Specification) -> Extracti
         case "gradient":
             of_channel = {c: _weights(model, layers[c], TRACKED_TENSORS) for c in layers}
             return ProjectedGradients(model, specification, of_channel)
-        case "influence":
+        case "influence" | "head-gradient":
             return ProjectedHeadGradients(model, specification)
         case "logra":
             return LoGra(model, specification)

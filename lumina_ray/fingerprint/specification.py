@@ -17,12 +17,12 @@ from lumina_ray.model.interface import CONDITION_TEXT, TRACKED_TENSORS, MusicMod
 
 Channel = Literal["P", "M"]
 CHANNELS: tuple[Channel, ...] = get_args(Channel)
-Kind = Literal["influence", "stats", "jl", "gradient", "logra", "factgrass", "tokens"]
+Kind = Literal["influence", "stats", "jl", "head-gradient", "gradient", "logra", "factgrass", "tokens"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 # Changes whenever the same inputs would give other numbers, or more of them.
-ALGORITHM_VERSION = 4
+ALGORITHM_VERSION = 5
 
 # Channel bands as fractions of the model's depth: layers 42-47 and 12-17 of 48 (DESIGN §1.2).
 _BANDS: dict[Channel, tuple[float, float]] = {"P": (0.875, 1.0), "M": (0.25, 0.375)}
@@ -32,7 +32,7 @@ _JL_DIMS = 512
 _MAX_DIMS = 4096
 _SEED, _NONZEROS = 422024, 4
 # Kinds that need no backward pass, and so no loss that is scaled.
-_WITHOUT_BACKWARD: frozenset[Kind] = frozenset({"influence", "tokens"})
+_WITHOUT_BACKWARD: frozenset[Kind] = frozenset({"influence", "head-gradient", "tokens"})
 # Kinds whose recipe was published for another loss than the one that models are trained on.
 _WITH_CODEBOOK_WEIGHTS: frozenset[Kind] = frozenset({"stats", "jl"})
 _PUBLISHED_CODEBOOK_WEIGHTS = (0.4, 1.2, 1.3, 1.4)
@@ -46,9 +46,10 @@ class Specification:
     """How a song becomes a vector. JSON-able; equal specifications have equal hashes.
 
     Attributes:
-        kind: "influence" (ours, DESIGN §1.6), "stats" (LUMINA v8), "jl" (LUMINA v7), "gradient" (projected whole),
-            "logra", "factgrass" (projected tensor by tensor) or "tokens" (of codes alone).
+        kind: "influence" (ours), "stats" (LUMINA v8), "jl" (LUMINA v7), "head-gradient" (of the output heads alone),
+            "gradient" (projected whole), "logra", "factgrass" (projected tensor by tensor), "tokens" (of codes alone).
         weights_sha256: the model's weights.
+        frequencies_sha256: the model's frequencies of codes, where the fingerprint depends on them; else empty.
         dims: fingerprint dimensions of each channel that is computed.
         layers: transformer layers of each channel; empty where output heads or codes are used instead.
         codebook_weights: weights of the codebooks' losses; only their ratios matter.
@@ -60,6 +61,7 @@ class Specification:
 
     kind: Kind
     weights_sha256: str
+    frequencies_sha256: str
     dims: dict[Channel, int]
     layers: dict[Channel, list[int]]
     codebook_weights: list[float]
@@ -106,12 +108,22 @@ class Specification:
                 seed, nonzeros = _SEED, 0
             case "factgrass":
                 seed, nonzeros = _SEED, 1
-            case "jl" | "gradient" | "influence":
+            case "jl" | "gradient" | "head-gradient" | "influence":
                 seed, nonzeros = _SEED, _NONZEROS
         weights = list(_PUBLISHED_CODEBOOK_WEIGHTS) if kind in _WITH_CODEBOOK_WEIGHTS else [1.0] * model.n_codebooks
         loss_scale = _FLOAT16_LOSS_SCALE if dtype == "float16" and kind not in _WITHOUT_BACKWARD else 1.0
+        frequencies = hashlib.sha256(model.code_frequencies_KC.tobytes()).hexdigest() if kind == "influence" else ""
         return cls(
-            kind, model.weights_sha256, dims, layers, weights, seed, nonzeros, dtype=dtype, loss_scale=loss_scale
+            kind,
+            model.weights_sha256,
+            frequencies,
+            dims,
+            layers,
+            weights,
+            seed,
+            nonzeros,
+            dtype=dtype,
+            loss_scale=loss_scale,
         )
 
     @property
@@ -177,7 +189,7 @@ def fingerprint_dims(kind: Kind, channel: Channel, n_layers: int, n_codebooks: i
             return _STATISTICS_PER_LAYER * len(band_layers(channel, n_layers))
         case "jl":
             return _JL_DIMS
-        case "gradient" | "influence":
+        case "gradient" | "head-gradient" | "influence":
             return _MAX_DIMS
         case "tokens":
             return min(_n_codes(channel, n_codebooks, codebook_size), _MAX_DIMS)
@@ -195,7 +207,7 @@ def _layers(kind: Kind, channel: Channel, n_layers: int) -> list[int]:
             return band_layers(channel, n_layers)
         case "jl":
             return list(range(n_layers)) if channel == "P" else []
-        case "influence" | "tokens":
+        case "influence" | "head-gradient" | "tokens":
             return []
 
 

@@ -161,6 +161,7 @@ def capture_heads(
     heads: Sequence[int],
     codebook_weights: tuple[float, ...],
     *,
+    fresh: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> list[Use]:
     """What the output heads' gradients are products of, from a forward pass alone.
@@ -168,17 +169,29 @@ def capture_heads(
     The derivative of a mean cross-entropy behind a bias-free linear layer is known in closed form:
     `G_k = w_k/(n_k Σw) Σ_t (softmax(logits_kt) − onehot(code_kt)) h_ktᵀ` over the n_k valid frames.
 
+    That of the model's own heads has mean zero on what the model itself makes up, as every score function has on its
+    own distribution: on generated music it is noise. `fresh` puts a head in its place that has learned nothing but how
+    often each code occurs, f, and whitens by the Fisher information of such a softmax, diag(f) on the tangent space
+    (Amari 1998, "Natural gradient works efficiently in learning"): `(f − onehot(code_kt)) / √f` for the bracket.
+
     Args:
         heads: which codebooks' heads; `Use.parameter` counts in this order.
+        fresh: of heads that know `model.code_frequencies_KC` and nothing of the context.
     """
     with torch.no_grad():
         with _FrozenLinears([], dtype), _precision(codes_BKT.device, dtype):
             prediction = model.predict(codes_BKT, n_frames)
+        frequencies_KC = torch.from_numpy(model.code_frequencies_KC).to(codes_BKT.device)
         uses = []
         for position, k in enumerate(heads):
             valid_BT = prediction.valid_BKT[:, k]
-            error_BTC = prediction.logits_BKTC[:, k].float().softmax(dim=-1)
+            if fresh:
+                error_BTC = frequencies_KC[k].expand(*valid_BT.shape, -1).clone()
+            else:
+                error_BTC = prediction.logits_BKTC[:, k].float().softmax(dim=-1)
             error_BTC -= functional.one_hot(codes_BKT[:, k], error_BTC.shape[-1])
+            if fresh:
+                error_BTC *= frequencies_KC[k].rsqrt()
             share = codebook_weights[k] / sum(codebook_weights)
             scale_B = share / valid_BT.sum(dim=1).clamp(min=1)
             error_BTC = torch.where(valid_BT[..., None], error_BTC * scale_B[:, None, None], 0.0)

@@ -48,7 +48,7 @@ def _cost(method: Method) -> str:
     match method.kind:
         case None | "tokens":
             passes = "no model"
-        case "influence":
+        case "influence" | "head-gradient":
             passes = "forward"
         case _:
             passes = "backward"

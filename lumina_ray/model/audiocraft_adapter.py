@@ -20,6 +20,7 @@ from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.float16 import hold_linears_in_float16
+from lumina_ray.model.frequencies import load_frequencies, uniform_frequencies
 from lumina_ray.model.interface import CONDITION_TEXT, Prediction, TrackedTensor, valid_targets
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 
@@ -51,6 +52,7 @@ class AudiocraftMusicGen:
         self.n_codebooks: int = lm.n_q
         self.codebook_size: int = lm.card
         self.frame_rate_hz = int(codec.frame_rate)
+        self.code_frequencies_KC = uniform_frequencies(self.n_codebooks, self.codebook_size)
         self._conditions = {n: (c.to(self.device), mask.to(self.device)) for n, (c, mask) in conditions.items()}
 
     @classmethod
@@ -94,7 +96,9 @@ class AudiocraftMusicGen:
             conditions = lm.condition_provider(lm.condition_provider.tokenize(text))
         if dtype != torch.float32:
             hold_linears_in_float16(lm)
-        return cls(lm, codec, conditions, device, name, weights_sha256(folder))
+        loaded = cls(lm, codec, conditions, device, name, weights_sha256(folder))
+        loaded.code_frequencies_KC = load_frequencies(folder, loaded.n_codebooks, loaded.codebook_size)
+        return loaded
 
     @classmethod
     def _convert(cls, source: TransformersMusicGen, device: str, dtype: torch.dtype) -> Self:
@@ -125,7 +129,7 @@ class AudiocraftMusicGen:
         lm.load_state_dict(_audiocraft_state(source.model.decoder.state_dict(), source.n_layers))
         if dtype != torch.float32:
             hold_linears_in_float16(lm)
-        return cls(
+        converted = cls(
             lm,
             HFEncodecCompressionModel(source.model.audio_encoder),
             {_CONDITION_NAME: (source.condition, torch.ones(source.condition.shape[:2]))},
@@ -133,6 +137,8 @@ class AudiocraftMusicGen:
             source.name,
             source.weights_sha256,
         )
+        converted.code_frequencies_KC = source.code_frequencies_KC
+        return converted
 
     def encode(self, samples: np.ndarray) -> Tensor:
         with torch.no_grad():

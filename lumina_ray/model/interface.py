@@ -48,6 +48,8 @@ class MusicModel(Protocol):
     n_codebooks: int
     codebook_size: int
     frame_rate_hz: int
+    code_frequencies_KC: np.ndarray
+    """Float32 `[K, C]`: how often each code occurs in the music that the model learned from; see `frequencies.py`."""
 
     def encode(self, samples: np.ndarray) -> Tensor:
         """Encode float32 `[n]` mono samples at 32 kHz to int64 codes `[K, T]` on the model's device, no gradient."""

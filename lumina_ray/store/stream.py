@@ -1,5 +1,6 @@
 """A finished store or living catalog whose vectors stay on disk, for those that are larger than memory."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from tempfile import TemporaryFile, gettempdir
 
@@ -86,6 +87,19 @@ def stream_store(path: Location) -> StreamedStore:
     places[order] = np.arange(len(order))
     run = replace(runs[0], n_songs=len(rows))
     return StreamedStore(path, run, songs.take(order), failed, generation, segments, places)
+
+
+def stored_codes(store: StreamedStore) -> Iterator[np.ndarray]:
+    """Codes of every song, uint16 `[K, T]` each, with one data file in memory at a time.
+
+    Raises:
+        StoreError: damaged.
+    """
+    n_codebooks = len(store.specification.codebook_weights)
+    for segment in store.segments:
+        for path in part_files(segment.folder):
+            for codes in _ok(segment, read_parts([path], store.specification, ["song_id", "status", "codes"]))["codes"]:
+                yield np.frombuffer(codes.as_py(), "<u2").reshape(n_codebooks, -1)
 
 
 def _ok(segment: Segment, rows: pa.Table) -> pa.Table:

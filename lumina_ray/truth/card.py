@@ -12,8 +12,9 @@ import numpy as np
 from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint import CHANNELS, Channel, Fingerprinter, Kind, SongCodes, Specification
 from lumina_ray.methods import METHODS, Features, Method, attribute, cache
+from lumina_ray.model.frequencies import code_frequencies
 from lumina_ray.truth.bank import Bank
-from lumina_ray.truth.corpus import Audited, members
+from lumina_ray.truth.corpus import CATALOGS, Audited, members
 from lumina_ray.truth.false_positives import FalsePositives, false_positives
 from lumina_ray.truth.measures import Estimate, lds, mean, precedence
 from lumina_ray.truth.models import learning_rates, with_weights
@@ -22,6 +23,7 @@ from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, Query, Split,
 # Those that a reference model's scores are taken off, too: of the models' gradients, one of each size.
 _AGAINST_REFERENCE = ("influence", "jl")
 RELATIVE = " − reference"
+FIT = "log-likelihood"
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,28 @@ class Alarms:
 
 
 @dataclass(frozen=True)
+class Use:
+    """Can one number a song, whatever the query, tell whether a model was trained on it?
+
+    Attributes:
+        signal: how likely the model finds the song, `FIT`; with `RELATIVE`, beyond what the reference finds.
+        twins: of a work's two recordings, how often the one that was trained on has more of it.
+        controls: how often a catalog song has more of it than a control.
+    """
+
+    signal: str
+    twins: Estimate
+    controls: Estimate
+
+
+@dataclass(frozen=True)
 class Card:
     """Everything that is measured."""
 
     split: Split
     rows: list[Row]
     alarms: list[Alarms]
+    use: list[Use]
 
 
 Made = Mapping[tuple[Audited, str, Kind], Fingerprints]
@@ -133,6 +151,10 @@ def fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerpr
         weights: which of the bank's models.
     """
     model = with_weights(bank.recipe, bank.models[weights])
+    learned = next(members(bank.recordings, name) for name in CATALOGS if weights.startswith(name))
+    model.code_frequencies_KC = code_frequencies(
+        (bank.codes[i][:, :TRAINED_FRAMES].numpy() for i in learned), model.n_codebooks, model.codebook_size
+    )
     specification = Specification.for_model(model, kind)
     fingerprinter = Fingerprinter(model, specification)
     songs, controls = ([bank.codes[i][:, :TRAINED_FRAMES] for i in of] for of in (asked.songs, asked.controls))
@@ -195,6 +217,29 @@ def false_alarms(A: Asked, made: Made, kind: Kind) -> Iterator[Alarms]:
         controls_CD = vectors_nD[len(A.songs) + len(A.queries) :]
         for found in false_positives(vectors_nD[: A.n_catalog], controls_CD):
             yield Alarms(kind, channel, found)
+
+
+def evidence_of_use(bank: Bank, asked: Mapping[Audited, Asked], made: Made, kind: Kind) -> Iterator[Use]:
+    """What losses alone say: a model that learned from a song finds it more likely than one that never saw it.
+
+    A reference takes off how likely the song is to begin with (Watson et al. 2022, arXiv:2111.08440).
+
+    Args:
+        kind: any whose fingerprints were made under the audited models and the reference.
+    """
+    for relative in (False, True):
+        twins: dict[str, list[float]] = {}
+        ahead = []
+        for of in asked.values():
+            fit = np.log(made[of.model, of.model, kind].probabilities)
+            if relative:
+                fit = fit - np.log(made[of.model, "reference", kind].probabilities)
+            for work, trained, unheard in _pairs(bank, of):
+                twins.setdefault(work, []).append(precedence(fit[[trained]], fit[[unheard]]))
+            controls = fit[len(of.songs) + len(of.queries) :]
+            ahead += [precedence(fit[[song]], controls) for song in range(of.n_catalog)]
+        wins = np.array([np.mean(of_work) for of_work in twins.values()])
+        yield Use(FIT + RELATIVE * relative, mean(wins), mean(np.array(ahead)))
 
 
 def scores(

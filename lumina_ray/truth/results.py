@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lumina_ray.catalog.files import atomic_path
 from lumina_ray.truth.alterations import ALTERATIONS
-from lumina_ray.truth.card import MEASURES, Alarms, Card, Row
+from lumina_ray.truth.card import MEASURES, Alarms, Card, Row, Use
 
 _HEADINGS = {
     "lds_excerpt": "LDS excerpts",
@@ -22,9 +22,9 @@ _HEADINGS = {
 }
 
 
-def tables(card: Card) -> tuple[Table, Table, Table]:
-    """Every method and measure, what it recognises, and every policy's false positives, with 95 % intervals."""
-    return _methods(card.rows), _found(card.rows), _alarms(card.alarms)
+def tables(card: Card) -> tuple[Table, Table, Table, Table]:
+    """Methods by measure, what they recognise, policies' false positives, evidence of use; with 95 % intervals."""
+    return _methods(card.rows), _found(card.rows), _alarms(card.alarms), _use(card.use)
 
 
 def as_dict(card: Card) -> dict:
@@ -75,6 +75,17 @@ def _alarms(alarms: Sequence[Alarms]) -> Table:
     for one in alarms:
         searched = f"{one.found.n_songs}" + " (simulated)" * one.found.simulated
         out.add_row(one.kind, one.channel, one.found.policy, searched, str(one.found.any_song), str(one.found.songs))
+    return out
+
+
+def _use(found: Sequence[Use]) -> Table:
+    out = Table(
+        box=SIMPLE_HEAD, pad_edge=False, title="Was the model trained on it? By the song alone, without a query"
+    )
+    for heading in ("signal", "twins", "songs against controls"):
+        out.add_column(heading, justify="left" if heading == "signal" else "right")
+    for one in found:
+        out.add_row(one.signal, str(one.twins), str(one.controls))
     return out
 
 

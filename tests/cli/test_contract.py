@@ -51,6 +51,7 @@ COMMANDS = {
         "--max-failed-fraction",
         "--json",
     },
+    "frequencies": {"--json"},
     "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
     "index": {"--out", "--kind", "--memory-gib", "--recall", "--parallel", "--json"},
     "methods": {"--json"},

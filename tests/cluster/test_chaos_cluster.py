@@ -16,6 +16,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from lumina_ray.store import store_status
 from tests.cluster.catalog import write_manifest, write_tone
+from tests.cluster.processes import processes
 from tests.cluster.reference import all_rows, without_ray
 
 pytestmark = pytest.mark.chaos
@@ -63,19 +64,6 @@ def wait_for_commits(store: Path, n_songs: int, limit_s: float = 200) -> None:
     while not (store / "run.json").exists() or store_status(store).ok < n_songs:
         assert time.monotonic() < end_s, "the job does not get on"
         time.sleep(0.05)
-
-
-def processes(*words: str) -> dict[int, int]:
-    """Running processes whose command line has all the words: their ids, and those of their parents."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (entry / "cmdline").read_text().replace("\0", " ")
-            if all(word in command for word in words):
-                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # It has just ended.
-    return found
 
 
 @pytest.mark.timeout(600)

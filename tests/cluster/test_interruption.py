@@ -13,6 +13,7 @@ from cluster.fingerprint import run_fingerprint_job
 from lumina_ray.store import StoreCounter, read_store, store_status
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, SUCCESS_FILE
 from tests.cluster.catalog import write_manifest, write_tone
+from tests.cluster.processes import wait_until_gone
 
 N_SONGS = 24
 
@@ -52,6 +53,8 @@ def test_stopped_job_goes_on_with_what_is_missing(ray_cluster: str, tiny_model_d
             assert last.startswith(last_words), said
             assert f" of {N_SONGS} songs are stored, and the same command goes on from there" in last
             assert "stack trace" not in said.lower()
+        # A killed driver's tasks may still commit what they had in hand.
+        wait_until_gone("ray::MapWorker")
         assert store_status(store).state == "unfinished"
 
     first_files = {path: path.stat().st_mtime_ns for path in committed(store)}

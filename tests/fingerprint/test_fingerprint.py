@@ -90,9 +90,9 @@ def test_structurally_zero_means_are_rounding_noise_in_plain_gradients_too(model
         assert abs(gradient.mean()) < 1e-6 * gradient.std()
 
 
-def test_influence_is_the_projected_gradient_of_the_heads(model: MusicModel) -> None:
+def test_head_gradient_is_the_projected_gradient_of_the_heads(model: MusicModel) -> None:
     codes = random_codes(model, [500, 260], 6)
-    fingerprinter = Fingerprinter(model, Specification.for_model(model, "influence"))
+    fingerprinter = Fingerprinter(model, Specification.for_model(model, "head-gradient"))
     ours = fingerprinter(codes)
     mean_gradients(model, codes, (1, 1, 1, 1))
     heads = [head.grad for head in model.heads()]

@@ -35,13 +35,22 @@ def test_a_48_layer_model_has_216_and_512_numbers_per_channel() -> None:
 
 @pytest.fixture
 def shape() -> SimpleNamespace:
-    return SimpleNamespace(name="m", weights_sha256="a" * 64, n_layers=16, n_codebooks=4, codebook_size=2048)
+    frequencies = np.full((4, 2048), 1 / 2048, np.float32)
+    return SimpleNamespace(
+        name="m",
+        weights_sha256="a" * 64,
+        n_layers=16,
+        n_codebooks=4,
+        codebook_size=2048,
+        code_frequencies_KC=frequencies,
+    )
 
 
 def test_hash_sees_every_field(shape: SimpleNamespace) -> None:
     specification = Specification.for_model(shape, "stats")
     changed = {
-        "kind": "jl", "weights_sha256": "b" * 64, "dims": {"P": 1, "M": 1}, "layers": {"P": [1], "M": [2]},
+        "kind": "jl", "weights_sha256": "b" * 64, "frequencies_sha256": "c" * 64,
+        "dims": {"P": 1, "M": 1}, "layers": {"P": [1], "M": [2]},
         "codebook_weights": [1.0] * 4, "seed": 7, "nonzeros": 2, "text": "", "chunk_s": 5.0, "min_tail_s": 1.0,
         "gate_dbfs": -60.0, "dtype": "bfloat16", "loss_scale": 2.0, "loss": "sum", "algorithm_version": 99,
     }  # fmt: skip

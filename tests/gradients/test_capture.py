@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from lumina_ray.gradients import SongGradient, Use, capture, capture_heads, chunk_losses, freeze, gradient_tiles
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
+from lumina_ray.model.frequencies import code_frequencies
+from tests.tiny_model import tiny_music_model
 
 WEIGHTS = (0.4, 1.2, 1.3, 1.4)
 N_FRAMES = [60, 41, 0]
@@ -84,6 +86,58 @@ def test_heads_need_no_backward_pass(model: MusicModel, codes_BKT: Tensor) -> No
         for ours, theirs in zip(assembled(uses, [b], [1.0], heads), expected, strict=True):
             assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
     assert not any(use.input_BSN.requires_grad or use.output_grad_BSM.requires_grad for use in uses)
+
+
+def test_fresh_heads_are_heads_that_know_frequencies_alone(model: MusicModel, codes_BKT: Tensor) -> None:
+    """By autograd: heads of weight 0 whose biases are log-frequencies, whitened by the softmax's Fisher information."""
+    freeze(model)
+    counts_KC = torch.randint(1, 50, (4, model.codebook_size), generator=torch.Generator().manual_seed(1))
+    frequencies_KC = counts_KC / counts_KC.sum(dim=1, keepdim=True)
+    before, model.code_frequencies_KC = model.code_frequencies_KC, frequencies_KC.numpy()
+    uses = capture_heads(model, codes_BKT, N_FRAMES, [3, 0], WEIGHTS, fresh=True)
+    model.code_frequencies_KC = before
+    heads = [model.heads()[3], model.heads()[0]]
+    for b in (0, 1):
+        codes_KT, n = codes_BKT[b, :, : N_FRAMES[b]], N_FRAMES[b]
+        hidden_KTD = model.predict(codes_KT[None], [n]).hidden_BKTD[0].detach()
+        for ours, k in zip(assembled(uses, [b], [1.0], heads), (3, 0), strict=True):
+            head_CD = torch.zeros(model.codebook_size, model.dim, requires_grad=True)
+            logits_TC = hidden_KTD[k, : n - k] @ head_CD.T + frequencies_KC[k].log()
+            share = WEIGHTS[k] / sum(WEIGHTS)
+            (share * nn.functional.cross_entropy(logits_TC, codes_KT[k, : n - k])).backward()
+            # diag(f)^(1/2) is a square root of the Fisher information on gradients, whose columns sum to zero.
+            expected = head_CD.grad / frequencies_KC[k].sqrt()[:, None]
+            assert float((ours - expected).norm() / expected.norm()) < 1e-5
+
+
+def test_a_models_own_music_says_nothing_through_its_own_heads_and_something_through_fresh_ones() -> None:
+    """Score functions have mean zero under their own distribution: the reason for fresh heads."""
+    model = tiny_music_model(n_layers=2)
+    freeze(model)
+    with torch.no_grad():
+        for head in model.heads():
+            head.mul_(40)
+    generator = torch.Generator().manual_seed(0)
+    codes_BKT = torch.zeros(32, 4, 40, dtype=torch.int64)
+    n_frames = [40] * 32
+    for step in range(43):
+        # The delay pattern: codebook k's frame t is made at step t + k.
+        prediction = model.predict(codes_BKT, n_frames)
+        for k in range(4):
+            if 0 <= (t := step - k) < 40:
+                codes_BKT[:, k, t] = torch.multinomial(
+                    prediction.logits_BKTC[:, k, t].softmax(-1), 1, generator=generator
+                )[:, 0]
+    frequencies = code_frequencies([c.numpy() for c in codes_BKT[:16]], 4, model.codebook_size)
+    model.code_frequencies_KC = frequencies
+    likeness = {}
+    for fresh in (False, True):
+        uses = capture_heads(model, codes_BKT, n_frames, [0], (1, 1, 1, 1), fresh=fresh)
+        gradients = torch.stack([assembled(uses, [b], [1.0], [model.heads()[0]])[0].flatten() for b in range(32)])
+        unit = nn.functional.normalize(gradients, dim=1)
+        likeness[fresh] = float((unit[:16] @ unit[16:].T).mean())
+    assert abs(likeness[False]) < 0.02
+    assert likeness[True] > 0.05
 
 
 def test_no_graph_below_the_lowest_tracked_layer(tiny_model_dir: Path, codes_BKT: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint import CHANNELS
 from lumina_ray.truth.bank import Bank
-from lumina_ray.truth.card import Asked, Fingerprints, Row, asked_of, needs, report_card
+from lumina_ray.truth.card import Asked, Fingerprints, Row, asked_of, evidence_of_use, needs, report_card
 from lumina_ray.truth.corpus import corpus, members
 from lumina_ray.truth.queries import Query
 from lumina_ray.truth.recipe import SMALL, Training, retrainings
@@ -114,6 +114,23 @@ def test_an_altered_copy_is_found_when_its_song_is_the_first(bank: Bank) -> None
         # Twice another song is ahead.
         effects["A"][q, A.songs.index(A.queries[q].recording) + (number < 2)] = 1
     assert row(bank, effects, asked).found["mp3"].value == 4 / 6
+
+
+def test_only_likelihood_beyond_the_reference_tells_what_was_trained_on(bank: Bank, rng: np.random.Generator) -> None:
+    asked = {model: asked_of(bank, model, "test") for model in ("A", "B")}
+    made = of_effects({m: np.zeros((len(of.queries), len(of.songs))) for m, of in asked.items()}, bank, asked)
+    for model, of in asked.items():
+        n = len(of.songs) + len(of.queries) + len(of.controls)
+        loss = rng.uniform(1, 9, n)
+        learned = 0.1 * (np.arange(n) < of.n_catalog)
+        one = made[model, model, "influence"]
+        made[model, model, "influence"] = replace(one, probabilities=np.exp(learned - loss))
+        made[model, "reference", "influence"] = replace(one, probabilities=np.exp(-loss))
+    alone, relative = evidence_of_use(bank, asked, made, "influence")
+    assert (alone.signal, relative.signal) == ("log-likelihood", "log-likelihood − reference")
+    assert relative.twins.value == relative.controls.value == 1
+    assert abs(alone.twins.value - 0.5) < 0.35
+    assert abs(alone.controls.value - 0.5) < 0.1
 
 
 def test_what_is_needed_is_listed_once_and_unknown_methods_are_refused() -> None:

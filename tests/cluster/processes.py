@@ -1,0 +1,25 @@
+"""Processes of a Ray cluster on this machine."""
+
+import time
+from pathlib import Path
+
+
+def processes(*words: str) -> dict[int, int]:
+    """Running processes whose command line has all the words: their ids, and those of their parents."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_text().replace("\0", " ")
+            if all(word in command for word in words):
+                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # It has just ended.
+    return found
+
+
+def wait_until_gone(*words: str, limit_s: float = 60) -> None:
+    """Wait for processes whose command line has all the words to end."""
+    end_s = time.monotonic() + limit_s
+    while left := processes(*words):
+        assert time.monotonic() < end_s, f"still running: {left}"
+        time.sleep(0.1)

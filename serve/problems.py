@@ -21,6 +21,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 TITLES = {
     400: "Malformed request",
+    401: "Not authorised",
     404: "Not found",
     405: "Method not allowed",
     408: "Upload took too long",

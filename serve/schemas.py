@@ -31,12 +31,23 @@ class ServeArgs(BaseModel):
     top_k: int = Field(
         DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="Candidates per channel where none are asked for."
     )
+    keys: Path | None = Field(None, description="File of API keys, made with `lumina keys add`.")
+    open_access: bool = Field(False, description="Ask for no key. Only where nobody else can reach the endpoint.")
     max_upload_bytes: int = Field(64 << 20, ge=1, description="Larger uploads are refused with 413.")
     max_audio_s: float = Field(600.0, gt=0, description="Longer audio is refused with 422.")
     request_timeout_s: float = Field(300.0, gt=0, description="From the first byte of a request to its answer.")
     gateways: int = Field(1, ge=1, description="Replicas that take uploads and decode them.")
     fingerprinters: int = Field(1, ge=1, description="Replicas that own a model each.")
     searchers: int = Field(1, ge=1, description="Replicas that hold the index each.")
+
+    @model_validator(mode="after")
+    def _access_is_decided(self) -> Self:
+        if (self.keys is None) != self.open_access:
+            raise ValueError(
+                "give either keys, a file made with `lumina keys add NAME --file KEYS`, or open_access"
+                + (", and not both" if self.keys else " to let in whoever reaches the endpoint")
+            )
+        return self
 
     @model_validator(mode="wrap")
     @classmethod

@@ -1,6 +1,7 @@
 """Reading one uploaded file in bounded memory and disk."""
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -52,6 +53,17 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
         return await file.read()
     finally:
         await form.close()
+
+
+def openapi_upload() -> dict[str, Any]:
+    """The request body of a route that takes an upload."""
+    file = {
+        "type": "string",
+        "format": "binary",
+        "description": "An audio file, such as wav, flac, mp3, ogg, opus or m4a.",
+    }
+    form = {"type": "object", "required": [FIELD], "properties": {FIELD: file}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
 async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:

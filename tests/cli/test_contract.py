@@ -53,11 +53,14 @@ COMMANDS = {
     },
     "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
     "index": {"--out", "--kind", "--memory-gib", "--recall", "--parallel", "--json"},
+    "keys add": {"--file", "--per-minute", "--json"},
+    "keys list": {"--file", "--json"},
+    "keys revoke": {"--file", "--json"},
     "methods": {"--json"},
     "plan": {"--model", "--fingerprint", "--channels", "--dtype", "--gpus", "--decoders", "--json"},
     "scores": {"--catalog", "--queries", "--learning-rate", "--top", "--out", "--json"},
     "status": {"--json"},
-    "serve": {"--index", "--model", "--port", "--host", "--device"},
+    "serve": {"--index", "--model", "--port", "--host", "--device", "--keys", "--open"},
     "truth build": {"--out", "--size", "--json"},
 }
 

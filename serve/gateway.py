@@ -10,11 +10,15 @@ from ray.serve.handle import DeploymentHandle
 
 import lumina_ray
 from serve.access import Access
+from serve.decoding import Decoders
 from serve.keys import KeyRing
 from serve.problems import install_handlers
-from serve.routes import attributions, status
+from serve.routes import attributions, catalog, status
 from serve.schemas import ServeArgs
 from serve.services import Services
+
+# Uploads that a gateway decodes at once.
+_DECODERS = 2
 
 
 def create_app(services: Services) -> FastAPI:
@@ -28,6 +32,7 @@ def create_app(services: Services) -> FastAPI:
     install_handlers(app)
     app.include_router(status.router)
     app.include_router(attributions.router)
+    app.include_router(catalog.router)
     return app
 
 
@@ -37,7 +42,8 @@ class Gateway:
 
     def __init__(self, args: ServeArgs, fingerprinter: DeploymentHandle, searcher: DeploymentHandle) -> None:
         access = Access(KeyRing(args.keys), args.gateways) if args.keys else None
-        self._services = Services(args, access, fingerprinter, searcher)
+        decoders = Decoders(_DECODERS, args.decode_timeout_s)
+        self._services = Services(args, access, fingerprinter, searcher, decoders)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._services)

@@ -1,10 +1,10 @@
 """What the routes of a gateway work with."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -12,9 +12,9 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from lumina_ray.audio import load_audio
 from lumina_ray.errors import AudioError
 from serve.access import Access
+from serve.decoding import Decoders
 from serve.problems import Problem
 from serve.schemas import ServeArgs
 
@@ -35,6 +35,7 @@ class Services:
     access: Access | None
     fingerprinter: DeploymentHandle
     searcher: DeploymentHandle
+    decoders: Decoders
 
 
 def _services(request: Request) -> Services:
@@ -56,20 +57,42 @@ async def _caller(
 Caller = Annotated[str, Depends(_caller)]
 
 
+async def answer(services: Services, response: Awaitable[Any]) -> Any:
+    """What a deployment answers, in the time that a request has.
+
+    Raises:
+        Problem: returned by the deployment, as Serve would log a traceback for one that is raised; or no answer.
+    """
+    limit_s = services.args.request_timeout_s
+    async with answered_by(asyncio.get_running_loop().time() + limit_s, limit_s):
+        outcome = await response
+    if isinstance(outcome, Problem):
+        raise outcome
+    return outcome
+
+
 async def attribute_upload(services: Services, body: bytes, policy: str, top_k: int) -> str:
     """Decode, fingerprint and compare with the catalog; the report as canonical JSON.
 
     Raises:
         AudioError: the audio cannot be used.
+        Problem: it ended the decoder.
     """
-    args = services.args
-    audio = await asyncio.to_thread(
-        load_audio, body, name="upload", max_duration_s=args.max_audio_s, max_bytes=args.max_upload_bytes
-    )
+    audio = await services.decoders.load(body, services.args.max_audio_s, services.args.max_upload_bytes)
     query = await services.fingerprinter.fingerprint.remote(audio)
     if isinstance(query, AudioError):
         raise query
     return await services.searcher.attribute.remote(query, policy, top_k)
+
+
+@asynccontextmanager
+async def arriving_by(deadline_s: float, limit_s: float) -> AsyncIterator[None]:
+    """Turn a request that does not arrive in time into a problem; arguments as of `answered_by`."""
+    try:
+        async with asyncio.timeout_at(deadline_s):
+            yield
+    except TimeoutError as error:
+        raise Problem(408, "request.timeout", f"The upload did not arrive within {limit_s:g} s.") from error
 
 
 @asynccontextmanager

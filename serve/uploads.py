@@ -23,23 +23,21 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
     Raises:
         Problem: 400 malformed, 413 too large, 415 not multipart, 422 no such field or not a file.
     """
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    media_type = _media_type(request)
     if media_type != "multipart/form-data":
         raise Problem(
             415,
             "request.not_multipart",
             f"Send multipart/form-data with a file in the field {FIELD!r}, not {media_type!r}.",
         )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes + _ENVELOPE_BYTES:
-        raise _too_large(max_bytes)
+    _check_declared(request, max_bytes)
     parser = MultiPartParser(request.headers, _bounded(request, max_bytes), max_files=1, max_fields=8)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         raise Problem(400, "request.malformed", f"The multipart body cannot be parsed: {error.message}") from error
     except ClientDisconnect as error:
-        raise Problem(400, "request.incomplete", "The upload broke off.") from error
+        raise _incomplete() from error
     try:
         file = form.get(FIELD)
         if file is None:
@@ -55,6 +53,22 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
         await form.close()
 
 
+async def read_json(request: Request, max_bytes: int) -> bytes:
+    """The body of a request that sends JSON, not parsed.
+
+    Raises:
+        Problem: 400 broken off, 413 too large, 415 not JSON.
+    """
+    media_type = _media_type(request)
+    if media_type != "application/json":
+        raise Problem(415, "request.not_json", f"Send application/json, not {media_type!r}.")
+    _check_declared(request, max_bytes)
+    try:
+        return b"".join([block async for block in _bounded(request, max_bytes)])
+    except ClientDisconnect as error:
+        raise _incomplete() from error
+
+
 def openapi_upload() -> dict[str, Any]:
     """The request body of a route that takes an upload."""
     file = {
@@ -66,6 +80,16 @@ def openapi_upload() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def _check_declared(request: Request, max_bytes: int) -> None:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes + _ENVELOPE_BYTES:
+        raise _too_large(max_bytes)
+
+
 async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     received = 0
     async for block in request.stream():
@@ -73,6 +97,10 @@ async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
         if received > max_bytes + _ENVELOPE_BYTES:
             raise _too_large(max_bytes)
         yield block
+
+
+def _incomplete() -> Problem:
+    return Problem(400, "request.incomplete", "The upload broke off.")
 
 
 def _too_large(max_bytes: int) -> Problem:

@@ -9,6 +9,7 @@ import httpx
 from starlette.testclient import TestClient
 
 from serve.access import Access
+from serve.decoding import Decoders
 from serve.gateway import create_app
 from serve.schemas import ServeArgs
 from serve.services import Services
@@ -45,6 +46,7 @@ def make_services(access: Access | None = None, **changes: Any) -> Services:
         "access": access,
         "fingerprinter": Deployment(fingerprint=b"vectors"),
         "searcher": Deployment(attribute="{}"),
+        "decoders": Decoders(1, 60.0),
     }
     return Services(**(given | changes))
 

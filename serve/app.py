@@ -10,7 +10,7 @@ from ray.serve import Application
 from lumina_ray.attribution.audio import matching_model
 from lumina_ray.errors import UsageError
 from lumina_ray.index import load_snapshot, newest_snapshot
-from serve.deployments import FINGERPRINTER, GATEWAY, SEARCHER
+from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, SEARCHER
 from serve.keys import read_keys
 from serve.local import Server, is_loopback
 from serve.schemas import ServeArgs
@@ -31,8 +31,10 @@ def build(args: ServeArgs) -> Application:
     """
     if args.keys:
         read_keys(args.keys)
-        # Replicas have another working directory.
-        args = args.model_copy(update={"keys": args.keys.resolve()})
+    # Replicas have another working directory.
+    args = args.model_copy(
+        update={name: path.resolve() for name in ("keys", "jobs") if (path := getattr(args, name)) is not None}
+    )
     folder = newest_snapshot(args.index).resolve()
     snapshot = load_snapshot(folder)
     model = matching_model(snapshot, args.model)
@@ -41,7 +43,8 @@ def build(args: ServeArgs) -> Application:
         num_replicas=args.fingerprinters, ray_actor_options={"num_cpus": 1, "num_gpus": gpus}
     ).bind(model, snapshot.manifest["specification"], args.device, args.request_timeout_s)
     searcher = SEARCHER.options(num_replicas=args.searchers).bind(str(folder))
-    return GATEWAY.options(num_replicas=args.gateways).bind(args, fingerprinter, searcher)
+    jobs = JOBS.bind(args, fingerprinter, searcher) if args.jobs else None
+    return GATEWAY.options(num_replicas=args.gateways).bind(args, fingerprinter, searcher, jobs)
 
 
 def start(args: ServeArgs, *, host: str = "127.0.0.1", port: int = 8000, blocking: bool = True) -> Server:
@@ -61,7 +64,7 @@ def start(args: ServeArgs, *, host: str = "127.0.0.1", port: int = 8000, blockin
             "`lumina keys add NAME --file KEYS`, or stay on 127.0.0.1"
         )
     application = build(args)
-    cpus = args.fingerprinters + 0.25 * (args.gateways + args.searchers)
+    cpus = args.fingerprinters + 0.25 * (args.gateways + args.searchers + (args.jobs is not None))
     gpus = args.fingerprinters if args.device == "cuda" else 0
     server = Server.start(application, host, port, cpus, gpus, args.request_timeout_s)
     if blocking:

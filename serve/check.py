@@ -55,7 +55,7 @@ def check_config(path: Path) -> ServeDeploySchema:
 
 
 def _check_deployments(path: Path, names: list[str]) -> None:
-    known = {"Gateway", "Fingerprinter", "Searcher"}
+    known = {"Gateway", "Fingerprinter", "Searcher", "Jobs"}
     if strangers := sorted(set(names) - known):
         raise UsageError(f"{path}: the application has no deployment {', '.join(strangers)}, only {sorted(known)}")
 

@@ -1,4 +1,4 @@
-"""The three deployments: gateway (HTTP, decoding) → fingerprinter (model) → searcher (index, attribution).
+"""The deployments: gateway (HTTP, decoding) → fingerprinter (model) → searcher (index, attribution); and jobs.
 
 Nothing blocks an event loop: decoding, the model and the search run in threads.
 """
@@ -26,6 +26,7 @@ from lumina_ray.model import open_model
 from lumina_ray.report import to_json
 from serve import catalog
 from serve.gateway import Gateway
+from serve.jobs import Jobs
 from serve.problems import RETRY_AFTER_S, Problem
 from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, Song, SongPage
 
@@ -186,3 +187,8 @@ FINGERPRINTER: Deployment = serve.deployment(
 SEARCHER: Deployment = serve.deployment(
     max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
 )(Searcher)
+
+# One, as it owns the store of jobs.
+JOBS: Deployment = serve.deployment(
+    num_replicas=1, max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+)(Jobs)

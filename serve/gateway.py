@@ -13,7 +13,7 @@ from serve.access import Access
 from serve.decoding import Decoders
 from serve.keys import KeyRing
 from serve.problems import install_handlers
-from serve.routes import attributions, catalog, status
+from serve.routes import attributions, catalog, jobs, status
 from serve.schemas import ServeArgs
 from serve.services import Services
 
@@ -33,6 +33,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(status.router)
     app.include_router(attributions.router)
     app.include_router(catalog.router)
+    app.include_router(jobs.router)
     return app
 
 
@@ -40,10 +41,16 @@ def create_app(services: Services) -> FastAPI:
 class Gateway:
     """Takes uploads, refuses bad ones before they cost the model anything, and answers with reports."""
 
-    def __init__(self, args: ServeArgs, fingerprinter: DeploymentHandle, searcher: DeploymentHandle) -> None:
+    def __init__(
+        self,
+        args: ServeArgs,
+        fingerprinter: DeploymentHandle,
+        searcher: DeploymentHandle,
+        jobs: DeploymentHandle | None = None,
+    ) -> None:
         access = Access(KeyRing(args.keys), args.gateways) if args.keys else None
         decoders = Decoders(_DECODERS, args.decode_timeout_s)
-        self._services = Services(args, access, fingerprinter, searcher, decoders)
+        self._services = Services(args, access, fingerprinter, searcher, decoders, jobs)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_app(self._services)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from lumina_ray.attribution import DEFAULT_TOP_K, SongFacts
+from lumina_ray.attribution import DEFAULT_TOP_K, Report, SongFacts
 from lumina_ray.audio import MAX_DURATION_S
 from lumina_ray.calibration.vectors import Channel
 from lumina_ray.errors import UsageError
@@ -41,6 +41,11 @@ class ServeArgs(BaseModel):
     max_audio_s: float = Field(600.0, gt=0, description="Longer audio is refused with 422.")
     request_timeout_s: float = Field(300.0, gt=0, description="From the first byte of a request to its answer.")
     decode_timeout_s: float = Field(60.0, gt=0, description="Uploads that take longer to decode are refused with 422.")
+    jobs: Path | None = Field(None, description="Folder of asynchronous jobs; without it none are taken.")
+    max_job_files: int = Field(64, ge=1, description="Jobs of more files are refused with 400.")
+    max_job_bytes: int = Field(128 << 20, ge=1, description="Jobs of more bytes are refused with 413.")
+    max_jobs_bytes: int = Field(4 << 30, ge=1, description="Audio and results of all jobs; over it, 429.")
+    max_job_age_s: float = Field(7 * 86400.0, gt=0, description="Older jobs are forgotten.")
     gateways: int = Field(1, ge=1, description="Replicas that take uploads and decode them.")
     fingerprinters: int = Field(1, ge=1, description="Replicas that own a model each.")
     searchers: int = Field(1, ge=1, description="Replicas that hold the index each.")
@@ -151,6 +156,49 @@ class IndexVersions(BaseModel):
     """The snapshots at hand, newest first."""
 
     indexes: list[IndexVersion]
+
+
+class ResultsOptions(BaseModel):
+    """Query parameters of a job's results."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cursor: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
+    limit: int = Field(10, ge=1, le=100, description="Results of a page; a report may have hundreds of kilobytes.")
+
+
+class JobFile(BaseModel):
+    """How far a file of a job is."""
+
+    file: int = Field(description="Its place among the files that were sent, from 0.")
+    state: Literal["queued", "running", "done", "failed"]
+
+
+class Job(BaseModel):
+    """Files to be attributed."""
+
+    id: str
+    state: Literal["queued", "running", "done"] = Field(description="`done`: every file is done or failed.")
+    policy: PolicyName
+    top_k: int
+    created: datetime
+    expires: datetime = Field(description="When it is forgotten, with its results.")
+    files: list[JobFile]
+
+
+class JobResult(BaseModel):
+    """What became of a file: a report or a problem."""
+
+    file: int
+    report: Report | None = None
+    problem: dict[str, Any] | None = None
+
+
+class ResultsPage(BaseModel):
+    """Results in the order in which they were made."""
+
+    results: list[JobResult]
+    next_cursor: str | None = Field(description="Where to go on, now or later; null once there is nothing to come.")
 
 
 class Readiness(BaseModel):

@@ -29,6 +29,7 @@ class Services:
 
     Attributes:
         access: who may ask; None where anybody may.
+        jobs: None where none are taken.
     """
 
     args: ServeArgs
@@ -36,6 +37,7 @@ class Services:
     fingerprinter: DeploymentHandle
     searcher: DeploymentHandle
     decoders: Decoders
+    jobs: DeploymentHandle | None
 
 
 def _services(request: Request) -> Services:

@@ -1,4 +1,4 @@
-"""Reading one uploaded file in bounded memory and disk."""
+"""Reading uploads in bounded memory and disk."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -17,11 +17,21 @@ _ENVELOPE_BYTES = 64 << 10
 async def read_upload(request: Request, max_bytes: int) -> bytes:
     """The bytes of the file field `audio` of a multipart/form-data request.
 
+    Raises:
+        Problem: as `read_uploads`.
+    """
+    (upload,) = await read_uploads(request, 1, max_bytes, max_bytes)
+    return upload
+
+
+async def read_uploads(request: Request, max_files: int, max_bytes: int, max_bytes_together: int) -> list[bytes]:
+    """The bytes of every file field `audio` of a multipart/form-data request, in order; at least one.
+
     A body over the limit is refused by its Content-Length, or while it arrives where it has none: the parser would
-    spool it to disk without end. The client's file name is ignored.
+    spool it to disk without end. The client's file names are ignored.
 
     Raises:
-        Problem: 400 malformed, 413 too large, 415 not multipart, 422 no such field or not a file.
+        Problem: 400 malformed or too many files, 413 too large, 415 not multipart, 422 no such field or not a file.
     """
     media_type = _media_type(request)
     if media_type != "multipart/form-data":
@@ -30,8 +40,9 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
             "request.not_multipart",
             f"Send multipart/form-data with a file in the field {FIELD!r}, not {media_type!r}.",
         )
-    _check_declared(request, max_bytes)
-    parser = MultiPartParser(request.headers, _bounded(request, max_bytes), max_files=1, max_fields=8)
+    _check_declared(request, max_bytes_together)
+    body = _bounded(request, max_bytes_together)
+    parser = MultiPartParser(request.headers, body, max_files=max_files, max_fields=8)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -39,16 +50,19 @@ async def read_upload(request: Request, max_bytes: int) -> bytes:
     except ClientDisconnect as error:
         raise _incomplete() from error
     try:
-        file = form.get(FIELD)
-        if file is None:
+        files = form.getlist(FIELD)
+        if not files:
             raise Problem(
                 422, "request.no_audio", f"The form has no complete field {FIELD!r}; send the audio file in it."
             )
-        if not isinstance(file, UploadFile):
-            raise Problem(422, "request.no_audio", f"The field {FIELD!r} is text; send a file (with a file name).")
-        if file.size is not None and file.size > max_bytes:
-            raise _too_large(max_bytes)
-        return await file.read()
+        uploads = []
+        for file in files:
+            if not isinstance(file, UploadFile):
+                raise Problem(422, "request.no_audio", f"The field {FIELD!r} is text; send a file (with a file name).")
+            if file.size is not None and file.size > max_bytes:
+                raise _too_large(max_bytes)
+            uploads.append(await file.read())
+        return uploads
     finally:
         await form.close()
 
@@ -70,13 +84,24 @@ async def read_json(request: Request, max_bytes: int) -> bytes:
 
 
 def openapi_upload() -> dict[str, Any]:
-    """The request body of a route that takes an upload."""
-    file = {
-        "type": "string",
-        "format": "binary",
-        "description": "An audio file, such as wav, flac, mp3, ogg, opus or m4a.",
-    }
-    form = {"type": "object", "required": [FIELD], "properties": {FIELD: file}}
+    """The request body of a route that takes one upload."""
+    return _openapi_form(_FILE)
+
+
+def openapi_uploads() -> dict[str, Any]:
+    """The request body of a route that takes several."""
+    return _openapi_form({"type": "array", "items": _FILE, "minItems": 1})
+
+
+_FILE = {
+    "type": "string",
+    "format": "binary",
+    "description": "An audio file, such as wav, flac, mp3, ogg, opus or m4a.",
+}
+
+
+def _openapi_form(field: dict[str, Any]) -> dict[str, Any]:
+    form = {"type": "object", "required": [FIELD], "properties": {FIELD: field}}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 

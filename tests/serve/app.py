@@ -47,6 +47,7 @@ def make_services(access: Access | None = None, **changes: Any) -> Services:
         "fingerprinter": Deployment(fingerprint=b"vectors"),
         "searcher": Deployment(attribute="{}"),
         "decoders": Decoders(1, 60.0),
+        "jobs": None,
     }
     return Services(**(given | changes))
 

@@ -20,7 +20,7 @@ from lumina_ray.errors import (
 from lumina_ray.fingerprint import QueryFingerprint
 from lumina_ray.index import load_snapshot
 from serve.app import ServeArgs, build, start
-from serve.deployments import FINGERPRINTER, GATEWAY, SEARCHER, Fingerprinter, Searcher
+from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, SEARCHER, Fingerprinter, Searcher
 from serve.local import _check_address
 from tests.serve.conftest import sound
 
@@ -103,7 +103,7 @@ def test_other_than_loopback_is_warned_about(capsys: pytest.CaptureFixture[str])
 
 
 def test_what_ray_leaves_open_is_set() -> None:
-    for deployment in (GATEWAY, FINGERPRINTER, SEARCHER):
+    for deployment in (GATEWAY, FINGERPRINTER, SEARCHER, JOBS):
         assert 0 < deployment.max_queued_requests < 100
         assert deployment.backpressure_config.status_code == 429
         assert deployment.backpressure_config.retry_after_s is not None

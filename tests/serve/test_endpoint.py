@@ -176,6 +176,12 @@ def test_health_and_readiness(client: httpx.Client, serve_args: ServeArgs) -> No
     assert ready["model"] == Path(str(serve_args.model)).name
 
 
+def test_a_request_has_an_id_which_its_answer_repeats(client: httpx.Client) -> None:
+    assert client.get("/healthz", headers={"X-Request-ID": "mine"}).headers["x-request-id"] == "mine"
+    made = {client.get("/healthz").headers["x-request-id"] for _ in range(2)}
+    assert len(made) == 2
+
+
 def test_the_reference_describes_the_report_and_the_upload(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     operation = document["paths"][URL]["post"]

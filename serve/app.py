@@ -1,16 +1,18 @@
 """The endpoint as a Ray Serve application. To start it:
 
-lumina serve --index INDEX                       # on this machine, with a Ray of its own
-serve run serve.app:build index=/path/to/INDEX   # on a Ray cluster, for development
+lumina serve --index INDEX --open                # on this machine, with a Ray of its own
+serve run serve.app:build index=/path/to/INDEX open_access=true   # on a Ray cluster, for development
 serve deploy serve/config.yaml                   # on a Ray cluster; check it with `python -m serve.check` before
 """
 
 from ray.serve import Application
 
 from lumina_ray.attribution.audio import matching_model
+from lumina_ray.errors import UsageError
 from lumina_ray.index import load_snapshot, newest_snapshot
-from serve.deployments import FINGERPRINTER, GATEWAY, SEARCHER
-from serve.local import Server
+from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, SEARCHER
+from serve.keys import read_keys
+from serve.local import Server, is_loopback
 from serve.schemas import ServeArgs
 
 __all__ = ["ServeArgs", "Server", "build", "start"]
@@ -25,7 +27,14 @@ def build(args: ServeArgs) -> Application:
         StoreError: no index there, or a damaged one.
         ModelError: the model is not at hand.
         SpecificationMismatch: the index was made with another model.
+        UsageError: the file of keys cannot be read.
     """
+    if args.keys:
+        read_keys(args.keys)
+    # Replicas have another working directory.
+    args = args.model_copy(
+        update={name: path.resolve() for name in ("keys", "jobs") if (path := getattr(args, name)) is not None}
+    )
     folder = newest_snapshot(args.index).resolve()
     snapshot = load_snapshot(folder)
     model = matching_model(snapshot, args.model)
@@ -34,21 +43,28 @@ def build(args: ServeArgs) -> Application:
         num_replicas=args.fingerprinters, ray_actor_options={"num_cpus": 1, "num_gpus": gpus}
     ).bind(model, snapshot.manifest["specification"], args.device, args.request_timeout_s)
     searcher = SEARCHER.options(num_replicas=args.searchers).bind(str(folder))
-    return GATEWAY.options(num_replicas=args.gateways).bind(args, fingerprinter, searcher)
+    jobs = JOBS.bind(args, fingerprinter, searcher) if args.jobs else None
+    return GATEWAY.options(num_replicas=args.gateways).bind(args, fingerprinter, searcher, jobs)
 
 
 def start(args: ServeArgs, *, host: str = "127.0.0.1", port: int = 8000, blocking: bool = True) -> Server:
     """Serve from this machine, starting Ray if it is not running, and print the address once requests can be answered.
 
     Args:
-        host: any other than a loopback address is warned about, as there is no authentication.
+        host: any other than a loopback address wants `args.keys`.
         blocking: return only after SIGINT or SIGTERM, stopped; otherwise return the running server at once.
 
     Raises:
-        LuminaError: what `build` raises; a port in use; a Ray that is too small or already serves something else.
+        LuminaError: what `build` raises; a port in use; open access for other machines; a Ray that is too small or
+            already serves something else.
     """
+    if args.open_access and not is_loopback(host):
+        raise UsageError(
+            f"{host} lets other machines in, who would need no key: give a file of keys, made with "
+            "`lumina keys add NAME --file KEYS`, or stay on 127.0.0.1"
+        )
     application = build(args)
-    cpus = args.fingerprinters + 0.25 * (args.gateways + args.searchers)
+    cpus = args.fingerprinters + 0.25 * (args.gateways + args.searchers + (args.jobs is not None))
     gpus = args.fingerprinters if args.device == "cuda" else 0
     server = Server.start(application, host, port, cpus, gpus, args.request_timeout_s)
     if blocking:

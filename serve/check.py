@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from lumina_ray.errors import LuminaError, UsageError
+from serve.local import is_loopback
 from serve.schemas import ServeArgs, describe_errors
 
 APPLICATION = "serve.app:build"
@@ -24,7 +25,7 @@ def check_config(path: Path) -> ServeDeploySchema:
 
     Raises:
         UsageError: not YAML, not a Serve config, unknown keys, an `import_path` that cannot be imported, deployments
-            that the application does not have, or arguments that it does not take.
+            that the application does not have, arguments that it does not take, or open access for other machines.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -43,13 +44,18 @@ def check_config(path: Path) -> ServeDeploySchema:
         except (ImportError, AttributeError, ValueError) as error:
             raise UsageError(f"{path}: import_path {application.import_path!r} leads nowhere: {error}") from error
         if application.import_path == APPLICATION:
-            ServeArgs.model_validate(application.args)
+            args = ServeArgs.model_validate(application.args)
+            if args.open_access and not is_loopback(config.http_options.host):
+                raise UsageError(
+                    f"{path}: open_access, and http_options.host {config.http_options.host} lets other machines in: "
+                    "name a file of keys, or listen on 127.0.0.1"
+                )
             _check_deployments(path, [deployment.name for deployment in application.deployments])
     return config
 
 
 def _check_deployments(path: Path, names: list[str]) -> None:
-    known = {"Gateway", "Fingerprinter", "Searcher"}
+    known = {"Gateway", "Fingerprinter", "Searcher", "Jobs"}
     if strangers := sorted(set(names) - known):
         raise UsageError(f"{path}: the application has no deployment {', '.join(strangers)}, only {sorted(known)}")
 

@@ -1,4 +1,4 @@
-"""The three deployments: gateway (HTTP, decoding) → fingerprinter (model) → searcher (index, attribution).
+"""The deployments: gateway (HTTP, decoding) → fingerprinter (model) → searcher (index, attribution); and jobs.
 
 Nothing blocks an event loop: decoding, the model and the search run in threads.
 """
@@ -6,6 +6,7 @@ Nothing blocks an event loop: decoding, the model and the search run in threads.
 import asyncio
 import pickle
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from ray.serve import Deployment
 from lumina_ray import fingerprint
 from lumina_ray.attribution import attribute
 from lumina_ray.audio import Audio
+from lumina_ray.calibration.vectors import Channel
 from lumina_ray.errors import AudioError
 from lumina_ray.fingerprint import QueryFingerprint, SongCodes, Specification, fingerprint_query
 from lumina_ray.index import load_snapshot
 from lumina_ray.model import open_model
 from lumina_ray.report import to_json
+from serve import catalog
 from serve.gateway import Gateway
-from serve.problems import RETRY_AFTER_S
+from serve.jobs import Jobs
+from serve.problems import RETRY_AFTER_S, Problem
+from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, Song, SongPage
 
 # Songs in one call of the model's thread.
 _BATCH = 4
@@ -107,11 +112,37 @@ class Searcher:
     """Holds one immutable snapshot and answers from it."""
 
     def __init__(self, snapshot: str) -> None:
-        self._snapshot = load_snapshot(Path(snapshot))
+        self._folder = Path(snapshot)
+        self._snapshot = load_snapshot(self._folder)
 
     async def attribute(self, query: bytes, policy: str, top_k: int) -> str:
         """The report on a fingerprinter's answer as canonical JSON, which is what the command line prints."""
         return await asyncio.to_thread(lambda: to_json(attribute(pickle.loads(query), self._snapshot, policy, top_k)))
+
+    async def attribute_vectors(self, query: FingerprintQuery, policy: str, top_k: int) -> str | Problem:
+        """The same for a fingerprint that a client made; or what is wrong with it."""
+        return await self._ask(
+            lambda: to_json(attribute(catalog.as_query(query, self._snapshot), self._snapshot, policy, top_k))
+        )
+
+    async def versions(self) -> list[IndexVersion] | Problem:
+        return await self._ask(catalog.list_versions, self._folder)
+
+    async def songs(self, after: str, limit: int) -> SongPage | Problem:
+        return await self._ask(catalog.list_songs, self._snapshot, after, limit)
+
+    async def song(self, song_id: str) -> Song | Problem:
+        return await self._ask(catalog.find_song, self._snapshot, song_id)
+
+    async def nearest(self, song_id: str, channel: Channel, limit: int) -> Neighbours | Problem:
+        return await self._ask(catalog.nearest_songs, self._snapshot, song_id, channel, limit)
+
+    async def _ask(self, function: Callable, *arguments: Any) -> Any:
+        """In a thread; a problem is returned and not raised, as Serve would log a traceback for it."""
+        try:
+            return await asyncio.to_thread(function, *arguments)
+        except Problem as problem:
+            return problem
 
     async def check_health(self) -> None:
         """The first song must find itself."""
@@ -156,3 +187,8 @@ FINGERPRINTER: Deployment = serve.deployment(
 SEARCHER: Deployment = serve.deployment(
     max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
 )(Searcher)
+
+# One, as it owns the store of jobs.
+JOBS: Deployment = serve.deployment(
+    num_replicas=1, max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+)(Jobs)

@@ -114,9 +114,25 @@ class Server:
         raise ClusterError(f"the endpoint was not ready within {_READY_WITHIN_S:.0f} s: {answer}")
 
 
-def _check_address(host: str, port: int) -> None:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address.
+
+    Raises:
+        UsageError: nobody knows the host.
+    """
+    return ipaddress.ip_address(_resolve(host, 0)[-1][0]).is_loopback
+
+
+def _resolve(host: str, port: int) -> tuple:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UsageError(f"cannot listen on {host}, port {port} ({error.strerror}); choose another host") from error
+
+
+def _check_address(host: str, port: int) -> None:
+    family, kind, protocol, _, address = _resolve(host, port)
+    try:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
@@ -124,10 +140,10 @@ def _check_address(host: str, port: int) -> None:
         raise UsageError(
             f"cannot listen on {host}, port {port} ({error.strerror}); choose another port or host"
         ) from error
-    if not ipaddress.ip_address(address[0]).is_loopback:
+    if not is_loopback(host):
         print(
-            f"WARNING: listening on {host}: anyone who reaches this machine can use the endpoint, as it has no "
-            "authentication and no encryption. Put a proxy that has both in front of it, or use 127.0.0.1.",
+            f"WARNING: listening on {host}: keys and audio travel without encryption. Put a proxy that terminates TLS "
+            "in front, or use 127.0.0.1.",
             file=sys.stderr,
             flush=True,
         )

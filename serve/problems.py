@@ -3,6 +3,7 @@
 A body says what was wrong with the request and never where in the server: no traceback, no path, no file name.
 """
 
+import errno
 import logging
 from typing import Any
 
@@ -21,16 +22,18 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 TITLES = {
     400: "Malformed request",
+    401: "Not authorised",
     404: "Not found",
     405: "Method not allowed",
     408: "Upload took too long",
     413: "Upload too large",
-    415: "Not a multipart upload",
+    415: "Not the right type of content",
     422: "Unusable request",
     429: "Too many requests",
     500: "Internal error",
     503: "Not available now",
     504: "Took too long",
+    507: "No room",
 }
 
 
@@ -54,10 +57,33 @@ class Problem(Exception):
         self.detail = detail
         self.headers = headers
 
+    def __reduce__(self) -> tuple:
+        # Replicas hand them to one another.
+        return Problem, (self.status, self.code, self.detail, self.headers)
+
+    @property
+    def body(self) -> ProblemDetails:
+        return ProblemDetails(
+            type=f"urn:lumina:{self.code}",
+            title=TITLES.get(self.status, "Error"),
+            status=self.status,
+            detail=self.detail,
+            code=self.code,
+        )
+
     @classmethod
     def retry_later(cls, status: int, code: str, detail: str) -> "Problem":
         """A refusal that is the server's state and not the request's fault."""
         return cls(status, code, detail, {"Retry-After": str(RETRY_AFTER_S)})
+
+    @classmethod
+    def disk_full(cls) -> "Problem":
+        return cls.retry_later(507, "server.disk_full", "The server has no room for this now; try again later.")
+
+    @classmethod
+    def internal(cls) -> "Problem":
+        """A fault of the server, which its log explains and the answer does not."""
+        return cls(500, "internal", "The server failed; its log has the cause under this request's id.")
 
     @classmethod
     def of_audio(cls, error: AudioError) -> "Problem":
@@ -70,21 +96,28 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def problem(_: Request, error: Problem) -> JSONResponse:
-        return _response(error.status, error.code, error.detail, error.headers)
+        return _response(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _response(422, "request.invalid", describe_errors(list(error.errors())))
+        return _response(Problem(422, "request.invalid", describe_errors(list(error.errors()))))
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers) if error.headers else None
-        return _response(error.status_code, f"http.{error.status_code}", str(error.detail), headers)
+        return _response(Problem(error.status_code, f"http.{error.status_code}", str(error.detail), headers))
+
+    @app.exception_handler(OSError)
+    async def system(request: Request, error: OSError) -> JSONResponse:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            logger.error("%s %s: the disk is full", request.method, request.url.path)
+            return _response(Problem.disk_full())
+        return await unexpected(request, error)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return _response(500, "internal", "The server failed; its log has the cause under this request's id.")
+        return _response(Problem.internal())
 
 
 def openapi_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -93,8 +126,5 @@ def openapi_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": TITLES[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
 
 
-def _response(status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    details = ProblemDetails(
-        type=f"urn:lumina:{code}", title=TITLES.get(status, "Error"), status=status, detail=detail, code=code
-    )
-    return JSONResponse(details.model_dump(), status, headers, MEDIA_TYPE)
+def _response(problem: Problem) -> JSONResponse:
+    return JSONResponse(problem.body.model_dump(), problem.status, problem.headers, MEDIA_TYPE)

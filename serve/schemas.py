@@ -1,13 +1,17 @@
 """What the endpoint is configured with, what it is asked, and what it answers besides a report."""
 
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from lumina_ray.attribution import DEFAULT_TOP_K
+from lumina_ray.attribution import DEFAULT_TOP_K, Report, SongFacts
+from lumina_ray.audio import MAX_DURATION_S
+from lumina_ray.calibration.vectors import Channel
 from lumina_ray.errors import UsageError
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PolicyName = Literal["calibrated", "v8", "v7"]
 # A report holds every candidate: more of them than this makes answers that no client wants to parse.
 MAX_TOP_K = 4096
@@ -31,12 +35,29 @@ class ServeArgs(BaseModel):
     top_k: int = Field(
         DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="Candidates per channel where none are asked for."
     )
+    keys: Path | None = Field(None, description="File of API keys, made with `lumina keys add`.")
+    open_access: bool = Field(False, description="Ask for no key. Only where nobody else can reach the endpoint.")
     max_upload_bytes: int = Field(64 << 20, ge=1, description="Larger uploads are refused with 413.")
     max_audio_s: float = Field(600.0, gt=0, description="Longer audio is refused with 422.")
     request_timeout_s: float = Field(300.0, gt=0, description="From the first byte of a request to its answer.")
+    decode_timeout_s: float = Field(60.0, gt=0, description="Uploads that take longer to decode are refused with 422.")
+    jobs: Path | None = Field(None, description="Folder of asynchronous jobs; without it none are taken.")
+    max_job_files: int = Field(64, ge=1, description="Jobs of more files are refused with 400.")
+    max_job_bytes: int = Field(128 << 20, ge=1, description="Jobs of more bytes are refused with 413.")
+    max_jobs_bytes: int = Field(4 << 30, ge=1, description="Audio and results of all jobs; over it, 429.")
+    max_job_age_s: float = Field(7 * 86400.0, gt=0, description="Older jobs are forgotten.")
     gateways: int = Field(1, ge=1, description="Replicas that take uploads and decode them.")
     fingerprinters: int = Field(1, ge=1, description="Replicas that own a model each.")
     searchers: int = Field(1, ge=1, description="Replicas that hold the index each.")
+
+    @model_validator(mode="after")
+    def _access_is_decided(self) -> Self:
+        if (self.keys is None) != self.open_access:
+            raise ValueError(
+                "give either keys, a file made with `lumina keys add NAME --file KEYS`, or open_access"
+                + (", and not both" if self.keys else " to let in whoever reaches the endpoint")
+            )
+        return self
 
     @model_validator(mode="wrap")
     @classmethod
@@ -55,6 +76,129 @@ class AttributionOptions(BaseModel):
 
     policy: PolicyName | None = Field(None, description="Rule that qualifies songs; `calibrated` unless configured.")
     top_k: int | None = Field(None, ge=1, le=MAX_TOP_K, description="Candidates per channel, by similarity.")
+
+
+class PageOptions(BaseModel):
+    """Query parameters of a listing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cursor: str | None = Field(None, max_length=4096, description="`next_cursor` of the page before.")
+    limit: int = Field(100, ge=1, le=1000, description="Entries of a page.")
+
+
+class NearestOptions(BaseModel):
+    """Query parameters of a song's neighbours."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    channel: Channel = Field("P", description="P: composition. M: production.")
+    limit: int = Field(10, ge=1, le=100, description="Songs.")
+
+
+class FingerprintQuery(BaseModel):
+    """A fingerprint that the client made, such as with `lumina fingerprint`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    specification_sha256: Sha256 = Field(description="Of how it was made; `/readyz` names the one that is wanted.")
+    audio_sha256: Sha256 = Field(description="Of the audio file; the report repeats it.")
+    codes_sha256: Sha256 = Field(description="Of its EnCodec codes; the report repeats it.")
+    duration_s: float = Field(gt=0, le=MAX_DURATION_S)
+    channels: dict[Channel, Annotated[list[float], Field(min_length=1, max_length=1 << 16)]] = Field(
+        min_length=1, description="Unit vectors of the whole audio."
+    )
+
+
+class SongPage(BaseModel):
+    """Some songs of the catalog."""
+
+    index_version: str
+    songs: list[SongFacts]
+    next_cursor: str | None = Field(description="Asks for the next page; null on the last one.")
+
+
+class Song(BaseModel):
+    """A song of the catalog."""
+
+    index_version: str
+    song: SongFacts
+
+
+class Neighbour(BaseModel):
+    """A song that resembles another."""
+
+    similarity: float = Field(description="Inner product of the two unit fingerprints, −1 to 1.")
+    song: SongFacts
+
+
+class Neighbours(BaseModel):
+    """The songs that resemble a song most."""
+
+    index_version: str
+    channel: Channel
+    neighbours: list[Neighbour] = Field(description="Most similar first.")
+
+
+class IndexVersion(BaseModel):
+    """A snapshot of the index."""
+
+    version: str
+    live: bool = Field(description="The one that answers.")
+    key: str = Field(description="sha256 of specification and catalog data.")
+    specification_sha256: str
+    songs: int
+    generation: int | None = Field(description="Of the living catalog that it was built from.")
+    created: datetime
+
+
+class IndexVersions(BaseModel):
+    """The snapshots at hand, newest first."""
+
+    indexes: list[IndexVersion]
+
+
+class ResultsOptions(BaseModel):
+    """Query parameters of a job's results."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cursor: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
+    limit: int = Field(10, ge=1, le=100, description="Results of a page; a report may have hundreds of kilobytes.")
+
+
+class JobFile(BaseModel):
+    """How far a file of a job is."""
+
+    file: int = Field(description="Its place among the files that were sent, from 0.")
+    state: Literal["queued", "running", "done", "failed"]
+
+
+class Job(BaseModel):
+    """Files to be attributed."""
+
+    id: str
+    state: Literal["queued", "running", "done"] = Field(description="`done`: every file is done or failed.")
+    policy: PolicyName
+    top_k: int
+    created: datetime
+    expires: datetime = Field(description="When it is forgotten, with its results.")
+    files: list[JobFile]
+
+
+class JobResult(BaseModel):
+    """What became of a file: a report or a problem."""
+
+    file: int
+    report: Report | None = None
+    problem: dict[str, Any] | None = None
+
+
+class ResultsPage(BaseModel):
+    """Results in the order in which they were made."""
+
+    results: list[JobResult]
+    next_cursor: str | None = Field(description="Where to go on, now or later; null once there is nothing to come.")
 
 
 class Readiness(BaseModel):

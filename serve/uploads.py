@@ -1,6 +1,7 @@
-"""Reading one uploaded file in bounded memory and disk."""
+"""Reading uploads in bounded memory and disk."""
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -16,42 +17,102 @@ _ENVELOPE_BYTES = 64 << 10
 async def read_upload(request: Request, max_bytes: int) -> bytes:
     """The bytes of the file field `audio` of a multipart/form-data request.
 
+    Raises:
+        Problem: as `read_uploads`.
+    """
+    (upload,) = await read_uploads(request, 1, max_bytes, max_bytes)
+    return upload
+
+
+async def read_uploads(request: Request, max_files: int, max_bytes: int, max_bytes_together: int) -> list[bytes]:
+    """The bytes of every file field `audio` of a multipart/form-data request, in order; at least one.
+
     A body over the limit is refused by its Content-Length, or while it arrives where it has none: the parser would
-    spool it to disk without end. The client's file name is ignored.
+    spool it to disk without end. The client's file names are ignored.
 
     Raises:
-        Problem: 400 malformed, 413 too large, 415 not multipart, 422 no such field or not a file.
+        Problem: 400 malformed or too many files, 413 too large, 415 not multipart, 422 no such field or not a file.
     """
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    media_type = _media_type(request)
     if media_type != "multipart/form-data":
         raise Problem(
             415,
             "request.not_multipart",
             f"Send multipart/form-data with a file in the field {FIELD!r}, not {media_type!r}.",
         )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes + _ENVELOPE_BYTES:
-        raise _too_large(max_bytes)
-    parser = MultiPartParser(request.headers, _bounded(request, max_bytes), max_files=1, max_fields=8)
+    _check_declared(request, max_bytes_together)
+    body = _bounded(request, max_bytes_together)
+    parser = MultiPartParser(request.headers, body, max_files=max_files, max_fields=8)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         raise Problem(400, "request.malformed", f"The multipart body cannot be parsed: {error.message}") from error
     except ClientDisconnect as error:
-        raise Problem(400, "request.incomplete", "The upload broke off.") from error
+        raise _incomplete() from error
     try:
-        file = form.get(FIELD)
-        if file is None:
+        files = form.getlist(FIELD)
+        if not files:
             raise Problem(
                 422, "request.no_audio", f"The form has no complete field {FIELD!r}; send the audio file in it."
             )
-        if not isinstance(file, UploadFile):
-            raise Problem(422, "request.no_audio", f"The field {FIELD!r} is text; send a file (with a file name).")
-        if file.size is not None and file.size > max_bytes:
-            raise _too_large(max_bytes)
-        return await file.read()
+        uploads = []
+        for file in files:
+            if not isinstance(file, UploadFile):
+                raise Problem(422, "request.no_audio", f"The field {FIELD!r} is text; send a file (with a file name).")
+            if file.size is not None and file.size > max_bytes:
+                raise _too_large(max_bytes)
+            uploads.append(await file.read())
+        return uploads
     finally:
         await form.close()
+
+
+async def read_json(request: Request, max_bytes: int) -> bytes:
+    """The body of a request that sends JSON, not parsed.
+
+    Raises:
+        Problem: 400 broken off, 413 too large, 415 not JSON.
+    """
+    media_type = _media_type(request)
+    if media_type != "application/json":
+        raise Problem(415, "request.not_json", f"Send application/json, not {media_type!r}.")
+    _check_declared(request, max_bytes)
+    try:
+        return b"".join([block async for block in _bounded(request, max_bytes)])
+    except ClientDisconnect as error:
+        raise _incomplete() from error
+
+
+def openapi_upload() -> dict[str, Any]:
+    """The request body of a route that takes one upload."""
+    return _openapi_form(_FILE)
+
+
+def openapi_uploads() -> dict[str, Any]:
+    """The request body of a route that takes several."""
+    return _openapi_form({"type": "array", "items": _FILE, "minItems": 1})
+
+
+_FILE = {
+    "type": "string",
+    "format": "binary",
+    "description": "An audio file, such as wav, flac, mp3, ogg, opus or m4a.",
+}
+
+
+def _openapi_form(field: dict[str, Any]) -> dict[str, Any]:
+    form = {"type": "object", "required": [FIELD], "properties": {FIELD: field}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def _check_declared(request: Request, max_bytes: int) -> None:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes + _ENVELOPE_BYTES:
+        raise _too_large(max_bytes)
 
 
 async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
@@ -61,6 +122,10 @@ async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
         if received > max_bytes + _ENVELOPE_BYTES:
             raise _too_large(max_bytes)
         yield block
+
+
+def _incomplete() -> Problem:
+    return Problem(400, "request.incomplete", "The upload broke off.")
 
 
 def _too_large(max_bytes: int) -> Problem:

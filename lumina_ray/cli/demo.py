@@ -148,7 +148,7 @@ def ask_endpoint(queries: list[Query], index: Path, port: int) -> list[tuple[Que
     from serve.app import ServeArgs, start
 
     with (
-        start(ServeArgs(index=index.resolve()), port=port, blocking=False) as server,
+        start(ServeArgs(index=index.resolve(), open_access=True), port=port, blocking=False) as server,
         httpx.Client(base_url=server.address, timeout=_REQUEST_TIMEOUT_S) as client,
     ):
         answers = []

@@ -12,6 +12,7 @@ import typer
 from lumina_ray.cli.catalog import catalog
 from lumina_ray.cli.evaluate import evaluate
 from lumina_ray.cli.frequencies import frequencies
+from lumina_ray.cli.keys import keys
 from lumina_ray.cli.methods import methods
 from lumina_ray.cli.output import announce, answer
 from lumina_ray.cli.plan import plan
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(catalog, name="catalog")
 app.add_typer(truth, name="truth")
+app.add_typer(keys, name="keys")
 app.command()(methods)
 app.command()(scores)
 app.command()(evaluate)
@@ -226,9 +228,13 @@ def attribute(
 def serve(
     index: IndexOption,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    host: Annotated[
-        str, typer.Option(help="Loopback by default: the endpoint has no authentication yet.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Loopback by default; any other address wants --keys.")] = "127.0.0.1",
+    keys: Annotated[
+        Path | None, typer.Option(help="File of the API keys that requests must carry: see `lumina keys add`.")
+    ] = None,
+    open_access: Annotated[
+        bool, typer.Option("--open", help="Ask for no key: whoever is on this machine may use the endpoint.")
+    ] = False,
     model: MovedModelOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -237,7 +243,14 @@ def serve(
     from serve.app import ServeArgs, start
 
     where: Literal["cpu", "cuda"] = "cuda" if resolve_device(device) == "cuda" else "cpu"
-    start(ServeArgs(index=newest_snapshot(locate(index)).resolve(), model=model, device=where), host=host, port=port)
+    args = ServeArgs(
+        index=newest_snapshot(locate(index)).resolve(),
+        model=model,
+        device=where,
+        keys=keys,
+        open_access=open_access,
+    )
+    start(args, host=host, port=port)
 
 
 @app.command()

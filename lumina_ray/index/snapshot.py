@@ -108,7 +108,7 @@ def newest_snapshot(path: Location) -> Path:
         StoreError: there is none. As `StorageError`: its bucket does not answer.
     """
     newest = _newest(path)
-    return fetch(newest, _manifest(newest)["files"]) if isinstance(newest, RemotePath) else newest
+    return fetch(newest, read_manifest(newest)["files"]) if isinstance(newest, RemotePath) else newest
 
 
 def _newest(path: Location) -> Location:
@@ -117,10 +117,20 @@ def _newest(path: Location) -> Location:
     if (path / MANIFEST_FILE).is_file():
         return path
     for _, folder in reversed(versions(path)):
-        # A folder that is still being copied here has no manifest, or not yet all that the manifest lists.
-        if (folder / MANIFEST_FILE).is_file() and all((folder / name).is_file() for name in _manifest(folder)["files"]):
+        if is_complete(folder):
             return folder
     raise StoreError(f"{path} holds no complete snapshot: build one with `lumina index STORE --out {path}`")
+
+
+def is_complete(folder: Location) -> bool:
+    """Whether a snapshot is all there: one that is still being copied has no manifest, or not all that it lists.
+
+    Raises:
+        StoreError: its manifest is damaged.
+    """
+    return (folder / MANIFEST_FILE).is_file() and all(
+        (folder / name).is_file() for name in read_manifest(folder)["files"]
+    )
 
 
 def load_snapshot(path: Location) -> Snapshot:
@@ -130,7 +140,7 @@ def load_snapshot(path: Location) -> Snapshot:
         StoreError: nothing there, another format, or a file that differs from what was written.
     """
     folder = newest_snapshot(path)
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     if manifest["format_version"] != FORMAT_VERSION:
         raise StoreError(
             f"{folder} has format version {manifest['format_version']}, this software reads {FORMAT_VERSION}: "
@@ -156,7 +166,12 @@ def load_snapshot(path: Location) -> Snapshot:
         )
 
 
-def _manifest(folder: Location) -> dict:
+def read_manifest(folder: Location) -> dict:
+    """What a snapshot was made of.
+
+    Raises:
+        StoreError: damaged.
+    """
     file = folder / MANIFEST_FILE
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cluster.decode import _child, decode_guarded
+from cluster.decode import _guard, decode_guarded
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import manifest_of
 from tests.cluster.catalog import write_tone
@@ -52,8 +52,8 @@ def test_a_child_that_the_system_kills_is_no_fault_of_the_song(tone: Path) -> No
 def test_the_child_ends_with_its_parent(tone: Path) -> None:
     """Whose end of the pipe is closed then, however it ended."""
     decode_guarded(songs(tone), decode_rows)
-    child = _child()
+    child = _guard().process
     assert child.stdin
     child.stdin.close()
     assert child.wait(timeout=30) == 0
-    _child.cache_clear()
+    _guard.cache_clear()

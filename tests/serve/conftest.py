@@ -125,8 +125,16 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def serve_args(index_dir: Path, model_dir: Path) -> ServeArgs:
-    return ServeArgs(index=index_dir, model=str(model_dir), max_upload_bytes=MAX_UPLOAD_BYTES, max_audio_s=MAX_AUDIO_S)
+def serve_args(index_dir: Path, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> ServeArgs:
+    return ServeArgs(
+        index=index_dir,
+        model=str(model_dir),
+        open_access=True,
+        max_upload_bytes=MAX_UPLOAD_BYTES,
+        max_audio_s=MAX_AUDIO_S,
+        jobs=tmp_path_factory.mktemp("jobs"),
+        max_job_files=8,
+    )
 
 
 @pytest.fixture(scope="session")

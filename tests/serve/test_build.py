@@ -20,7 +20,7 @@ from lumina_ray.errors import (
 from lumina_ray.fingerprint import QueryFingerprint
 from lumina_ray.index import load_snapshot
 from serve.app import ServeArgs, build, start
-from serve.deployments import FINGERPRINTER, GATEWAY, SEARCHER, Fingerprinter, Searcher
+from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, SEARCHER, Fingerprinter, Searcher
 from serve.local import _check_address
 from tests.serve.conftest import sound
 
@@ -29,6 +29,8 @@ from tests.serve.conftest import sound
     ("values", "named"),
     [
         ({}, "index: Field required"),
+        ({"index": "x"}, "either keys, a file"),
+        ({"index": "x", "keys": "k", "open_access": True}, "and not both"),
         ({"index": "x", "topk": 3}, "topk: Extra inputs"),
         ({"index": "x", "top_k": 0}, "top_k"),
         ({"index": "x", "policy": "v9"}, "'calibrated', 'v8' or 'v7' (got 'v9')"),
@@ -52,17 +54,19 @@ def one_line_error(kind: type[LuminaError], args: ServeArgs) -> str:
 
 
 def test_a_missing_index_fails_at_once(tmp_path: Path) -> None:
-    assert "lumina index" in one_line_error(StoreError, ServeArgs(index=tmp_path / "missing"))
+    assert "lumina index" in one_line_error(StoreError, ServeArgs(index=tmp_path / "missing", open_access=True))
 
 
 def test_another_model_fails_at_once(index_dir: Path, tiny_model_dir: Path) -> None:
     # The tiny model before it got its codebooks: the same shapes, other weights.
-    args = ServeArgs(index=index_dir, model=str(tiny_model_dir))
+    args = ServeArgs(index=index_dir, model=str(tiny_model_dir), open_access=True)
     assert str(tiny_model_dir) in one_line_error(SpecificationMismatch, args)
 
 
 def test_a_model_that_is_not_there_fails_at_once(index_dir: Path) -> None:
-    assert "not at hand" in one_line_error(ModelError, ServeArgs(index=index_dir, model="facebook/musicgen-none"))
+    assert "not at hand" in one_line_error(
+        ModelError, ServeArgs(index=index_dir, model="facebook/musicgen-none", open_access=True)
+    )
 
 
 def test_a_damaged_index_fails_at_once(index_dir: Path, model_dir: Path, tmp_path: Path) -> None:
@@ -73,7 +77,7 @@ def test_a_damaged_index_fails_at_once(index_dir: Path, model_dir: Path, tmp_pat
     damaged = bytearray((folder / "P.faiss").read_bytes())
     damaged[-1] ^= 1
     (folder / "P.faiss").write_bytes(damaged)
-    assert "P.faiss" in one_line_error(StoreError, ServeArgs(index=tmp_path, model=str(model_dir)))
+    assert "P.faiss" in one_line_error(StoreError, ServeArgs(index=tmp_path, model=str(model_dir), open_access=True))
 
 
 def test_a_port_in_use_is_said_before_ray_starts(serve_args: ServeArgs) -> None:
@@ -85,15 +89,21 @@ def test_a_port_in_use_is_said_before_ray_starts(serve_args: ServeArgs) -> None:
             start(serve_args, port=port)
 
 
+def test_open_access_stays_on_this_machine(serve_args: ServeArgs) -> None:
+    for host in ("0.0.0.0", "::"):
+        with pytest.raises(UsageError, match="keys add"):
+            start(serve_args, host=host)
+
+
 def test_other_than_loopback_is_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
     _check_address("127.0.0.1", 0)
     assert not capsys.readouterr().err
     _check_address("0.0.0.0", 0)
-    assert "no authentication" in capsys.readouterr().err.replace("\n", " ")
+    assert "without encryption" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_what_ray_leaves_open_is_set() -> None:
-    for deployment in (GATEWAY, FINGERPRINTER, SEARCHER):
+    for deployment in (GATEWAY, FINGERPRINTER, SEARCHER, JOBS):
         assert 0 < deployment.max_queued_requests < 100
         assert deployment.backpressure_config.status_code == 429
         assert deployment.backpressure_config.retry_after_s is not None

@@ -59,6 +59,24 @@ def test_a_mistake_is_named(tmp_path: Path, place: tuple, key: str, value: objec
         check_config(file)
 
 
+def test_open_access_is_for_this_machine_only(tmp_path: Path) -> None:
+    values = yaml.safe_load(EXAMPLE.read_text())
+    arguments = values["applications"][0]["args"]
+    del arguments["keys"]
+    arguments["open_access"] = True
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(values))
+    check_config(file)
+    for host in ("0.0.0.0", None):
+        values["http_options"].pop("host")
+        if host:
+            values["http_options"]["host"] = host
+        file.write_text(yaml.safe_dump(values))
+        with pytest.raises(UsageError, match="lets other machines in"):
+            check_config(file)
+        values["http_options"]["host"] = "127.0.0.1"
+
+
 def test_ray_itself_would_accept_a_misspelt_key() -> None:
     # When this fails, Ray has learnt to check and `serve.check` can shrink.
     values = yaml.safe_load(EXAMPLE.read_text())

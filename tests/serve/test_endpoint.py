@@ -23,6 +23,7 @@ from lumina_ray.index import load_snapshot
 from lumina_ray.report import to_json
 from serve.app import ServeArgs, Server
 from tests.serve.conftest import MAX_UPLOAD_BYTES, N_SONGS, sound, wav
+from tests.serve.problems import assert_problem
 
 URL = "/v1/attributions"
 
@@ -35,16 +36,6 @@ def encoded(samples: np.ndarray, format: str, subtype: str | None = None, rate_h
     file = io.BytesIO()
     soundfile.write(file, samples, rate_hz, format=format, subtype=subtype)
     return file.getvalue()
-
-
-def assert_problem(response: httpx.Response, status: int, code: str) -> None:
-    assert (response.status_code, response.json().get("code")) == (status, code), response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    problem = response.json()
-    assert set(problem) == {"type", "title", "status", "detail", "code"}
-    assert (problem["status"], problem["type"]) == (status, f"urn:lumina:{code}")
-    for secret in ("Traceback", "site-packages", "/tmp", "unused name", str(Path(__file__).parents[2])):
-        assert secret not in response.text
 
 
 @pytest.mark.parametrize("options", [{}, {"policy": "v8"}, {"policy": "v7", "top_k": 3}])
@@ -183,6 +174,12 @@ def test_health_and_readiness(client: httpx.Client, serve_args: ServeArgs) -> No
     assert ready["specification_sha256"] == snapshot.specification_sha256
     # The name of a local folder, and not where it lies.
     assert ready["model"] == Path(str(serve_args.model)).name
+
+
+def test_a_request_has_an_id_which_its_answer_repeats(client: httpx.Client) -> None:
+    assert client.get("/healthz", headers={"X-Request-ID": "mine"}).headers["x-request-id"] == "mine"
+    made = {client.get("/healthz").headers["x-request-id"] for _ in range(2)}
+    assert len(made) == 2
 
 
 def test_the_reference_describes_the_report_and_the_upload(client: httpx.Client) -> None:

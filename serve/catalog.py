@@ -1,0 +1,137 @@
+"""What clients may know of the catalog: songs, their neighbours, and the versions of the index."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from lumina_ray.attribution.schema import SongFacts
+from lumina_ray.calibration.vectors import CHANNELS, Channel, check_unit_rows
+from lumina_ray.errors import StoreError
+from lumina_ray.fingerprint import ChannelQuery, QueryFingerprint
+from lumina_ray.index import Snapshot
+from lumina_ray.index.files import versions
+from lumina_ray.index.snapshot import is_complete, read_manifest
+from serve import cursors
+from serve.problems import Problem
+from serve.schemas import FingerprintQuery, IndexVersion, Neighbour, Neighbours, Song, SongPage
+
+_FACTS = list(SongFacts.model_fields)
+
+
+def list_versions(live: Path) -> list[IndexVersion]:
+    """The complete versions beside the one that is live, newest first; damaged ones are left out."""
+    found = []
+    for _, folder in reversed(versions(live.parent)):
+        try:
+            if not is_complete(folder):
+                continue
+            manifest = read_manifest(folder)
+        except StoreError:
+            continue
+        found.append(
+            IndexVersion(
+                version=folder.name,
+                live=folder == live,
+                songs=manifest["n_songs"],
+                created=manifest["created"],
+                **{name: manifest[name] for name in ("key", "specification_sha256", "generation")},
+            )
+        )
+    return found
+
+
+def list_songs(snapshot: Snapshot, after: str, limit: int) -> SongPage:
+    """Up to `limit` songs whose ids come after one, by id. Any id will do, also one that is gone by now."""
+    rows = np.flatnonzero(pc.greater(snapshot.songs["song_id"], after))
+    rows = np.setdiff1d(rows, snapshot.withdrawals.rows())
+    songs = _facts(snapshot, rows[:limit])
+    more = len(rows) > limit
+    return SongPage(
+        index_version=snapshot.version,
+        songs=songs,
+        next_cursor=cursors.encode(songs[-1].song_id) if more else None,
+    )
+
+
+def find_song(snapshot: Snapshot, song_id: str) -> Song:
+    """One song.
+
+    Raises:
+        Problem: 404, it is not in the catalog, or not any more.
+    """
+    return Song(index_version=snapshot.version, song=_facts(snapshot, np.array([_row(snapshot, song_id)]))[0])
+
+
+def nearest_songs(snapshot: Snapshot, song_id: str, channel: Channel, limit: int) -> Neighbours:
+    """The songs most similar to one in a channel, most similar first, without itself.
+
+    Raises:
+        Problem: 404 no such song, 422 the index has no such channel.
+    """
+    row = _row(snapshot, song_id)
+    if channel not in snapshot.indexes:
+        raise Problem(422, "request.invalid", f"channel: this index has only {', '.join(snapshot.indexes)}.")
+    scores, rows = snapshot.search(channel, snapshot.vectors(channel, np.array([row])), limit + 1)
+    others = rows[0] != row
+    songs = _facts(snapshot, rows[0][others][:limit])
+    return Neighbours(
+        index_version=snapshot.version,
+        channel=channel,
+        neighbours=[
+            Neighbour(similarity=similarity, song=song)
+            for similarity, song in zip(scores[0][others].tolist(), songs, strict=False)
+        ],
+    )
+
+
+def as_query(query: FingerprintQuery, snapshot: Snapshot) -> QueryFingerprint:
+    """A client's vectors as a query of one chunk.
+
+    Raises:
+        Problem: 422, they were not made as the index was, or are not unit vectors.
+    """
+    if query.specification_sha256 != snapshot.specification_sha256:
+        raise Problem(
+            422,
+            "fingerprint.specification",
+            f"The fingerprint has specification {query.specification_sha256}, the index {snapshot.version} has "
+            f"{snapshot.specification_sha256}: make it with the model and fingerprint of the index.",
+        )
+    if strangers := query.channels.keys() - snapshot.indexes.keys():
+        raise Problem(422, "fingerprint.invalid", f"channels: the index has no {', '.join(sorted(strangers))}.")
+    channels = {}
+    for channel in [c for c in CHANNELS if c in query.channels]:
+        vector = np.array(query.channels[channel], np.float32)
+        if len(vector) != (dims := snapshot.indexes[channel].dims):
+            raise Problem(
+                422, "fingerprint.invalid", f"channels.{channel}: {len(vector)} numbers, the index has {dims}."
+            )
+        try:
+            check_unit_rows(vector[None], f"channels.{channel}")
+        except StoreError as error:
+            raise Problem(422, "fingerprint.invalid", f"channels.{channel}: not a finite unit vector.") from error
+        channels[channel] = ChannelQuery(vector, vector[None])
+    return QueryFingerprint(
+        audio_sha256=query.audio_sha256,
+        codes_sha256=query.codes_sha256,
+        duration_s=query.duration_s,
+        specification_sha256=query.specification_sha256,
+        weights_sha256=snapshot.manifest["specification"]["weights_sha256"],
+        channels=channels,
+        chunk_starts_s=(0.0,),
+        chunk_durations_s=(query.duration_s,),
+        chunk_weights=(1.0,),
+        environment={"fingerprint": "handed in by the client, and not checked against any audio"},
+    )
+
+
+def _row(snapshot: Snapshot, song_id: str) -> int:
+    row = pc.index(snapshot.songs["song_id"], song_id).as_py()
+    if row < 0 or row in snapshot.withdrawals.rows():
+        raise Problem(404, "song.unknown", "The catalog has no such song.")
+    return row
+
+
+def _facts(snapshot: Snapshot, rows: np.ndarray) -> list[SongFacts]:
+    return [SongFacts(**song) for song in snapshot.songs.select(_FACTS).take(rows).to_pylist()]

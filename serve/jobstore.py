@@ -1,0 +1,189 @@
+"""Jobs on disk: what was asked for, the audio until it has a result, and the results.
+
+    JOBS/jobs.sqlite     jobs and their files, with results
+        /spool/ID-0      the audio of file 0 of job ID
+
+One process uses it, from one thread. What it was at when it ended is still waiting when the next one starts.
+"""
+
+import hashlib
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from serve.problems import Problem
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    idempotency_key TEXT,
+    request_sha256 TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    top_k INTEGER NOT NULL,
+    created_s REAL NOT NULL,
+    UNIQUE (owner, idempotency_key)
+) STRICT;
+CREATE TABLE IF NOT EXISTS files (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    finished INTEGER UNIQUE,
+    failed INTEGER NOT NULL DEFAULT 0,
+    result TEXT,
+    PRIMARY KEY (job, number)
+) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class WaitingFile:
+    """A file that has no result yet."""
+
+    job: str
+    number: int
+    policy: str
+    top_k: int
+
+
+@dataclass(frozen=True)
+class StoredJob:
+    """A job; `finished` has for each file whether it is done (True), failed (False) or neither (None)."""
+
+    id: str
+    policy: str
+    top_k: int
+    created_s: float
+    finished: tuple[bool | None, ...]
+
+
+class JobStore:
+    """Jobs in a folder, which is made if missing."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Args: where, and how many bytes of audio and results together it takes."""
+        self._max_bytes = max_bytes
+        self._spool = folder / "spool"
+        self._spool.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(folder / "jobs.sqlite", isolation_level=None)
+        self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON;" + _SCHEMA)
+        known = {self._audio(*row) for row in self._db.execute("SELECT job, number FROM files WHERE finished IS NULL")}
+        for path in set(self._spool.iterdir()) - known:
+            path.unlink()
+
+    def create(
+        self, owner: str, key: str | None, policy: str, top_k: int, uploads: list[bytes], now_s: float
+    ) -> tuple[StoredJob, bool]:
+        """A new job; or the one that the same owner made with the same idempotency key before, and False.
+
+        Raises:
+            Problem: 422 the key was used for another request, 429 the store is full.
+            OSError, sqlite3.OperationalError: the disk is.
+        """
+        hashes = [hashlib.sha256(upload).hexdigest() for upload in uploads]
+        request_sha256 = hashlib.sha256(" ".join([policy, str(top_k), *hashes]).encode()).hexdigest()
+        before = self._db.execute(
+            "SELECT id, request_sha256 FROM jobs WHERE owner = ? AND idempotency_key = ?", (owner, key)
+        ).fetchone()
+        if before:
+            if before[1] != request_sha256:
+                raise Problem(422, "jobs.idempotency", "This Idempotency-Key was used for another request.")
+            return self.get(owner, before[0]), False
+        (used,) = self._db.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()
+        if used + sum(map(len, uploads)) > self._max_bytes:
+            raise Problem.retry_later(429, "jobs.full", "No room for more jobs; delete finished ones, or try later.")
+        job = uuid4().hex
+        paths = [self._audio(job, number) for number in range(len(uploads))]
+        try:
+            for path, upload in zip(paths, uploads, strict=True):
+                path.write_bytes(upload)
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:
+                self._db.execute(
+                    "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (job, owner, key, request_sha256, policy, top_k, now_s),
+                )
+                self._db.executemany(
+                    "INSERT INTO files (job, number, bytes) VALUES (?, ?, ?)",
+                    [(job, number, len(upload)) for number, upload in enumerate(uploads)],
+                )
+        except BaseException:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            raise
+        return self.get(owner, job), True
+
+    def get(self, owner: str, job: str) -> StoredJob:
+        """Raises: Problem: 404, the owner has no such job."""
+        row = self._db.execute(
+            "SELECT policy, top_k, created_s FROM jobs WHERE id = ? AND owner = ?", (job, owner)
+        ).fetchone()
+        if row is None:
+            raise Problem(404, "jobs.unknown", "There is no such job, or not any more.")
+        files = self._db.execute("SELECT finished, failed FROM files WHERE job = ? ORDER BY number", (job,))
+        policy, top_k, created_s = row
+        finished = tuple(None if position is None else not failed for position, failed in files)
+        return StoredJob(job, policy, top_k, created_s, finished)
+
+    def results(self, owner: str, job: str, after: int, limit: int) -> tuple[list[tuple[int, int, bool, str]], bool]:
+        """Results in the order in which they were made, so that none is missed by asking again from the last one on.
+
+        Returns:
+            (position, number, failed, result) of each after a position; and whether more may come.
+        """
+        self.get(owner, job)
+        rows = self._db.execute(
+            "SELECT finished, number, failed, result FROM files WHERE job = ? AND finished > ? ORDER BY finished "
+            "LIMIT ?",
+            (job, after, limit),
+        ).fetchall()
+        last = rows[-1][0] if rows else after
+        (more,) = self._db.execute(
+            "SELECT EXISTS (SELECT 1 FROM files WHERE job = ? AND (finished IS NULL OR finished > ?))", (job, last)
+        ).fetchone()
+        return [(position, number, bool(failed), result) for position, number, failed, result in rows], bool(more)
+
+    def delete(self, owner: str, job: str) -> None:
+        """Forget a job, its audio and its results. Raises: Problem: 404, the owner has no such job."""
+        self.get(owner, job)
+        self._forget([job])
+
+    def expire(self, before_s: float) -> None:
+        """Forget jobs that were made before a time."""
+        self._forget([job for (job,) in self._db.execute("SELECT id FROM jobs WHERE created_s < ?", (before_s,))])
+
+    def waiting(self, limit: int) -> list[WaitingFile]:
+        """The files that have waited longest."""
+        rows = self._db.execute(
+            "SELECT job, number, policy, top_k FROM files JOIN jobs ON jobs.id = job WHERE finished IS NULL "
+            "ORDER BY files.rowid LIMIT ?",
+            (limit,),
+        )
+        return [WaitingFile(*row) for row in rows]
+
+    def audio(self, file: WaitingFile) -> bytes | None:
+        """Its bytes; None once its job was deleted."""
+        try:
+            return self._audio(file.job, file.number).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def finish(self, file: WaitingFile, result: str, failed: bool) -> None:
+        """Keep a result, a report or a problem as JSON, and delete the audio."""
+        self._db.execute(
+            "UPDATE files SET result = ?, failed = ?, bytes = ?, finished = "
+            "(SELECT coalesce(max(finished), 0) + 1 FROM files) WHERE job = ? AND number = ? AND finished IS NULL",
+            (result, failed, len(result), file.job, file.number),
+        )
+        self._audio(file.job, file.number).unlink(missing_ok=True)
+
+    def _forget(self, jobs: list[str]) -> None:
+        for job in jobs:
+            numbers = self._db.execute("SELECT number FROM files WHERE job = ? AND finished IS NULL", (job,)).fetchall()
+            self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
+            for (number,) in numbers:
+                self._audio(job, number).unlink(missing_ok=True)
+
+    def _audio(self, job: str, number: int) -> Path:
+        return self._spool / f"{job}-{number}"

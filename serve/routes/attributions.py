@@ -1,0 +1,75 @@
+"""Audio in, reports out."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
+
+from lumina_ray.attribution.schema import Report
+from serve.problems import Problem, openapi_responses
+from serve.schemas import AttributionOptions, FingerprintQuery, describe_errors
+from serve.services import Caller, Served, answer, answered_by, arriving_by, attribute_upload
+from serve.uploads import openapi_upload, read_json, read_upload
+
+_EXAMPLE_REPORT = Path(__file__).parents[1] / "example_report.json"
+
+# Both channels of the longest vectors, as JSON.
+_MAX_FINGERPRINT_BYTES = 4 << 20
+
+router = APIRouter(prefix="/v1/attributions", tags=["attributions"])
+
+
+@router.post(
+    "",
+    summary="Attribute an audio file",
+    response_model=Report,
+    response_description="The report, byte for byte what `lumina attribute AUDIO --index INDEX --json` prints.",
+    responses={
+        200: {"content": {"application/json": {"example": json.loads(_EXAMPLE_REPORT.read_text("utf-8"))}}},
+        **openapi_responses(400, 401, 408, 413, 415, 422, 429, 500, 503, 504),
+    },
+    openapi_extra=openapi_upload(),
+)
+async def attribute(
+    request: Request, options: Annotated[AttributionOptions, Query()], services: Served, _: Caller
+) -> Response:
+    """Decode, fingerprint and compare with the catalog. Nothing of the upload is kept."""
+    args = services.args
+    deadline_s = asyncio.get_running_loop().time() + args.request_timeout_s
+    async with arriving_by(deadline_s, args.request_timeout_s):
+        body = await read_upload(request, args.max_upload_bytes)
+    async with answered_by(deadline_s, args.request_timeout_s):
+        report = await attribute_upload(services, body, options.policy or args.policy, options.top_k or args.top_k)
+    return Response(report, media_type="application/json")
+
+
+@router.post(
+    "/by-fingerprint",
+    summary="Attribute a fingerprint",
+    response_model=Report,
+    response_description="The report. Without the vectors of its chunks, the query counts as one chunk.",
+    responses=openapi_responses(400, 401, 408, 413, 415, 422, 429, 500, 503, 504),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": FingerprintQuery.model_json_schema()}},
+        }
+    },
+)
+async def attribute_fingerprint(
+    request: Request, options: Annotated[AttributionOptions, Query()], services: Served, _: Caller
+) -> Response:
+    """Compare vectors that the client made, as the index was made, with the catalog."""
+    args = services.args
+    async with arriving_by(asyncio.get_running_loop().time() + args.request_timeout_s, args.request_timeout_s):
+        body = await read_json(request, _MAX_FINGERPRINT_BYTES)
+    try:
+        query = await asyncio.to_thread(FingerprintQuery.model_validate_json, body)
+    except ValidationError as error:
+        raise Problem(422, "request.invalid", describe_errors(error.errors())) from error
+    policy, top_k = options.policy or args.policy, options.top_k or args.top_k
+    report = await answer(services, services.searcher.attribute_vectors.remote(query, policy, top_k))
+    return Response(report, media_type="application/json")

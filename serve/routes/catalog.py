@@ -1,0 +1,44 @@
+"""Songs of the catalog, and versions of its index."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from serve import cursors
+from serve.problems import openapi_responses
+from serve.schemas import IndexVersions, NearestOptions, Neighbours, PageOptions, Song, SongPage
+from serve.services import Caller, Served, Services, answer
+
+router = APIRouter(prefix="/v1", tags=["catalog"], responses=openapi_responses(401, 422, 429, 500, 503, 504))
+
+
+@router.get("/indexes", summary="Which versions of the index there are, and which one is live")
+async def indexes(services: Served, _: Caller) -> IndexVersions:
+    return IndexVersions(indexes=await _ask(services, "versions"))
+
+
+@router.get("/songs", summary="List the catalog")
+async def songs(services: Served, _: Caller, options: Annotated[PageOptions, Query()]) -> SongPage:
+    """By song id. Withdrawn songs are left out."""
+    after = cursors.decode(options.cursor) if options.cursor else ""
+    return await _ask(services, "songs", after, options.limit)
+
+
+# Ids may hold slashes. Before the song itself, whose address it would be otherwise.
+@router.get(
+    "/songs/{song_id:path}/nearest",
+    summary="Songs that resemble a song",
+    responses=openapi_responses(404),
+)
+async def nearest(song_id: str, services: Served, _: Caller, options: Annotated[NearestOptions, Query()]) -> Neighbours:
+    """By similarity alone, without any judgement whether it is more than chance."""
+    return await _ask(services, "nearest", song_id, options.channel, options.limit)
+
+
+@router.get("/songs/{song_id:path}", summary="One song", responses=openapi_responses(404))
+async def song(song_id: str, services: Served, _: Caller) -> Song:
+    return await _ask(services, "song", song_id)
+
+
+async def _ask(services: Services, method: str, *arguments: Any) -> Any:
+    return await answer(services, getattr(services.searcher, method).remote(*arguments))

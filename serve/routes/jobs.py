@@ -1,0 +1,77 @@
+"""Many files at once, attributed when there is time for them."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from ray.serve.handle import DeploymentHandle
+
+from serve import cursors
+from serve.problems import Problem, openapi_responses
+from serve.schemas import AttributionOptions, Job, ResultsOptions, ResultsPage
+from serve.services import Caller, Served, Services, answer, arriving_by
+from serve.uploads import openapi_uploads, read_uploads
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=openapi_responses(401, 404, 422, 429, 500, 503, 504))
+
+
+@router.post(
+    "",
+    summary="Attribute many audio files",
+    status_code=202,
+    responses=openapi_responses(400, 408, 413, 415, 507),
+    openapi_extra=openapi_uploads(),
+)
+async def create(
+    request: Request,
+    response: Response,
+    options: Annotated[AttributionOptions, Query()],
+    services: Served,
+    caller: Caller,
+    idempotency_key: Annotated[
+        str | None, Header(max_length=255, description="Sent again with the same request, it gives the same job.")
+    ] = None,
+) -> Job:
+    """Keep the files until each has a result. Results are told apart by the order in which files were sent, from 0."""
+    jobs, args = _jobs(services), services.args
+    async with arriving_by(asyncio.get_running_loop().time() + args.request_timeout_s, args.request_timeout_s):
+        uploads = await read_uploads(request, args.max_job_files, args.max_upload_bytes, args.max_job_bytes)
+    policy, top_k = options.policy or args.policy, options.top_k or args.top_k
+    job, _ = await answer(services, jobs.create.remote(caller, idempotency_key, policy, top_k, uploads))
+    response.headers["Location"] = f"{router.prefix}/{job.id}"
+    return job
+
+
+@router.get("/{job_id}", summary="How far a job is")
+async def get(job_id: str, services: Served, caller: Caller) -> Job:
+    return await answer(services, _jobs(services).get.remote(caller, job_id))
+
+
+@router.get("/{job_id}/results", summary="What a job found so far", response_model=ResultsPage)
+async def results(
+    job_id: str, services: Served, caller: Caller, options: Annotated[ResultsOptions, Query()]
+) -> Response:
+    """In the order in which files were finished. Asked again with `next_cursor`, it gives those that came since."""
+    after = _position(options.cursor) if options.cursor else 0
+    page = await answer(services, _jobs(services).results.remote(caller, job_id, after, options.limit))
+    return Response(page, media_type="application/json")
+
+
+@router.delete("/{job_id}", summary="Forget a job", status_code=204)
+async def delete(job_id: str, services: Served, caller: Caller) -> None:
+    """Its audio and its results are deleted; a file that is being attributed now is finished for nobody."""
+    await answer(services, _jobs(services).delete.remote(caller, job_id))
+
+
+def _jobs(services: Services) -> DeploymentHandle:
+    if services.jobs is None:
+        raise Problem(404, "jobs.off", "This endpoint takes no jobs: its operator has set no folder for them.")
+    return services.jobs
+
+
+def _position(cursor: str) -> int:
+    position = cursors.decode(cursor)
+    # More digits than any position has, and than SQLite takes.
+    if not position.isascii() or not position.isdecimal() or len(position) > 18:
+        raise Problem(422, "request.invalid", "cursor: not one that an answer gave; start without one.")
+    return int(position)

@@ -1,0 +1,40 @@
+"""Is it alive, and can it answer? Neither needs a key."""
+
+import asyncio
+
+from fastapi import APIRouter
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from serve.problems import Problem, openapi_responses
+from serve.schemas import Readiness
+from serve.services import Served
+
+_PATIENCE_S = 5
+
+router = APIRouter(tags=["status"])
+
+
+@router.get("/healthz", summary="Is the gateway alive?")
+async def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get("/readyz", summary="Can it answer, and from what?", responses=openapi_responses(503))
+async def readyz(services: Served) -> Readiness:
+    args = services.args
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            model, index = await asyncio.gather(
+                services.fingerprinter.describe.remote(), services.searcher.describe.remote()
+            )
+    except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError) as error:
+        raise Problem.retry_later(503, "server.unavailable", "The model or the index cannot answer now.") from error
+    return Readiness(
+        **model,
+        **index,
+        policy=args.policy,
+        top_k=args.top_k,
+        max_upload_bytes=args.max_upload_bytes,
+        max_audio_s=args.max_audio_s,
+    )

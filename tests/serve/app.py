@@ -1,0 +1,59 @@
+"""The gateway's HTTP interface without Ray: deployments that do as they are told, for what real ones do too rarely."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from starlette.testclient import TestClient
+
+from serve.access import Access
+from serve.decoding import Decoders
+from serve.gateway import create_app
+from serve.schemas import ServeArgs
+from serve.services import Services
+
+
+@dataclass(frozen=True)
+class Method:
+    """A deployment's method: an asynchronous function with `remote`."""
+
+    remote: Callable
+
+
+class Deployment:
+    """Answers as its arguments say: a value, an exception to raise, or an asynchronous function to call."""
+
+    def __init__(self, **methods: Any) -> None:
+        for name, outcome in methods.items():
+            setattr(self, name, Method(_method(outcome)))
+
+
+def _method(outcome: Any) -> Callable:
+    async def answer(*arguments: Any) -> Any:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return await outcome(*arguments) if callable(outcome) else outcome
+
+    return answer
+
+
+def make_services(access: Access | None = None, **changes: Any) -> Services:
+    """Services whose fingerprinter and searcher answer at once; `args` and others may be given."""
+    given = {
+        "args": ServeArgs(index="unused", open_access=True),
+        "access": access,
+        "fingerprinter": Deployment(fingerprint=b"vectors"),
+        "searcher": Deployment(attribute="{}"),
+        "decoders": Decoders(1, 60.0),
+        "jobs": None,
+    }
+    return Services(**(given | changes))
+
+
+@contextmanager
+def asking(services: Services) -> Iterator[httpx.Client]:
+    """A client of the interface of some services."""
+    with TestClient(create_app(services), raise_server_exceptions=False) as client:
+        yield client

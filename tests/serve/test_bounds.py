@@ -1,0 +1,136 @@
+"""What is slow, lost, broken or gone is answered, and takes nobody's place for long."""
+
+import asyncio
+import errno
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+from ray.exceptions import ActorDiedError
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from serve.app import Server
+from serve.decoding import Decoders
+from serve.deployments import GATEWAY
+from serve.gateway import create_app
+from serve.schemas import ServeArgs
+from serve.services import Services
+from tests.serve import faults
+from tests.serve.app import Deployment, asking, make_services
+from tests.serve.conftest import sound, wav
+from tests.serve.problems import assert_problem
+
+URL = "/v1/attributions"
+HURRIED = ServeArgs(index="unused", open_access=True, request_timeout_s=0.3)
+
+
+def post(services: Services) -> httpx.Response:
+    with asking(services) as client:
+        return client.post(URL, files={"audio": wav(sound(1))})
+
+
+async def never(*_: object) -> None:
+    await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "status", "code"),
+    [
+        (never, 504, "server.timeout"),
+        (BackPressureError(0, 0), 429, "server.busy"),
+        (ActorDiedError(), 503, "server.unavailable"),
+        (DeploymentUnavailableError(DeploymentID("Fingerprinter", "lumina")), 503, "server.unavailable"),
+        (RuntimeError("a bug that names /tmp/secret"), 500, "internal"),
+        (OSError(errno.ENOSPC, "No space left on device"), 507, "server.disk_full"),
+        (OSError(errno.EIO, "I/O error"), 500, "internal"),
+    ],
+)
+def test_what_keeps_the_model_from_answering(fingerprint: Callable | Exception, status: int, code: str) -> None:
+    args = HURRIED if fingerprint is never else ServeArgs(index="unused", open_access=True)
+    answer = post(make_services(args=args, fingerprinter=Deployment(fingerprint=fingerprint)))
+    assert_problem(answer, status, code)
+    assert ("retry-after" in answer.headers) == (status in (429, 503, 504, 507))
+
+
+def test_an_upload_that_does_not_arrive_in_time() -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'--B\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\nRIFF'
+        await asyncio.sleep(3600)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(make_services(args=HURRIED)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            headers = {"Content-Type": "multipart/form-data; boundary=B"}
+            return await client.post(URL, content=slowly(), headers=headers)
+
+    assert_problem(asyncio.run(ask()), 408, "request.timeout")
+
+
+@pytest.mark.parametrize(
+    ("decoder", "status", "code"),
+    [
+        (faults.crash, 422, "audio.crash"),
+        (faults.hang, 422, "audio.timeout"),
+        (faults.be_killed, 503, "server.unavailable"),
+        (faults.fail, 422, "audio.crash"),
+    ],
+)
+def test_an_upload_that_ends_the_decoder(
+    monkeypatch: pytest.MonkeyPatch, decoder: Callable, status: int, code: str
+) -> None:
+    services = make_services(decoders=Decoders(1, 1.0))
+    with asking(services) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("serve.decoding.load_audio", decoder)
+            assert_problem(client.post(URL, files={"audio": wav(sound(1))}), status, code)
+        # Time for a process that has to start.
+        services.decoders._limit_s = 60.0
+        assert client.post(URL, files={"audio": wav(sound(1))}).status_code == 200
+
+
+def test_who_goes_away_while_decoding_frees_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> int:
+        decoders = Decoders(1, 3600.0)
+        guard = await decoders._idle.get()
+        decoders._idle.put_nowait(guard)
+        busy = guard.process
+        with monkeypatch.context() as patch:
+            patch.setattr("serve.decoding.load_audio", faults.hang)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await decoders.load(b"", 1.0, 1)
+        assert busy.wait(timeout=10) < 0
+        return len((await decoders.load(wav(sound(1)), 60.0, 1 << 20)).samples)
+
+    assert asyncio.run(go()) == len(sound(1))
+
+
+def test_gateways_do_without_torch() -> None:
+    code = "import sys, serve.gateway; assert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+def test_clients_that_go_away_free_their_places(server: Server) -> None:
+    address = httpx.URL(server.address)
+    head = (
+        f"POST {URL} HTTP/1.1\r\nHost: {address.host}\r\nContent-Type: multipart/form-data; boundary=B\r\n"
+        "Content-Length: 100000\r\n\r\n--B\r\n"
+    ).encode()
+    held = [socket.create_connection((address.host, address.port)) for _ in range(GATEWAY.max_ongoing_requests)]
+    for connection in held:
+        connection.sendall(head)
+    health = f"{server.address}/healthz"
+    deadline_s = time.monotonic() + 30
+    # Once each of them has its place, there is none left.
+    with pytest.raises(httpx.ReadTimeout):
+        while time.monotonic() < deadline_s:
+            httpx.get(health, timeout=2, trust_env=False)
+    for connection in held:
+        connection.close()
+    assert httpx.get(health, timeout=20, trust_env=False).status_code == 200

@@ -1,0 +1,156 @@
+"""Songs, neighbours and versions over HTTP, and fingerprints that clients made."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from lumina_ray.attribution import Report, attribute
+from lumina_ray.attribution.schema import SongFacts
+from lumina_ray.index import Snapshot, load_snapshot
+from lumina_ray.index.withdrawn import Withdrawals
+from lumina_ray.report import to_json
+from serve import cursors
+from serve.app import ServeArgs
+from serve.catalog import as_query, find_song, list_songs, list_versions, nearest_songs
+from serve.problems import Problem
+from serve.schemas import FingerprintQuery
+from tests.serve.conftest import N_SONGS
+from tests.serve.problems import assert_problem
+
+BY_FINGERPRINT = "/v1/attributions/by-fingerprint"
+
+
+@pytest.fixture(scope="module")
+def snapshot(index_dir: Path) -> Snapshot:
+    return load_snapshot(index_dir)
+
+
+def fingerprint_of(snapshot: Snapshot, row: int) -> dict:
+    song = SongFacts(**snapshot.songs.select(list(SongFacts.model_fields)).to_pylist()[row])
+    return {
+        "specification_sha256": snapshot.specification_sha256,
+        "audio_sha256": song.audio_sha256,
+        "codes_sha256": song.codes_sha256,
+        "duration_s": song.duration_s,
+        "channels": {c: snapshot.vectors(c, np.array([row]))[0].tolist() for c in snapshot.indexes},
+    }
+
+
+def test_pages_hold_every_song_once(client: httpx.Client, snapshot: Snapshot) -> None:
+    ids, cursor, pages = [], None, 0
+    while pages == 0 or cursor:
+        page = client.get("/v1/songs", params={"limit": 10} | ({"cursor": cursor} if cursor else {})).json()
+        assert page["index_version"] == snapshot.version
+        ids += [song["song_id"] for song in page["songs"]]
+        cursor, pages = page["next_cursor"], pages + 1
+    assert ids == snapshot.songs["song_id"].to_pylist()
+    assert (len(ids), pages) == (N_SONGS, 3)
+    for options in ({"limit": 0}, {"limit": 1001}, {"cursor": "ä"}, {"cursor": "abcde"}, {"limits": 3}):
+        assert_problem(client.get("/v1/songs", params=options), 422, "request.invalid")
+
+
+@pytest.mark.parametrize("position", ["", "a", "song/1", "Ünïcödé ♪", "x" * 513])
+def test_cursors_are_read_back(position: str) -> None:
+    assert cursors.decode(cursors.encode(position)) == position
+
+
+def test_a_song_by_its_id(client: httpx.Client, snapshot: Snapshot) -> None:
+    found = client.get("/v1/songs/song-0007").json()
+    row = snapshot.songs["song_id"].to_pylist().index("song-0007")
+    assert found["index_version"] == snapshot.version
+    assert found["song"] == snapshot.songs.select(list(SongFacts.model_fields)).to_pylist()[row]
+    for unknown in ("/v1/songs/nothing", "/v1/songs/no/such/song", "/v1/songs/nothing/nearest"):
+        assert_problem(client.get(unknown), 404, "song.unknown")
+
+
+@pytest.mark.parametrize("channel", ["P", "M"])
+def test_the_nearest_songs_are_those_of_exact_search(client: httpx.Client, snapshot: Snapshot, channel: str) -> None:
+    vectors_ND = snapshot.vectors(channel, np.arange(N_SONGS)).astype(np.float64)
+    similarity_N = vectors_ND @ vectors_ND[4]
+    order = [row for row in np.argsort(-similarity_N, kind="stable").tolist() if row != 4][:5]
+    answer = client.get("/v1/songs/song-0004/nearest", params={"channel": channel, "limit": 5}).json()
+    assert (answer["channel"], answer["index_version"]) == (channel, snapshot.version)
+    ids = snapshot.songs["song_id"].to_pylist()
+    assert [near["song"]["song_id"] for near in answer["neighbours"]] == [ids[row] for row in order]
+    np.testing.assert_allclose([near["similarity"] for near in answer["neighbours"]], similarity_N[order], atol=1e-6)
+    bad = client.get("/v1/songs/song-0004/nearest", params={"channel": "X"})
+    assert_problem(bad, 422, "request.invalid")
+
+
+def test_a_withdrawn_song_is_gone(index_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(next(index_dir.glob("v*")), tmp_path / "v0001")
+    snapshot = load_snapshot(folder)
+    songs = snapshot.songs.to_pylist()
+    withdrawn = {"songs": [[songs[3]["song_id"], songs[3]["codes_sha256"], 2]]}
+    (tmp_path / "withdrawn.json").write_text(json.dumps(withdrawn))
+    # As of a living catalog, in whose second generation the song was removed.
+    snapshot = replace(snapshot, withdrawals=Withdrawals(tmp_path, snapshot.songs, 1))
+    listed = [song.song_id for song in list_songs(snapshot, "", 100).songs]
+    assert listed == [song["song_id"] for song in songs if song is not songs[3]]
+    assert len(nearest_songs(snapshot, songs[4]["song_id"], "P", 100).neighbours) == N_SONGS - 2
+    for gone in (find_song, lambda *a: nearest_songs(*a, "P", 5)):
+        with pytest.raises(Problem, match="no such song"):
+            gone(snapshot, songs[3]["song_id"])
+
+
+def test_versions_beside_the_live_one(
+    client: httpx.Client, snapshot: Snapshot, index_dir: Path, tmp_path: Path
+) -> None:
+    (version,) = client.get("/v1/indexes").json()["indexes"]
+    assert (version["version"], version["live"], version["songs"]) == (snapshot.version, True, N_SONGS)
+    assert (version["key"], version["specification_sha256"]) == (snapshot.key, snapshot.specification_sha256)
+
+    first = next(index_dir.glob("v*"))
+    for name in ("v0001", "v0002", "v0003", "v0004"):
+        shutil.copytree(first, tmp_path / name)
+    (tmp_path / "v0003" / "P.faiss").unlink()
+    (tmp_path / "v0004" / "manifest.json").write_text("{")
+    found = list_versions(tmp_path / "v0001")
+    assert [(version.version, version.live) for version in found] == [("v0002", False), ("v0001", True)]
+
+
+def test_a_fingerprint_is_attributed_as_its_song_is(
+    client: httpx.Client, snapshot: Snapshot, serve_args: ServeArgs
+) -> None:
+    query = fingerprint_of(snapshot, 3)
+    answer = client.post(BY_FINGERPRINT, json=query, params={"policy": "v8", "top_k": 5})
+    assert answer.status_code == 200
+    local = attribute(as_query(FingerprintQuery(**query), snapshot), snapshot, "v8", 5)
+    assert answer.text == to_json(local)
+    report = Report.model_validate(answer.json())
+    assert report.query.audio_sha256 == query["audio_sha256"]
+    assert "client" in report.provenance.environment["fingerprint"]
+    for channel in report.channels.values():
+        assert channel.candidates[0].song.song_id == "song-0003"
+        assert channel.candidates[0].similarity == pytest.approx(1, abs=1e-5)
+    one = client.post(BY_FINGERPRINT, json=query | {"channels": {"M": query["channels"]["M"]}}).json()
+    assert list(one["channels"]) == ["M"]
+
+
+def test_a_fingerprint_that_does_not_fit_is_refused(client: httpx.Client, snapshot: Snapshot) -> None:
+    query = fingerprint_of(snapshot, 3)
+    vector = query["channels"]["P"]
+    for change, code in (
+        ({"specification_sha256": "0" * 64}, "fingerprint.specification"),
+        ({"channels": {"P": vector[:-1]}}, "fingerprint.invalid"),
+        ({"channels": {"P": [2 * x for x in vector]}}, "fingerprint.invalid"),
+        ({"channels": {"P": [0.0] * len(vector)}}, "fingerprint.invalid"),
+        ({"channels": {"P": [1e300, *vector[1:]]}}, "fingerprint.invalid"),
+        ({"channels": {"X": vector}}, "request.invalid"),
+        ({"channels": {}}, "request.invalid"),
+        ({"channels": {"P": ["a"]}}, "request.invalid"),
+        ({"duration_s": -1}, "request.invalid"),
+        ({"extra": 1}, "request.invalid"),
+    ):
+        assert_problem(client.post(BY_FINGERPRINT, json=query | change), 422, code)
+    typed = {"headers": {"Content-Type": "application/json"}}
+    not_a_number = json.dumps(query | {"channels": {"P": [float("nan"), *vector[1:]]}})
+    assert_problem(client.post(BY_FINGERPRINT, content=not_a_number, **typed), 422, "request.invalid")
+    assert_problem(client.post(BY_FINGERPRINT, content="{", **typed), 422, "request.invalid")
+    assert_problem(client.post(BY_FINGERPRINT, content="{}"), 415, "request.not_json")
+    assert_problem(client.post(BY_FINGERPRINT, content=b" " * (5 << 20), **typed), 413, "audio.too_large")

@@ -1,0 +1,190 @@
+"""Jobs: kept on disk until they are done, whatever happens to who works at them."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import ray
+
+from serve.app import ServeArgs
+from serve.jobstore import JobStore, StoredJob
+from serve.problems import Problem
+from tests.serve.app import asking, make_services
+from tests.serve.conftest import sound, wav
+from tests.serve.problems import assert_problem
+
+URL = "/v1/jobs"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JobStore:
+    return JobStore(tmp_path, 1000)
+
+
+def spooled(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "spool").iterdir())
+
+
+def create(store: JobStore, *uploads: bytes, owner: str = "acme", key: str | None = None) -> StoredJob:
+    return store.create(owner, key, "v8", 5, list(uploads), 100.0)[0]
+
+
+def test_a_job_goes_from_waiting_to_results(store: JobStore, tmp_path: Path) -> None:
+    job = create(store, b"one", b"two", b"three")
+    assert (job.finished, job.policy, job.top_k, job.created_s) == ((None, None, None), "v8", 5, 100.0)
+    assert spooled(tmp_path) == [f"{job.id}-{n}" for n in range(3)]
+    first, second, third = store.waiting(10)
+    assert [store.audio(file) for file in (first, second, third)] == [b"one", b"two", b"three"]
+    assert store.results("acme", job.id, 0, 10) == ([], True)
+    store.finish(second, '{"b":1}', failed=False)
+    store.finish(first, '{"a":1}', failed=True)
+    assert store.get("acme", job.id).finished == (False, True, None)
+    assert spooled(tmp_path) == [f"{job.id}-2"]
+    assert store.results("acme", job.id, 0, 1) == ([(1, 1, False, '{"b":1}')], True)
+    assert store.results("acme", job.id, 1, 10) == ([(2, 0, True, '{"a":1}')], True)
+    # Twice, as by two replicas during an update: the first counts.
+    store.finish(first, "{}", failed=False)
+    store.finish(third, "{}", failed=False)
+    assert store.results("acme", job.id, 2, 10) == ([(3, 2, False, "{}")], False)
+    assert (store.waiting(10), spooled(tmp_path)) == ([], [])
+
+
+def test_what_was_not_finished_waits_for_the_next_process(store: JobStore, tmp_path: Path) -> None:
+    job = create(store, b"one", b"two")
+    store.finish(store.waiting(1)[0], "{}", failed=False)
+    (tmp_path / "spool" / "of a job that was never told").write_bytes(b"x")
+    again = JobStore(tmp_path, 1000)
+    assert again.get("acme", job.id).finished == (True, None)
+    (file,) = again.waiting(10)
+    assert (file.number, again.audio(file)) == (1, b"two")
+    assert spooled(tmp_path) == [f"{job.id}-1"]
+
+
+def test_jobs_are_their_owners_own(store: JobStore, tmp_path: Path) -> None:
+    job = create(store, b"one")
+    for ask in (store.get, store.delete, lambda *a: store.results(*a, 0, 1)):
+        with pytest.raises(Problem) as error:
+            ask("other", job.id)
+        assert (error.value.status, error.value.code) == (404, "jobs.unknown")
+    (file,) = store.waiting(1)
+    store.delete("acme", job.id)
+    assert (store.waiting(1), spooled(tmp_path), store.audio(file)) == ([], [], None)
+    store.finish(file, "{}", failed=False)
+    with pytest.raises(Problem, match="no such job"):
+        store.get("acme", job.id)
+
+
+def test_an_idempotency_key_gives_the_same_job(store: JobStore) -> None:
+    job, new = store.create("acme", "k", "v8", 5, [b"one"], 1.0)
+    assert new
+    assert store.create("acme", "k", "v8", 5, [b"one"], 2.0) == (job, False)
+    assert store.create("other", "k", "v8", 5, [b"one"], 2.0)[1]
+    for policy, uploads in (("v8", [b"two"]), ("v7", [b"one"])):
+        with pytest.raises(Problem) as error:
+            store.create("acme", "k", policy, 5, uploads, 2.0)
+        assert (error.value.status, error.value.code) == (422, "jobs.idempotency")
+    assert len(store.waiting(10)) == 2
+
+
+def test_the_store_is_bounded_in_bytes_and_age(store: JobStore, tmp_path: Path) -> None:
+    job = create(store, bytes(900))
+    with pytest.raises(Problem) as error:
+        create(store, bytes(101))
+    assert (error.value.status, error.value.code) == (429, "jobs.full")
+    # Its result takes less than its audio did.
+    store.finish(store.waiting(1)[0], "{}", failed=False)
+    create(store, bytes(101))
+    store.expire(100.0)
+    store.get("acme", job.id)
+    store.expire(100.1)
+    assert (store.waiting(1), spooled(tmp_path)) == ([], [])
+
+
+def test_a_full_disk_leaves_nothing_behind(store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = tmp_path / "spool" / "full"
+    full.symlink_to("/dev/full")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_audio", lambda job, number: full if number else full.with_name(job))
+        with pytest.raises(OSError, match="No space left"):
+            create(store, b"one", b"two")
+    assert (spooled(tmp_path), store.waiting(1)) == ([], [])
+
+    job = create(store, b"one")
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError) as error:
+        store.finish(store.waiting(1)[0], '"' + "x" * 100_000 + '"', failed=False)
+    assert error.value.sqlite_errorcode == sqlite3.SQLITE_FULL
+    # The file waits on, with its audio.
+    assert [store.audio(file) for file in store.waiting(10)] == [b"one"]
+    assert spooled(tmp_path) == [f"{job.id}-0"]
+
+
+def wait_for(client: httpx.Client, job: str) -> dict:
+    deadline_s = time.monotonic() + 200
+    while time.monotonic() < deadline_s:
+        answer = client.get(f"{URL}/{job}")
+        if answer.status_code == 200 and answer.json()["state"] == "done":
+            return answer.json()
+        time.sleep(0.3)
+    raise AssertionError(answer.text)
+
+
+def post(client: httpx.Client, *uploads: bytes, **headers: str) -> httpx.Response:
+    files = [("audio", ("unused name", upload)) for upload in uploads]
+    return client.post(URL, files=files, params={"policy": "v8", "top_k": 3}, headers=headers)
+
+
+def pages(client: httpx.Client, job: str, limit: int) -> Iterator[dict]:
+    cursor = None
+    while True:
+        page = client.get(f"{URL}/{job}/results", params={"limit": limit} | ({"cursor": cursor} if cursor else {}))
+        yield from page.json()["results"]
+        if (cursor := page.json()["next_cursor"]) is None:
+            return
+
+
+def test_a_job_gives_what_single_requests_give_and_survives_its_replica(
+    client: httpx.Client, serve_args: ServeArgs
+) -> None:
+    uploads = [wav(sound(1)), b"not audio", wav(sound(2)), wav(sound(3))]
+    answer = post(client, *uploads)
+    assert answer.status_code == 202
+    job = answer.json()
+    assert answer.headers["location"] == f"{URL}/{job['id']}"
+    assert [file["file"] for file in job["files"]] == [0, 1, 2, 3]
+    lost = [a for a in ray.util.list_named_actors(all_namespaces=True) if "#Jobs#" in a["name"]]
+    for actor in lost:
+        ray.kill(ray.get_actor(**actor))
+    states = [file["state"] for file in wait_for(client, job["id"])["files"]]
+    assert states == ["done", "failed", "done", "done"]
+    found = {result["file"]: result for result in pages(client, job["id"], 3)}
+    assert sorted(found) == [0, 1, 2, 3]
+    for number, upload in enumerate(uploads):
+        alone = client.post("/v1/attributions", files={"audio": upload}, params={"policy": "v8", "top_k": 3})
+        assert found[number]["problem" if number == 1 else "report"] == alone.json()
+    assert spooled(serve_args.jobs) == []
+    assert client.delete(f"{URL}/{job['id']}").status_code == 204
+    assert_problem(client.get(f"{URL}/{job['id']}"), 404, "jobs.unknown")
+
+
+def test_a_request_that_is_sent_twice_is_one_job(client: httpx.Client) -> None:
+    first, again = (post(client, b"not audio", **{"Idempotency-Key": "k"}) for _ in range(2))
+    assert first.json()["id"] == again.json()["id"]
+    assert_problem(post(client, b"other", **{"Idempotency-Key": "k"}), 422, "jobs.idempotency")
+
+
+def test_bad_requests_for_jobs(client: httpx.Client) -> None:
+    assert_problem(post(client, *[b"x"] * 9), 400, "request.malformed")
+    assert_problem(client.post(URL, files={"file": b"x"}), 422, "request.no_audio")
+    assert_problem(client.get(f"{URL}/nothing"), 404, "jobs.unknown")
+    assert_problem(client.get(f"{URL}/nothing/results", params={"cursor": "eA"}), 422, "request.invalid")
+    assert_problem(client.delete(f"{URL}/nothing"), 404, "jobs.unknown")
+
+
+def test_without_a_folder_no_jobs_are_taken() -> None:
+    with asking(make_services()) as client:
+        assert_problem(client.post(URL, files={"audio": b"x"}), 404, "jobs.off")

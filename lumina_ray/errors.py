@@ -68,6 +68,13 @@ class SpecificationMismatch(LuminaError):
     exit_code = 2
 
 
+class SignatureError(LuminaError):
+    """A report's signature that is missing where one is asked for, that does not hold, or that another key made."""
+
+    code = "signature.invalid"
+    exit_code = 7
+
+
 class NumericsError(LuminaError):
     """Numbers that cannot be right: the job that made them leaves no finished store."""
 

@@ -16,6 +16,7 @@ from lumina_ray.cli.output import announce, answer
 from lumina_ray.cli.plan import plan
 from lumina_ray.cli.scores import scores
 from lumina_ray.cli.truth import truth
+from lumina_ray.cli.verify import keygen, sign
 from lumina_ray.errors import LuminaError, UsageError
 from lumina_ray.storage import locate
 
@@ -32,6 +33,8 @@ app.command()(methods)
 app.command()(scores)
 app.command()(evaluate)
 app.command()(plan)
+app.command()(keygen)
+app.command()(sign)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -205,7 +208,7 @@ def attribute(
     from rich.console import Console
 
     from lumina_ray.attribution.audio import attribute_audio
-    from lumina_ray.report import print_table, render_html, to_json
+    from lumina_ray.report import print_table, render_html, report_sha256, to_json
 
     report = attribute_audio(
         locate(audio), locate(index), model=model, policy=policy, top_k=top_k, device=resolve_device(device)
@@ -216,6 +219,7 @@ def attribute(
         announce(f"HTML report: {html}")
     if as_json:
         sys.stdout.write(to_json(report))
+        announce(f"report sha256 {report_sha256(report)}")
     else:
         print_table(report, Console())
 

@@ -57,6 +57,8 @@ COMMANDS = {
     "plan": {"--model", "--fingerprint", "--channels", "--dtype", "--gpus", "--decoders", "--json"},
     "scores": {"--catalog", "--queries", "--learning-rate", "--top", "--out", "--json"},
     "status": {"--json"},
+    "keygen": {"--out", "--json"},
+    "sign": {"--key", "--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},
     "truth build": {"--out", "--size", "--json"},
 }

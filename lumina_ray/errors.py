@@ -68,6 +68,13 @@ class SpecificationMismatch(LuminaError):
     exit_code = 2
 
 
+class ReportMismatch(LuminaError):
+    """A report cannot be computed again from what was given: it was made of another file, or from another snapshot."""
+
+    code = "report.mismatch"
+    exit_code = 2
+
+
 class SignatureError(LuminaError):
     """A report's signature that is missing where one is asked for, that does not hold, or that another key made."""
 

@@ -61,6 +61,7 @@ COMMANDS = {
     "sign": {"--key", "--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device"},
     "truth build": {"--out", "--size", "--json"},
+    "verify": {"--audio", "--index", "--model", "--device", "--public-key", "--json"},
 }
 
 

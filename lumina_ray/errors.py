@@ -9,8 +9,8 @@ from typing import ClassVar
 class LuminaError(Exception):
     """Base of every error that is the input's fault and not the software's."""
 
-    code: ClassVar[str] = "lumina.error"
-    exit_code: ClassVar[int] = 1
+    code: str = "lumina.error"
+    exit_code: int = 1
 
 
 class UsageError(LuminaError):

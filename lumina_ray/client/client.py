@@ -5,7 +5,7 @@ with Client("https://lumina.example") as client:
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -25,19 +25,19 @@ from tenacity import (
 )
 
 import lumina_ray
-from lumina_ray.attribution.schema import Report
+from lumina_ray.attribution.schema import Report, SongFacts
 from lumina_ray.calibration.vectors import Channel
 from lumina_ray.client.errors import EndpointError
 from lumina_ray.client.models import (
     Fingerprint,
-    Indexes,
+    IndexVersions,
     Job,
     JobResult,
-    JobResults,
-    Nearest,
+    Neighbours,
     Readiness,
+    ResultPage,
     Song,
-    Songs,
+    SongPage,
 )
 from lumina_ray.errors import AudioError, UsageError
 
@@ -124,7 +124,7 @@ class Client:
     def attribute_fingerprint(
         self, fingerprint: Fingerprint, policy: str | None = None, top_k: int | None = None
     ) -> Report:
-        """Attribute audio that was fingerprinted elsewhere and is not sent."""
+        """Attribute audio that was fingerprinted elsewhere and is not sent. It counts as one chunk."""
         params, body = _given(policy=policy, top_k=top_k), fingerprint.model_dump(mode="json")
         return self._ask(Report, "POST", "/v1/attributions/by-fingerprint", json=body, params=params)
 
@@ -152,37 +152,47 @@ class Client:
         """How far a job is."""
         return self._ask(Job, "GET", f"/v1/jobs/{_name(job_id)}")
 
-    def job_results(self, job_id: str, cursor: str | None = None, limit: int | None = None) -> JobResults:
+    def job_results(self, job_id: str, cursor: str | None = None, limit: int | None = None) -> ResultPage:
         """A page of what a job has found so far."""
         params = _given(cursor=cursor, limit=limit)
-        return self._ask(JobResults, "GET", f"/v1/jobs/{_name(job_id)}/results", params=params)
+        return self._ask(ResultPage, "GET", f"/v1/jobs/{_name(job_id)}/results", params=params)
 
     def all_job_results(self, job_id: str) -> Iterator[JobResult]:
         """All that a job has found so far, page by page."""
-        return _items(lambda cursor: self.job_results(job_id, cursor))
+        cursor: str | None = None
+        # A job that goes on has a cursor behind its last result, too.
+        while (page := self.job_results(job_id, cursor)).results:
+            yield from page.results
+            if (cursor := page.next_cursor) is None:
+                return
 
     def delete_job(self, job_id: str) -> None:
         """End a job, and delete its files and results."""
         self._retrying(self._send, "DELETE", f"/v1/jobs/{_name(job_id)}")
 
-    def songs(self, cursor: str | None = None, limit: int | None = None) -> Songs:
-        """A page of the catalog's songs."""
-        return self._ask(Songs, "GET", "/v1/songs", params=_given(cursor=cursor, limit=limit))
+    def songs(self, cursor: str | None = None, limit: int | None = None) -> SongPage:
+        """A page of the catalog."""
+        return self._ask(SongPage, "GET", "/v1/songs", params=_given(cursor=cursor, limit=limit))
 
-    def all_songs(self) -> Iterator[Song]:
+    def all_songs(self) -> Iterator[SongFacts]:
         """The whole catalog, page by page."""
-        return _items(self.songs)
+        cursor: str | None = None
+        while True:
+            page = self.songs(cursor)
+            yield from page.songs
+            if (cursor := page.next_cursor) is None:
+                return
 
     def song(self, song_id: str) -> Song:
         return self._ask(Song, "GET", f"/v1/songs/{_name(song_id)}")
 
-    def nearest(self, song_id: str, channel: Channel, limit: int | None = None) -> Nearest:
+    def nearest(self, song_id: str, channel: Channel, limit: int | None = None) -> Neighbours:
         """The songs most similar to one of the catalog."""
         params = _given(channel=channel, limit=limit)
-        return self._ask(Nearest, "GET", f"/v1/songs/{_name(song_id)}/nearest", params=params)
+        return self._ask(Neighbours, "GET", f"/v1/songs/{_name(song_id)}/nearest", params=params)
 
-    def indexes(self) -> Indexes:
-        return self._ask(Indexes, "GET", "/v1/indexes")
+    def indexes(self) -> IndexVersions:
+        return self._ask(IndexVersions, "GET", "/v1/indexes")
 
     def ready(self) -> Readiness:
         """What the endpoint answers from, once it can."""
@@ -237,12 +247,3 @@ def _given(**values: str | int | None) -> dict[str, str | int]:
 
 def _name(text: str) -> str:
     return quote(text, safe="")
-
-
-def _items(page: Callable[[str | None], Any]) -> Iterator[Any]:
-    cursor: str | None = None
-    while True:
-        found = page(cursor)
-        yield from found.items
-        if (cursor := found.next_cursor) is None:
-            return

@@ -1,5 +1,6 @@
 """What the endpoint is sent and what it answers, besides `lumina_ray.attribution.schema.Report`."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -30,99 +31,109 @@ class Readiness(_Answer):
     max_audio_s: float
 
 
-class Song(SongFacts):
-    """What the catalog says of a song."""
+class Song(_Answer):
+    """A song of the catalog, and the version of the index that holds it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    index_version: str
+    song: SongFacts
 
 
-class Songs(_Answer):
-    """A page of songs; `next_cursor` asks for the next one."""
+class SongPage(_Answer):
+    """Some songs, by id; `next_cursor` asks for those behind them, and is None on the last page."""
 
-    items: tuple[Song, ...]
+    index_version: str
+    songs: tuple[SongFacts, ...]
     next_cursor: str | None
 
 
 class Neighbour(_Answer):
-    song: Song
     similarity: float
+    song: SongFacts
 
 
-class Nearest(_Answer):
-    """The songs most similar to one, in one channel, most similar first."""
+class Neighbours(_Answer):
+    """The songs that resemble a song most, in one channel, most similar first."""
 
+    index_version: str
     channel: Channel
-    items: tuple[Neighbour, ...]
+    neighbours: tuple[Neighbour, ...]
 
 
 class IndexVersion(_Answer):
+    """A snapshot of the index; the one that is `live` answers."""
+
     version: str
+    live: bool
     key: str
+    specification_sha256: str
     songs: int
+    generation: int | None
+    created: datetime
 
 
-class Indexes(_Answer):
-    """The versions of the index, and which of them answers."""
+class IndexVersions(_Answer):
+    """The snapshots at hand, newest first."""
 
-    serving: str
-    items: tuple[IndexVersion, ...]
+    indexes: tuple[IndexVersion, ...]
+
+
+class JobFile(_Answer):
+    """A file of a job, by its place among those that were sent, from 0."""
+
+    file: int
+    state: Literal["queued", "running", "done", "failed"]
 
 
 class Job(_Answer):
-    """Files to be attributed one after the other; `done` and `failed` of `total` have a result."""
+    """Files to be attributed. Once it has expired it is forgotten, with its results."""
 
     id: str
-    status: Literal["queued", "running", "done", "cancelled"]
-    total: int
-    done: int
-    failed: int
+    state: Literal["queued", "running", "done"]
+    policy: str
+    top_k: int
+    created: datetime
+    expires: datetime
+    files: tuple[JobFile, ...]
 
 
-class JobError(_Answer):
+class ProblemFacts(_Answer):
+    """Why there is no report."""
+
+    status: int
     code: str
     detail: str
 
 
 class JobResult(_Answer):
-    """Of one file of a job: a report, or why there is none. `index` is its place among the files, from 0."""
+    """What became of a file: a report or a problem."""
 
-    index: int
-    report: Report | None
-    error: JobError | None
+    file: int
+    report: Report | None = None
+    problem: ProblemFacts | None = None
 
 
-class JobResults(_Answer):
-    """A page of results; `next_cursor` asks for the next one."""
+class ResultPage(_Answer):
+    """Results in the order in which they were made; `next_cursor` goes on, now or later, and is None at the end."""
 
-    items: tuple[JobResult, ...]
+    results: tuple[JobResult, ...]
     next_cursor: str | None
 
 
-def _plain(values: Any) -> Any:
-    return values.tolist() if hasattr(values, "tolist") else values
-
-
-class ChannelVectors(BaseModel):
-    """Unit vectors of the whole query `[D]` and of each chunk `[n, D]`."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-    vector: Annotated[tuple[float, ...], BeforeValidator(_plain)]
-    chunk_vectors: Annotated[tuple[tuple[float, ...], ...], BeforeValidator(_plain)]
+def _plain(query: Any) -> Any:
+    vector = getattr(query, "vector", query)
+    return vector.tolist() if hasattr(vector, "tolist") else vector
 
 
 class Fingerprint(BaseModel):
-    """A query that was fingerprinted elsewhere; `Fingerprint.model_validate` takes a `QueryFingerprint`."""
+    """A query that was fingerprinted elsewhere: `Fingerprint.model_validate(query)` takes a `QueryFingerprint`.
+
+    `channels` holds unit vectors `[D]` of the whole query.
+    """
 
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
+    specification_sha256: str
     audio_sha256: str
     codes_sha256: str
     duration_s: float
-    specification_sha256: str
-    weights_sha256: str
-    channels: dict[Channel, ChannelVectors]
-    chunk_starts_s: tuple[float, ...]
-    chunk_durations_s: tuple[float, ...]
-    chunk_weights: tuple[float, ...]
-    environment: dict[str, str]
+    channels: dict[Channel, Annotated[tuple[float, ...], BeforeValidator(_plain)]]

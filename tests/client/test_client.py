@@ -42,7 +42,25 @@ READY = {
 SONG = json.loads(Path(serve.__file__).with_name("example_report.json").read_text("utf-8"))["channels"]["P"][
     "candidates"
 ][0]["song"]
-JOB = {"id": "j/1", "status": "running", "total": 2, "done": 1, "failed": 0}
+JOB = {
+    "id": "j/1",
+    "state": "running",
+    "policy": "v8",
+    "top_k": 5,
+    "created": "2026-11-21T18:00:00Z",
+    "expires": "2026-11-28T18:00:00Z",
+    "files": [{"file": 0, "state": "done"}, {"file": 1, "state": "queued"}],
+}
+FAILED = {"file": 1, "report": None, "problem": {"status": 422, "code": "audio.silent", "detail": "No."}}
+VERSION = {
+    "version": "v0002",
+    "live": True,
+    "key": "k",
+    "specification_sha256": "s",
+    "songs": 3,
+    "generation": None,
+    "created": "2026-11-21T18:00:00Z",
+}
 
 
 def problem(status: int, code: str, detail: str = "No.", **headers: str) -> httpx.Response:
@@ -119,9 +137,7 @@ def test_a_fingerprint_arrives_bit_for_bit(reports: dict[str, Report]) -> None:
     body = json.loads(endpoint.requests[0].content)
     assert body["codes_sha256"] == sent.codes_sha256
     for name, channel in sent.channels.items():
-        for part in ("vector", "chunk_vectors"):
-            arrived = np.array(body["channels"][name][part], np.float32)
-            np.testing.assert_array_equal(arrived, getattr(channel, part))
+        np.testing.assert_array_equal(np.array(body["channels"][name], np.float32), channel.vector)
 
 
 CALLS: dict[str, tuple[Callable[[Client], object], str, dict]] = {
@@ -129,20 +145,24 @@ CALLS: dict[str, tuple[Callable[[Client], object], str, dict]] = {
     "indexes": (
         lambda c: c.indexes(),
         "GET /v1/indexes",
-        {"serving": "v0002", "items": [{"version": "v0002", "key": "k", "songs": 3}]},
+        {"indexes": [VERSION]},
     ),
-    "song": (lambda c: c.song("a/b ü"), "GET /v1/songs/a%2Fb%20%C3%BC", SONG),
-    "songs": (lambda c: c.songs("x", 2), "GET /v1/songs?cursor=x&limit=2", {"items": [SONG], "next_cursor": None}),
+    "song": (lambda c: c.song("a/b ü"), "GET /v1/songs/a%2Fb%20%C3%BC", {"index_version": "v1", "song": SONG}),
+    "songs": (
+        lambda c: c.songs("x", 2),
+        "GET /v1/songs?cursor=x&limit=2",
+        {"index_version": "v1", "songs": [SONG], "next_cursor": None},
+    ),
     "nearest": (
         lambda c: c.nearest("s", "M", 3),
         "GET /v1/songs/s/nearest?channel=M&limit=3",
-        {"channel": "M", "items": [{"song": SONG, "similarity": 0.5}]},
+        {"index_version": "v1", "channel": "M", "neighbours": [{"similarity": 0.5, "song": SONG}]},
     ),
     "job": (lambda c: c.job("j/1"), "GET /v1/jobs/j%2F1", JOB),
     "job_results": (
         lambda c: c.job_results("j", limit=2),
         "GET /v1/jobs/j/results?limit=2",
-        {"items": [{"index": 0, "report": None, "error": {"code": "a", "detail": "b"}}], "next_cursor": "y"},
+        {"results": [FAILED], "next_cursor": "y"},
     ),
 }
 
@@ -158,16 +178,23 @@ def test_each_route_is_a_method_whose_answer_is_a_model(name: str) -> None:
 
 
 def test_pages_are_turned() -> None:
-    pages = [{"items": [SONG, SONG], "next_cursor": "a+b"}, {"items": [SONG], "next_cursor": None}]
-    endpoint = Endpoint(*(httpx.Response(200, json=page) for page in pages))
+    pages = [{"songs": [SONG, SONG], "next_cursor": "a+b"}, {"songs": [SONG], "next_cursor": None}]
+    endpoint = Endpoint(*(httpx.Response(200, json=page | {"index_version": "v1"}) for page in pages))
     assert [song.song_id for song in endpoint.client().all_songs()] == ["song-0003"] * 3
     assert endpoint.asked == ["GET /v1/songs", "GET /v1/songs?cursor=a%2Bb"]
+
+
+@pytest.mark.parametrize("last", [{"results": [FAILED], "next_cursor": None}, {"results": [], "next_cursor": "b"}])
+def test_results_end_where_nothing_has_come_yet(last: dict) -> None:
+    endpoint = Endpoint(*(httpx.Response(200, json=page) for page in ({"results": [FAILED], "next_cursor": "a"}, last)))
+    assert len(list(endpoint.client().all_job_results("j"))) == 1 + len(last["results"])
+    assert endpoint.asked == ["GET /v1/jobs/j/results", "GET /v1/jobs/j/results?cursor=a"]
 
 
 def test_a_job_sent_again_is_the_same_job(song: Path, waits: list[float]) -> None:
     endpoint = Endpoint(httpx.ConnectError("broken"), problem(503, "server.unavailable"), httpx.Response(202, json=JOB))
     job = endpoint.client().submit_job([song, song])
-    assert (job.id, job.total) == ("j/1", 2)
+    assert (job.id, len(job.files)) == ("j/1", 2)
     keys = [request.headers["Idempotency-Key"] for request in endpoint.requests]
     assert len(keys) == 3
     assert len(set(keys)) == 1

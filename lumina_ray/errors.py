@@ -9,8 +9,8 @@ from typing import ClassVar
 class LuminaError(Exception):
     """Base of every error that is the input's fault and not the software's."""
 
-    code: ClassVar[str] = "lumina.error"
-    exit_code: ClassVar[int] = 1
+    code: str = "lumina.error"
+    exit_code: int = 1
 
 
 class UsageError(LuminaError):
@@ -66,6 +66,20 @@ class SpecificationMismatch(LuminaError):
 
     code = "specification.mismatch"
     exit_code = 2
+
+
+class ReportMismatch(LuminaError):
+    """A report cannot be computed again from what was given: it was made of another file, or from another snapshot."""
+
+    code = "report.mismatch"
+    exit_code = 2
+
+
+class SignatureError(LuminaError):
+    """A report's signature that is missing where one is asked for, that does not hold, or that another key made."""
+
+    code = "signature.invalid"
+    exit_code = 7
 
 
 class NumericsError(LuminaError):

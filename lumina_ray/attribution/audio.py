@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lumina_ray.attribution.attribute import DEFAULT_POLICY, DEFAULT_TOP_K, attribute
 from lumina_ray.attribution.schema import Report
-from lumina_ray.audio import load_audio
+from lumina_ray.audio import Audio, load_audio
 from lumina_ray.errors import ModelError, SpecificationMismatch
 from lumina_ray.fingerprint import Fingerprinter, Specification, fingerprint_query
 from lumina_ray.index import Snapshot, load_snapshot
@@ -37,11 +37,18 @@ def attribute_audio(
         UsageError: an unknown policy.
     """
     snapshot = load_snapshot(index)
-    decoded = load_audio(audio)
+    return attribute_decoded(
+        load_audio(audio), str(audio), snapshot, model=model, policy=policy, top_k=top_k, device=device
+    )
+
+
+def attribute_decoded(
+    audio: Audio, name: str, snapshot: Snapshot, *, model: str | None, policy: str, top_k: int, device: str
+) -> Report:
+    """The same, of what is loaded already; `name` is what errors call the audio."""
     specification = Specification.from_dict(snapshot.manifest["specification"])
     opened = open_model(matching_model(snapshot, model), device, specification.torch_dtype)
-    fingerprinter = Fingerprinter(opened, specification)
-    return attribute(fingerprint_query(fingerprinter, decoded, str(audio)), snapshot, policy, top_k)
+    return attribute(fingerprint_query(Fingerprinter(opened, specification), audio, name), snapshot, policy, top_k)
 
 
 def matching_model(snapshot: Snapshot, asked: str | None = None) -> str:

@@ -10,6 +10,7 @@ import click
 import typer
 
 from lumina_ray.cli.catalog import catalog
+from lumina_ray.cli.device import resolve_device
 from lumina_ray.cli.evaluate import evaluate
 from lumina_ray.cli.frequencies import frequencies
 from lumina_ray.cli.keys import keys
@@ -18,8 +19,9 @@ from lumina_ray.cli.output import announce, answer
 from lumina_ray.cli.plan import plan
 from lumina_ray.cli.scores import scores
 from lumina_ray.cli.truth import truth
+from lumina_ray.cli.verify import keygen, sign, verify
 from lumina_ray.errors import LuminaError, UsageError
-from lumina_ray.storage import locate
+from lumina_ray.storage import local, locate
 
 app = typer.Typer(
     help="Which training songs shaped a piece of generated music, by how much, and how sure we are.",
@@ -36,6 +38,9 @@ app.command()(scores)
 app.command()(evaluate)
 app.command()(plan)
 app.command()(frequencies)
+app.command()(keygen)
+app.command()(sign)
+app.command()(verify)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -197,7 +202,13 @@ def index(
 @app.command()
 def attribute(
     audio: Annotated[str, typer.Argument(help="The audio to attribute.")],
-    index: IndexOption,
+    index: Annotated[str | None, typer.Option(help="An index folder (its newest snapshot) or one snapshot.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Instead of an index, an endpoint that has one: `lumina serve`.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The endpoint's API key; better in LUMINA_KEY, where no process list shows it.")
+    ] = None,
     policy: Annotated[str, typer.Option(help="calibrated (ours), v8 or v7 (published).")] = "calibrated",
     model: MovedModelOption = None,
     top_k: Annotated[int, typer.Option(min=1, help="Candidates per channel.")] = 256,
@@ -208,18 +219,28 @@ def attribute(
     """Which songs of the index shaped AUDIO, per channel, by how much, and how sure we are."""
     from rich.console import Console
 
-    from lumina_ray.attribution.audio import attribute_audio
-    from lumina_ray.report import print_table, render_html, to_json
+    from lumina_ray.report import print_table, render_html, report_sha256, to_json
 
-    report = attribute_audio(
-        locate(audio), locate(index), model=model, policy=policy, top_k=top_k, device=resolve_device(device)
-    )
+    if url is not None and index is None and model is None and device == "auto":
+        from lumina_ray.client import Client
+
+        with Client(url, key) as client:
+            report = client.attribute(local(audio), policy, top_k)
+    elif index is not None and url is None and key is None:
+        from lumina_ray.attribution.audio import attribute_audio
+
+        report = attribute_audio(
+            locate(audio), locate(index), model=model, policy=policy, top_k=top_k, device=resolve_device(device)
+        )
+    else:
+        raise UsageError("give either --index, with --model and --device if need be, or --url, with --key if need be")
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(render_html(report), encoding="utf-8")
         announce(f"HTML report: {html}")
     if as_json:
         sys.stdout.write(to_json(report))
+        announce(f"report sha256 {report_sha256(report)}")
     else:
         print_table(report, Console())
 
@@ -303,20 +324,11 @@ def demo(
     run_demo(out, port)
 
 
-def resolve_device(name: str) -> str:
-    """Turn "auto" into this machine's device, and say so when that is only a CPU."""
-    import torch
-
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return "cuda"
-    announce("No GPU here: running on the CPU.")
-    return "cpu"
-
-
 def run() -> None:
-    """Entry point: one-line errors, and exit codes that scripts can use (0 done, 2 usage, 3 failures, 4 cluster)."""
+    """Entry point: one-line errors, and exit codes that scripts can use.
+
+    0 done, 2 usage, 3 failures, 4 cluster; of `lumina verify` 5 different, 6 close, 7 signature.
+    """
     try:
         app()
     except LuminaError as error:

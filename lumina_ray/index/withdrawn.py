@@ -17,13 +17,20 @@ WITHDRAWN_FILE = "withdrawn.json"
 
 
 class Withdrawals:
-    """Which rows of one snapshot are withdrawn now."""
+    """Which rows of one snapshot are withdrawn now, or were at some generation of the catalog."""
 
-    def __init__(self, index: Path, songs: pa.Table, generation: int | None) -> None:
-        """Args: the index folder, the snapshot's songs, and the generation that it was built from, if any."""
+    def __init__(self, index: Path, songs: pa.Table, generation: int | None, until: int | None = None) -> None:
+        """
+        Args:
+            index: the index folder.
+            songs: the snapshot's.
+            generation: that it was built from, if any.
+            until: the last generation that counts; None for all.
+        """
         self._file = index / WITHDRAWN_FILE
         self._songs = songs
         self._generation = generation
+        self._until = until
         self._seen: tuple[int, int] | None = None
         self._rows = np.empty(0, np.int64)
 
@@ -43,10 +50,25 @@ class Withdrawals:
             self._rows, self._seen = self._read(self._generation), seen
         return self._rows
 
+    def when(self, n_rows: int) -> "Withdrawals | None":
+        """As it was when so many rows were withdrawn; None where there never were.
+
+        There is only one such set: a list that becomes longer at every generation holds all earlier ones.
+        """
+        if not len(self.rows()):
+            return self if n_rows == 0 else None
+        generations = {since for _, _, since in json.loads(self._file.read_text(encoding="utf-8"))["songs"]}
+        for until in sorted(generations | {0}, reverse=True):
+            then = Withdrawals(self._file.parent, self._songs, self._generation, until)
+            if len(then.rows()) == n_rows:
+                return then
+        return None
+
     def _read(self, generation: int) -> np.ndarray:
         try:
             listed = json.loads(self._file.read_text(encoding="utf-8"))["songs"]
-            gone = {(song, codes) for song, codes, since in listed if since > generation}
+            last = float("inf") if self._until is None else self._until
+            gone = {(song, codes) for song, codes, since in listed if generation < since <= last}
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{self._file} is damaged ({error}); any `lumina catalog remove` writes it again"

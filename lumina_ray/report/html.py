@@ -6,6 +6,7 @@ from markupsafe import Markup
 from lumina_ray.attribution import ChannelReport, Report
 from lumina_ray.report import words
 from lumina_ray.report.figures import SHOWN, noise_figure, timeline_figure
+from lumina_ray.report.json import report_sha256
 
 _SEGMENTS = 6
 
@@ -28,6 +29,7 @@ def render_html(report: Report, top: int = 10) -> str:
     """The whole page as a string. Everything that came from outside (titles, names) is escaped."""
     return _ENVIRONMENT.get_template("report.html.j2").render(
         report=report,
+        report_sha256=report_sha256(report),
         top=top,
         shown=SHOWN,
         words=words,

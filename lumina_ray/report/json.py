@@ -1,6 +1,12 @@
-"""Report ⇄ canonical JSON: equal reports are equal bytes, whoever writes them."""
+"""Report ⇄ canonical JSON: equal reports are equal bytes, whoever writes them, and so have one hash.
 
+The hash lies beside the report and not in it: `sha256sum` on the file gives it, which no hash could do that is part of
+what it is the hash of, and the bytes stay the same wherever the report comes from.
+"""
+
+import hashlib
 import json
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -15,7 +21,7 @@ def to_json(report: Report) -> str:
     )
 
 
-def from_json(text: str) -> Report:
+def from_json(text: str | bytes) -> Report:
     """The inverse of `to_json`.
 
     Raises:
@@ -24,4 +30,35 @@ def from_json(text: str) -> Report:
     try:
         return Report.model_validate_json(text)
     except ValidationError as error:
-        raise UsageError(f"not an attribution report of this software version: {error}") from error
+        first = error.errors()[0]
+        place = "/".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"not an attribution report of this software version: {place}{': ' if place else ''}{first['msg']}"
+        ) from error
+
+
+def report_sha256(report: Report) -> str:
+    """Of the report's canonical JSON in UTF-8, in hexadecimal."""
+    return hashlib.sha256(to_json(report).encode()).hexdigest()
+
+
+def read_report(path: Path) -> Report:
+    """A report file, whose bytes are the canonical ones: what was hashed and signed is what everybody reads in it.
+
+    Raises:
+        UsageError: not there, no report of this format version, or laid out anew since it was written.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    try:
+        report = from_json(data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    if to_json(report).encode() != data:
+        raise UsageError(
+            f"{path}: not canonical JSON, so neither hash nor signature hold: keep the bytes that `lumina attribute "
+            "--json` or the endpoint gave, without a line break at the end"
+        )
+    return report

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lumina_ray.attribution import ChannelReport, Report
+from lumina_ray.report.json import report_sha256
 from lumina_ray.report.words import (
     POLICY_TITLES,
     channel_title,
@@ -38,6 +39,7 @@ def print_table(report: Report, console: Console, top: int = 10) -> None:
     for name, channel in report.channels.items():
         _print_channel(report, name, channel, console, top)
     console.print(Text(report.evidence, style="italic"))
+    console.print(Text(f"report sha256 {report_sha256(report)}", style="dim"))
 
 
 def _print_channel(report: Report, name: str, channel: ChannelReport, console: Console, top: int) -> None:

@@ -16,7 +16,7 @@ from lumina_ray.fingerprint import KINDS
 from lumina_ray.methods import METHODS
 
 COMMANDS = {
-    "attribute": {"--index", "--policy", "--top-k", "--model", "--device", "--html", "--json"},
+    "attribute": {"--index", "--url", "--key", "--policy", "--top-k", "--model", "--device", "--html", "--json"},
     "calibrate": {"--controls", "--json"},
     "catalog add": {
         "--model",
@@ -64,6 +64,9 @@ COMMANDS = {
     "serve": {"--index", "--model", "--port", "--host", "--device", "--keys", "--open"},
     "truth build": {"--out", "--size", "--json"},
     "truth ablate": {"--out", "--method", "--top", "--queries", "--lots", "--json"},
+    "keygen": {"--out", "--json"},
+    "sign": {"--key", "--json"},
+    "verify": {"--audio", "--index", "--model", "--device", "--public-key", "--json"},
 }
 
 
@@ -106,6 +109,8 @@ def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
     ("arguments", "message"),
     [
         (("attribute", "nothing.wav", "--index", "nowhere"), "nowhere"),
+        (("attribute", "nothing.wav", "--index", "x", "--url", "http://x"), "either --index"),
+        (("attribute", "nothing.wav", "--url", "x"), "no URL of an endpoint"),
         (("index", "nowhere", "--out", "x"), "no fingerprint store"),
         (("status", "nowhere"), "no fingerprint store"),
         (("failed", "nowhere"), "no fingerprint store"),

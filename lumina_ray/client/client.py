@@ -1,0 +1,249 @@
+"""One connection to an endpoint.
+
+with Client("https://lumina.example") as client:
+    report = client.attribute(Path("song.mp3"))
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+from pydantic import BaseModel, ValidationError
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_exponential_jitter,
+    wait_random,
+)
+
+import lumina_ray
+from lumina_ray.attribution.schema import Report, SongFacts
+from lumina_ray.calibration.vectors import Channel
+from lumina_ray.client.errors import EndpointError
+from lumina_ray.client.models import (
+    Fingerprint,
+    IndexVersions,
+    Job,
+    JobResult,
+    Neighbours,
+    Readiness,
+    ResultPage,
+    Song,
+    SongPage,
+)
+from lumina_ray.errors import AudioError, UsageError
+
+KEY_VARIABLE = "LUMINA_KEY"
+_CONNECT_S = 10.0
+_BACKOFF = wait_exponential_jitter(multiplier=0.5, max=10)
+# Clients that were all told the same should not come back at once.
+_SPREAD = wait_random(0, 1)
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Client:
+    """The endpoint's routes as methods; usable by several threads, and as a context manager.
+
+    A request that the endpoint cannot take now (429, 503, 504), or that did not reach it, is sent again: after the
+    time that `Retry-After` names, or else after longer and longer ones. Every method raises:
+
+        EndpointError: refused, failed, or not reached in spite of that.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout_s: float = 300.0,
+        attempts: int = 5,
+        patience_s: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """
+        Args:
+            url: such as "https://lumina.example", with a path where the endpoint lies under one.
+            key: API key; by default what the environment variable LUMINA_KEY holds, if anything.
+            timeout_s: of one attempt, without a byte from the endpoint.
+            attempts: of one request, the first one included.
+            patience_s: no attempt but the first begins later than this.
+            transport: other than the network.
+
+        Raises:
+            UsageError: not an address of the web.
+        """
+        try:
+            address = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise UsageError(f"{url!r} is no URL ({error}); write https://HOST or http://HOST:PORT") from error
+        if address.scheme not in ("http", "https") or not address.host:
+            raise UsageError(f"{url!r} is no URL of an endpoint; write https://HOST or http://HOST:PORT")
+        headers = {"User-Agent": f"lumina-ray/{lumina_ray.__version__}"}
+        if key := (key or os.environ.get(KEY_VARIABLE, "")).strip():
+            headers["Authorization"] = f"Bearer {key}"
+        self._http = httpx.Client(
+            base_url=address,
+            headers=headers,
+            timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+            transport=transport,
+        )
+        self._retrying = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, EndpointError) and error.may_work_later),
+            wait=_wait_s,
+            stop=stop_after_attempt(attempts) | stop_before_delay(patience_s),
+            reraise=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def attribute(self, audio: Path, policy: str | None = None, top_k: int | None = None) -> Report:
+        """Attribute an audio file, which is read from disk as it is sent.
+
+        Raises:
+            AudioError: no such file.
+        """
+        params = _given(policy=policy, top_k=top_k)
+        return self._ask(Report, "POST", "/v1/attributions", audio=[audio], params=params)
+
+    def attribute_fingerprint(
+        self, fingerprint: Fingerprint, policy: str | None = None, top_k: int | None = None
+    ) -> Report:
+        """Attribute audio that was fingerprinted elsewhere and is not sent. It counts as one chunk."""
+        params, body = _given(policy=policy, top_k=top_k), fingerprint.model_dump(mode="json")
+        return self._ask(Report, "POST", "/v1/attributions/by-fingerprint", json=body, params=params)
+
+    def submit_job(
+        self,
+        audio: Sequence[Path],
+        policy: str | None = None,
+        top_k: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Have several files attributed later.
+
+        Args:
+            idempotency_key: a name for this request: sent again under it, no second job begins. One is made up for
+                the attempts of this call where none is given.
+
+        Raises:
+            AudioError: a file is not there.
+        """
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        params = _given(policy=policy, top_k=top_k)
+        return self._ask(Job, "POST", "/v1/jobs", audio=audio, params=params, headers=headers)
+
+    def job(self, job_id: str) -> Job:
+        """How far a job is."""
+        return self._ask(Job, "GET", f"/v1/jobs/{_name(job_id)}")
+
+    def job_results(self, job_id: str, cursor: str | None = None, limit: int | None = None) -> ResultPage:
+        """A page of what a job has found so far."""
+        params = _given(cursor=cursor, limit=limit)
+        return self._ask(ResultPage, "GET", f"/v1/jobs/{_name(job_id)}/results", params=params)
+
+    def all_job_results(self, job_id: str) -> Iterator[JobResult]:
+        """All that a job has found so far, page by page."""
+        cursor: str | None = None
+        # A job that goes on has a cursor behind its last result, too.
+        while (page := self.job_results(job_id, cursor)).results:
+            yield from page.results
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def delete_job(self, job_id: str) -> None:
+        """End a job, and delete its files and results."""
+        self._retrying(self._send, "DELETE", f"/v1/jobs/{_name(job_id)}")
+
+    def songs(self, cursor: str | None = None, limit: int | None = None) -> SongPage:
+        """A page of the catalog."""
+        return self._ask(SongPage, "GET", "/v1/songs", params=_given(cursor=cursor, limit=limit))
+
+    def all_songs(self) -> Iterator[SongFacts]:
+        """The whole catalog, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.songs(cursor)
+            yield from page.songs
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def song(self, song_id: str) -> Song:
+        return self._ask(Song, "GET", f"/v1/songs/{_name(song_id)}")
+
+    def nearest(self, song_id: str, channel: Channel, limit: int | None = None) -> Neighbours:
+        """The songs most similar to one of the catalog."""
+        params = _given(channel=channel, limit=limit)
+        return self._ask(Neighbours, "GET", f"/v1/songs/{_name(song_id)}/nearest", params=params)
+
+    def indexes(self) -> IndexVersions:
+        return self._ask(IndexVersions, "GET", "/v1/indexes")
+
+    def ready(self) -> Readiness:
+        """What the endpoint answers from, once it can."""
+        return self._ask(Readiness, "GET", "/readyz")
+
+    def _ask(self, model: type[M], method: str, path: str, **request: Any) -> M:
+        response = self._retrying(self._send, method, path, **request)
+        try:
+            return model.model_validate_json(response.content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = "/".join(str(part) for part in first["loc"])
+            raise EndpointError(
+                str(response.url.copy_with(query=None)),
+                response.status_code,
+                "endpoint.answer",
+                f"not the answer that this version of the client knows: {place}: {first['msg']}",
+            ) from error
+
+    def _send(self, method: str, path: str, *, audio: Sequence[Path] = (), **request: Any) -> httpx.Response:
+        with ExitStack() as opened:
+            # Opened for each attempt, since the last one may have read half of them.
+            files = [("audio", (file.name, opened.enter_context(_open(file)))) for file in audio]
+            try:
+                response = self._http.request(method, path, files=files or None, **request)
+            except httpx.RequestError as error:
+                cause = str(error) or type(error).__name__
+                raise EndpointError(str(self._http.base_url), None, "endpoint.unreachable", cause) from error
+        if not response.is_success:
+            raise EndpointError.of_response(response)
+        return response
+
+
+def _wait_s(state: RetryCallState) -> float:
+    assert state.outcome is not None
+    error = state.outcome.exception()
+    if isinstance(error, EndpointError) and error.retry_after_s is not None:
+        return error.retry_after_s + _SPREAD(state)
+    return _BACKOFF(state)
+
+
+def _open(file: Path) -> Any:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise AudioError("audio.missing", f"{file}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _given(**values: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _name(text: str) -> str:
+    return quote(text, safe="")

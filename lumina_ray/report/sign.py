@@ -1,0 +1,142 @@
+"""Signatures of reports: Ed25519 over the canonical JSON, in a small file beside the report.
+
+Nothing of ours is needed to check one: the bytes that are signed are those of the report file.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lumina_ray.attribution import Report
+from lumina_ray.catalog.files import atomic_path
+from lumina_ray.errors import SignatureError, UsageError
+from lumina_ray.report.json import read_report, report_sha256, to_json
+
+_Hex32 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_Hex64 = Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
+
+
+class Signature(BaseModel):
+    """What lies beside a signed report. Keys and signatures are as RFC 8032 encodes them, in hexadecimal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    algorithm: Literal["Ed25519"] = "Ed25519"
+    report_sha256: _Hex32
+    public_key: _Hex32
+    signature: _Hex64
+
+
+def signature_file(report: Path) -> Path:
+    return Path(f"{report}.sig")
+
+
+def make_key(path: Path) -> Path:
+    """Write a new private key (PEM, for its owner's eyes alone) and its public one to `path` with `.pub` behind it.
+
+    Returns:
+        The public key's file.
+
+    Raises:
+        UsageError: one of the files is there already.
+    """
+    public_path = Path(f"{path}.pub")
+    if taken := [str(file) for file in (path, public_path) if file.exists()]:
+        raise UsageError(f"{taken[0]} exists; a key is never overwritten: choose another name")
+    key = Ed25519PrivateKey.generate()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not written first and closed to others then: in between, anybody could read it.
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public_path.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return public_path
+
+
+def sign_report(path: Path, private_key: Path) -> Path:
+    """Sign a report file.
+
+    Returns:
+        The signature's file, written anew where there was one.
+
+    Raises:
+        UsageError: no report in canonical JSON, or no unencrypted Ed25519 private key.
+    """
+    report = read_report(path)
+    key = _private_key(private_key)
+    signature = Signature(
+        report_sha256=report_sha256(report),
+        public_key=key.public_key().public_bytes_raw().hex(),
+        signature=key.sign(to_json(report).encode()).hex(),
+    )
+    with atomic_path(signature_file(path)) as temporary:
+        temporary.write_text(signature.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return signature_file(path)
+
+
+def check_signature(report: Report, file: Path, public_key: Path | None = None) -> str:
+    """Check a report's signature, and by default no more than that it fits the key that it names itself.
+
+    Args:
+        file: the signature's.
+        public_key: the only key that is accepted.
+
+    Returns:
+        The public key in hexadecimal.
+
+    Raises:
+        SignatureError: missing, damaged, of another report, or by another key.
+        UsageError: `public_key` is none.
+    """
+    accepted = None if public_key is None else _public_key(public_key).public_bytes_raw().hex()
+    try:
+        signature = Signature.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise SignatureError(
+            f"{file}: no signature can be read ({error.strerror}); is it beside the report?"
+        ) from error
+    except ValidationError as error:
+        raise SignatureError(f"{file}: is damaged, or not a signature; ask for it again") from error
+    if signature.report_sha256 != (found := report_sha256(report)):
+        raise SignatureError(f"{file}: signs report {signature.report_sha256}, this one is {found}: one was changed")
+    if accepted not in (None, signature.public_key):
+        raise SignatureError(f"{file}: signed by key {signature.public_key}, not by {accepted} ({public_key})")
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key))
+        key.verify(bytes.fromhex(signature.signature), to_json(report).encode())
+    except (InvalidSignature, ValueError) as error:
+        raise SignatureError(
+            f"{file}: the signature is not one of key {signature.public_key}: forged, or damaged"
+        ) from error
+    return signature.public_key
+
+
+def _private_key(path: Path) -> Ed25519PrivateKey:
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UsageError(f"{path}: no private key without a password in PEM ({error}); `lumina keygen`") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise UsageError(f"{path}: not an Ed25519 key; make one with `lumina keygen`")
+    return key
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise UsageError(f"{path}: no public key in PEM ({error}); pass the .pub file") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise UsageError(f"{path}: not an Ed25519 key; pass the .pub file of the operator's key")
+    return key

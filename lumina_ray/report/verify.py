@@ -1,0 +1,199 @@
+"""Is a report what its audio, its snapshot and their model give? All of it is computed again and compared."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from lumina_ray.attribution import Report
+from lumina_ray.attribution.audio import attribute_decoded
+from lumina_ray.audio import load_audio
+from lumina_ray.errors import ReportMismatch
+from lumina_ray.index import Snapshot, load_snapshot
+from lumina_ray.index.files import MANIFEST_FILE, versions
+from lumina_ray.report.json import report_sha256
+from lumina_ray.report.words import shorten
+from lumina_ray.storage import Location
+
+# Of numbers that another device or another library computed: absolute, or as a part of the larger one.
+TOLERANCE = 1e-3
+_ENVIRONMENT = ("/provenance/environment", "/provenance/software")
+# Sentences with numbers in them.
+_PROSE = re.compile(r"/verdict|/warnings/\d+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One place of a report: where (a JSON pointer, RFC 6901), what the report has there, and what was computed."""
+
+    path: str
+    report: Any
+    recomputed: Any
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.path} is {_shown(self.report)} in the report, {_shown(self.recomputed)} computed again"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of computing a report again.
+
+    Attributes:
+        result: "identical": every byte is the same. "close": computed in another environment, of which nobody
+            promises the same bits, and the same within `TOLERANCE`. "different": neither.
+        report_sha256: of the report that was verified.
+        difference: the first one that made it "different": of the query, which all else follows from, and then in the
+            order of the report's JSON.
+        environment: in what the environments differ.
+        withdrawn_since: songs that were withdrawn after the report was made, and for once were searched again.
+    """
+
+    result: Literal["identical", "close", "different"]
+    report_sha256: str
+    difference: Difference | None
+    environment: tuple[Difference, ...]
+    withdrawn_since: int
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @property
+    def sentence(self) -> str:
+        if self.difference is None and not self.environment:
+            told = f"identical: every byte of report {self.report_sha256} was computed again."
+        elif self.difference is None:
+            told = f"close, and not identical: numbers agree to {TOLERANCE:g}."
+        else:
+            told = f"different: {self.difference.sentence}."
+            if self.environment:
+                told += " That proves no change: only the report's environment can tell."
+        for difference in self.environment:
+            told += f"\nAnother environment, in which bits are not promised: {difference.sentence}."
+        if self.withdrawn_since:
+            told += f"\nSongs that were withdrawn since, and were searched again for this: {self.withdrawn_since}."
+        return told
+
+
+def verify_report(
+    report: Report, audio: Location, index: Location, *, model: str | None = None, device: str = "cpu"
+) -> Verification:
+    """Compute a report again.
+
+    Args:
+        index: the index folder, or the snapshot itself, that the report names.
+        model: the model that made the index, where it does not lie where it lay then.
+
+    Raises:
+        ReportMismatch: the audio is another file, or that snapshot is not there.
+        AudioError: the file cannot be used.
+        StoreError: a damaged snapshot, or one of another software version.
+        ModelError: the index's model is not at hand.
+        SpecificationMismatch: `model` is another one.
+    """
+    decoded = load_audio(audio)
+    if decoded.sha256 != report.query.audio_sha256:
+        raise ReportMismatch(
+            f"{audio}: has sha256 {decoded.sha256}, the report is about {report.query.audio_sha256}: another file, or "
+            "another encoding of it"
+        )
+    now = reported_snapshot(index, report)
+    then = as_searched(now, report)
+    policy = report.policy
+    recomputed = attribute_decoded(
+        decoded, str(audio), then, model=model, policy=policy.name, top_k=policy.top_k, device=device
+    )
+    return compare(report, recomputed, then.n_present - now.n_present)
+
+
+def reported_snapshot(index: Location, report: Report) -> Snapshot:
+    """The snapshot that a report names.
+
+    Raises:
+        ReportMismatch: it is not there, or another one has its name.
+        StoreError: it is damaged.
+    """
+    named = report.provenance
+    folder: Location | None = index
+    if not (index / MANIFEST_FILE).is_file():
+        # The report is somebody else's: what it calls the snapshot is looked up among names, and never made a path.
+        held = {path.name: path for _, path in versions(index)} if index.is_dir() else {}
+        folder = held.get(named.index_version)
+    if folder is None:
+        raise ReportMismatch(
+            f"{index}: does not hold snapshot {named.index_version}, which the report was made from; is it another "
+            "index, or was the snapshot deleted?"
+        )
+    snapshot = load_snapshot(folder)
+    here = (snapshot.version, snapshot.key, snapshot.calibration.sha256)
+    if here != (named.index_version, named.index_key, named.calibration_sha256):
+        raise ReportMismatch(
+            f"{folder}: is snapshot {here[0]}, key {here[1]}, calibration {here[2]}; the report was made from "
+            f"{named.index_version}, key {named.index_key}, calibration {named.calibration_sha256}"
+        )
+    return snapshot
+
+
+def as_searched(snapshot: Snapshot, report: Report) -> Snapshot:
+    """With the songs back in it that were withdrawn after the report was made: it says how many it searched."""
+    searched = min(channel.searched for channel in report.channels.values())
+    then = snapshot.withdrawals.when(len(snapshot) - searched)
+    # Never so many: then the report is wrong, and the comparison shows where.
+    return snapshot if then is None else replace(snapshot, withdrawals=then)
+
+
+def compare(report: Report, recomputed: Report, withdrawn_since: int = 0) -> Verification:
+    """Bit for bit where the environments are the same, and within `TOLERANCE` where they are not."""
+    found = list(differences(report.model_dump(mode="json"), recomputed.model_dump(mode="json")))
+    environment = tuple(d for d in found if d.path.startswith(_ENVIRONMENT))
+    rest = [d for d in found if d not in environment and not (environment and _close(d))]
+    rest.sort(key=lambda d: not d.path.startswith("/query/"))
+    result: Literal["identical", "close", "different"] = "close" if environment else "identical"
+    return Verification(
+        result="different" if rest else result,
+        report_sha256=report_sha256(report),
+        difference=rest[0] if rest else None,
+        environment=environment,
+        withdrawn_since=withdrawn_since,
+    )
+
+
+def differences(report: Any, recomputed: Any, path: str = "") -> Iterator[Difference]:
+    """Where two JSON values differ, in its order; none exactly where their canonical JSON is equal."""
+    if isinstance(report, dict) and isinstance(recomputed, dict):
+        for key in sorted(report.keys() & recomputed.keys()):
+            yield from differences(report[key], recomputed[key], f"{path}/{key.replace('~', '~0').replace('/', '~1')}")
+        if report.keys() != recomputed.keys():
+            yield Difference(path, sorted(report), sorted(recomputed))
+    elif isinstance(report, list) and isinstance(recomputed, list):
+        for i, (left, right) in enumerate(zip(report, recomputed, strict=False)):
+            yield from differences(left, right, f"{path}/{i}")
+        if len(report) != len(recomputed):
+            yield Difference(path, f"a list of {len(report)}", f"a list of {len(recomputed)}")
+    elif json.dumps(report, sort_keys=True) != json.dumps(recomputed, sort_keys=True):
+        # Not `!=`: True is 1, and 0.0 is −0.0, in Python but not in the file.
+        yield Difference(path, report, recomputed)
+
+
+def _close(difference: Difference) -> bool:
+    match difference.report, difference.recomputed:
+        case float(a), float(b):
+            return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        case str(a), str(b) if _PROSE.search(difference.path):
+            pairs = zip(_NUMBER.findall(a), _NUMBER.findall(b), strict=False)
+            return _NUMBER.sub("#", a) == _NUMBER.sub("#", b) and all(_shown_close(x, y) for x, y in pairs)
+    return False
+
+
+def _shown_close(a: str, b: str) -> bool:
+    """Whether two numbers in a sentence are two units of their last decimal apart, or less; whole ones are equal."""
+    decimals = len(a.partition(".")[2])
+    return a == b or (decimals > 0 and abs(float(a) - float(b)) < 2.5 * 10.0**-decimals)
+
+
+def _shown(value: Any) -> str:
+    return shorten(json.dumps(value, ensure_ascii=False), _SHOWN)

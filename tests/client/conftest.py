@@ -1,0 +1,3 @@
+from tests.report.conftest import reports
+
+__all__ = ["reports"]

@@ -1,0 +1,159 @@
+"""What counts as the same report, and which snapshot and songs it is computed from again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lumina_ray.attribution import Report, attribute
+from lumina_ray.calibration import calibrate_store, write_calibration
+from lumina_ray.errors import ReportMismatch
+from lumina_ray.index import build_index, load_snapshot
+from lumina_ray.index.withdrawn import WITHDRAWN_FILE
+from lumina_ray.report import to_json
+from lumina_ray.report.verify import TOLERANCE, as_searched, compare, differences, reported_snapshot
+from tests.calibration.synthetic import demo_stores, query
+
+SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, -0.0, 1.0, 0.5, "", "1", "None"])
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab/~"), inner, max_size=3)
+)
+
+
+@given(VALUES, VALUES)
+def test_there_is_a_difference_exactly_where_the_bytes_differ(a: object, b: object) -> None:
+    same = json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+    assert (not list(differences(a, b))) == same
+    assert not list(differences(a, a))
+
+
+def test_a_difference_is_pointed_at() -> None:
+    a, b = {"x/y": [1, {"z": 2.0}], "w": [1]}, {"x/y": [1, {"z": 2.5}], "w": [1, 2]}
+    assert [(d.path, d.report, d.recomputed) for d in differences(a, b)] == [
+        ("/w", "a list of 1", "a list of 2"),
+        ("/x~1y/1/z", 2.0, 2.5),
+    ]
+
+
+def changed(report: Report, *steps: str | int, to: object) -> Report:
+    """The report with one value exchanged; `to` may be a function of it."""
+    values = json.loads(to_json(report))
+    inner = values
+    for step in steps[:-1]:
+        inner = inner[step]
+    inner[steps[-1]] = to(inner[steps[-1]]) if callable(to) else to
+    return Report.model_validate(values)
+
+
+def elsewhere(report: Report) -> Report:
+    return changed(report, "provenance", "environment", "device", to="another device")
+
+
+SHARE = ("channels", "P", "candidates", 0, "share")
+
+
+def test_in_the_same_environment_the_last_bit_counts(reports: dict[str, Report]) -> None:
+    report = reports["calibrated"]
+    assert compare(report, report).result == "identical"
+    found = compare(changed(report, *SHARE, to=lambda x: float(np.nextafter(x, 1))), report)
+    assert found.result == "different"
+    assert found.difference is not None
+    assert found.difference.path == "/" + "/".join(map(str, SHARE))
+    assert found.difference.recomputed == report.channels["P"].candidates[0].share
+    assert "/channels/P/candidates/0/share is 0." in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("steps", "to", "result"),
+    [
+        (SHARE, lambda x: x + 0.9 * TOLERANCE, "close"),
+        (SHARE, lambda x: x + 1.1 * TOLERANCE, "different"),
+        (("channels", "P", "candidates", 0, "z"), lambda z: z * (1 + 0.9 * TOLERANCE), "close"),
+        (("channels", "P", "candidates", 0, "rank"), 2, "different"),
+        (("channels", "P", "candidates", 0, "song", "title"), "Another", "different"),
+        (("channels", "P", "candidates", 0, "qualified"), False, "different"),
+        (("channels", "P", "candidates"), lambda candidates: candidates[:-1], "different"),
+        (("channels", "P", "verdict"), lambda text: text.replace("query's", "song's"), "different"),
+        (("query", "codes_sha256"), "d" * 64, "different"),
+    ],
+)
+def test_elsewhere_numbers_may_be_a_little_off_and_nothing_else(
+    reports: dict[str, Report], steps: tuple, to: object, result: str
+) -> None:
+    report = reports["calibrated"]
+    found = compare(changed(report, *steps, to=to), elsewhere(report))
+    assert found.result == result
+    assert [d.path for d in found.environment] == ["/provenance/environment/device"]
+    assert "identical" not in found.sentence.replace("not identical", "")
+    assert "another device" in found.sentence
+
+
+def test_what_all_else_follows_from_is_named_first(reports: dict[str, Report]) -> None:
+    report = reports["calibrated"]
+    found = compare(changed(changed(report, *SHARE, to=0.5), "query", "codes_sha256", to="d" * 64), elsewhere(report))
+    assert found.difference is not None
+    assert found.difference.path == "/query/codes_sha256"
+    assert "proves no change" in found.sentence
+
+
+@pytest.mark.parametrize(("by", "result"), [(0.1, "close"), (0.3, "different"), (10.0, "different")])
+def test_elsewhere_numbers_in_sentences_may_be_off_in_their_last_digit(
+    reports: dict[str, Report], by: float, result: str
+) -> None:
+    report = reports["calibrated"]
+    unattributed = 100 * report.channels["P"].unattributed
+    said, other = f"{unattributed:.1f}%", f"{unattributed + by:.1f}%"
+    assert said in report.channels["P"].verdict
+    found = compare(
+        changed(report, "channels", "P", "verdict", to=lambda text: text.replace(said, other)), elsewhere(report)
+    )
+    assert found.result == result
+
+
+@pytest.fixture
+def living(tmp_path: Path) -> tuple[Path, Report]:
+    """An index that says it was built from generation 1 of a catalog, and a report made then."""
+    store, controls, worlds = demo_stores(tmp_path)
+    write_calibration(calibrate_store(store, controls), store.path)
+    manifest = build_index(store, tmp_path / "index") / "manifest.json"
+    assert isinstance(manifest, Path)
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"generation": 1}))
+    q = query({c: worlds[c].music(1)[0] for c in worlds})
+    return tmp_path / "index", attribute(q, load_snapshot(tmp_path / "index"))
+
+
+def withdraw(index: Path, *songs: tuple[int, int]) -> None:
+    """Withdraw songs by number, each in a generation."""
+    listed = [(f"song-{song:04d}", f"song{song}", since) for song, since in songs]
+    (index / WITHDRAWN_FILE).write_text(json.dumps({"songs": listed}))
+
+
+def test_songs_that_were_withdrawn_since_are_searched_as_they_were(living: tuple[Path, Report]) -> None:
+    index, report = living
+    # Song 3 is gone from generation 2 on, song 5 from generation 4 on; song 7 left before the snapshot was built.
+    withdraw(index, (3, 2), (5, 4), (7, 1))
+    now = load_snapshot(index)
+    assert now.n_present == 128
+    assert as_searched(now, report).n_present == 130
+    for n_searched, gone in ((130, []), (129, [3]), (128, [3, 5])):
+        then = as_searched(now, changed(report, "channels", "P", "searched", to=n_searched))
+        assert then.withdrawals.rows().tolist() == gone
+    # A report that claims what never was is compared with what is.
+    assert as_searched(now, changed(report, "channels", "P", "searched", to=12)) is now
+    assert now.n_present == 128
+
+
+def test_the_snapshot_is_the_one_that_the_report_names(living: tuple[Path, Report]) -> None:
+    index, report = living
+    assert reported_snapshot(index, report).version == reported_snapshot(index / "v0001", report).version == "v0001"
+    for name in ("v0002", "../index/v0001", "."):
+        with pytest.raises(ReportMismatch, match="does not hold snapshot"):
+            reported_snapshot(index, changed(report, "provenance", "index_version", to=name))
+    with pytest.raises(ReportMismatch, match="does not hold snapshot"):
+        reported_snapshot(index.with_name("nowhere"), report)
+    for name in ("index_key", "calibration_sha256"):
+        with pytest.raises(ReportMismatch, match="the report was made from v0001"):
+            reported_snapshot(index, changed(report, "provenance", name, to="e" * 64))

@@ -6,6 +6,7 @@ ray job submit --working-dir . -- python -m cluster.ablation --out OUT
 
 import hashlib
 import json
+import random
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,9 +24,9 @@ from cluster.truth import retrain
 from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import LuminaError
 from lumina_ray.methods import METHODS
-from lumina_ray.truth.ablation import Ablation, ablations, removals
+from lumina_ray.truth.ablation import Ablation, ablations, removals, sentence
 from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
-from lumina_ray.truth.card import Made, asked_of, fingerprints, needs, scores
+from lumina_ray.truth.card import Made, asked_of, fingerprints, needs, scores, standardised
 from lumina_ray.truth.queries import Split
 from lumina_ray.truth.recipe import Training
 
@@ -44,7 +45,7 @@ def ablate(
     split: Split = "test",
     console: Console | None = None,
 ) -> list[Ablation]:
-    """Remove the best songs of half as many excerpts as generated pieces each, by both channels' scores together.
+    """Remove the best songs of excerpts and of generated pieces, half each, by both channels' scores together.
 
     Raises:
         UsageError: no such method, or impossible numbers.
@@ -53,18 +54,17 @@ def ablate(
     console = console or Console(stderr=True)
     asked = asked_of(bank, "A", split)
     position = {id(query): i for i, query in enumerate(bank.queries)}
-    rows = [
-        row
-        for kind in ("excerpt", "generated")
-        for row in [q for q, query in enumerate(asked.queries) if query.kind == kind][: n_queries // 2]
-    ]
+    rows = []
+    for kind in ("excerpt", "generated"):
+        of_kind = [q for q, query in enumerate(asked.queries) if query.kind == kind]
+        rows += sorted(random.Random(f"ablation {kind}").sample(of_kind, min(n_queries // 2, len(of_kind))))
     with console.status("Fingerprints"):
         made: Made = {
             (of, name, kind): fingerprints(bank, name, kind, asked) for of, name, kind in needs([method]) if of == "A"
         }
         scores_QN = np.sum(
             [
-                scores(bank, METHODS[method], channel, asked, asked.n_catalog, made)[rows]
+                standardised(scores(bank, METHODS[method], channel, asked, asked.n_catalog, made)[rows])
                 for channel in METHODS[method].channels
             ],
             axis=0,
@@ -74,7 +74,7 @@ def ablate(
         codes, queries = ray.put(bank.codes), ray.put([query.codes_KT for query in bank.queries])
         gpus = 0.25 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
         remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(retrain)
-        paths = [out.resolve() / "parts" / _file_name(removal.training) for removal in wanted]
+        paths = [out.resolve() / "parts" / _file_name(bank, removal.training) for removal in wanted]
         waiting = [
             remote.remote(bank.recipe, removal.training, codes, queries, "cuda" if gpus else "cpu", path)
             for removal, path in zip(wanted, paths, strict=True)
@@ -94,9 +94,10 @@ def ablate(
     return found
 
 
-def _file_name(training: Training) -> str:
-    # Another method names other songs for the same query.
-    return f"{training.name}-{hashlib.sha256(repr(training.songs).encode()).hexdigest()[:12]}.npz"
+def _file_name(bank: Bank, training: Training) -> str:
+    # Another method names other songs for the same query, and another bank has other models and queries.
+    identity = repr((training.songs, bank.recipe, len(bank.queries)))
+    return f"{training.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npz"
 
 
 def main(
@@ -111,10 +112,7 @@ def main(
     except LuminaError as error:
         typer.echo(f"cluster.ablation: {error}", err=True)
         sys.exit(error.exit_code)
-    for one in found:
-        typer.echo(
-            f"{one.size} of {one.n_catalog} songs left out: the query's loss rises by {one.mean} σ of random removals"
-        )
+    typer.echo("\n".join(sentence(one) for one in found))
 
 
 if __name__ == "__main__":

@@ -40,15 +40,13 @@ def ablate(
         list[int] | None, typer.Option(help="How many songs to leave out; may be given several times (1, 3, 5).")
     ] = None,
     queries: Annotated[int, typer.Option(min=2, help="Half are excerpts, half are generated.")] = 8,
-    lots: Annotated[int, typer.Option(min=2, help="Removals of songs drawn by lot, for each number of songs.")] = 8,
+    lots: Annotated[int, typer.Option(min=5, help="Removals of songs drawn by lot, for each number of songs.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
 ) -> None:
     """Retrain without the songs that a method names for a query: does the query get harder to predict?"""
     from cluster.ablation import SIZES, ablate
+    from lumina_ray.truth.ablation import sentence
     from lumina_ray.truth.bank import SHIPPED, load_bank
 
     found = ablate(load_bank(bank or SHIPPED), out, method, top or SIZES, queries, lots)
-    lines = [
-        f"{a.size} of {a.n_catalog} songs left out: loss of the query {a.mean} σ above random removals" for a in found
-    ]
-    answer({"ablations": [asdict(one) for one in found]}, "\n".join(lines), as_json)
+    answer({"ablations": [asdict(one) for one in found]}, "\n".join(map(sentence, found)), as_json)

@@ -13,6 +13,7 @@ import torch
 
 from lumina_ray.audio import CHUNK_S, GATE_DBFS, MIN_TAIL_S
 from lumina_ray.errors import ModelError, StoreError
+from lumina_ray.model.frequencies import frequencies_sha256
 from lumina_ray.model.interface import CONDITION_TEXT, TRACKED_TENSORS, MusicModel
 
 Channel = Literal["P", "M"]
@@ -49,11 +50,11 @@ class Specification:
         kind: "influence" (ours), "stats" (LUMINA v8), "jl" (LUMINA v7), "head-gradient" (of the output heads alone),
             "gradient" (projected whole), "logra", "factgrass" (projected tensor by tensor), "tokens" (of codes alone).
         weights_sha256: the model's weights.
-        frequencies_sha256: the model's frequencies of codes, where the fingerprint depends on them; else empty.
         dims: fingerprint dimensions of each channel that is computed.
         layers: transformer layers of each channel; empty where output heads or codes are used instead.
         codebook_weights: weights of the codebooks' losses; only their ratios matter.
         seed, nonzeros: of the projection and its sparse matrices; 0 where nothing is projected, or none is sparse.
+        frequencies_sha256: the model's frequencies of codes, where the fingerprint depends on them; else empty.
         dtype: of the matrix products of the language model; float32 is the reference, the others run under autocast.
             The codec, the loss, positions, and all that is made of gradients stay in float32 or better.
         loss_scale: factor on the loss of the backward pass, taken out again in float32; a power of two.
@@ -61,12 +62,12 @@ class Specification:
 
     kind: Kind
     weights_sha256: str
-    frequencies_sha256: str
     dims: dict[Channel, int]
     layers: dict[Channel, list[int]]
     codebook_weights: list[float]
     seed: int
     nonzeros: int
+    frequencies_sha256: str = ""
     text: str = CONDITION_TEXT
     chunk_s: float = CHUNK_S
     min_tail_s: float = MIN_TAIL_S
@@ -112,16 +113,15 @@ class Specification:
                 seed, nonzeros = _SEED, _NONZEROS
         weights = list(_PUBLISHED_CODEBOOK_WEIGHTS) if kind in _WITH_CODEBOOK_WEIGHTS else [1.0] * model.n_codebooks
         loss_scale = _FLOAT16_LOSS_SCALE if dtype == "float16" and kind not in _WITHOUT_BACKWARD else 1.0
-        frequencies = hashlib.sha256(model.code_frequencies_KC.tobytes()).hexdigest() if kind == "influence" else ""
         return cls(
             kind,
             model.weights_sha256,
-            frequencies,
             dims,
             layers,
             weights,
             seed,
             nonzeros,
+            frequencies_sha256=frequencies_sha256(model) if kind == "influence" else "",
             dtype=dtype,
             loss_scale=loss_scale,
         )

@@ -4,6 +4,7 @@ Part of what `influence` is made with. A file beside the model's weights; nano h
 one for another model from a store of its catalog.
 """
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import ModelError
+from lumina_ray.model.interface import MusicModel
 
 FREQUENCIES_FILE = "code_frequencies.npy"
 # The part that is spread evenly: no code is impossible, and a rare one does not outweigh all others.
@@ -18,7 +20,7 @@ _SMOOTHING = 0.1
 
 
 def uniform_frequencies(n_codebooks: int, codebook_size: int) -> np.ndarray:
-    """Float32 `[K, C]` where nothing is known of the music: it costs accuracy, by docs/validity.md's table."""
+    """Float32 `[K, C]` where nothing is known of the music."""
     return np.full((n_codebooks, codebook_size), 1 / codebook_size, np.float32)
 
 
@@ -26,16 +28,23 @@ def code_frequencies(pieces: Iterable[np.ndarray], n_codebooks: int, codebook_si
     """Smoothed frequencies, float32 `[K, C]`, rows of sum 1, of integer codes `[K, T]` each.
 
     Raises:
-        ModelError: no codes at all.
+        ModelError: no codes at all, or those of another codec.
     """
     counts_KC = np.zeros((n_codebooks, codebook_size), np.int64)
     for codes_KT in pieces:
+        if len(codes_KT) != n_codebooks or codes_KT.max(initial=0) >= codebook_size:
+            raise ModelError(f"codes of another codec: this model has {n_codebooks} codebooks of {codebook_size} codes")
         for k, codes_T in enumerate(codes_KT):
             counts_KC[k] += np.bincount(codes_T, minlength=codebook_size)
     if not counts_KC.sum():
         raise ModelError("frequencies of codes need at least one song")
     observed_KC = counts_KC / counts_KC.sum(axis=1, keepdims=True)
     return ((1 - _SMOOTHING) * observed_KC + _SMOOTHING / codebook_size).astype(np.float32)
+
+
+def frequencies_sha256(model: MusicModel) -> str:
+    """What identifies a model's frequencies."""
+    return hashlib.sha256(np.ascontiguousarray(model.code_frequencies_KC).tobytes()).hexdigest()
 
 
 def save_frequencies(frequencies_KC: np.ndarray, folder: Path) -> Path:

@@ -14,11 +14,12 @@ import numpy as np
 from lumina_ray.errors import UsageError
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import members
-from lumina_ray.truth.measures import Estimate, mean
+from lumina_ray.truth.measures import Estimate, bootstrap
+from lumina_ray.truth.queries import QueryKind
 from lumina_ray.truth.recipe import Training, without
 
-PASS_SIGMAS = 2.0
-"""The published pass mark: random removals' standard deviations by which the query must become harder to predict."""
+MIN_LOTS = 5
+"""Fewer random removals have no spread to speak of."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,14 @@ class Ablation:
 
     Attributes:
         size: songs removed, of `n_catalog`.
+        kind: of the queries.
         sigmas: rise of the loss, one number a query.
-        mean: of them, with its interval over queries.
+        mean: of them; its interval is over queries and over random removals, both drawn again.
     """
 
     size: int
     n_catalog: int
+    kind: QueryKind
     sigmas: tuple[float, ...]
     mean: Estimate
 
@@ -63,15 +66,15 @@ def removals(
         sizes: how many songs to remove.
 
     Raises:
-        UsageError: fewer than two random removals, or more songs than the catalog has.
+        UsageError: fewer than `MIN_LOTS` random removals, or more songs than the catalog has.
     """
     catalog = members(bank.recordings, "A")
-    if n_random < 2:
-        raise UsageError(f"{n_random} random removals have no spread; at least 2 are needed, 8 or more tell something")
+    if n_random < MIN_LOTS:
+        raise UsageError(f"{n_random} random removals have no spread to speak of; at least {MIN_LOTS} are needed")
     if not all(1 <= size < len(catalog) for size in sizes):
         raise UsageError(f"between 1 and {len(catalog) - 1} songs can be removed, not {', '.join(map(str, sizes))}")
     out = []
-    for size in sizes:
+    for size in sorted(set(sizes)):
         for number in range(n_random):
             lot = random.Random(f"removal {bank.recipe.seed} {size} {number}").sample(catalog, size)
             name = f"random-{size:02}-{number:03}"
@@ -90,15 +93,33 @@ def ablations(bank: Bank, done: Sequence[Removal], losses_RQ: np.ndarray) -> lis
         losses_RQ: of every query of the bank under every model of `done`, in nats per code.
     """
     out = []
-    for size in sorted({removal.size for removal in done}):
-        lots = [i for i, removal in enumerate(done) if removal.size == size and removal.query < 0]
-        expected_Q, spread_Q = losses_RQ[lots].mean(axis=0), losses_RQ[lots].std(axis=0, ddof=1)
-        # A new observation against a mean of n: its own variance, and the mean's.
-        spread_Q = spread_Q * np.sqrt(1 + 1 / len(lots))
-        sigmas = [
-            float((losses_RQ[i, removal.query] - expected_Q[removal.query]) / spread_Q[removal.query])
-            for i, removal in enumerate(done)
-            if removal.size == size and removal.query >= 0
-        ]
-        out.append(Ablation(size, len(members(bank.recordings, "A")), tuple(sigmas), mean(np.array(sigmas))))
+    for size, kind in sorted({(r.size, bank.queries[r.query].kind) for r in done if r.query >= 0}):
+        lots = np.array([i for i, r in enumerate(done) if r.size == size and r.query < 0])
+        best = [(i, r.query) for i, r in enumerate(done) if r.size == size and r.query >= 0]
+        best_i, query = np.array([(i, q) for i, q in best if bank.queries[q].kind == kind]).T
+        lots_LQ, best_Q = losses_RQ[np.ix_(lots, query)], losses_RQ[best_i, query]
+
+        def draw(rng: np.random.Generator, lots_LQ: np.ndarray = lots_LQ, best_Q: np.ndarray = best_Q) -> float:
+            L, Q = lots_LQ.shape
+            of = rng.integers(Q, size=Q)
+            again_LQ = lots_LQ[rng.integers(L, size=L)][:, of]
+            # The scale stays: a draw that repeats a few lots has none.
+            return float(((best_Q[of] - again_LQ.mean(axis=0)) / _spread(lots_LQ)[of]).mean())
+
+        sigmas = (best_Q - lots_LQ.mean(axis=0)) / _spread(lots_LQ)
+        estimate = bootstrap(float(sigmas.mean()), draw)
+        out.append(Ablation(size, len(members(bank.recordings, "A")), kind, tuple(sigmas.tolist()), estimate))
     return out
+
+
+def sentence(found: Ablation) -> str:
+    """For people."""
+    return (
+        f"{found.size} of {found.n_catalog} songs left out: loss of {len(found.sigmas)} {found.kind} queries "
+        f"{found.mean} σ above random removals"
+    )
+
+
+def _spread(lots_LQ: np.ndarray) -> np.ndarray:
+    """Of a new observation against the mean of all lots: its own variance, and the mean's."""
+    return lots_LQ.std(axis=0, ddof=1) * np.sqrt(1 + 1 / len(lots_LQ))

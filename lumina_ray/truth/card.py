@@ -98,12 +98,10 @@ class Use:
     Attributes:
         signal: how likely the model finds the song, `FIT`; with `RELATIVE`, beyond what the reference finds.
         twins: of a work's two recordings, how often the one that was trained on has more of it.
-        controls: how often a catalog song has more of it than a control.
     """
 
     signal: str
     twins: Estimate
-    controls: Estimate
 
 
 @dataclass(frozen=True)
@@ -229,17 +227,13 @@ def evidence_of_use(bank: Bank, asked: Mapping[Audited, Asked], made: Made, kind
     """
     for relative in (False, True):
         twins: dict[str, list[float]] = {}
-        ahead = []
         for of in asked.values():
             fit = np.log(made[of.model, of.model, kind].probabilities)
             if relative:
                 fit = fit - np.log(made[of.model, "reference", kind].probabilities)
             for work, trained, unheard in _pairs(bank, of):
                 twins.setdefault(work, []).append(precedence(fit[[trained]], fit[[unheard]]))
-            controls = fit[len(of.songs) + len(of.queries) :]
-            ahead += [precedence(fit[[song]], controls) for song in range(of.n_catalog)]
-        wins = np.array([np.mean(of_work) for of_work in twins.values()])
-        yield Use(FIT + RELATIVE * relative, mean(wins), mean(np.array(ahead)))
+        yield Use(FIT + RELATIVE * relative, mean(np.array([np.mean(wins) for wins in twins.values()])))
 
 
 def scores(
@@ -254,7 +248,7 @@ def scores(
     audited = _scores(bank, method, channel, of, n_songs, made, _weights(method, of.model))
     if not relative:
         return audited
-    return _standardised(audited) - _standardised(_scores(bank, method, channel, of, n_songs, made, ("reference",)))
+    return standardised(audited) - standardised(_scores(bank, method, channel, of, n_songs, made, ("reference",)))
 
 
 def _scores(
@@ -306,7 +300,7 @@ def _features(parts: Sequence[Fingerprints], channel: Channel, where: slice, rat
     )
 
 
-def _standardised(scores_QN: np.ndarray) -> np.ndarray:
+def standardised(scores_QN: np.ndarray) -> np.ndarray:
     """Of each query, on the scale of its own scores: two models' lengths and levels mean nothing to each other."""
     spread_Q1 = scores_QN.std(axis=1, keepdims=True)
     return (scores_QN - scores_QN.mean(axis=1, keepdims=True)) / np.where(spread_Q1 > 0, spread_Q1, 1)

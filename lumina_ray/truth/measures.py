@@ -47,7 +47,7 @@ def lds(scores_QN: np.ndarray, masks_RN: np.ndarray, losses_RQ: np.ndarray, seed
         where = np.ix_(rng.integers(R, size=R), rng.integers(Q, size=Q))
         return float(_columnwise_spearman(predicted_RQ[where], -losses_RQ[where]).mean())
 
-    return _bootstrap(float(_columnwise_spearman(predicted_RQ, -losses_RQ).mean()), draw, seed)
+    return bootstrap(float(_columnwise_spearman(predicted_RQ, -losses_RQ).mean()), draw, seed)
 
 
 def mean(values_W: np.ndarray, seed: int = 0) -> Estimate:
@@ -56,7 +56,7 @@ def mean(values_W: np.ndarray, seed: int = 0) -> Estimate:
     def draw(rng: np.random.Generator) -> float:
         return float(values_W[rng.integers(len(values_W), size=len(values_W))].mean())
 
-    return _bootstrap(float(values_W.mean()), draw, seed)
+    return bootstrap(float(values_W.mean()), draw, seed)
 
 
 def precedence(ahead: np.ndarray, behind: np.ndarray) -> float:
@@ -64,7 +64,8 @@ def precedence(ahead: np.ndarray, behind: np.ndarray) -> float:
     return float((np.sign(ahead[:, None] - behind[None, :]).mean() + 1) / 2)
 
 
-def _bootstrap(value: float, draw: Callable[[np.random.Generator], float], seed: int) -> Estimate:
+def bootstrap(value: float, draw: Callable[[np.random.Generator], float], seed: int = 0) -> Estimate:
+    """A value with the central 95 % of draws of it."""
     rng = np.random.default_rng(seed)
     low, high = np.quantile([draw(rng) for _ in range(DRAWS)], [0.025, 0.975])
     return Estimate(value, float(low), float(high))

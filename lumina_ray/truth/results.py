@@ -82,10 +82,10 @@ def _use(found: Sequence[Use]) -> Table:
     out = Table(
         box=SIMPLE_HEAD, pad_edge=False, title="Was the model trained on it? By the song alone, without a query"
     )
-    for heading in ("signal", "twins", "songs against controls"):
-        out.add_column(heading, justify="left" if heading == "signal" else "right")
+    out.add_column("signal")
+    out.add_column("twins", justify="right")
     for one in found:
-        out.add_row(one.signal, str(one.twins), str(one.controls))
+        out.add_row(one.signal, str(one.twins))
     return out
 
 

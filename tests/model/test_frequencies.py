@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumina_ray.errors import ModelError
-from lumina_ray.fingerprint import Specification
+from lumina_ray.errors import ModelError, SpecificationMismatch
+from lumina_ray.fingerprint import Fingerprinter, Specification
+from lumina_ray.model import open_model
 from lumina_ray.model.frequencies import (
     FREQUENCIES_FILE,
     code_frequencies,
@@ -55,6 +56,29 @@ def test_what_is_none_is_refused_by_name(tmp_path: Path, damaged: np.ndarray) ->
     np.save(tmp_path / FREQUENCIES_FILE, damaged)
     with pytest.raises(ModelError, match=r"code_frequencies\.npy: .*lumina frequencies"):
         load_frequencies(tmp_path, 4, 8)
+
+
+def test_codes_of_another_codec_are_refused() -> None:
+    for foreign in (np.zeros((3, 5), np.int64), np.full((4, 5), 8)):
+        with pytest.raises(ModelError, match="another codec"):
+            code_frequencies([foreign], 4, 8)
+
+
+def test_a_model_whose_frequencies_changed_makes_no_fingerprints_of_the_old_ones() -> None:
+    model = tiny_music_model()
+    old = Specification.for_model(model, "influence")
+    model.code_frequencies_KC = code_frequencies([np.zeros((4, 5), np.int64)], 4, model.codebook_size)
+    with pytest.raises(SpecificationMismatch, match=r"code_frequencies\.npy"):
+        Fingerprinter(model, old)
+    Fingerprinter(model, Specification.for_model(model, "influence"))
+
+
+@pytest.mark.parametrize("name", ["nano", "nano-early", "audiocraft:nano"])
+def test_bundled_models_know_how_often_codes_occur(name: str) -> None:
+    model = open_model(name)
+    frequencies_KC = model.code_frequencies_KC
+    assert frequencies_KC.shape == (model.n_codebooks, model.codebook_size)
+    assert not np.allclose(frequencies_KC, 1 / model.codebook_size)
 
 
 def test_only_fingerprints_that_depend_on_them_carry_their_hash() -> None:

@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 # What a fingerprint costs is told as a ratio to that of the published system.
 PUBLISHED = "stats"
 # What the default must be ahead of.
-RIVALS = ("stats", "jl", "trak", "logra", "tokens")
+RIVALS = ("head-gradient", "stats", "jl", "trak", "logra", "tokens")
 
 
 def cost_ratios(card: Card) -> dict[str, float]:

@@ -27,12 +27,13 @@ class Decoders:
 
         Raises:
             AudioError: it cannot be used.
-            Problem: 422 it crashes the decoder or keeps it busy, 503 the system killed the decoder.
+            Problem: 422 it crashes the decoder or keeps it busy, 500 a bug of ours, 503 the system killed the decoder.
         """
         decode = functools.partial(load_audio, name="upload", max_duration_s=max_duration_s, max_bytes=max_bytes)
         guard = await self._idle.get()
         try:
-            return await asyncio.to_thread(guard.call, decode, body, limit_s=self._limit_s)
+            # Its process as of now: a thread that begins late must not use that of the next upload.
+            return await asyncio.to_thread(guard.call, decode, body, limit_s=self._limit_s, process=guard.process)
         except asyncio.CancelledError:
             guard.end()
             raise
@@ -43,6 +44,8 @@ class Decoders:
             self._idle.put_nowait(guard)
 
     def _problem(self, failed: CallFailed) -> Problem:
+        if failed.raised:
+            return Problem.internal()
         if failed.signal == signal.SIGKILL:
             return Problem.retry_later(503, "server.unavailable", "A worker was lost; try again.")
         if failed.signal == signal.SIGALRM:

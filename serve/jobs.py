@@ -10,8 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
+from lumina_ray.audio.guard import CallFailed
 from serve import cursors
 from serve.decoding import Decoders
 from serve.jobstore import JobStore, StoredJob, WaitingFile
@@ -25,6 +27,7 @@ _POLL_S = 0.5
 _CLEAN_EVERY_S = 60.0
 # Times that a file may lose its worker before it is taken for the reason.
 _MAX_LOSSES = 3
+_PASSING = {429, 503, 504, 507}
 
 
 class Jobs:
@@ -120,18 +123,24 @@ class Jobs:
     async def _attribute(self, file: WaitingFile) -> None:
         audio = await self._in_thread(self._store.audio, file)
         if audio is None:
+            # Of a deleted job, whose result nobody keeps; or lost by the disk, which waiting does not bring back.
+            logger.error("job %s, file %d: its audio is gone", file.job, file.number)
+            await self._in_thread(self._store.finish, file, Problem.internal().body.model_dump_json(), True)
             return
         limit_s = self._args.request_timeout_s
         try:
             async with answered_by(asyncio.get_running_loop().time() + limit_s, limit_s):
                 result, failed = await attribute_upload(self._services, audio, file.policy, file.top_k), False
         except Problem as problem:
-            # The server's state and not the file's fault, unless it happens to it again and again.
-            self._losses[file] += problem.status == 503
-            if problem.status == 429 or (problem.status == 503 and self._losses[file] < _MAX_LOSSES):
+            # The server's state and not the file's fault, unless it ends or stalls a worker again and again.
+            self._losses[file] += problem.status == 504 or isinstance(problem.__cause__, RayActorError | CallFailed)
+            if problem.status in _PASSING and self._losses[file] < _MAX_LOSSES:
                 await asyncio.sleep(RETRY_AFTER_S)
                 return
             result, failed = problem.body.model_dump_json(), True
+        except OSError:
+            # No room, no processes: of the machine, and `_work` waits for it.
+            raise
         except Exception:
             logger.exception("job %s, file %d failed", file.job, file.number)
             result, failed = Problem.internal().body.model_dump_json(), True

@@ -7,13 +7,18 @@ One process uses it, from one thread. What it was at when it ended is still wait
 """
 
 import hashlib
+import os
 import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from serve.problems import Problem
 
+_ORPHANED_AFTER_S = 3600.0
+# Reports of one answer together; always at least one.
+_PAGE_BYTES = 8 << 20
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
@@ -70,7 +75,9 @@ class JobStore:
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON;" + _SCHEMA)
         known = {self._audio(*row) for row in self._db.execute("SELECT job, number FROM files WHERE finished IS NULL")}
         for path in set(self._spool.iterdir()) - known:
-            path.unlink()
+            # Young ones may be of a replica that is still draining, and not be listed yet.
+            if path.stat().st_mtime < time.time() - _ORPHANED_AFTER_S:
+                path.unlink(missing_ok=True)
 
     def create(
         self, owner: str, key: str | None, policy: str, top_k: int, uploads: list[bytes], now_s: float
@@ -97,7 +104,11 @@ class JobStore:
         paths = [self._audio(job, number) for number in range(len(uploads))]
         try:
             for path, upload in zip(paths, uploads, strict=True):
-                path.write_bytes(upload)
+                with path.open("wb") as file:
+                    file.write(upload)
+                    # SQLite syncs its rows, and what they name must not be gone after a power cut.
+                    file.flush()
+                    os.fsync(file.fileno())
             self._db.execute("BEGIN IMMEDIATE")
             with self._db:
                 self._db.execute(
@@ -133,11 +144,17 @@ class JobStore:
             (position, number, failed, result) of each after a position; and whether more may come.
         """
         self.get(owner, job)
-        rows = self._db.execute(
+        rows: list[tuple] = []
+        size = 0
+        for row in self._db.execute(
             "SELECT finished, number, failed, result FROM files WHERE job = ? AND finished > ? ORDER BY finished "
             "LIMIT ?",
             (job, after, limit),
-        ).fetchall()
+        ):
+            size += len(row[3])
+            if rows and size > _PAGE_BYTES:
+                break
+            rows.append(row)
         last = rows[-1][0] if rows else after
         (more,) = self._db.execute(
             "SELECT EXISTS (SELECT 1 FROM files WHERE job = ? AND (finished IS NULL OR finished > ?))", (job, last)

@@ -11,6 +11,7 @@ import hmac
 import secrets
 from pathlib import Path
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.catalog.files import atomic_path
@@ -94,15 +95,16 @@ def add_key(file: Path, name: str, per_minute: int | None = None) -> str:
     Raises:
         UsageError: the name is taken or impossible, or the file is damaged.
     """
-    keys = read_keys(file) if file.exists() else ()
-    if any(key.name == name for key in keys):
-        raise UsageError(f"{file} has a key for {name!r} already; revoke that first, or choose another name")
     secret = _PREFIX + secrets.token_urlsafe(32)
     try:
         added = ApiKey(name=name, sha256=_hash(secret), per_minute=per_minute)
     except ValidationError as error:
         raise UsageError(f"API key: {describe_errors(error.errors())}") from error
-    _write(file, (*keys, added))
+    with _alone(file):
+        keys = read_keys(file) if file.exists() else ()
+        if any(key.name == name for key in keys):
+            raise UsageError(f"{file} has a key for {name!r} already; revoke that first, or choose another name")
+        _write(file, (*keys, added))
     return secret
 
 
@@ -112,11 +114,21 @@ def revoke_key(file: Path, name: str) -> None:
     Raises:
         UsageError: there is no such key, or the file is missing or damaged.
     """
-    keys = read_keys(file)
-    left = tuple(key for key in keys if key.name != name)
-    if len(left) == len(keys):
-        raise UsageError(f"{file} has no key for {name!r}, only for {', '.join(key.name for key in keys) or 'nobody'}")
-    _write(file, left)
+    if not file.exists():
+        read_keys(file)
+    with _alone(file):
+        keys = read_keys(file)
+        left = tuple(key for key in keys if key.name != name)
+        if len(left) == len(keys):
+            names = ", ".join(key.name for key in keys) or "nobody"
+            raise UsageError(f"{file} has no key for {name!r}, only for {names}")
+        _write(file, left)
+
+
+def _alone(file: Path) -> FileLock:
+    """Two commands at once must not undo each other: a revoked key would come back."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(file.with_name(f".{file.name}.lock"))
 
 
 def _write(file: Path, keys: tuple[ApiKey, ...]) -> None:

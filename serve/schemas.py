@@ -1,5 +1,6 @@
 """What the endpoint is configured with, what it is asked, and what it answers besides a report."""
 
+import reprlib
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,6 +16,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PolicyName = Literal["calibrated", "v8", "v7"]
 # A report holds every candidate: more of them than this makes answers that no client wants to parse.
 MAX_TOP_K = 4096
+_MAX_ERRORS = 10
 
 
 class ServeArgs(BaseModel):
@@ -221,8 +223,13 @@ class Readiness(BaseModel):
 def describe_errors(errors: list) -> str:
     """Pydantic's errors as one line for people: `top_k: Input should be … (got 0)`."""
     parts = []
-    for error in errors:
-        place = ".".join(str(part) for part in error["loc"]) or "body"
-        got = "" if error["type"] in {"missing", "extra_forbidden"} else f" (got {str(error['input'])[:80]!r})"
+    for error in errors[:_MAX_ERRORS]:
+        place = ".".join(str(part) for part in error["loc"])[:80] or "body"
+        value = error["input"]
+        # Not the text of a list of millions, only to cut it.
+        text = str(value)[:80] if isinstance(value, str | int | float | None) else reprlib.repr(value)[:80]
+        got = "" if error["type"] in {"missing", "extra_forbidden"} else f" (got {text!r})"
         parts.append(f"{place}: {error['msg']}{got}")
+    if len(errors) > _MAX_ERRORS:
+        parts.append(f"and {len(errors) - _MAX_ERRORS} more")
     return "; ".join(parts)

@@ -17,11 +17,16 @@ class CallFailed(Exception):
     Attributes:
         signal: what ended the process: SIGALRM where time was up, SIGKILL where the system did it or `Guard.end`; 0
             where it ended by itself, or only the function failed.
+        raised: the function failed, and the process lives.
     """
 
-    def __init__(self, how: str, signal: int = 0) -> None:
-        super().__init__(how)
+    def __init__(self, how: str, signal: int = 0, raised: bool = False) -> None:
+        super().__init__(how, signal, raised)
         self.signal = signal
+        self.raised = raised
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Guard:
@@ -30,14 +35,19 @@ class Guard:
     def __init__(self) -> None:
         self.process = _start()
 
-    def call(self, function: Callable, *arguments: Any, limit_s: float) -> Any:
+    def call(
+        self, function: Callable, *arguments: Any, limit_s: float, process: subprocess.Popen[bytes] | None = None
+    ) -> Any:
         """What a function returns that the child can import.
+
+        Args:
+            process: call it only in this one of the guard's, and not if `end` has replaced it since.
 
         Raises:
             LuminaError: the function did.
             CallFailed: it crashed, hung for `limit_s`, or raised anything else. The next call has another process.
         """
-        process = self.process
+        process = process or self.process
         assert process.stdin
         assert process.stdout
         try:
@@ -86,7 +96,7 @@ def main() -> None:
             except LuminaError as error:
                 made = error
             except Exception as error:
-                made = CallFailed(f"{type(error).__name__}: {error}")
+                made = CallFailed(f"{type(error).__name__}: {error}", raised=True)
             signal.setitimer(signal.ITIMER_REAL, 0)
             pickle.dump(made, answers)
             answers.flush()

@@ -169,10 +169,11 @@ def capture_heads(
     The derivative of a mean cross-entropy behind a bias-free linear layer is known in closed form:
     `G_k = w_k/(n_k Σw) Σ_t (softmax(logits_kt) − onehot(code_kt)) h_ktᵀ` over the n_k valid frames.
 
-    That of the model's own heads has mean zero on what the model itself makes up, as every score function has on its
-    own distribution: on generated music it is noise. `fresh` puts a head in its place that has learned nothing but how
-    often each code occurs, f, and whitens by the Fisher information of such a softmax, diag(f) on the tangent space
-    (Amari 1998, "Natural gradient works efficiently in learning"): `(f − onehot(code_kt)) / √f` for the bracket.
+    That of the model's own heads has mean zero over what the model itself makes up, as every score function has over
+    its own distribution, and attributes it badly (docs/validity.md). `fresh` puts a head in its place that has learned
+    nothing but how often each code occurs, f, in its biases, and whitens the side of the codes by the Fisher
+    information of such a softmax, whose inverse on gradients is 1/f (Amari 1998, "Natural gradient works efficiently in
+    learning"): `(f − onehot(code_kt)) / √f` for the bracket.
 
     Args:
         heads: which codebooks' heads; `Use.parameter` counts in this order.

@@ -66,10 +66,15 @@ async def attribute_fingerprint(
     args = services.args
     async with arriving_by(asyncio.get_running_loop().time() + args.request_timeout_s, args.request_timeout_s):
         body = await read_json(request, _MAX_FINGERPRINT_BYTES)
-    try:
-        query = await asyncio.to_thread(FingerprintQuery.model_validate_json, body)
-    except ValidationError as error:
-        raise Problem(422, "request.invalid", describe_errors(error.errors())) from error
+    query = await asyncio.to_thread(_parse, body)
     policy, top_k = options.policy or args.policy, options.top_k or args.top_k
     report = await answer(services, services.searcher.attribute_vectors.remote(query, policy, top_k))
     return Response(report, media_type="application/json")
+
+
+def _parse(body: bytes) -> FingerprintQuery:
+    """Also what is wrong with it is found out here, outside the event loop: there may be a lot."""
+    try:
+        return FingerprintQuery.model_validate_json(body)
+    except ValidationError as error:
+        raise Problem(422, "request.invalid", describe_errors(error.errors())) from error

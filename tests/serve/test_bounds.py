@@ -78,7 +78,7 @@ def test_an_upload_that_does_not_arrive_in_time() -> None:
         (faults.crash, 422, "audio.crash"),
         (faults.hang, 422, "audio.timeout"),
         (faults.be_killed, 503, "server.unavailable"),
-        (faults.fail, 422, "audio.crash"),
+        (faults.fail, 500, "internal"),
     ],
 )
 def test_an_upload_that_ends_the_decoder(

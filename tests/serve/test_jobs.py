@@ -1,5 +1,6 @@
 """Jobs: kept on disk until they are done, whatever happens to who works at them."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -55,12 +56,15 @@ def test_a_job_goes_from_waiting_to_results(store: JobStore, tmp_path: Path) -> 
 def test_what_was_not_finished_waits_for_the_next_process(store: JobStore, tmp_path: Path) -> None:
     job = create(store, b"one", b"two")
     store.finish(store.waiting(1)[0], "{}", failed=False)
-    (tmp_path / "spool" / "of a job that was never told").write_bytes(b"x")
+    orphan, young = (tmp_path / "spool" / name for name in ("of a job that was never told", "of one that will be"))
+    for path in (orphan, young):
+        path.write_bytes(b"x")
+    os.utime(orphan, (0, 0))
     again = JobStore(tmp_path, 1000)
     assert again.get("acme", job.id).finished == (True, None)
     (file,) = again.waiting(10)
     assert (file.number, again.audio(file)) == (1, b"two")
-    assert spooled(tmp_path) == [f"{job.id}-1"]
+    assert spooled(tmp_path) == [f"{job.id}-1", young.name]
 
 
 def test_jobs_are_their_owners_own(store: JobStore, tmp_path: Path) -> None:
@@ -157,6 +161,7 @@ def test_a_job_gives_what_single_requests_give_and_survives_its_replica(
     assert answer.headers["location"] == f"{URL}/{job['id']}"
     assert [file["file"] for file in job["files"]] == [0, 1, 2, 3]
     lost = [a for a in ray.util.list_named_actors(all_namespaces=True) if "#Jobs#" in a["name"]]
+    assert lost
     for actor in lost:
         ray.kill(ray.get_actor(**actor))
     states = [file["state"] for file in wait_for(client, job["id"])["files"]]

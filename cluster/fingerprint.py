@@ -26,6 +26,7 @@ from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_m
 from lumina_ray.errors import Interrupted, LuminaError, SpecificationMismatch, StorageError, TooManyFailures
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
 from lumina_ray.model.files import BUNDLED
+from lumina_ray.model.frequencies import UNIFORM
 from lumina_ray.model.open import AUDIOCRAFT_PREFIX
 from lumina_ray.storage import Location, RemotePath, locate
 from lumina_ray.store import (
@@ -160,6 +161,12 @@ def run_fingerprint_job(
         plan = plan_workers(device, workers, decoders)
         say(console, _describe_plan(plan))
         specification, environment = describe_model(model, plan, kind, channels, dtype)
+        if specification.frequencies_sha256 == UNIFORM:
+            say(
+                console,
+                f"{model} does not know how often codes occur and takes them as equally frequent, which makes "
+                "influence less true: `lumina frequencies` counts them, from a store of its catalog.",
+            )
         _check_codes(source, specification)
         if (store / RUN_FILE).exists():
             # How many chunks fit into memory changes with what else is there; a run goes on with what it began with.

@@ -15,6 +15,7 @@ from lumina_ray.errors import ModelError
 from lumina_ray.model.interface import MusicModel
 
 FREQUENCIES_FILE = "code_frequencies.npy"
+UNIFORM = "uniform"
 # The part that is spread evenly: no code is impossible, and a rare one does not outweigh all others.
 _SMOOTHING = 0.1
 
@@ -43,7 +44,9 @@ def code_frequencies(pieces: Iterable[np.ndarray], n_codebooks: int, codebook_si
 
 
 def frequencies_sha256(model: MusicModel) -> str:
-    """What identifies a model's frequencies."""
+    """What identifies a model's frequencies; `UNIFORM` where they say nothing."""
+    if (model.code_frequencies_KC == model.code_frequencies_KC[0, 0]).all():
+        return UNIFORM
     return hashlib.sha256(np.ascontiguousarray(model.code_frequencies_KC).tobytes()).hexdigest()
 
 

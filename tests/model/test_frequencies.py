@@ -12,6 +12,7 @@ from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.model import open_model
 from lumina_ray.model.frequencies import (
     FREQUENCIES_FILE,
+    UNIFORM,
     code_frequencies,
     load_frequencies,
     save_frequencies,
@@ -83,6 +84,7 @@ def test_bundled_models_know_how_often_codes_occur(name: str) -> None:
 
 def test_only_fingerprints_that_depend_on_them_carry_their_hash() -> None:
     model = tiny_music_model()
+    assert Specification.for_model(model, "influence").frequencies_sha256 == UNIFORM
     before = {kind: Specification.for_model(model, kind) for kind in ("influence", "head-gradient", "stats")}  # type: ignore[arg-type]
     model.code_frequencies_KC = code_frequencies([np.zeros((4, 5), np.int64)], 4, model.codebook_size)
     after = {kind: Specification.for_model(model, kind) for kind in before}  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ import lumina_ray
 from lumina_ray.attribution.schema import Report
 from lumina_ray.audio import load_audio
 from lumina_ray.errors import AudioError
+from serve.page import install_page
 from serve.problems import Problem, install_handlers, openapi_responses
 from serve.schemas import AttributionOptions, Readiness, ServeArgs
 from serve.uploads import FIELD, read_upload
@@ -30,6 +31,7 @@ app = FastAPI(
     version=lumina_ray.__version__,
 )
 install_handlers(app)
+install_page(app)
 
 
 @serve.ingress(app)

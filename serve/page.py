@@ -1,0 +1,122 @@
+"""The page for people: one static bundle at `/`, and a report as the page that `lumina attribute --html` writes."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+from lumina_ray.attribution.schema import Report
+from lumina_ray.errors import UsageError
+from serve.problems import Problem, openapi_responses
+from serve.services import Caller
+
+logger = logging.getLogger("ray.serve")
+
+STATIC = Path(__file__).with_name("static")
+# A report with 4096 candidates of 60 chunks in both channels is some 13 MB.
+MAX_REPORT_BYTES = 16 << 20
+# Pictures of a report that nobody's attribution gave would otherwise take as long and as much as its author likes.
+MAX_DRAWN_CHUNKS, MAX_DRAWN_CONTROLS, MAX_DRAWN_S = 1000, 10_000, 86_400
+_READ_WITHIN_S = 60.0
+
+# Trusted types: the browser itself refuses to take a string as HTML. `blob:` is the query, played from its file.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; media-src blob:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+# One thread: matplotlib's settings belong to the whole process.
+_RENDERER = ThreadPoolExecutor(1, thread_name_prefix="report")
+
+
+def install_page(app: FastAPI) -> None:
+    """Add `/`, `/static` and `POST /v1/reports/html`.
+
+    Endpoints are functions of this module, as Serve pickles the application and a thread pool cannot be pickled.
+    """
+    app.add_api_route("/", page, include_in_schema=False)
+    app.mount("/static", _Files(directory=STATIC))
+    app.add_api_route(
+        "/v1/reports/html",
+        report_as_html,
+        methods=["POST"],
+        summary="A report as a page",
+        response_class=HTMLResponse,
+        response_description="One self-contained page, byte for byte what `lumina attribute --html` writes.",
+        responses=openapi_responses(401, 408, 413, 422, 429, 500),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Report"}}},
+            }
+        },
+    )
+
+
+async def page() -> FileResponse:
+    return FileResponse(STATIC / "index.html", headers=_HEADERS)
+
+
+async def report_as_html(request: Request, _: Caller) -> HTMLResponse:
+    """Render a report that `POST /v1/attributions` answered. Nothing of it is kept."""
+    try:
+        async with asyncio.timeout(_READ_WITHIN_S):
+            text = await _read(request)
+    except TimeoutError as error:
+        raise Problem(408, "request.timeout", f"The report did not arrive within {_READ_WITHIN_S:g} s.") from error
+    html = await asyncio.get_running_loop().run_in_executor(_RENDERER, _render, text)
+    # As a download: a browser that opened it here would give it this origin.
+    return HTMLResponse(html, headers={"Content-Disposition": 'attachment; filename="attribution.html"'})
+
+
+class _Files(StaticFiles):
+    def file_response(self, full_path: str | PathLike[str], *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(full_path, *args, **kwargs)
+        response.headers.update(_HEADERS)
+        return response
+
+
+async def _read(request: Request) -> bytes:
+    text = bytearray()
+    async for block in request.stream():
+        text += block
+        if len(text) > MAX_REPORT_BYTES:
+            raise Problem(413, "report.too_large", f"A report has at most {MAX_REPORT_BYTES} bytes.")
+    return bytes(text)
+
+
+def _render(text: bytes) -> bytes:
+    # matplotlib takes a second to import, and most gateways never draw.
+    from lumina_ray.report import from_json, render_html
+
+    try:
+        report = from_json(text.decode())
+    except (UnicodeDecodeError, UsageError) as error:
+        raise Problem(
+            422, "report.invalid", "Not a report of this version: send what POST /v1/attributions answered, unchanged."
+        ) from error
+    _check_drawable(report)
+    try:
+        return render_html(report).encode()
+    except Exception as error:  # whatever numbers that contradict each other lead to; ours do not
+        logger.warning("a report of the right format cannot be drawn", exc_info=error)
+        raise Problem(422, "report.invalid", "The report contradicts itself and cannot be drawn.") from error
+
+
+def _check_drawable(report: Report) -> None:
+    controls = max(len(channel.noise.control_maxima_similarity) for channel in report.channels.values())
+    for value, limit, unit in (
+        (len(report.query.chunks), MAX_DRAWN_CHUNKS, "chunks"),
+        (controls, MAX_DRAWN_CONTROLS, "controls"),
+        (report.query.duration_s, MAX_DRAWN_S, "seconds"),
+    ):
+        if value > limit:
+            raise Problem(422, "report.not_drawable", f"Pages are drawn of up to {limit} {unit}, not {value:g}.")

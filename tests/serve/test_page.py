@@ -1,0 +1,479 @@
+"""The page: in a real browser against the real endpoint, and what it is served with."""
+
+import asyncio
+import base64
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Thread
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from fastapi import FastAPI, Request, Response
+from fastapi.testclient import TestClient
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+
+import serve
+from lumina_ray.attribution import Report
+from lumina_ray.report import from_json, render_html, words
+from serve.app import Server
+from serve.page import MAX_DRAWN_CHUNKS, MAX_REPORT_BYTES, STATIC, install_page
+from serve.problems import install_handlers
+from tests.serve.app import make_services
+from tests.serve.conftest import MAX_UPLOAD_BYTES, free_port, sound, wav
+
+EXAMPLE = Path(serve.__file__).with_name("example_report.json").read_text("utf-8")
+# It must not look for updates, or for anything else, on any other host.
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--autoplay-policy=no-user-gesture-required",
+]
+# A song of the catalog, which is attributed to itself; and something else, of two stretches.
+SONG, OTHER = wav(sound(3)), wav(sound(3, 20.0))
+HOSTILE_TITLE = "<img src=x onerror=\"document.title='run'\"><script>alert(1)</script> \u202e{{7*7}} &amp; 夜曲"
+
+
+# How fast a busy machine is, is not what is tested.
+expect.set_options(timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def bare() -> TestClient:
+    """The page's own routes, without Ray."""
+    app = FastAPI()
+    app.state.services = make_services()
+    install_handlers(app)
+    install_page(app)
+    return TestClient(app)
+
+
+def test_everything_that_the_page_asks_for_is_there(bare: TestClient) -> None:
+    index = bare.get("/").text
+    asked = re.findall(r'(?:src|href)="(static/[^"]+)"', index)
+    modules = "".join(file.read_text("utf-8") for file in STATIC.glob("*.js"))
+    asked += [f"static/{name}" for name in re.findall(r'from "\./(.+)"', modules)]
+    assert len(asked) >= 6
+    for path in ("", *asked):
+        answer = bare.get(f"/{path}")
+        assert answer.status_code == 200
+        assert answer.headers["content-security-policy"].startswith("default-src 'self';")
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert not re.search(r"<style|<script>| style=| on\w+=", index)
+
+
+def test_files_outside_the_bundle_are_not_served(bare: TestClient) -> None:
+    for path in ("/static/../page.py", "/static/%2e%2e/page.py", "/static/..%2fpage.py", "/static/", "/page.css"):
+        assert bare.get(path).status_code == 404
+
+
+def test_a_report_becomes_the_page_of_the_command_line(bare: TestClient) -> None:
+    answer = bare.post("/v1/reports/html", content=EXAMPLE)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert answer.text == render_html(from_json(EXAMPLE))
+
+
+def changed(change: Callable[[dict], object]) -> bytes:
+    report = json.loads(EXAMPLE)
+    change(report)
+    return json.dumps(report).encode()
+
+
+def many_chunks(report: dict) -> None:
+    report["query"]["chunks"] *= MAX_DRAWN_CHUNKS + 1
+
+
+BAD_REPORTS: dict[str, tuple[Callable[[], bytes], int, str]] = {
+    "nothing": (lambda: b"", 422, "report.invalid"),
+    "not JSON": (lambda: b"<html>", 422, "report.invalid"),
+    "not UTF-8": (lambda: b"\xff\xfe", 422, "report.invalid"),
+    "another format": (lambda: changed(lambda r: r.update(format_version=2)), 422, "report.invalid"),
+    "a field too many": (lambda: changed(lambda r: r.update(extra=1)), 422, "report.invalid"),
+    "no candidates": (lambda: changed(lambda r: r["channels"]["P"].update(candidates=[])), 422, "report.invalid"),
+    "too many chunks": (lambda: changed(many_chunks), 422, "report.not_drawable"),
+    "too long": (lambda: changed(lambda r: r["query"].update(duration_s=1e12)), 422, "report.not_drawable"),
+    "too large": (lambda: b" " * (MAX_REPORT_BYTES + 1), 413, "report.too_large"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_REPORTS)
+def test_a_bad_report_is_refused_with_its_reason(bare: TestClient, name: str) -> None:
+    body, status, code = BAD_REPORTS[name]
+    answer = bare.post("/v1/reports/html", content=body())
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert "Traceback" not in answer.text
+
+
+@pytest.fixture(scope="module")
+def browser(server: Server) -> Iterator[Browser]:
+    # For this module only: while Playwright runs, no other test could use asyncio. The server comes first for that too.
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine (Debian: apt install chromium)")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(params=[{}], ids=["default"])
+def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    """A visit; `params` are Playwright's options of it. Afterwards nothing may have gone wrong or elsewhere."""
+    visit = browser.new_context(**request.param)
+    visit.set_default_timeout(60_000)
+    said: list[str] = []
+    asked: list[str] = []
+    visit.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    visit.on("weberror", lambda error: said.append(str(error.error)))
+    visit.on("request", lambda request: asked.append(request.url))
+    yield visit
+    # What the endpoint refuses, Chromium logs as an error by itself.
+    assert [text for text in said if "the server responded with a status of 4" not in text] == []
+    hosts = {urlsplit(url).netloc for url in asked if urlsplit(url).scheme not in ("blob", "data")}
+    assert len(hosts) == 1
+    assert visit.cookies() == []
+    visit.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, server: Server) -> Page:
+    opened = context.new_page()
+    opened.goto(f"{server.address}/")
+    expect(opened.locator("#server")).to_contain_text("songs in index")
+    return opened
+
+
+def choose(page: Page, body: bytes, name: str = "query.wav") -> None:
+    page.set_input_files("#file", {"name": name, "mimeType": "audio/wav", "buffer": body})
+
+
+def drop(page: Page, body: bytes, name: str = "query.wav") -> None:
+    transfer = page.evaluate_handle(
+        """([name, text]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+            return transfer;
+        }""",
+        [name, base64.b64encode(body).decode()],
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def wait_for_result(page: Page) -> None:
+    expect(page.locator("#result-heading")).to_be_focused()
+
+
+def downloaded(page: Page, button: str) -> bytes:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).press("Enter")
+    return Path(download.value.path()).read_bytes()
+
+
+def answered(client: httpx.Client, body: bytes, **options: str) -> str:
+    return client.post("/v1/attributions", files={"audio": body}, params=options).text
+
+
+def test_a_dropped_file_is_answered_with_the_reports_numbers(page: Page, client: httpx.Client) -> None:
+    drop(page, SONG)
+    wait_for_result(page)
+    text = answered(client, SONG)
+    report = from_json(text)
+
+    articles = page.locator("article.channel")
+    assert [a.get_attribute("data-channel") for a in articles.all()] == ["P", "M"]
+    for name, channel in report.channels.items():
+        article = page.locator(f"article.{name}")
+        expect(article).to_contain_text(channel.verdict)
+        expect(article.locator(".big")).to_contain_text(words.percent(channel.attributed))
+        for warning in channel.warnings:
+            expect(article).to_contain_text(warning)
+        rows = article.locator("[data-slot=candidates] tr").all()
+        assert len(rows) == 11
+        for candidate, row in zip(channel.candidates, rows[:-1], strict=False):
+            cells = [" ".join(cell.inner_text().split()) for cell in row.locator("th, td").all()]
+            assert cells[0].startswith(words.song_name(candidate.song))
+            assert cells[1] == words.share(candidate)
+            assert cells[2] == f"{candidate.similarity:.3f} ({candidate.threshold:.3f})"
+            assert cells[3] == words.p_value(candidate.family_wise_p, channel.noise.resolution)
+        assert words.percent(channel.unattributed) in rows[-1].inner_text()
+        labels = [canvas.get_attribute("aria-label") for canvas in article.locator("canvas").all()]
+        assert words.share(channel.candidates[0]) in labels[0]
+        assert f"mean {channel.noise.mean:.3f}" in labels[1]
+        assert "of the query" in labels[2]
+    expect(page.locator("#result")).to_contain_text(report.evidence)
+
+    assert downloaded(page, "Download JSON") == text.encode()
+    assert downloaded(page, "Download HTML") == render_html(report).encode()
+
+
+@pytest.mark.parametrize("body", [SONG, OTHER], ids=["song", "other"])
+def test_pictures_hold_the_reports_numbers(page: Page, client: httpx.Client, body: bytes) -> None:
+    choose(page, body)
+    wait_for_result(page)
+    report = from_json(answered(client, body))
+    for name, channel in report.channels.items():
+        shares, noise, timeline = (
+            page.locator(f"article.{name} canvas").nth(i).evaluate(
+                "(canvas) => Chart.getChart(canvas).data.datasets.map((dataset) => dataset.data)"
+            )
+            for i in range(3)
+        )  # fmt: skip
+        drawn = [c.share for c in channel.candidates if c.share > 0][:6]
+        assert shares[1][: len(drawn)] == drawn
+        assert shares[1][-1] == channel.unattributed
+        assert abs(sum(shares[1]) - 1) < 1e-9
+        best = channel.candidates[0]
+        assert shares[0][0] == ([best.share_low, best.share_high] if drawn else None)
+        assert bool(drawn) == (body is SONG)
+        assert [point["x"] for point in noise[-1]] == [c.similarity for c in channel.candidates[:8]]
+        assert [point["x"] for point in noise[-2]] == [c.threshold for c in channel.candidates[:8]]
+        assert sorted({point["x"] for point in noise[2]}) == pytest.approx(
+            [channel.noise.mean - channel.noise.std, channel.noise.mean + channel.noise.std]
+        )
+        # In columns of a sixtieth of what the axis spans.
+        dots = np.sort([point["x"] for point in noise[4]])
+        assert len(dots) == channel.noise.n_controls
+        assert np.abs(dots - np.sort(channel.noise.control_maxima_similarity)).max() < 2 / 60
+        assert [row[0] for row in timeline] == [[c.start_s, c.start_s + c.duration_s] for c in report.query.chunks]
+
+
+def test_a_stretch_that_is_clicked_is_heard(page: Page) -> None:
+    choose(page, OTHER)
+    wait_for_result(page)
+    audio = page.locator("audio")
+    expect(audio).to_have_js_property("duration", 20)
+    canvas = page.locator("article.M canvas").nth(2)
+    canvas.scroll_into_view_if_needed()
+    place = canvas.evaluate("(c) => { const { x, y } = Chart.getChart(c).getDatasetMeta(1).data[0].getCenterPoint();"
+                            " return { x, y }; }")  # fmt: skip
+    canvas.click(position=place)
+    assert 10 <= audio.evaluate("(a) => a.currentTime") < 15
+    page.locator("article.P summary").press("Enter")
+    page.locator("article.P").get_by_role("button", name="Play 0:00–0:10").press("Enter")
+    assert audio.evaluate("(a) => a.currentTime") < 5
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    # Playwright takes the dialog over from the first listener on, and not at once.
+    page.on("filechooser", lambda _: None)
+    page.keyboard.press("Tab")
+    expect(page.locator("#file")).to_be_focused()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files({"name": "query.wav", "mimeType": "audio/wav", "buffer": SONG})
+    wait_for_result(page)
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.tagName"))
+    for name in ("AUDIO", "Download JSON", "Download HTML", "Stretches as a table", "Provenance"):
+        assert name in reached
+
+
+def test_text_is_refused_in_plain_words(page: Page) -> None:
+    choose(page, b"not audio, but text\n" * 50, "notes.txt")
+    problem = page.get_by_role("alert")
+    expect(problem).to_contain_text("Unusable request")
+    expect(problem).to_contain_text("audio.undecodable")
+    expect(page.locator("#progress")).to_be_hidden()
+    assert page.locator("#result").is_hidden()
+    choose(page, SONG)
+    wait_for_result(page)
+    expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_what_the_server_would_refuse_for_its_size_is_not_sent(page: Page) -> None:
+    with page.expect_request("**/v1/attributions") as sent:
+        choose(page, bytes(MAX_UPLOAD_BYTES + 1))
+        expect(page.get_by_role("alert")).to_contain_text("the server takes 2.0 MiB")
+        choose(page, SONG)
+    assert sent.value.method == "POST"
+    wait_for_result(page)
+
+
+def problem(status: int, headers: dict[str, str] | None = None) -> Callable[[Route], None]:
+    body = {"title": f"Title {status}", "detail": f"Detail {status}.", "code": f"code.{status}"}
+    return lambda route: route.fulfill(
+        status=status, headers={"content-type": "application/problem+json", **(headers or {})}, body=json.dumps(body)
+    )
+
+
+def test_a_key_is_asked_for_and_sent_and_stays_in_the_tab(page: Page) -> None:
+    page.route("**/v1/attributions", problem(401))
+    choose(page, SONG)
+    expect(page.get_by_role("alert")).to_contain_text("Detail 401.")
+    expect(page.locator("#key")).to_be_focused()
+    page.keyboard.type("the key")
+    page.unroute("**/v1/attributions")
+    with page.expect_request("**/v1/attributions") as sent:
+        page.get_by_role("button", name="Try again").press("Enter")
+    assert sent.value.all_headers()["authorization"] == "Bearer the key"
+    wait_for_result(page)
+    with page.expect_request("**/v1/reports/html") as sent:
+        downloaded(page, "Download HTML")
+    assert sent.value.all_headers()["authorization"] == "Bearer the key"
+    page.reload()
+    assert page.locator("#key").input_value() == "the key"
+    assert page.evaluate("[Object.keys(sessionStorage), localStorage.length]") == [["lumina.key"], 0]
+
+
+def test_a_busy_server_says_when_to_come_back(page: Page) -> None:
+    page.route("**/v1/attributions", problem(429, {"Retry-After": "5"}))
+    choose(page, SONG)
+    expect(page.get_by_role("alert")).to_contain_text("Detail 429. Try again in 5 seconds.")
+    # Ray's own proxy answers in plain text.
+    page.unroute("**/v1/attributions")
+    page.route("**/v1/attributions", lambda route: route.fulfill(status=429, body="Request dropped"))
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("alert")).to_contain_text("Too many requests")
+    expect(page.get_by_role("alert")).to_contain_text("Request dropped")
+
+
+@pytest.fixture
+def held_server() -> Iterator[tuple[str, Event]]:
+    """The page with a server that answers the example once the event is set. Gives its address too."""
+    answering = Event()
+    app = FastAPI()
+    install_page(app)
+
+    @app.post("/v1/attributions")
+    async def attribute(request: Request) -> Response:
+        await request.body()
+        await asyncio.to_thread(answering.wait)
+        return Response(EXAMPLE, media_type="application/json")
+
+    port = free_port()
+    running = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = Thread(target=running.run)
+    thread.start()
+    yield f"http://127.0.0.1:{port}", answering
+    answering.set()
+    running.should_exit = True
+    thread.join()
+
+
+def test_waiting_is_timed_estimated_and_can_be_ended(context: BrowserContext, held_server: tuple[str, Event]) -> None:
+    address, answering = held_server
+    page = context.new_page()
+    page.goto(address)
+    choose(page, SONG, "first.wav")
+    expect(page.locator("#progress")).to_contain_text("first.wav")
+    expect(page.get_by_role("status")).to_contain_text("compares it with the catalog")
+    expect(page.locator("#elapsed")).to_contain_text("not known before this page’s first answer")
+    answering.set()
+    wait_for_result(page)
+    answering.clear()
+    choose(page, SONG, "second.wav")
+    expect(page.locator("#elapsed")).to_contain_text(re.compile(r"speed of the last answer.* takes about \d+:\d\d\."))
+    expect(page.locator("#elapsed")).to_contain_text(re.compile(r"([1-9]:|0:[1-9]|0:0[2-9]).* elapsed"))
+    page.get_by_role("button", name="Cancel").press("Enter")
+    expect(page.locator("#progress")).to_be_hidden()
+    expect(page.locator("#file")).to_be_focused()
+    assert page.locator("#problem").is_hidden()
+    assert page.locator("#result").is_hidden()
+
+
+def test_titles_are_text_and_nothing_else(page: Page) -> None:
+    report = json.loads(EXAMPLE)
+    for channel in report["channels"].values():
+        channel["candidates"][0]["song"] |= {"title": HOSTILE_TITLE, "creator": HOSTILE_TITLE}
+    page.route("**/v1/attributions", lambda route: route.fulfill(json=report))
+    choose(page, SONG, "<b>query</b>.wav")
+    wait_for_result(page)
+    expect(page.locator("#result-heading")).to_have_text("Result for <b>query</b>.wav")
+    expect(page.locator("article.P .title").first).to_have_text(HOSTILE_TITLE.replace("\u202e", "\ufffd"))
+    assert page.locator("#result img, #result script, #result b:has-text('query')").count() == 0
+    assert page.title() == "lumina-ray · attribution"
+
+
+def test_words_are_those_of_the_other_reports(page: Page, client: httpx.Client) -> None:
+    texts = [EXAMPLE, *(answered(client, b, policy=p) for b in (SONG, OTHER) for p in ("calibrated", "v8", "v7"))]
+    for text in texts:
+        report = from_json(text)
+        assert page.evaluate(WORDS_OF, json.loads(text)) == words_of(report)
+    numbers = [0.0, 0.0004, 0.001, 0.0123, 0.5, 0.99951, 1.0, 2.5, 3.5, 59.5, 61.2, 599.7]
+    titles = ["Plain", HOSTILE_TITLE, "a\x00b\x1b[31m", "\u200cjoined\u200d", "no\u00a0break\u2028line", "夜曲"]
+    assert page.evaluate(
+        """async ([numbers, titles]) => {
+            const { clock, percent, pValue, safe, shorten } = await import("/static/words.js");
+            return [numbers.map(clock), numbers.map(percent), numbers.map((p) => pValue(p, 0.001)), titles.map(safe),
+                    titles.map((title) => shorten(title, 6))];
+        }""",
+        [numbers, titles],
+    ) == [
+        [words.clock(n) for n in numbers],
+        [words.percent(n) for n in numbers],
+        [words.p_value(n, 0.001) for n in numbers],
+        [words.safe(t) for t in titles],
+        [words.shorten(t, 6) for t in titles],
+    ]
+
+
+WORDS_OF = """async (report) => {
+    const { drivingTimes, level, noiseSentence, share, songName } = await import("/static/words.js");
+    return ["P", "M"].map((name) => {
+        const channel = report.channels[name];
+        const rows = channel.candidates.map(
+            (c) => [songName(c.song), share(c), level(report, c), drivingTimes(report.query.chunks, c)]);
+        return [noiseSentence(channel), rows];
+    });
+}"""
+
+
+def words_of(report: Report) -> list:
+    return [
+        [
+            words.noise_sentence(channel),
+            [
+                [
+                    words.song_name(c.song),
+                    words.share(c),
+                    words.level(report, c),
+                    words.driving_times(report.query.chunks, c),
+                ]
+                for c in channel.candidates
+            ],
+        ]
+        for channel in report.channels.values()
+    ]
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"color_scheme": "light"},
+        {"color_scheme": "dark", "viewport": {"width": 320, "height": 640}, "reduced_motion": "reduce"},
+    ],
+    ids=["light", "dark and narrow"],
+    indirect=True,
+)
+def test_no_serious_barrier(page: Page) -> None:
+    axe = Axe()
+
+    def barriers() -> list[str]:
+        found = axe.run(page).response["violations"]
+        return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")]
+
+    assert barriers() == []
+    choose(page, b"text", "notes.txt")
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert barriers() == []
+    choose(page, SONG)
+    wait_for_result(page)
+    for summary in page.locator("summary").all():
+        summary.press("Enter")
+    assert barriers() == []
+    # Nothing runs out of the window sideways; wide tables scroll by themselves.
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -134,7 +134,7 @@ def test_health_is_a_real_fingerprint_and_a_real_search(model_dir: Path, index_d
         with pytest.raises(RuntimeError, match="busy with one song"):
             asyncio.run(fingerprinter.check_health())
     # Weights that change under a running replica, as with failing memory.
-    fingerprinter._fingerprinter.model.heads()[0].data.add_(1.0)
+    fingerprinter._fingerprinter.model.tracked(0, "linear1")[0].data.mul_(-1.0)
     with pytest.raises(RuntimeError, match="no longer gives the numbers"):
         asyncio.run(fingerprinter.check_health())
 

@@ -256,9 +256,15 @@ def test_a_stretch_that_is_clicked_is_heard(page: Page) -> None:
     expect(audio).to_have_js_property("duration", 20)
     canvas = page.locator("article.M canvas").nth(2)
     canvas.scroll_into_view_if_needed()
-    place = canvas.evaluate("(c) => { const { x, y } = Chart.getChart(c).getDatasetMeta(1).data[0].getCenterPoint();"
-                            " return { x, y }; }")  # fmt: skip
-    canvas.click(position=place)
+    # A chart that is still being laid out is elsewhere a moment later.
+    for _ in range(20):
+        place = canvas.evaluate(
+            "(c) => { const { x, y } = Chart.getChart(c).getDatasetMeta(1).data[0].getCenterPoint(); return { x, y }; }"
+        )
+        canvas.click(position=place)
+        if audio.evaluate("(a) => a.currentTime"):
+            break
+        page.wait_for_timeout(250)
     assert 10 <= audio.evaluate("(a) => a.currentTime") < 15
     page.locator("article.P summary").press("Enter")
     page.locator("article.P").get_by_role("button", name="Play 0:00–0:10").press("Enter")

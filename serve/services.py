@@ -59,14 +59,19 @@ async def _caller(
 Caller = Annotated[str, Depends(_caller)]
 
 
-async def answer(services: Services, response: Awaitable[Any]) -> Any:
+async def answer(services: Services, response: Awaitable[Any], deadline_s: float | None = None) -> Any:
     """What a deployment answers, in the time that a request has.
+
+    Args:
+        deadline_s: by the event loop's clock, of a request that took time to arrive.
 
     Raises:
         Problem: returned by the deployment, as Serve would log a traceback for one that is raised; or no answer.
     """
     limit_s = services.args.request_timeout_s
-    async with answered_by(asyncio.get_running_loop().time() + limit_s, limit_s):
+    if deadline_s is None:
+        deadline_s = asyncio.get_running_loop().time() + limit_s
+    async with answered_by(deadline_s, limit_s):
         outcome = await response
     if isinstance(outcome, Problem):
         raise outcome

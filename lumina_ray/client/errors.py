@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from lumina_ray.errors import LuminaError
 
 # The endpoint's state and not the request's fault: the same request may work later.
-_LATER = frozenset({429, 503, 504})
+_LATER = frozenset({429, 503, 504, 507})
 _SHOWN = 200
 
 

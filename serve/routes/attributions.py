@@ -64,11 +64,12 @@ async def attribute_fingerprint(
 ) -> Response:
     """Compare vectors that the client made, as the index was made, with the catalog."""
     args = services.args
-    async with arriving_by(asyncio.get_running_loop().time() + args.request_timeout_s, args.request_timeout_s):
+    deadline_s = asyncio.get_running_loop().time() + args.request_timeout_s
+    async with arriving_by(deadline_s, args.request_timeout_s):
         body = await read_json(request, _MAX_FINGERPRINT_BYTES)
     query = await asyncio.to_thread(_parse, body)
     policy, top_k = options.policy or args.policy, options.top_k or args.top_k
-    report = await answer(services, services.searcher.attribute_vectors.remote(query, policy, top_k))
+    report = await answer(services, services.searcher.attribute_vectors.remote(query, policy, top_k), deadline_s)
     return Response(report, media_type="application/json")
 
 

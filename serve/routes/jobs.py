@@ -34,10 +34,11 @@ async def create(
 ) -> Job:
     """Keep the files until each has a result. Results are told apart by the order in which files were sent, from 0."""
     jobs, args = _jobs(services), services.args
-    async with arriving_by(asyncio.get_running_loop().time() + args.request_timeout_s, args.request_timeout_s):
+    deadline_s = asyncio.get_running_loop().time() + args.request_timeout_s
+    async with arriving_by(deadline_s, args.request_timeout_s):
         uploads = await read_uploads(request, args.max_job_files, args.max_upload_bytes, args.max_job_bytes)
     policy, top_k = options.policy or args.policy, options.top_k or args.top_k
-    job, _ = await answer(services, jobs.create.remote(caller, idempotency_key, policy, top_k, uploads))
+    job, _ = await answer(services, jobs.create.remote(caller, idempotency_key, policy, top_k, uploads), deadline_s)
     response.headers["Location"] = f"{router.prefix}/{job.id}"
     return job
 

@@ -2,15 +2,16 @@
 
 import asyncio
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from serve.problems import Problem, openapi_responses
 from serve.schemas import Readiness
-from serve.services import Served
+from serve.services import Served, Services
 
 _PATIENCE_S = 5
+_FRESH_S = 1.0
 
 router = APIRouter(tags=["status"])
 
@@ -21,7 +22,17 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", summary="Can it answer, and from what?", responses=openapi_responses(503))
-async def readyz(services: Served) -> Readiness:
+async def readyz(request: Request, services: Served) -> Readiness:
+    # It needs no key: whoever asks within a moment shares one answer, and one place in the queues.
+    state, now_s = request.app.state, asyncio.get_running_loop().time()
+    probe: asyncio.Task[Readiness] | None = getattr(state, "probe", None)
+    if probe is None or (probe.done() and now_s - state.probed_s > _FRESH_S):
+        probe = state.probe = asyncio.create_task(_probe(services))
+        state.probed_s = now_s
+    return await asyncio.shield(probe)
+
+
+async def _probe(services: Services) -> Readiness:
     args = services.args
     try:
         async with asyncio.timeout(_PATIENCE_S):

@@ -134,3 +134,17 @@ def test_clients_that_go_away_free_their_places(server: Server) -> None:
     for connection in held:
         connection.close()
     assert httpx.get(health, timeout=20, trust_env=False).status_code == 200
+
+
+def test_whoever_asks_whether_it_is_ready_shares_one_probe() -> None:
+    probes = []
+
+    async def describe() -> dict[str, str]:
+        probes.append(1)
+        return {"model": "m", "weights_sha256": "a", "fingerprint": "influence", "specification_sha256": "b"}
+
+    searcher = Deployment(describe={"index_version": "v0001", "index_key": "c", "songs": 3})
+    with asking(make_services(fingerprinter=Deployment(describe=describe), searcher=searcher)) as client:
+        answers = [client.get("/readyz") for _ in range(5)]
+    assert {answer.json()["index_version"] for answer in answers} == {"v0001"}
+    assert len(probes) < 5

@@ -67,7 +67,8 @@ def lease(store: RemotePath) -> Iterator[None]:
     signer = threading.Thread(target=keep_signing, daemon=True)
     signer.start()
     try:
-        yield
+        with _interruptible():
+            yield
     except BaseException:
         if lost.is_set():
             raise _busy(store, _read(path)) from None
@@ -78,6 +79,19 @@ def lease(store: RemotePath) -> Iterator[None]:
         with suppress(StorageError):
             if is_mine():
                 path.unlink()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A shell that starts a job in the background, as with nohup, has it ignore SIGINT."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _await_silence(store: RemotePath, path: RemotePath) -> None:

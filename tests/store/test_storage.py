@@ -1,6 +1,7 @@
 """Manifests, audio and stores in a bucket of a real S3-compatible server, and what happens when that fails."""
 
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -277,14 +278,18 @@ def test_a_holder_that_is_silent_is_dead_whatever_its_clock_says(s3: S3, hasty) 
         assert "elsewhere" not in (store / "_LOCK").read_text()
 
 
-def test_a_job_that_was_taken_for_dead_stops(s3: S3, hasty) -> None:
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "nohup"])
+def test_a_job_that_was_taken_for_dead_stops(s3: S3, hasty, handler) -> None:
     store = s3.path("taken")
+    before = signal.signal(signal.SIGINT, handler)
     with pytest.raises(StoreBusy, match="elsewhere"), exclusive(store):
         # Again and again: a single write may fall between the holder's look and its own signature.
         for _ in range(300):
             (store / "_LOCK").write_text("elsewhere, process 1, 7")
             time.sleep(0.1)
     assert (store / "_LOCK").read_text() == "elsewhere, process 1, 7"
+    assert signal.signal(signal.SIGINT, before) == handler
+    (store / "_LOCK").unlink()
 
 
 def test_a_holder_outlives_an_outage(s3: S3, hasty, impatient) -> None:

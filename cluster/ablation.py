@@ -18,9 +18,8 @@ import ray
 import typer
 from rich.console import Console
 
-from cluster.progress import show_steps
 from cluster.session import ray_session
-from cluster.truth import retrain
+from cluster.truth import retrain, run_missing, training_device
 from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import LuminaError
 from lumina_ray.methods import METHODS
@@ -32,7 +31,6 @@ from lumina_ray.truth.recipe import Training
 
 SIZES = (1, 3, 5)
 QUERIES = RANDOM = 8
-_RETRIES = 3
 
 
 def ablate(
@@ -72,21 +70,14 @@ def ablate(
             axis=0,
         )
     wanted = removals(bank, scores_QN, [position[id(asked.queries[row])] for row in rows], sizes, n_random)
+    paths = [out.resolve() / "parts" / _file_name(bank, removal.training) for removal in wanted]
     with ray_session():
         codes, queries = ray.put(bank.codes), ray.put([query.codes_KT for query in bank.queries])
-        gpus = 0.25 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(retrain)
-        paths = [out.resolve() / "parts" / _file_name(bank, removal.training) for removal in wanted]
-        waiting = [
-            remote.remote(bank.recipe, removal.training, codes, queries, "cuda" if gpus else "cpu", path)
-            for removal, path in zip(wanted, paths, strict=True)
-            if not path.exists()
-        ]
-        with show_steps("Trained without songs", len(waiting), console) as step:
-            while waiting:
-                done, waiting = ray.wait(waiting)
-                ray.get(done)
-                step()
+        device = training_device()
+        run_missing("Trained without songs", retrain, [
+            (path, (bank.recipe, removal.training, codes, queries, device))
+            for path, removal in zip(paths, wanted, strict=True)
+        ], console)  # fmt: skip
     losses_RQ = np.stack([np.load(path)["losses"].mean(axis=1, dtype=np.float64) for path in paths])
     found = ablations(bank, wanted, losses_RQ)
     with atomic_path(out / "ablation.json") as temporary:

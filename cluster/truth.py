@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,19 +85,7 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
     place, recordings = Workplace(out.resolve()), corpus(recipe.seed)
     _begin(place, recipe)
     with ray_session():
-        gpus = _GPU_SHARE if ray.cluster_resources().get("GPU", 0) >= 1 else 0
-
-        def run(what: str, task: Callable[..., None], jobs: Sequence[tuple[Path, tuple[Any, ...]]]) -> None:
-            remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(task)
-            missing = [(*arguments, path) for path, arguments in jobs if not path.exists()]
-            with show_steps(what, len(missing), console) as step:
-                waiting = [remote.remote(*arguments) for arguments in missing]
-                while waiting:
-                    done, waiting = ray.wait(waiting)
-                    ray.get(done)
-                    step()
-
-        device = "cuda" if gpus else "cpu"
+        run, device = partial(run_missing, console=console), training_device()
         parts = [recordings[i : i + _RECORDINGS_PER_TASK] for i in range(0, len(recordings), _RECORDINGS_PER_TASK)]
         run("Recordings", encode_recordings, [(place.codes(i), (part,)) for i, part in enumerate(parts)])
         codes = [codes_KT for i in range(len(parts)) for codes_KT in _read_codes(place.codes(i))]
@@ -134,6 +123,26 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
     )
     save_bank(bank, place.out)
     return bank
+
+
+def training_device() -> str:
+    """Where the models of a bank are trained on this cluster."""
+    return "cuda" if ray.cluster_resources().get("GPU", 0) >= 1 else "cpu"
+
+
+def run_missing(
+    what: str, task: Callable[..., None], jobs: Sequence[tuple[Path, tuple[Any, ...]]], console: Console
+) -> None:
+    """Run a task on Ray for every file that is not there yet, with its arguments and then the file's path."""
+    gpus = _GPU_SHARE if training_device() == "cuda" else 0
+    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(task)
+    missing = [(*arguments, path) for path, arguments in jobs if not path.exists()]
+    with show_steps(what, len(missing), console) as step:
+        waiting = [remote.remote(*arguments) for arguments in missing]
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            ray.get(done)
+            step()
 
 
 def encode_recordings(recordings: tuple[Recording, ...], path: Path) -> None:

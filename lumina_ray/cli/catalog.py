@@ -9,12 +9,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lumina_ray.cli.options import JsonOption, KindName
 from lumina_ray.cli.output import announce, answer
 from lumina_ray.storage import local, locate
 
 catalog = typer.Typer(help="Manifests of music, and catalogs that live.", no_args_is_help=True)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 
 
 @catalog.command()
@@ -85,7 +84,7 @@ def add(
     manifest: ManifestArgument,
     model: Annotated[str | None, typer.Option(help="Default: the catalog's, or nano for a new one.")] = None,
     fingerprint: Annotated[
-        Literal["influence", "stats", "jl", "head-gradient", "gradient", "logra", "factgrass", "tokens"] | None,
+        KindName | None,
         typer.Option(help="Of a new catalog; default influence."),
     ] = None,
     channels: Annotated[Literal["both", "P", "M"] | None, typer.Option(help="Of a new catalog; default both.")] = None,

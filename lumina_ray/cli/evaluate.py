@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from lumina_ray.cli.options import JsonOption
+
 
 def evaluate(
     bank: Annotated[
@@ -19,7 +21,7 @@ def evaluate(
         Literal["dev", "test"], typer.Option(help="dev is for tuning; what is reported is test.")
     ] = "test",
     out: Annotated[Path | None, typer.Option(help="Folder for card.json and card.png.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare methods of attribution with what retraining says, on a ground-truth bank."""
     from rich.console import Console

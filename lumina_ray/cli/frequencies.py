@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from lumina_ray.cli.options import JsonOption
 from lumina_ray.cli.output import announce, answer
 
 
 def frequencies(
     store: Annotated[str, typer.Argument(help="A finished store of the model's catalog, of any kind of fingerprint.")],
     model: Annotated[Path, typer.Argument(help="The model's own folder; it gets code_frequencies.npy.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Count how often each code occurs in a catalog, for the `influence` fingerprints of the model that learned it.
 

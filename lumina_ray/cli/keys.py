@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
+from lumina_ray.cli.options import JsonOption
 from lumina_ray.cli.output import announce, answer
 
 keys = typer.Typer(help="API keys of the endpoint.", no_args_is_help=True)
 
 FileOption = Annotated[Path, typer.Option(help="The file of keys that `lumina serve --keys` is given.")]
 NameArgument = Annotated[str, typer.Argument(help="Who the key is for: letters, digits, dots, dashes, underscores.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 
 
 @keys.command()

@@ -15,6 +15,7 @@ from lumina_ray.cli.evaluate import evaluate
 from lumina_ray.cli.frequencies import frequencies
 from lumina_ray.cli.keys import keys
 from lumina_ray.cli.methods import methods
+from lumina_ray.cli.options import JsonOption, KindName
 from lumina_ray.cli.output import announce, answer
 from lumina_ray.cli.plan import plan
 from lumina_ray.cli.scores import scores
@@ -42,7 +43,6 @@ app.command()(keygen)
 app.command()(sign)
 app.command()(verify)
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 ModelOption = Annotated[
     str,
@@ -64,7 +64,7 @@ def fingerprint(
     out: Annotated[str, typer.Option(help="The store to write, or to resume: a folder, s3://… or gs://….")],
     model: ModelOption = "nano",
     fingerprint: Annotated[
-        Literal["influence", "stats", "jl", "head-gradient", "gradient", "logra", "factgrass", "tokens"],
+        KindName,
         typer.Option(
             help="influence (ours), stats (LUMINA v8), jl (LUMINA v7), or what another method needs: `lumina methods`."
         ),

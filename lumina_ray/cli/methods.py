@@ -1,16 +1,17 @@
 """`lumina methods`: what can be computed, from what, and at what price."""
 
 import json
-from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from lumina_ray.cli.options import JsonOption
+
 
 def methods(
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the methods of attribution: what each needs, and how many numbers it keeps of a song."""
     from lumina_ray.methods.describe import describe_methods

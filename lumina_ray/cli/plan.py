@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from lumina_ray.cli.options import JsonOption, KindName
 from lumina_ray.cli.output import answer
 
 
@@ -14,7 +15,7 @@ def plan(
     manifest: Annotated[str, typer.Argument(help="A manifest (.parquet or .csv).")],
     model: Annotated[str, typer.Option(help="As of `lumina fingerprint`.")] = "nano",
     fingerprint: Annotated[
-        Literal["influence", "stats", "jl", "head-gradient", "gradient", "logra", "factgrass", "tokens"],
+        KindName,
         typer.Option(help="As of `lumina fingerprint`."),
     ] = "influence",
     channels: Annotated[Literal["both", "P", "M"], typer.Option(help="As of `lumina fingerprint`.")] = "both",
@@ -25,7 +26,7 @@ def plan(
         int | None, typer.Option(min=1, help="Plan for so many; one must be there. Default: what the cluster has.")
     ] = None,
     decoders: Annotated[int | None, typer.Option(min=1, help="Songs decoded at once.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """What fingerprinting MANIFEST will take: time, memory, disk. Measures for some seconds, on this cluster."""
     from cluster.fingerprint import absolute_model, chosen_channels

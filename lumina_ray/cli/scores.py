@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lumina_ray.cli.options import JsonOption
 from lumina_ray.cli.output import answer
 
 
@@ -19,7 +20,7 @@ def scores(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Songs of each query and channel.")] = 10,
     out: Annotated[Path | None, typer.Option(help="A Parquet file for the table.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Score a catalog for queries by any method: raw scores, without calibration, confidence or shares."""
     import pyarrow.parquet as pq

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lumina_ray.cli.options import JsonOption
 from lumina_ray.cli.output import answer
 
 truth = typer.Typer(
@@ -19,7 +20,7 @@ def build(
     size: Annotated[
         Literal["small", "nano"], typer.Option(help="small: two hours on two cores. nano: for a GPU.")
     ] = "small",
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Retrain small models on many parts of a catalog, and keep what each makes of the same queries."""
     from cluster.truth import SIZES, build_bank
@@ -41,7 +42,7 @@ def ablate(
     ] = None,
     queries: Annotated[int, typer.Option(min=2, help="Half are excerpts, half are generated.")] = 8,
     lots: Annotated[int, typer.Option(min=5, help="Removals of songs drawn by lot, for each number of songs.")] = 8,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Retrain without the songs that a method names for a query: does the query get harder to predict?"""
     from cluster.ablation import SIZES, ablate

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from lumina_ray.cli.device import resolve_device
+from lumina_ray.cli.options import JsonOption
 from lumina_ray.cli.output import answer
 from lumina_ray.storage import local, locate
 
 EXIT_CODES = {"identical": 0, "different": 5, "close": 6}
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
 ReportArgument = Annotated[
     Path, typer.Argument(parser=local, metavar="REPORT", help="A report as `lumina attribute --json` printed it.")
 ]

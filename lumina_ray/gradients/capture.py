@@ -182,16 +182,16 @@ def capture_heads(
     with torch.no_grad():
         with _FrozenLinears([], dtype), _precision(codes_BKT.device, dtype):
             prediction = model.predict(codes_BKT, n_frames)
-        frequencies_KC = torch.from_numpy(model.code_frequencies_KC).to(codes_BKT.device)
+        frequencies_KC = torch.from_numpy(model.code_frequencies_KC).to(codes_BKT.device) if fresh else None
         uses = []
         for position, k in enumerate(heads):
             valid_BT = prediction.valid_BKT[:, k]
-            if fresh:
+            if frequencies_KC is not None:
                 error_BTC = frequencies_KC[k].expand(*valid_BT.shape, -1).clone()
             else:
                 error_BTC = prediction.logits_BKTC[:, k].float().softmax(dim=-1)
             error_BTC -= functional.one_hot(codes_BKT[:, k], error_BTC.shape[-1])
-            if fresh:
+            if frequencies_KC is not None:
                 error_BTC *= frequencies_KC[k].rsqrt()
             share = codebook_weights[k] / sum(codebook_weights)
             scale_B = share / valid_BT.sum(dim=1).clamp(min=1)

@@ -12,6 +12,7 @@ import typer
 
 from lumina_ray.audio import load_audio
 from lumina_ray.cli.main import app, fingerprint, run
+from lumina_ray.cli.options import KindName
 from lumina_ray.fingerprint import KINDS
 from lumina_ray.methods import METHODS
 
@@ -68,6 +69,10 @@ COMMANDS = {
     "sign": {"--key", "--json"},
     "verify": {"--audio", "--index", "--model", "--device", "--public-key", "--json"},
 }
+
+
+def test_kinds_are_those_of_the_library() -> None:
+    assert get_args(KindName) == KINDS
 
 
 def test_commands_and_options_are_the_published_ones() -> None:

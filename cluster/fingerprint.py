@@ -26,8 +26,8 @@ from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_m
 from lumina_ray.errors import Interrupted, LuminaError, SpecificationMismatch, StorageError, TooManyFailures
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
 from lumina_ray.model.files import BUNDLED
-from lumina_ray.model.frequencies import UNIFORM
 from lumina_ray.model.open import AUDIOCRAFT_PREFIX
+from lumina_ray.model.statistics import UNKNOWN
 from lumina_ray.storage import Location, RemotePath, locate
 from lumina_ray.store import (
     Run,
@@ -161,11 +161,11 @@ def run_fingerprint_job(
         plan = plan_workers(device, workers, decoders)
         say(console, _describe_plan(plan))
         specification, environment = describe_model(model, plan, kind, channels, dtype)
-        if specification.frequencies_sha256 == UNIFORM:
+        if specification.statistics_sha256 == UNKNOWN:
             say(
                 console,
-                f"{model} does not know how often codes occur and takes them as equally frequent, which makes "
-                "influence less true: `lumina frequencies` counts them, from a store of its catalog.",
+                f"{model} does not know what its music has in common, which makes influence less true: "
+                "`lumina statistics` finds out, from a store of its catalog.",
             )
         _check_codes(source, specification)
         if (store / RUN_FILE).exists():

@@ -12,13 +12,13 @@ import typer
 from lumina_ray.cli.catalog import catalog
 from lumina_ray.cli.device import resolve_device
 from lumina_ray.cli.evaluate import evaluate
-from lumina_ray.cli.frequencies import frequencies
 from lumina_ray.cli.keys import keys
 from lumina_ray.cli.methods import methods
 from lumina_ray.cli.options import JsonOption, KindName
 from lumina_ray.cli.output import announce, answer
 from lumina_ray.cli.plan import plan
 from lumina_ray.cli.scores import scores
+from lumina_ray.cli.statistics import statistics
 from lumina_ray.cli.truth import truth
 from lumina_ray.cli.verify import keygen, sign, verify
 from lumina_ray.errors import LuminaError, UsageError
@@ -38,7 +38,7 @@ app.command()(methods)
 app.command()(scores)
 app.command()(evaluate)
 app.command()(plan)
-app.command()(frequencies)
+app.command()(statistics)
 app.command()(keygen)
 app.command()(sign)
 app.command()(verify)

@@ -10,11 +10,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from lumina_ray.errors import ModelError
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Channel, Specification
 from lumina_ray.fingerprint.statistics import statistics_of
 from lumina_ray.gradients import SongGradient, Tile, Use, capture, capture_heads, gradient_tiles, merge, moments
 from lumina_ray.model.interface import TRACKED_TENSORS, MusicModel, TrackedTensor
+from lumina_ray.model.statistics import STATISTICS_FILE
 
 # They write into the residual stream, whose gradient sums to zero over features because every path to the loss goes
 # through a layer norm: the mean of their gradients is zero by construction.
@@ -163,15 +165,22 @@ class ProjectedHeadGradients:
             channel: [0] if channel == "P" else list(range(1, model.n_codebooks)) for channel in specification.layers
         }
         self._heads = [k for ks in of_channel.values() for k in ks]
+        self._fresh = specification.kind == "influence"
+        if self._fresh:
+            # Of fresh heads only the shapes are of use: weights and biases, side by side.
+            heads = tuple(nn.Parameter(torch.empty(C, D + 1, device="meta")) for C, D in (h.shape for h in heads))
         self.weights = [heads[k] for k in self._heads]
         self._projector = Projector({c: [heads[k] for k in ks] for c, ks in of_channel.items()}, specification)
+        self._shared: dict[Channel, Tensor] = {}
+        if self._fresh:
+            known = [channel for channel in of_channel if channel in model.statistics.shared]
+            self._shared = {channel: _shared(model, channel, specification.dims[channel]) for channel in known}
 
     def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
         specification = self._specification
         weights = tuple(specification.codebook_weights)
-        fresh = specification.kind == "influence"
         return capture_heads(
-            self._model, codes_BKT, n_frames, self._heads, weights, fresh=fresh, dtype=specification.torch_dtype
+            self._model, codes_BKT, n_frames, self._heads, weights, fresh=self._fresh, dtype=specification.torch_dtype
         )
 
     def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
@@ -181,7 +190,22 @@ class ProjectedHeadGradients:
         return self._projector(gradient.tiles())
 
     def vectors(self, sums: dict[Channel, Tensor]) -> dict[Channel, Tensor]:
-        return sums
+        return {c: _without(self._shared.get(c), x_D) for c, x_D in sums.items()}
+
+
+def _without(shared_Dr: Tensor | None, x_D: Tensor) -> Tensor:
+    return x_D if shared_Dr is None else x_D - shared_Dr @ (shared_Dr.T @ x_D)
+
+
+def _shared(model: MusicModel, channel: Channel, dims: int) -> Tensor:
+    """Float64 `[D, r]` on the model's device: see `lumina_ray.model.statistics.shared_directions`."""
+    shared_Dr = model.statistics.shared[channel]
+    if len(shared_Dr) != dims:
+        raise ModelError(
+            f"model {model.name!r}: its {STATISTICS_FILE} is for fingerprints of {len(shared_Dr)} numbers, not {dims}; "
+            "make it again with `lumina statistics`"
+        )
+    return torch.from_numpy(shared_Dr).double().to(model.device)
 
 
 class Projector:

@@ -12,8 +12,8 @@ from lumina_ray.fingerprint.codes import SongCodes
 from lumina_ray.fingerprint.extraction import make_extraction
 from lumina_ray.fingerprint.specification import Channel, Specification
 from lumina_ray.gradients import SongGradient, Use, first_tile, freeze, gradient_tiles
-from lumina_ray.model.frequencies import frequencies_sha256
 from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.statistics import STATISTICS_FILE
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,18 @@ class Fingerprinter:
         """Args: a model, a specification made for these very weights, and the batch that memory allows.
 
         Raises:
-            SpecificationMismatch: the specification names other weights, or other frequencies of codes.
+            SpecificationMismatch: the specification names other weights, or other statistics of music.
         """
         if specification.weights_sha256 != model.weights_sha256:
             raise SpecificationMismatch(
                 f"the specification was made for weights {specification.weights_sha256[:12]}, "
                 f"model {model.name!r} has weights {model.weights_sha256[:12]}; open the model it was made with"
             )
-        expected = specification.frequencies_sha256
-        if expected and expected != (found := frequencies_sha256(model)):
+        expected = specification.statistics_sha256
+        if expected and expected != (found := model.statistics.sha256):
             raise SpecificationMismatch(
-                f"the specification was made for frequencies of codes {expected[:12]}, model {model.name!r} has "
-                f"{found[:12]}; put its code_frequencies.npy back, or fingerprint everything again"
+                f"the specification was made with statistics of music {expected[:12]}, model {model.name!r} has "
+                f"{found[:12]}; put its {STATISTICS_FILE} back, or fingerprint everything again"
             )
         self.model = model
         self.specification = specification

@@ -13,7 +13,6 @@ import torch
 
 from lumina_ray.audio import CHUNK_S, GATE_DBFS, MIN_TAIL_S
 from lumina_ray.errors import ModelError, StoreError
-from lumina_ray.model.frequencies import frequencies_sha256
 from lumina_ray.model.interface import CONDITION_TEXT, TRACKED_TENSORS, MusicModel
 
 Channel = Literal["P", "M"]
@@ -23,7 +22,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 # Changes whenever the same inputs would give other numbers, or more of them.
-ALGORITHM_VERSION = 5
+ALGORITHM_VERSION = 6
 
 # Channel bands as fractions of the model's depth: layers 42-47 and 12-17 of 48 (DESIGN §1.2).
 _BANDS: dict[Channel, tuple[float, float]] = {"P": (0.875, 1.0), "M": (0.25, 0.375)}
@@ -54,7 +53,7 @@ class Specification:
         layers: transformer layers of each channel; empty where output heads or codes are used instead.
         codebook_weights: weights of the codebooks' losses; only their ratios matter.
         seed, nonzeros: of the projection and its sparse matrices; 0 where nothing is projected, or none is sparse.
-        frequencies_sha256: the model's frequencies of codes, where the fingerprint depends on them; else empty.
+        statistics_sha256: the model's `MusicStatistics`, where the fingerprint depends on them; else empty.
         dtype: of the matrix products of the language model; float32 is the reference, the others run under autocast.
             The codec, the loss, positions, and all that is made of gradients stay in float32 or better.
         loss_scale: factor on the loss of the backward pass, taken out again in float32; a power of two.
@@ -67,7 +66,7 @@ class Specification:
     codebook_weights: list[float]
     seed: int
     nonzeros: int
-    frequencies_sha256: str = ""
+    statistics_sha256: str = ""
     text: str = CONDITION_TEXT
     chunk_s: float = CHUNK_S
     min_tail_s: float = MIN_TAIL_S
@@ -121,7 +120,7 @@ class Specification:
             weights,
             seed,
             nonzeros,
-            frequencies_sha256=frequencies_sha256(model) if kind == "influence" else "",
+            statistics_sha256=model.statistics.sha256 if kind == "influence" else "",
             dtype=dtype,
             loss_scale=loss_scale,
         )

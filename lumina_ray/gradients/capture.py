@@ -24,6 +24,9 @@ from lumina_ray.errors import ModelError
 from lumina_ray.gradients.loss import chunk_losses
 from lumina_ray.model.interface import MusicModel
 
+# How much a fresh head's biases count beside its weights (chosen on dev, docs/validity.md).
+_BIAS = 0.5
+
 
 @dataclass
 class Use:
@@ -173,16 +176,17 @@ def capture_heads(
     its own distribution, and attributes it badly (docs/validity.md). `fresh` puts a head in its place that has learned
     nothing but how often each code occurs, f, in its biases, and whitens the side of the codes by the Fisher
     information of such a softmax, whose inverse on gradients is 1/f (Amari 1998, "Natural gradient works efficiently in
-    learning"): `(f − onehot(code_kt)) / √f` for the bracket.
+    learning"): `(f − onehot(code_kt)) / √f` for the bracket. The gradient of the biases is a last column: h with one
+    number more, `√_BIAS |h|` instead of 1.
 
     Args:
         heads: which codebooks' heads; `Use.parameter` counts in this order.
-        fresh: of heads that know `model.code_frequencies_KC` and nothing of the context.
+        fresh: of heads that know the frequencies in `model.statistics` and nothing of the context; `[C, D + 1]`.
     """
     with torch.no_grad():
         with _FrozenLinears([], dtype), _precision(codes_BKT.device, dtype):
             prediction = model.predict(codes_BKT, n_frames)
-        frequencies_KC = torch.from_numpy(model.code_frequencies_KC).to(codes_BKT.device) if fresh else None
+        frequencies_KC = torch.from_numpy(model.statistics.frequencies_KC).to(codes_BKT.device) if fresh else None
         uses = []
         for position, k in enumerate(heads):
             valid_BT = prediction.valid_BKT[:, k]
@@ -196,7 +200,10 @@ def capture_heads(
             share = codebook_weights[k] / sum(codebook_weights)
             scale_B = share / valid_BT.sum(dim=1).clamp(min=1)
             error_BTC = torch.where(valid_BT[..., None], error_BTC * scale_B[:, None, None], 0.0)
-            uses.append(Use(position, 0, prediction.hidden_BKTD[:, k].float(), error_BTC))
+            hidden_BTD = prediction.hidden_BKTD[:, k].float()
+            if fresh:
+                hidden_BTD = torch.cat([hidden_BTD, _BIAS**0.5 * hidden_BTD.norm(dim=-1, keepdim=True)], dim=-1)
+            uses.append(Use(position, 0, hidden_BTD, error_BTC))
         return uses
 
 

@@ -20,8 +20,8 @@ from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.float16 import hold_linears_in_float16
-from lumina_ray.model.frequencies import load_frequencies, uniform_frequencies
 from lumina_ray.model.interface import CONDITION_TEXT, Prediction, TrackedTensor, valid_targets
+from lumina_ray.model.statistics import load_statistics, no_statistics
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 
 _AUDIOCRAFT_FILES = ("state_dict.bin", "compression_state_dict.bin")
@@ -52,7 +52,7 @@ class AudiocraftMusicGen:
         self.n_codebooks: int = lm.n_q
         self.codebook_size: int = lm.card
         self.frame_rate_hz = int(codec.frame_rate)
-        self.code_frequencies_KC = uniform_frequencies(self.n_codebooks, self.codebook_size)
+        self.statistics = no_statistics(self.n_codebooks, self.codebook_size)
         self._conditions = {n: (c.to(self.device), mask.to(self.device)) for n, (c, mask) in conditions.items()}
 
     @classmethod
@@ -97,7 +97,7 @@ class AudiocraftMusicGen:
         if dtype != torch.float32:
             hold_linears_in_float16(lm)
         loaded = cls(lm, codec, conditions, device, name, weights_sha256(folder))
-        loaded.code_frequencies_KC = load_frequencies(folder, loaded.n_codebooks, loaded.codebook_size)
+        loaded.statistics = load_statistics(folder, loaded.n_codebooks, loaded.codebook_size)
         return loaded
 
     @classmethod
@@ -137,7 +137,7 @@ class AudiocraftMusicGen:
             source.name,
             source.weights_sha256,
         )
-        converted.code_frequencies_KC = source.code_frequencies_KC
+        converted.statistics = source.statistics
         return converted
 
     def encode(self, samples: np.ndarray) -> Tensor:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lumina_ray.model.statistics import MusicStatistics
+
 # The order in which statistics are concatenated (DESIGN §1.2).
 TrackedTensor = Literal["self_in_proj", "self_out_proj", "cross_in_proj", "cross_out_proj", "linear1", "linear2"]
 TRACKED_TENSORS: tuple[TrackedTensor, ...] = get_args(TrackedTensor)
@@ -48,8 +50,8 @@ class MusicModel(Protocol):
     n_codebooks: int
     codebook_size: int
     frame_rate_hz: int
-    code_frequencies_KC: np.ndarray
-    """Float32 `[K, C]`: how often each code occurs in the music that the model learned from; see `frequencies.py`."""
+    statistics: MusicStatistics
+    """Of the music that it learned from; `no_statistics` where nothing is known of it."""
 
     def encode(self, samples: np.ndarray) -> Tensor:
         """Encode float32 `[n]` mono samples at 32 kHz to int64 codes `[K, T]` on the model's device, no gradient."""

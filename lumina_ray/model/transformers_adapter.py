@@ -13,8 +13,8 @@ from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.float16 import hold_linears_in_float16
-from lumina_ray.model.frequencies import load_frequencies, uniform_frequencies
 from lumina_ray.model.interface import CONDITION_TEXT, Prediction, TrackedTensor, delay, undelay, valid_targets
+from lumina_ray.model.statistics import load_statistics, no_statistics
 
 
 class TransformersMusicGen:
@@ -37,7 +37,7 @@ class TransformersMusicGen:
         self.n_codebooks: int = config.num_codebooks
         self.codebook_size: int = config.vocab_size
         self.frame_rate_hz = int(model.config.audio_encoder.frame_rate)
-        self.code_frequencies_KC = uniform_frequencies(self.n_codebooks, self.codebook_size)
+        self.statistics = no_statistics(self.n_codebooks, self.codebook_size)
         self._token_ids = token_ids.to(model.device)
         self.condition = encode_condition(model, self._token_ids)
 
@@ -77,7 +77,7 @@ class TransformersMusicGen:
         model = model.eval().to(torch.device(device))  # type: ignore[arg-type]
         token_ids = tokenizer(CONDITION_TEXT, return_tensors="pt").input_ids
         loaded = cls(model, token_ids, name, weights_sha256(folder))
-        loaded.code_frequencies_KC = load_frequencies(folder, loaded.n_codebooks, loaded.codebook_size)
+        loaded.statistics = load_statistics(folder, loaded.n_codebooks, loaded.codebook_size)
         return loaded
 
     def encode(self, samples: np.ndarray) -> Tensor:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from lumina_ray.catalog.files import reserve
 from lumina_ray.errors import StoreError
-from lumina_ray.fingerprint import Channel
+from lumina_ray.fingerprint import Channel, SongCodes
 from lumina_ray.storage import Location
 from lumina_ray.store.generations import Segment, current_segments
 from lumina_ray.store.read import Store, part_files, read_finished_run, read_parts, read_rows
@@ -89,17 +89,18 @@ def stream_store(path: Location) -> StreamedStore:
     return StreamedStore(path, run, songs.take(order), failed, generation, segments, places)
 
 
-def stored_codes(store: StreamedStore) -> Iterator[np.ndarray]:
-    """Codes of every song, uint16 `[K, T]` each, with one data file in memory at a time.
+def stored_codes(store: StreamedStore) -> Iterator[SongCodes]:
+    """Codes of every song, with one data file in memory at a time.
 
     Raises:
         StoreError: damaged.
     """
     n_codebooks = len(store.specification.codebook_weights)
+    columns = ["song_id", "status", "codes", "chunk_frames", "chunk_starts_s"]
     for segment in store.segments:
         for path in part_files(segment.folder):
-            for codes in _ok(segment, read_parts([path], store.specification, ["song_id", "status", "codes"]))["codes"]:
-                yield np.frombuffer(codes.as_py(), "<u2").reshape(n_codebooks, -1)
+            for row in _ok(segment, read_parts([path], store.specification, columns)).to_pylist():
+                yield SongCodes.from_bytes(row["codes"], n_codebooks, row["chunk_frames"], row["chunk_starts_s"])
 
 
 def _ok(segment: Segment, rows: pa.Table) -> pa.Table:

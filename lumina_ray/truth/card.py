@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lumina_ray.errors import UsageError
-from lumina_ray.fingerprint import CHANNELS, Channel, Fingerprinter, Kind, SongCodes, Specification
+from lumina_ray.fingerprint import CHANNELS, Channel, Fingerprinter, Kind, SongCodes, Specification, catalog_statistics
 from lumina_ray.methods import METHODS, Features, Method, attribute, cache
-from lumina_ray.model.frequencies import code_frequencies
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import CATALOGS, Audited, members
 from lumina_ray.truth.false_positives import FalsePositives, false_positives
@@ -149,10 +148,10 @@ def fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerpr
         weights: which of the bank's models.
     """
     model = with_weights(bank.recipe, bank.models[weights])
-    learned = next(members(bank.recordings, name) for name in CATALOGS if weights.startswith(name))
-    model.code_frequencies_KC = code_frequencies(
-        (bank.codes[i][:, :TRAINED_FRAMES].numpy() for i in learned), model.n_codebooks, model.codebook_size
-    )
+    if kind == "influence":
+        learned = next(members(bank.recordings, name) for name in CATALOGS if weights.startswith(name))
+        catalog = [_song_codes(bank.codes[i][:, :TRAINED_FRAMES].numpy(), model.frame_rate_hz) for i in learned]
+        catalog_statistics(model, lambda: catalog, len(catalog))
     specification = Specification.for_model(model, kind)
     fingerprinter = Fingerprinter(model, specification)
     songs, controls = ([bank.codes[i][:, :TRAINED_FRAMES] for i in of] for of in (asked.songs, asked.controls))

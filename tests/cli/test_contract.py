@@ -52,7 +52,7 @@ COMMANDS = {
         "--max-failed-fraction",
         "--json",
     },
-    "frequencies": {"--json"},
+    "statistics": {"--device", "--json"},
     "generate": {"--out", "--model", "--seconds", "--seed", "--device", "--json"},
     "index": {"--out", "--kind", "--memory-gib", "--recall", "--parallel", "--json"},
     "keys add": {"--file", "--per-minute", "--json"},

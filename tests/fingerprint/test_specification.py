@@ -9,6 +9,7 @@ import pytest
 from lumina_ray.errors import ModelError, StoreError
 from lumina_ray.fingerprint import KINDS, Fingerprinter, SongCodes, Specification
 from lumina_ray.fingerprint.specification import band_layers
+from lumina_ray.model.statistics import no_statistics
 from tests.tiny_model import tiny_music_model
 
 
@@ -35,21 +36,21 @@ def test_a_48_layer_model_has_216_and_512_numbers_per_channel() -> None:
 
 @pytest.fixture
 def shape() -> SimpleNamespace:
-    frequencies = np.full((4, 2048), 1 / 2048, np.float32)
+    statistics = no_statistics(4, 2048)
     return SimpleNamespace(
         name="m",
         weights_sha256="a" * 64,
         n_layers=16,
         n_codebooks=4,
         codebook_size=2048,
-        code_frequencies_KC=frequencies,
+        statistics=statistics,
     )
 
 
 def test_hash_sees_every_field(shape: SimpleNamespace) -> None:
     specification = Specification.for_model(shape, "stats")
     changed = {
-        "kind": "jl", "weights_sha256": "b" * 64, "frequencies_sha256": "c" * 64,
+        "kind": "jl", "weights_sha256": "b" * 64, "statistics_sha256": "c" * 64,
         "dims": {"P": 1, "M": 1}, "layers": {"P": [1], "M": [2]},
         "codebook_weights": [1.0] * 4, "seed": 7, "nonzeros": 2, "text": "", "chunk_s": 5.0, "min_tail_s": 1.0,
         "gate_dbfs": -60.0, "dtype": "bfloat16", "loss_scale": 2.0, "loss": "sum", "algorithm_version": 99,

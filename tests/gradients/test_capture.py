@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lumina_ray.gradients import SongGradient, Use, capture, capture_heads, chunk_losses, freeze, gradient_tiles
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
-from lumina_ray.model.frequencies import code_frequencies
+from lumina_ray.model.statistics import MusicStatistics, code_frequencies
 from tests.tiny_model import tiny_music_model
 
 WEIGHTS = (0.4, 1.2, 1.3, 1.4)
@@ -89,20 +89,25 @@ def test_heads_need_no_backward_pass(model: MusicModel, codes_BKT: Tensor) -> No
 
 
 def test_fresh_heads_are_heads_that_know_frequencies_alone(model: MusicModel, codes_BKT: Tensor) -> None:
-    """By autograd: heads of weight 0 whose biases are log-frequencies, whitened by the softmax's Fisher information."""
+    """By autograd: heads of weight 0 whose biases are log-frequencies, whitened by the softmax's Fisher information.
+
+    Their input is the hidden state and, for the biases, √½ of its length.
+    """
     freeze(model)
     counts_KC = torch.randint(1, 50, (4, model.codebook_size), generator=torch.Generator().manual_seed(1))
     frequencies_KC = counts_KC / counts_KC.sum(dim=1, keepdim=True)
-    before, model.code_frequencies_KC = model.code_frequencies_KC, frequencies_KC.numpy()
+    before, model.statistics = model.statistics, MusicStatistics(frequencies_KC.numpy())
     uses = capture_heads(model, codes_BKT, N_FRAMES, [3, 0], WEIGHTS, fresh=True)
-    model.code_frequencies_KC = before
-    heads = [model.heads()[3], model.heads()[0]]
+    model.statistics = before
+    heads = [nn.Parameter(torch.empty(model.codebook_size, model.dim + 1)) for _ in range(2)]
     for b in (0, 1):
         codes_KT, n = codes_BKT[b, :, : N_FRAMES[b]], N_FRAMES[b]
         hidden_KTD = model.predict(codes_KT[None], [n]).hidden_BKTD[0].detach()
         for ours, k in zip(assembled(uses, [b], [1.0], heads), (3, 0), strict=True):
-            head_CD = torch.zeros(model.codebook_size, model.dim, requires_grad=True)
-            logits_TC = hidden_KTD[k, : n - k] @ head_CD.T + frequencies_KC[k].log()
+            head_CD = torch.zeros(model.codebook_size, model.dim + 1, requires_grad=True)
+            hidden_TD = hidden_KTD[k, : n - k]
+            input_TD = torch.cat([hidden_TD, (hidden_TD.pow(2).sum(dim=1, keepdim=True) / 2).sqrt()], dim=1)
+            logits_TC = input_TD @ head_CD.T + frequencies_KC[k].log()
             share = WEIGHTS[k] / sum(WEIGHTS)
             (share * nn.functional.cross_entropy(logits_TC, codes_KT[k, : n - k])).backward()
             # diag(f)^(1/2) is a square root of the Fisher information on gradients, whose columns sum to zero.
@@ -129,11 +134,12 @@ def test_a_models_own_music_says_nothing_through_its_own_heads_and_something_thr
                     prediction.logits_BKTC[:, k, t].softmax(-1), 1, generator=generator
                 )[:, 0]
     frequencies = code_frequencies([c.numpy() for c in codes_BKT[:16]], 4, model.codebook_size)
-    model.code_frequencies_KC = frequencies
+    model.statistics = MusicStatistics(frequencies)
     likeness = {}
     for fresh in (False, True):
         uses = capture_heads(model, codes_BKT, n_frames, [0], (1, 1, 1, 1), fresh=fresh)
-        gradients = torch.stack([assembled(uses, [b], [1.0], [model.heads()[0]])[0].flatten() for b in range(32)])
+        shape = [nn.Parameter(torch.empty(uses[0].output_grad_BSM.shape[-1], uses[0].input_BSN.shape[-1]))]
+        gradients = torch.stack([assembled(uses, [b], [1.0], shape)[0].flatten() for b in range(32)])
         unit = nn.functional.normalize(gradients, dim=1)
         likeness[fresh] = float((unit[:16] @ unit[16:].T).mean())
     assert abs(likeness[False]) < 0.02

@@ -21,25 +21,26 @@ from lumina_ray.fingerprint import Kind
 from lumina_ray.methods import METHODS
 from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
 from lumina_ray.truth.card import (
+    JUDGED,
     Alarms,
     Asked,
     Card,
     Fingerprints,
     Row,
+    Steadiness,
     asked_of,
     evidence_of_use,
     false_alarms,
     fingerprints,
     needs,
     report_card,
+    steadiness,
 )
 from lumina_ray.truth.corpus import Audited
 from lumina_ray.truth.queries import Split
 from lumina_ray.truth.results import save_card, tables
 
 _RETRIES = 3
-# Those that policies are offered on.
-_JUDGED: tuple[Kind, ...] = ("influence", "stats", "jl")
 
 
 def evaluate(
@@ -52,13 +53,16 @@ def evaluate(
         ClusterError: there is no Ray to be had.
     """
     console = console or Console(stderr=True)
-    asked: dict[Audited, Asked] = {model: asked_of(bank, model, split) for model in ("A", "B")}
     wanted = needs(names)
+
+    def asked(kind: Kind | None) -> dict[Audited, Asked]:
+        return {model: asked_of(bank, model, split, kind) for model in ("A", "B")}
+
     with ray_session():
         shared = ray.put(bank)
         remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(_fingerprints)
         waiting = {
-            remote.remote(shared, weights, kind, asked[model]): (model, weights, kind)
+            remote.remote(shared, weights, kind, asked(kind)[model]): (model, weights, kind)
             for model, weights, kind in wanted
         }
         made: dict[tuple[Audited, str, Kind], Fingerprints] = {}
@@ -70,16 +74,19 @@ def evaluate(
     rows: list[Row] = []
     with show_steps("Methods", len(names), console) as step:
         for name in names:
-            rows += report_card(bank, [name], asked, made)
+            rows += report_card(bank, [name], asked(METHODS[name].kind), made)
             step()
-    kinds = [kind for model, weights, kind in wanted if (model, weights) == ("A", "A") and kind in _JUDGED]
+    kinds = [kind for model, weights, kind in wanted if (model, weights) == ("A", "A") and kind in JUDGED]
     alarms: list[Alarms] = []
+    steady: list[Steadiness] = []
     with show_steps("False positives", len(kinds), console) as step:
         for kind in kinds:
-            alarms += false_alarms(asked["A"], made, kind)
+            alarms += false_alarms(asked(kind)["A"], made, kind)
+            steady += steadiness(asked(kind)["A"], made, kind)
             step()
     both = [kind for model, weights, kind in wanted if (model, weights) == ("A", "reference")]
-    return Card(split, rows, alarms, list(evidence_of_use(bank, asked, made, both[0])) if both else [])
+    use = list(evidence_of_use(bank, asked(both[0]), made, both[0])) if both else []
+    return Card(split, rows, alarms, steady, use)
 
 
 def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerprints:

@@ -18,9 +18,13 @@ from lumina_ray.truth.false_positives import FalsePositives, false_positives
 from lumina_ray.truth.measures import Estimate, lds, mean, precedence
 from lumina_ray.truth.models import learning_rates, with_weights
 from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, Query, Split, losses
+from lumina_ray.truth.stability import Stability, stability
 
-# Those that a reference model's scores are taken off, too: of the models' gradients, one of each size.
-_AGAINST_REFERENCE = ("influence", "jl")
+# Whose scores a reference model's are taken off, too.
+_AGAINST_REFERENCE = ("influence",)
+JUDGED: tuple[Kind, ...] = ("influence", "stats", "jl")
+"""Kinds of fingerprints that policies are offered on."""
+_UNCHANGED_BUT_FOR_CODING = "mp3"
 RELATIVE = " − reference"
 FIT = "log-likelihood"
 
@@ -53,6 +57,8 @@ class Fingerprints:
         norms: float64 `[n]`.
         probabilities: float64 `[n]`, `exp(−loss)`.
         seconds_per_song: of processor time, for a song of 15 s, both channels.
+        chunk_vectors: of each altered copy that is a whole song and only coded again, `[n, D]` each; of kinds that are
+            `JUDGED`.
     """
 
     vectors: dict[Channel, np.ndarray]
@@ -60,6 +66,7 @@ class Fingerprints:
     probabilities: np.ndarray
     blocks: dict[Channel, int]
     seconds_per_song: float
+    chunk_vectors: dict[Channel, list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,15 @@ class Alarms:
 
 
 @dataclass(frozen=True)
+class Steadiness:
+    """Of shares by one kind of fingerprint in one channel."""
+
+    kind: Kind
+    channel: Channel
+    found: Stability
+
+
+@dataclass(frozen=True)
 class Use:
     """Can one number a song, whatever the query, tell whether a model was trained on it?
 
@@ -110,6 +126,7 @@ class Card:
     split: Split
     rows: list[Row]
     alarms: list[Alarms]
+    steadiness: list[Steadiness]
     use: list[Use]
 
 
@@ -119,6 +136,7 @@ Made = Mapping[tuple[Audited, str, Kind], Fingerprints]
 MEASURES = {
     "lds_excerpt": "agreement with retraining on unheard excerpts of catalog songs: linear datamodeling score",
     "lds_generated": "the same on music that the model made up",
+    "creators": "agreement with retraining without each creator's songs, on unheard excerpts of catalog songs",
     "twins_prompted": "how often the recording that was trained on is preferred to its twin, by how the model goes on "
     "from either; 0.5 is a coin",
     "twins_generated": "the same, by music that the model made up from nothing",
@@ -128,16 +146,25 @@ MEASURES = {
 }
 
 
-def asked_of(bank: Bank, model: Audited, split: Split) -> Asked:
-    """Everything that one model's scores are needed for."""
+def asked_of(bank: Bank, model: Audited, split: Split, kind: Kind | None = "influence") -> Asked:
+    """Everything that one model's scores are needed for.
+
+    Args:
+        kind: of fingerprints: only those that policies are offered on are asked about copies and controls, under model
+            A, which is a third of the work.
+    """
     catalog = members(bank.recordings, model)
     other = [i for i, recording in enumerate(bank.recordings) if recording.side not in ("", model)]
     queries = [query for query in bank.extra_queries if query.model == model]
     if model == "A":
         # Only of A are there models of halves.
         queries += [query for query in bank.queries if query.kind in ("excerpt", "generated", "unheard")]
-    controls = [i for i, recording in enumerate(bank.recordings) if recording.role == "control"]
     queries = [query for query in queries if query.split == split]
+    controls: list[int] = []
+    if model == "A" and kind in JUDGED:
+        controls = [i for i, recording in enumerate(bank.recordings) if recording.role == "control"]
+    else:
+        queries = [query for query in queries if query.kind != "altered"]
     return Asked(model, (*catalog, *other), len(catalog), tuple(queries), tuple(controls))
 
 
@@ -160,13 +187,20 @@ def fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerpr
     made = list(fingerprinter.many([_song_codes(codes_KT.numpy(), model.frame_rate_hz) for codes_KT in pieces]))
     seconds = time.process_time() - begin_s
     n_frames = sum(codes_KT.shape[1] for codes_KT in pieces)
+    copies = [_song_codes(asked.queries[q].codes_KT.numpy(), model.frame_rate_hz) for q in _copies(asked)]
+    in_chunks = list(fingerprinter.many(copies, per_chunk=True)) if kind in JUDGED else []
     return Fingerprints(
         vectors={c: np.stack([one.vectors[c] for one in made]) for c in CHANNELS},
         norms={c: np.array([one.norms[c] for one in made]) for c in CHANNELS},
         probabilities=np.exp(-losses(model, pieces).mean(axis=1, dtype=np.float64)),
         blocks={c: specification.blocks(c) for c in CHANNELS},
         seconds_per_song=seconds / n_frames * TRAINED_FRAMES,
+        chunk_vectors={c: [one.chunk_vectors[c] for one in in_chunks] for c in CHANNELS},
     )
+
+
+def _copies(asked: Asked) -> list[int]:
+    return [q for q, query in enumerate(asked.queries) if query.alteration == _UNCHANGED_BUT_FOR_CODING]
 
 
 def needs(names: Sequence[str]) -> list[tuple[Audited, str, Kind]]:
@@ -214,6 +248,21 @@ def false_alarms(A: Asked, made: Made, kind: Kind) -> Iterator[Alarms]:
         controls_CD = vectors_nD[len(A.songs) + len(A.queries) :]
         for found in false_positives(vectors_nD[: A.n_catalog], controls_CD):
             yield Alarms(kind, channel, found)
+
+
+def steadiness(A: Asked, made: Made, kind: Kind) -> Iterator[Steadiness]:
+    """How far shares of re-encoded songs move, by fingerprints of one kind under model A."""
+    copies = _copies(A)
+    originals = [A.songs.index(A.queries[q].recording) for q in copies]
+    for channel, vectors_nD in made["A", "A", kind].vectors.items():
+        found = stability(
+            vectors_nD[: A.n_catalog],
+            vectors_nD[len(A.songs) + len(A.queries) :],
+            vectors_nD[[len(A.songs) + q for q in copies]],
+            made["A", "A", kind].chunk_vectors[channel],
+            originals,
+        )
+        yield Steadiness(kind, channel, found)
 
 
 def evidence_of_use(bank: Bank, asked: Mapping[Audited, Asked], made: Made, kind: Kind) -> Iterator[Use]:
@@ -306,15 +355,19 @@ def standardised(scores_QN: np.ndarray) -> np.ndarray:
 
 
 def _agreement(bank: Bank, A: Asked, scores_QN: np.ndarray) -> dict[str, Estimate]:
-    rows = bank.of_kind("half")
-    masks_RN = bank.masks(rows, list(A.songs[: A.n_catalog]))
     position = {id(query): i for i, query in enumerate(bank.queries)}
     out = {}
-    for kind in ("excerpt", "generated"):
+    for name, kind, trainings in (
+        ("lds_excerpt", "excerpt", "half"),
+        ("lds_generated", "generated", "half"),
+        ("creators", "excerpt", "without"),
+    ):
+        rows = bank.of_kind(trainings)
+        masks_RN = bank.masks(rows, list(A.songs[: A.n_catalog]))
         which = [q for q, query in enumerate(A.queries) if query.kind == kind]
         columns = [position[id(A.queries[q])] for q in which]
         losses_RQ = bank.losses_RQK[np.ix_(rows, columns)].mean(axis=2, dtype=np.float64)
-        out[f"lds_{kind}"] = lds(scores_QN[which], masks_RN, losses_RQ)
+        out[name] = lds(scores_QN[which], masks_RN, losses_RQ)
     return out
 
 

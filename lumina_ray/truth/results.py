@@ -10,11 +10,12 @@ from rich.table import Table
 
 from lumina_ray.catalog.files import atomic_path
 from lumina_ray.truth.alterations import ALTERATIONS
-from lumina_ray.truth.card import MEASURES, Alarms, Card, Row, Use
+from lumina_ray.truth.card import MEASURES, Alarms, Card, Row, Steadiness, Use
 
 _HEADINGS = {
     "lds_excerpt": "LDS excerpts",
     "lds_generated": "LDS generated",
+    "creators": "LDS creators",
     "twins_prompted": "twins, continued",
     "twins_generated": "twins, free",
     "same_score": "same score",
@@ -22,9 +23,12 @@ _HEADINGS = {
 }
 
 
-def tables(card: Card) -> tuple[Table, Table, Table, Table]:
-    """Methods by measure, what they recognise, policies' false positives, evidence of use; with 95 % intervals."""
-    return _methods(card.rows), _found(card.rows), _alarms(card.alarms), _use(card.use)
+def tables(card: Card) -> tuple[Table, ...]:
+    """Methods by measure, what they recognise, policies' false positives, how steady shares are, evidence of use.
+
+    With 95 % intervals.
+    """
+    return _methods(card.rows), _found(card.rows), _alarms(card.alarms), _steadiness(card.steadiness), _use(card.use)
 
 
 def as_dict(card: Card) -> dict:
@@ -62,7 +66,8 @@ def _found(rows: Sequence[Row]) -> Table:
     for name in ALTERATIONS.values():
         out.add_column(name, justify="right")
     for row in rows:
-        out.add_row(row.method, row.channel, *(str(row.found.get(name, "")) for name in ALTERATIONS))
+        if row.found:
+            out.add_row(row.method, row.channel, *(str(row.found.get(name, "")) for name in ALTERATIONS))
     return out
 
 
@@ -75,6 +80,15 @@ def _alarms(alarms: Sequence[Alarms]) -> Table:
     for one in alarms:
         searched = f"{one.found.n_songs}" + " (simulated)" * one.found.simulated
         out.add_row(one.kind, one.channel, one.found.policy, searched, str(one.found.any_song), str(one.found.songs))
+    return out
+
+
+def _steadiness(found: Sequence[Steadiness]) -> Table:
+    out = Table(box=SIMPLE_HEAD, pad_edge=False, title="Shares of the song that a re-encoded copy was made of")
+    for heading in ("fingerprint", "", "share", "width of its interval"):
+        out.add_column(heading, justify="right" if "share" in heading or "width" in heading else "left")
+    for one in found:
+        out.add_row(one.kind, one.channel, str(one.found.share), str(one.found.width))
     return out
 
 

@@ -26,7 +26,7 @@ def of_effects(effects: dict[str, np.ndarray], bank: Bank, asked: dict[str, Aske
         vectors = np.concatenate([np.eye(len(of.songs)), effects[model]]).astype(np.float32)
         ones = np.ones(len(vectors))
         one = Fingerprints(
-            dict.fromkeys(CHANNELS, vectors), dict.fromkeys(CHANNELS, ones), ones, dict.fromkeys(CHANNELS, 1), 0.5
+            dict.fromkeys(CHANNELS, vectors), dict.fromkeys(CHANNELS, ones), ones, dict.fromkeys(CHANNELS, 1), 0.5, {}
         )
         made[model, model, "influence"] = made[model, "reference", "influence"] = one
     return made
@@ -74,8 +74,9 @@ def test_the_true_effects_agree_wholly_and_others_do_not(bank: Bank, rng: np.ran
     for q, query in enumerate(A.queries):
         if id(query) in place:
             true["A"][q, : A.n_catalog] = solved[place[id(query)]][list(A.songs[: A.n_catalog])]
+    for measure in ("lds_excerpt", "lds_generated", "creators"):
+        assert row(bank, true, asked).measures[measure].value > 0.99
     for kind in ("excerpt", "generated"):
-        assert row(bank, true, asked).measures[f"lds_{kind}"].value > 0.99
         assert abs(row(bank, random, asked).measures[f"lds_{kind}"].value) < 0.3
 
 
@@ -138,6 +139,14 @@ def test_what_is_needed_is_listed_once_and_unknown_methods_are_refused() -> None
     assert ("A", "reference", "influence") in needs(["influence"])
     with pytest.raises(UsageError, match="no method 'grad'"):
         needs(["grad"])
+
+
+def test_kinds_without_policies_are_asked_about_no_copies_and_no_controls(bank: Bank) -> None:
+    judged, other, B = (asked_of(bank, m, "test", k) for m, k in (("A", "jl"), ("A", "logra"), ("B", "jl")))  # type: ignore[arg-type]
+    assert [query for query in judged.queries if query.kind != "altered"] == list(other.queries)
+    assert len(judged.controls) == 53
+    assert not other.controls
+    assert not B.controls
 
 
 def test_only_queries_of_the_split_are_asked(bank: Bank) -> None:

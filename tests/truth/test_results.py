@@ -5,10 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lumina_ray.truth.card import MEASURES, Alarms, Card, Row, Use
+from lumina_ray.truth.card import MEASURES, Alarms, Card, Row, Steadiness, Use
 from lumina_ray.truth.false_positives import FalsePositives
 from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.results import save_card, tables
+from lumina_ray.truth.stability import Stability
 
 
 def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
@@ -19,7 +20,8 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
     alarm = Alarms(
         "stats", "P", FalsePositives("v8", 1000, True, Estimate(1.0, 1.0, 1.0), Estimate(159.0, 150.0, 170.0))
     )
-    card = Card("test", [row], [alarm], [Use("log-likelihood", Estimate(0.9, 0.8, 0.95))])
+    steady = Steadiness("jl", "M", Stability(Estimate(0.7, 0.6, 0.8), Estimate(0.125, 0.1, 0.15)))
+    card = Card("test", [row], [alarm], [steady], [Use("log-likelihood", Estimate(0.9, 0.8, 0.95))])
     save_card(card, tmp_path)
     read = json.loads((tmp_path / "card.json").read_text())
     assert read["rows"][0]["measures"]["lds_excerpt"] == {"value": 0.5, "low": 0.25, "high": 0.75}
@@ -37,6 +39,7 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
         "250",
         "1000 (simulated)",
         "159.000 [150",
+        "0.125 [0.100, 0.150]",
         "0.900 [0.800, 0.950]",
     ):
         assert words in captured.get()

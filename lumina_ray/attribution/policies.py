@@ -50,7 +50,8 @@ class Evidence:
 
     @property
     def q_values(self) -> np.ndarray:
-        return self.noise.q_values(self.adjusted)
+        # Songs that cannot qualify must not make the list longer, and its threshold lower.
+        return self.noise.q_values(np.where(self.similarity > 0, self.adjusted, -np.inf))
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,7 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
     # A song below zero similarity has no positive influence to qualify with, however low its own threshold.
     stands_out = bool((similar & (adjusted > cutoff)).any())
     if stands_out:
-        # Songs that cannot qualify must not make the list longer, and its threshold lower.
-        n_listed = int((noise.q_values(np.where(similar, adjusted, -np.inf)) <= alpha).sum())
+        n_listed = int((evidence.q_values <= alpha).sum())
         cutoff = min(cutoff, noise.value_at(alpha * n_listed / noise.n_songs))
     thresholds = evidence.song_means + cutoff
     qualified = similar & (adjusted > cutoff) & stands_out

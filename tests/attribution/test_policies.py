@@ -102,6 +102,16 @@ def test_shares_and_remainder_add_up_to_one(seed, weight, policy):
         assert not verdict.shares[~verdict.qualified].any()
 
 
+def test_a_song_below_zero_similarity_is_listed_by_no_rate_however_far_above_its_own_mean_it_is():
+    _, catalog, noise = channel(0)
+    e = evidence(catalog, catalog[0], noise)
+    similarity, means = np.array([0.9, -0.1, 0.2]), np.array([0.0, -2.0, 0.0])
+    q = Evidence(similarity, means, e.vectors[:3], e.query, noise).q_values
+    without = Evidence(similarity[[0, 2]], means[[0, 2]], e.vectors[:2], e.query, noise).q_values
+    assert q[1] == 1
+    np.testing.assert_array_equal(q[[0, 2]], without)
+
+
 def test_calibrated_share_of_one_song_is_its_skill_over_noise():
     world, catalog, noise = channel(1)
     query = mixture(catalog[5], world.music(1)[0], 0.7)

@@ -21,7 +21,8 @@ __all__ = ["ServeArgs", "Server", "build", "start"]
 def build(args: ServeArgs) -> Application:
     """Wire up the deployments, after checking here what would otherwise leave replicas restarting for ever.
 
-    The newest snapshot is chosen once, now: every replica serves the same version, however late it starts.
+    The newest snapshot is chosen once, now: every replica serves the same version, however late it starts, until a
+    config asks for another one.
 
     Raises:
         StoreError: no index there, or a damaged one.
@@ -42,7 +43,9 @@ def build(args: ServeArgs) -> Application:
     fingerprinter = FINGERPRINTER.options(
         num_replicas=args.fingerprinters, ray_actor_options={"num_cpus": 1, "num_gpus": gpus}
     ).bind(model, snapshot.manifest["specification"], args.device, args.request_timeout_s)
-    searcher = SEARCHER.options(num_replicas=args.searchers).bind(str(folder))
+    searcher = SEARCHER.options(num_replicas=args.searchers, user_config={"index_version": folder.name}).bind(
+        str(folder), snapshot.specification_sha256
+    )
     jobs = JOBS.bind(args, fingerprinter, searcher) if args.jobs else None
     return GATEWAY.options(num_replicas=args.gateways).bind(args, fingerprinter, searcher, jobs)
 

@@ -71,6 +71,14 @@ class ServeArgs(BaseModel):
             raise UsageError(f"arguments of the endpoint: {describe_errors(error.errors())}") from error
 
 
+class IndexChoice(BaseModel):
+    """`user_config` of the searcher in a Serve config; a change of it exchanges the index in running replicas."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index_version: str = Field(description="A snapshot's folder in the index folder, such as v0007.")
+
+
 class AttributionOptions(BaseModel):
     """Query parameters of an attribution. Unknown ones are refused: a misspelt `topk` would be ignored otherwise."""
 
@@ -213,6 +221,14 @@ class Readiness(BaseModel):
     specification_sha256: str
     index_version: str
     index_key: str
+    index_wanted: str | None = Field(
+        description="The version that the config asks for: another one than `index_version` while it is loaded, or "
+        "where it cannot be served. Null for a config that cannot be read."
+    )
+    index_fault: Literal["index.config", "index.unusable", "index.specification", "index.failed"] | None = Field(
+        description="Why the version that the config asks for is not the one that answers: the config cannot be read; "
+        "not there, incomplete or damaged; made with another model or fingerprint; or anything else, see the log."
+    )
     songs: int
     policy: PolicyName = Field(description="Where a request names none.")
     top_k: int = Field(description="Where a request names none.")

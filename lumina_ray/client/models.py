@@ -15,7 +15,11 @@ class _Answer(BaseModel):
 
 
 class Readiness(_Answer):
-    """What the endpoint answers from; `policy` and `top_k` are those of requests that name none."""
+    """What the endpoint answers from; `policy` and `top_k` are those of requests that name none.
+
+    `index_wanted` is the version that the operator asks for: another one than `index_version` while it is loaded, or
+    where `index_fault` says why it cannot be served.
+    """
 
     status: str
     model: str
@@ -24,6 +28,8 @@ class Readiness(_Answer):
     specification_sha256: str
     index_version: str
     index_key: str
+    index_wanted: str | None = None
+    index_fault: str | None = None
     songs: int
     policy: str
     top_k: int

@@ -33,6 +33,8 @@ READY = {
     "specification_sha256": "b",
     "index_version": "v0001",
     "index_key": "c",
+    "index_wanted": "v0001",
+    "index_fault": None,
     "songs": 3,
     "policy": "calibrated",
     "top_k": 256,

@@ -29,6 +29,7 @@ from serve.jobs import Jobs
 from serve.live import LiveIndex, probe
 from serve.problems import RETRY_AFTER_S, Problem
 from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, Song, SongPage
+from serve.shards import Merger, ShardHolder
 
 # Songs in one call of the model's thread.
 _BATCH = 4
@@ -118,12 +119,16 @@ class Searcher:
         """Serve calls it at start, and when a config is deployed whose `user_config` is another one."""
         await self._live.follow(user_config)
 
-    async def attribute(self, query: bytes, policy: str, top_k: int) -> str:
-        """The report on a fingerprinter's answer as canonical JSON, which is what the command line prints."""
+    async def attribute(self, query: bytes, policy: str, top_k: int, partial: bool) -> str:
+        """The report on a fingerprinter's answer as canonical JSON, which is what the command line prints.
+
+        Args:
+            partial: whether an answer from a part of the index will do; this one is always from all of it.
+        """
         snapshot = self._live.snapshot
         return await asyncio.to_thread(lambda: to_json(attribute(pickle.loads(query), snapshot, policy, top_k)))
 
-    async def attribute_vectors(self, query: FingerprintQuery, policy: str, top_k: int) -> str | Problem:
+    async def attribute_vectors(self, query: FingerprintQuery, policy: str, top_k: int, partial: bool) -> str | Problem:
         """The same for a fingerprint that a client made; or what is wrong with it."""
         snapshot = self._live.snapshot
         return await self._ask(lambda: to_json(attribute(catalog.as_query(query, snapshot), snapshot, policy, top_k)))
@@ -184,6 +189,15 @@ FINGERPRINTER: Deployment = serve.deployment(
 SEARCHER: Deployment = serve.deployment(
     max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
 )(Searcher)
+
+# Of an index that is spread over shards: the searcher that asks them, and each of them under a name of its own.
+MERGER: Deployment = serve.deployment(
+    name="Searcher", max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+)(Merger)
+
+SHARD: Deployment = serve.deployment(
+    max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+)(ShardHolder)
 
 # One, as it owns the store of jobs.
 JOBS: Deployment = serve.deployment(

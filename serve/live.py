@@ -12,7 +12,7 @@ from ray.serve.metrics import Gauge
 
 from lumina_ray.attribution import attribute
 from lumina_ray.errors import LuminaError, SpecificationMismatch, StoreError
-from lumina_ray.index import Snapshot, load_snapshot
+from lumina_ray.index import Shard, Snapshot, load_snapshot
 from lumina_ray.index.files import versions
 from serve import catalog
 from serve.schemas import FingerprintQuery, IndexChoice, describe_errors
@@ -28,29 +28,34 @@ class LiveIndex:
     everything as it was.
 
     Attributes:
+        held: snapshots in memory, the one that answers first.
         wanted: the version that the config asks for; None for a config that cannot be read.
         fault: why another one answers, for machines; None where it does not, or is being loaded.
     """
 
-    def __init__(self, built: Path, specification_sha256: str) -> None:
+    def __init__(self, built: Path, specification_sha256: str, shard: Shard | None = None, keep: int = 1) -> None:
         """
         Args:
             built: the snapshot that the application was built with, which answers where a searcher starts while the
                 config asks for one that cannot be served.
             specification_sha256: of the fingerprints that are searched for.
+            shard: the part that is held; None for all.
+            keep: versions that are held once another one has taken its place.
         """
         self._built = built
         self._specification_sha256 = specification_sha256
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
-        self._snapshot: Snapshot | None = None
+        self._shard = shard
+        self._keep = keep
+        self.held: tuple[Snapshot, ...] = ()
         self._refused = Gauge("lumina_index_refused", "1 while the version that the config asks for cannot be served.")
         self.wanted: str | None = None
         self.fault: str | None = None
 
     @property
     def snapshot(self) -> Snapshot:
-        assert self._snapshot, "a searcher without a user_config has no index"
-        return self._snapshot
+        assert self.held, "a searcher without a user_config has no index"
+        return self.held[0]
 
     @property
     def folder(self) -> Path:
@@ -65,22 +70,26 @@ class LiveIndex:
             LuminaError: the first time, where the version that the application was built with cannot be served.
         """
         exchange = asyncio.get_running_loop().run_in_executor(self._thread, self._exchange, user_config)
-        if self._snapshot is None:
+        if not self.held:
             await exchange
 
     def _exchange(self, user_config: Any) -> None:
         self.wanted = self.fault = None
         try:
             self.wanted = IndexChoice.model_validate(user_config).index_version
-            if self._snapshot is None or self._snapshot.version != self.wanted:
-                self._snapshot = self._load(self.wanted)
+            again = tuple(snapshot for snapshot in self.held if snapshot.version == self.wanted)
+            others = tuple(snapshot for snapshot in self.held if snapshot.version != self.wanted)
+            if not again:
+                # No more than two at once.
+                self.held = others = others[:1]
+            self.held = (again or (self._load(self.wanted),)) + others[: self._keep - 1]
         except Exception as error:  # MemoryError as well: whatever a version does must not end a replica that answers
             self.fault = _fault(error)
-            if self._snapshot is None:
-                self._snapshot = self._load(self._built.name)
+            if not self.held:
+                self.held = (self._load(self._built.name),)
             logger.error(
                 "%s still answers: %s",
-                self._snapshot.version,
+                self.snapshot.version,
                 describe_errors(list(error.errors())) if isinstance(error, ValidationError) else error,
                 exc_info=None if isinstance(error, LuminaError | ValidationError) else error,
             )
@@ -92,7 +101,7 @@ class LiveIndex:
         held = {folder.name: folder for _, folder in versions(self._built.parent)} | {self._built.name: self._built}
         if version not in held:
             raise StoreError(f"{self._built.parent} holds no snapshot {version}; it has {', '.join(sorted(held))}")
-        snapshot = load_snapshot(held[version])
+        snapshot = load_snapshot(held[version], self._shard)
         if snapshot.specification_sha256 != self._specification_sha256:
             raise SpecificationMismatch(
                 f"{held[version]} has specification {snapshot.specification_sha256}, the fingerprinters have "

@@ -50,7 +50,8 @@ class ServeArgs(BaseModel):
     max_job_age_s: float = Field(7 * 86400.0, gt=0, description="Older jobs are forgotten.")
     gateways: int = Field(1, ge=1, description="Replicas that take uploads and decode them.")
     fingerprinters: int = Field(1, ge=1, description="Replicas that own a model each.")
-    searchers: int = Field(1, ge=1, description="Replicas that hold the index each.")
+    searchers: int = Field(1, ge=1, description="Replicas that hold the index each, or each shard of it.")
+    shards: int = Field(1, ge=1, description="Deployments over which the index is spread.")
 
     @model_validator(mode="after")
     def _access_is_decided(self) -> Self:
@@ -71,6 +72,11 @@ class ServeArgs(BaseModel):
             raise UsageError(f"arguments of the endpoint: {describe_errors(error.errors())}") from error
 
 
+def shard_name(number: int) -> str:
+    """What the deployment of a shard is called, in configs and in Ray's status."""
+    return f"Shard-{number}"
+
+
 class IndexChoice(BaseModel):
     """`user_config` of the searcher in a Serve config; a change of it exchanges the index in running replicas."""
 
@@ -86,6 +92,16 @@ class AttributionOptions(BaseModel):
 
     policy: PolicyName | None = Field(None, description="Rule that qualifies songs; `calibrated` unless configured.")
     top_k: int | None = Field(None, ge=1, le=MAX_TOP_K, description="Candidates per channel, by similarity.")
+
+
+class AnswerOptions(AttributionOptions):
+    """The same of an attribution that is answered at once."""
+
+    partial: bool = Field(
+        False,
+        description="Answer from what there is of the index where a shard of it is missing, instead of 503; the report "
+        "has then format_version 2, and says what was not searched.",
+    )
 
 
 class PageOptions(BaseModel):

@@ -78,18 +78,21 @@ async def answer(services: Services, response: Awaitable[Any], deadline_s: float
     return outcome
 
 
-async def attribute_upload(services: Services, body: bytes, policy: str, top_k: int) -> str:
+async def attribute_upload(services: Services, body: bytes, policy: str, top_k: int, partial: bool = False) -> str:
     """Decode, fingerprint and compare with the catalog; the report as canonical JSON.
 
     Raises:
         AudioError: the audio cannot be used.
-        Problem: it ended the decoder.
+        Problem: it ended the decoder, or a part of the index is missing.
     """
     audio = await services.decoders.load(body, services.args.max_audio_s, services.args.max_upload_bytes)
     query = await services.fingerprinter.fingerprint.remote(audio)
     if isinstance(query, AudioError):
         raise query
-    return await services.searcher.attribute.remote(query, policy, top_k)
+    report = await services.searcher.attribute.remote(query, policy, top_k, partial)
+    if isinstance(report, Problem):
+        raise report
+    return report
 
 
 @asynccontextmanager

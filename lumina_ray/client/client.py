@@ -112,20 +112,31 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def attribute(self, audio: Path, policy: str | None = None, top_k: int | None = None) -> Report:
+    def attribute(
+        self, audio: Path, policy: str | None = None, top_k: int | None = None, partial: bool | None = None
+    ) -> Report:
         """Attribute an audio file, which is read from disk as it is sent.
+
+        Args:
+            partial: whether a report on a part of the catalog will do where the rest does not answer; its
+                `unsearched` says so.
 
         Raises:
             AudioError: no such file.
         """
-        params = _given(policy=policy, top_k=top_k)
+        params = _given(policy=policy, top_k=top_k, partial=partial)
         return self._ask(Report, "POST", "/v1/attributions", audio=[audio], params=params)
 
     def attribute_fingerprint(
-        self, fingerprint: Fingerprint, policy: str | None = None, top_k: int | None = None
+        self,
+        fingerprint: Fingerprint,
+        policy: str | None = None,
+        top_k: int | None = None,
+        partial: bool | None = None,
     ) -> Report:
         """Attribute audio that was fingerprinted elsewhere and is not sent. It counts as one chunk."""
-        params, body = _given(policy=policy, top_k=top_k), fingerprint.model_dump(mode="json")
+        params = _given(policy=policy, top_k=top_k, partial=partial)
+        body = fingerprint.model_dump(mode="json")
         return self._ask(Report, "POST", "/v1/attributions/by-fingerprint", json=body, params=params)
 
     def submit_job(

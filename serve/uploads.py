@@ -34,7 +34,7 @@ async def read_uploads(request: Request, max_files: int, max_bytes: int, max_byt
     Raises:
         Problem: 400 malformed or too many files, 413 too large, 415 not multipart, 422 no such field or not a file.
     """
-    async with _form(request, max_files, max_bytes_together) as form:
+    async with _form(request, FIELD, max_files, max_bytes_together) as form:
         files = form.getlist(FIELD)
         if not files:
             raise Problem(
@@ -47,23 +47,23 @@ async def read_fields(request: Request, max_bytes: dict[str, int]) -> dict[str, 
     """The files of a multipart/form-data request by field, of those of some fields that it has.
 
     Args:
-        max_bytes: of each field.
+        max_bytes: of each field; the first one is what errors ask for.
 
     Raises:
         Problem: as `read_uploads`.
     """
-    async with _form(request, len(max_bytes), sum(max_bytes.values())) as form:
+    async with _form(request, next(iter(max_bytes)), len(max_bytes), sum(max_bytes.values())) as form:
         return {name: await _read(name, form[name], most) for name, most in max_bytes.items() if name in form}
 
 
 @asynccontextmanager
-async def _form(request: Request, max_files: int, max_bytes: int) -> AsyncIterator[FormData]:
+async def _form(request: Request, wanted: str, max_files: int, max_bytes: int) -> AsyncIterator[FormData]:
     media_type = _media_type(request)
     if media_type != "multipart/form-data":
         raise Problem(
             415,
             "request.not_multipart",
-            f"Send multipart/form-data with a file in the field {FIELD!r}, not {media_type!r}.",
+            f"Send multipart/form-data with a file in the field {wanted!r}, not {media_type!r}.",
         )
     _check_declared(request, max_bytes)
     parser = MultiPartParser(request.headers, _bounded(request, max_bytes), max_files=max_files, max_fields=8)

@@ -5,15 +5,17 @@ serve run serve.app:build index=/path/to/INDEX open_access=true   # on a Ray clu
 serve deploy serve/config.yaml                   # on a Ray cluster; check it with `python -m serve.check` before
 """
 
+from typing import Any
+
 from ray.serve import Application
 
 from lumina_ray.attribution.audio import matching_model
 from lumina_ray.errors import UsageError
-from lumina_ray.index import load_snapshot, newest_snapshot
-from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, SEARCHER
+from lumina_ray.index import Shard, load_snapshot, newest_snapshot
+from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, MERGER, SEARCHER, SHARD
 from serve.keys import read_keys
 from serve.local import Server, is_loopback
-from serve.schemas import ServeArgs
+from serve.schemas import ServeArgs, shard_name
 
 __all__ = ["ServeArgs", "Server", "build", "start"]
 
@@ -21,13 +23,14 @@ __all__ = ["ServeArgs", "Server", "build", "start"]
 def build(args: ServeArgs) -> Application:
     """Wire up the deployments, after checking here what would otherwise leave replicas restarting for ever.
 
-    The newest snapshot is chosen once, now: every replica serves the same version, however late it starts.
+    The newest snapshot is chosen once, now: every replica serves the same version, however late it starts, until a
+    config asks for another one.
 
     Raises:
         StoreError: no index there, or a damaged one.
         ModelError: the model is not at hand.
         SpecificationMismatch: the index was made with another model.
-        UsageError: the file of keys cannot be read.
+        UsageError: the file of keys cannot be read, or the index cannot be spread over so many shards.
     """
     if args.keys:
         read_keys(args.keys)
@@ -36,13 +39,23 @@ def build(args: ServeArgs) -> Application:
         update={name: path.resolve() for name in ("keys", "jobs") if (path := getattr(args, name)) is not None}
     )
     folder = newest_snapshot(args.index).resolve()
-    snapshot = load_snapshot(folder)
+    # Of an index that is spread because it is large, nothing large is read here.
+    snapshot = load_snapshot(folder, Shard(0, 0, args.shards) if args.shards > 1 else None)
     model = matching_model(snapshot, args.model)
     gpus = 1 if args.device == "cuda" else 0
     fingerprinter = FINGERPRINTER.options(
         num_replicas=args.fingerprinters, ray_actor_options={"num_cpus": 1, "num_gpus": gpus}
     ).bind(model, snapshot.manifest["specification"], args.device, args.request_timeout_s)
-    searcher = SEARCHER.options(num_replicas=args.searchers).bind(str(folder))
+    searching: dict[str, Any] = {"num_replicas": args.searchers, "user_config": {"index_version": folder.name}}
+    index = (str(folder), snapshot.specification_sha256)
+    if args.shards == 1:
+        searcher = SEARCHER.options(**searching).bind(*index)
+    else:
+        shards = [
+            SHARD.options(name=shard_name(i), **searching).bind(*index, Shard(i, i + 1, args.shards))
+            for i in range(args.shards)
+        ]
+        searcher = MERGER.options(**searching).bind(*index, shards)
     jobs = JOBS.bind(args, fingerprinter, searcher) if args.jobs else None
     return GATEWAY.options(num_replicas=args.gateways).bind(args, fingerprinter, searcher, jobs)
 
@@ -64,7 +77,8 @@ def start(args: ServeArgs, *, host: str = "127.0.0.1", port: int = 8000, blockin
             "`lumina keys add NAME --file KEYS`, or stay on 127.0.0.1"
         )
     application = build(args)
-    cpus = args.fingerprinters + 0.25 * (args.gateways + args.searchers + (args.jobs is not None))
+    searchers = args.searchers * (args.shards + 1 if args.shards > 1 else 1)
+    cpus = args.fingerprinters + 0.25 * (args.gateways + searchers + (args.jobs is not None))
     gpus = args.fingerprinters if args.device == "cuda" else 0
     server = Server.start(application, host, port, cpus, gpus, args.request_timeout_s)
     if blocking:

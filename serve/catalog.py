@@ -45,8 +45,11 @@ def list_songs(snapshot: Snapshot, after: str, limit: int) -> SongPage:
     """Up to `limit` songs whose ids come after one, by id. Any id will do, also one that is gone by now."""
     rows = np.flatnonzero(pc.greater(snapshot.songs["song_id"], after))
     rows = np.setdiff1d(rows, snapshot.withdrawals.rows())
-    songs = _facts(snapshot, rows[:limit])
-    more = len(rows) > limit
+    return song_page(snapshot, _facts(snapshot, rows[:limit]), len(rows) > limit)
+
+
+def song_page(snapshot: Snapshot, songs: list[SongFacts], more: bool) -> SongPage:
+    """A page, behind which there are more or not."""
     return SongPage(
         index_version=snapshot.version,
         songs=songs,
@@ -67,22 +70,29 @@ def nearest_songs(snapshot: Snapshot, song_id: str, channel: Channel, limit: int
     """The songs most similar to one in a channel, most similar first, without itself.
 
     Raises:
+        Problem: as `song_vector`.
+    """
+    return neighbours(snapshot, song_id, channel, song_vector(snapshot, song_id, channel), limit)
+
+
+def song_vector(snapshot: Snapshot, song_id: str, channel: Channel) -> np.ndarray:
+    """Float32 `[D]`, a song's fingerprint.
+
+    Raises:
         Problem: 404 no such song, 422 the index has no such channel.
     """
     row = _row(snapshot, song_id)
     if channel not in snapshot.indexes:
         raise Problem(422, "request.invalid", f"channel: this index has only {', '.join(snapshot.indexes)}.")
-    scores, rows = snapshot.search(channel, snapshot.vectors(channel, np.array([row])), limit + 1)
-    others = rows[0] != row
-    songs = _facts(snapshot, rows[0][others][:limit])
-    return Neighbours(
-        index_version=snapshot.version,
-        channel=channel,
-        neighbours=[
-            Neighbour(similarity=similarity, song=song)
-            for similarity, song in zip(scores[0][others].tolist(), songs, strict=False)
-        ],
-    )
+    return snapshot.vectors(channel, np.array([row]))[0]
+
+
+def neighbours(snapshot: Snapshot, song_id: str, channel: Channel, vector_D: np.ndarray, limit: int) -> Neighbours:
+    """The songs most similar to a song's vector, without the song."""
+    scores, rows = snapshot.search(channel, vector_D[None], limit + 1)
+    near = zip(scores[0].tolist(), _facts(snapshot, rows[0]), strict=True)
+    others = [Neighbour(similarity=similarity, song=song) for similarity, song in near if song.song_id != song_id]
+    return Neighbours(index_version=snapshot.version, channel=channel, neighbours=others[:limit])
 
 
 def as_query(query: FingerprintQuery, snapshot: Snapshot) -> QueryFingerprint:
@@ -98,12 +108,13 @@ def as_query(query: FingerprintQuery, snapshot: Snapshot) -> QueryFingerprint:
             f"The fingerprint has specification {query.specification_sha256}, the index {snapshot.version} has "
             f"{snapshot.specification_sha256}: make it with the model and fingerprint of the index.",
         )
-    if strangers := query.channels.keys() - snapshot.indexes.keys():
+    held = snapshot.manifest["dims"]
+    if strangers := query.channels.keys() - held.keys():
         raise Problem(422, "fingerprint.invalid", f"channels: the index has no {', '.join(sorted(strangers))}.")
     channels = {}
     for channel in [c for c in CHANNELS if c in query.channels]:
         vector = np.array(query.channels[channel], np.float32)
-        if len(vector) != (dims := snapshot.indexes[channel].dims):
+        if len(vector) != (dims := held[channel]):
             raise Problem(
                 422, "fingerprint.invalid", f"channels.{channel}: {len(vector)} numbers, the index has {dims}."
             )

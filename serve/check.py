@@ -11,11 +11,11 @@ from typing import Any, get_args
 
 import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, ValidationError
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import DeploymentSchema, ServeDeploySchema
 
 from lumina_ray.errors import LuminaError, UsageError
 from serve.local import is_loopback
-from serve.schemas import ServeArgs, describe_errors
+from serve.schemas import IndexChoice, ServeArgs, describe_errors, shard_name
 
 APPLICATION = "serve.app:build"
 
@@ -25,7 +25,8 @@ def check_config(path: Path) -> ServeDeploySchema:
 
     Raises:
         UsageError: not YAML, not a Serve config, unknown keys, an `import_path` that cannot be imported, deployments
-            that the application does not have, arguments that it does not take, or open access for other machines.
+            that the application does not have, arguments or a user_config that it does not take, or open access for
+            other machines.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -50,14 +51,29 @@ def check_config(path: Path) -> ServeDeploySchema:
                     f"{path}: open_access, and http_options.host {config.http_options.host} lets other machines in: "
                     "name a file of keys, or listen on 127.0.0.1"
                 )
-            _check_deployments(path, [deployment.name for deployment in application.deployments])
+            _check_deployments(path, application.deployments, args.shards)
     return config
 
 
-def _check_deployments(path: Path, names: list[str]) -> None:
-    known = {"Gateway", "Fingerprinter", "Searcher", "Jobs"}
-    if strangers := sorted(set(names) - known):
+def _check_deployments(path: Path, deployments: list[DeploymentSchema], shards: int) -> None:
+    searching = {"Searcher"} | ({shard_name(i) for i in range(shards)} if shards > 1 else set())
+    known = {"Gateway", "Fingerprinter", "Jobs"} | searching
+    if strangers := sorted({deployment.name for deployment in deployments} - known):
         raise UsageError(f"{path}: the application has no deployment {', '.join(strangers)}, only {sorted(known)}")
+    wanted = {}
+    for deployment in deployments:
+        if "user_config" not in deployment.model_fields_set:
+            continue
+        if deployment.name not in searching:
+            raise UsageError(f"{path}: {deployment.name} takes no user_config, only {', '.join(sorted(searching))} do")
+        try:
+            wanted[deployment.name] = IndexChoice.model_validate(deployment.user_config).index_version
+        except ValidationError as error:
+            raise UsageError(
+                f"{path}: user_config of {deployment.name}: {describe_errors(list(error.errors()))}"
+            ) from error
+    if wanted and (wanted.keys() != searching or len(set(wanted.values())) > 1):
+        raise UsageError(f"{path}: {', '.join(sorted(searching))} need the same index_version in their user_config")
 
 
 def _unknown_keys(values: Any, schema: Any, place: str) -> Iterator[str]:

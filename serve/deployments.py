@@ -21,14 +21,16 @@ from lumina_ray.audio import Audio
 from lumina_ray.calibration.vectors import Channel
 from lumina_ray.errors import AudioError
 from lumina_ray.fingerprint import QueryFingerprint, SongCodes, Specification, fingerprint_query
-from lumina_ray.index import load_snapshot
 from lumina_ray.model import open_model
 from lumina_ray.report import to_json
 from serve import catalog
 from serve.gateway import Gateway
 from serve.jobs import Jobs
+from serve.live import LiveIndex, probe
 from serve.problems import RETRY_AFTER_S, Problem
-from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, Song, SongPage
+from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, ReportVerification, Song, SongPage
+from serve.shards import Merger, ShardHolder
+from serve.verification import verify
 
 # Songs in one call of the model's thread.
 _BATCH = 4
@@ -109,33 +111,43 @@ def _load(model: str, specification: dict, device: str) -> fingerprint.Fingerpri
 
 
 class Searcher:
-    """Holds one immutable snapshot and answers from it."""
+    """Answers from one immutable snapshot, and from another one once a config asks for it."""
 
-    def __init__(self, snapshot: str) -> None:
-        self._folder = Path(snapshot)
-        self._snapshot = load_snapshot(self._folder)
+    def __init__(self, built: str, specification_sha256: str) -> None:
+        self._live = LiveIndex(Path(built), specification_sha256)
 
-    async def attribute(self, query: bytes, policy: str, top_k: int) -> str:
-        """The report on a fingerprinter's answer as canonical JSON, which is what the command line prints."""
-        return await asyncio.to_thread(lambda: to_json(attribute(pickle.loads(query), self._snapshot, policy, top_k)))
+    async def reconfigure(self, user_config: Any) -> None:
+        """Serve calls it at start, and when a config is deployed whose `user_config` is another one."""
+        await self._live.follow(user_config)
 
-    async def attribute_vectors(self, query: FingerprintQuery, policy: str, top_k: int) -> str | Problem:
+    async def attribute(self, query: bytes, policy: str, top_k: int, partial: bool) -> str:
+        """The report on a fingerprinter's answer as canonical JSON, which is what the command line prints.
+
+        Args:
+            partial: whether an answer from a part of the index will do; this one is always from all of it.
+        """
+        snapshot = self._live.snapshot
+        return await asyncio.to_thread(lambda: to_json(attribute(pickle.loads(query), snapshot, policy, top_k)))
+
+    async def attribute_vectors(self, query: FingerprintQuery, policy: str, top_k: int, partial: bool) -> str | Problem:
         """The same for a fingerprint that a client made; or what is wrong with it."""
-        return await self._ask(
-            lambda: to_json(attribute(catalog.as_query(query, self._snapshot), self._snapshot, policy, top_k))
-        )
+        snapshot = self._live.snapshot
+        return await self._ask(lambda: to_json(attribute(catalog.as_query(query, snapshot), snapshot, policy, top_k)))
 
     async def versions(self) -> list[IndexVersion] | Problem:
-        return await self._ask(catalog.list_versions, self._folder)
+        return await self._ask(catalog.list_versions, self._live.folder)
 
     async def songs(self, after: str, limit: int) -> SongPage | Problem:
-        return await self._ask(catalog.list_songs, self._snapshot, after, limit)
+        return await self._ask(catalog.list_songs, self._live.snapshot, after, limit)
 
     async def song(self, song_id: str) -> Song | Problem:
-        return await self._ask(catalog.find_song, self._snapshot, song_id)
+        return await self._ask(catalog.find_song, self._live.snapshot, song_id)
 
     async def nearest(self, song_id: str, channel: Channel, limit: int) -> Neighbours | Problem:
-        return await self._ask(catalog.nearest_songs, self._snapshot, song_id, channel, limit)
+        return await self._ask(catalog.nearest_songs, self._live.snapshot, song_id, channel, limit)
+
+    async def verify(self, report: bytes, signature: bytes | None, query: bytes | None) -> ReportVerification | Problem:
+        return await self._ask(verify, report, signature, query, self._live.snapshot, self._live.folder)
 
     async def _ask(self, function: Callable, *arguments: Any) -> Any:
         """In a thread; a problem is returned and not raised, as Serve would log a traceback for it."""
@@ -146,22 +158,16 @@ class Searcher:
 
     async def check_health(self) -> None:
         """The first song must find itself."""
-        await asyncio.to_thread(self._search_first_song)
-
-    def _search_first_song(self) -> None:
-        present = np.setdiff1d(np.arange(len(self._snapshot)), self._snapshot.withdrawals.rows())
-        for channel in self._snapshot.indexes:
-            vector = self._snapshot.vectors(channel, present[:1])
-            scores, _ = self._snapshot.search(channel, vector, 1)
-            # Not `rows == 0`: a duplicate of the song is as close.
-            if not abs(scores[0, 0] - 1) < 1e-3:
-                raise RuntimeError(f"channel {channel}: the first song finds itself with similarity {scores[0, 0]}")
+        await asyncio.to_thread(probe, self._live.snapshot)
 
     def describe(self) -> dict[str, Any]:
+        snapshot = self._live.snapshot
         return {
-            "index_version": self._snapshot.version,
-            "index_key": self._snapshot.key,
-            "songs": len(self._snapshot),
+            "index_version": snapshot.version,
+            "index_key": snapshot.key,
+            "index_wanted": self._live.wanted,
+            "index_fault": self._live.fault,
+            "songs": len(snapshot),
         }
 
 
@@ -187,6 +193,15 @@ FINGERPRINTER: Deployment = serve.deployment(
 SEARCHER: Deployment = serve.deployment(
     max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
 )(Searcher)
+
+# Of an index that is spread over shards: the searcher that asks them, and each of them under a name of its own.
+MERGER: Deployment = serve.deployment(
+    name="Searcher", max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+)(Merger)
+
+SHARD: Deployment = serve.deployment(
+    max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+)(ShardHolder)
 
 # One, as it owns the store of jobs.
 JOBS: Deployment = serve.deployment(

@@ -50,7 +50,8 @@ class ServeArgs(BaseModel):
     max_job_age_s: float = Field(7 * 86400.0, gt=0, description="Older jobs are forgotten.")
     gateways: int = Field(1, ge=1, description="Replicas that take uploads and decode them.")
     fingerprinters: int = Field(1, ge=1, description="Replicas that own a model each.")
-    searchers: int = Field(1, ge=1, description="Replicas that hold the index each.")
+    searchers: int = Field(1, ge=1, description="Replicas that hold the index each, or each shard of it.")
+    shards: int = Field(1, ge=1, description="Deployments over which the index is spread.")
 
     @model_validator(mode="after")
     def _access_is_decided(self) -> Self:
@@ -71,6 +72,19 @@ class ServeArgs(BaseModel):
             raise UsageError(f"arguments of the endpoint: {describe_errors(error.errors())}") from error
 
 
+def shard_name(number: int) -> str:
+    """What the deployment of a shard is called, in configs and in Ray's status."""
+    return f"Shard-{number}"
+
+
+class IndexChoice(BaseModel):
+    """`user_config` of the searcher in a Serve config; a change of it exchanges the index in running replicas."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index_version: str = Field(description="A snapshot's folder in the index folder, such as v0007.")
+
+
 class AttributionOptions(BaseModel):
     """Query parameters of an attribution. Unknown ones are refused: a misspelt `topk` would be ignored otherwise."""
 
@@ -78,6 +92,16 @@ class AttributionOptions(BaseModel):
 
     policy: PolicyName | None = Field(None, description="Rule that qualifies songs; `calibrated` unless configured.")
     top_k: int | None = Field(None, ge=1, le=MAX_TOP_K, description="Candidates per channel, by similarity.")
+
+
+class AnswerOptions(AttributionOptions):
+    """The same of an attribution that is answered at once."""
+
+    partial: bool = Field(
+        False,
+        description="Answer from what there is of the index where a shard of it is missing, instead of 503; the report "
+        "has then format_version 2, and says what was not searched.",
+    )
 
 
 class PageOptions(BaseModel):
@@ -203,6 +227,30 @@ class ResultsPage(BaseModel):
     next_cursor: str | None = Field(description="Where to go on, now or later; null once there is nothing to come.")
 
 
+class ReportDifference(BaseModel):
+    """A place of a report, as a JSON pointer, and what is there."""
+
+    path: str
+    report: Any
+    recomputed: Any
+
+
+class ReportVerification(BaseModel):
+    """What came of checking a report, whose bytes are canonical, and whose snapshot is here as it was."""
+
+    report_sha256: Sha256
+    index_version: str = Field(description="The snapshot that it names.")
+    signed_by: str | None = Field(
+        description="The public key whose signature holds; null without a signature. Whose key it is, you must know."
+    )
+    result: Literal["identical", "close", "different"] | None = Field(
+        None, description="As of `lumina verify`; null without the audio, as nothing was computed."
+    )
+    difference: ReportDifference | None = Field(None, description="The first one that made it `different`.")
+    environment: list[ReportDifference] = Field([], description="In what the environments differ.")
+    withdrawn_since: int = Field(0, description="Songs withdrawn since, which were searched once more for this.")
+
+
 class Readiness(BaseModel):
     """What a ready endpoint answers from."""
 
@@ -213,6 +261,14 @@ class Readiness(BaseModel):
     specification_sha256: str
     index_version: str
     index_key: str
+    index_wanted: str | None = Field(
+        description="The version that the config asks for: another one than `index_version` while it is loaded, or "
+        "where it cannot be served. Null for a config that cannot be read."
+    )
+    index_fault: Literal["index.config", "index.unusable", "index.specification", "index.failed"] | None = Field(
+        description="Why the version that the config asks for is not the one that answers: the config cannot be read; "
+        "not there, incomplete or damaged; made with another model or fingerprint; or anything else, see the log."
+    )
     songs: int
     policy: PolicyName = Field(description="Where a request names none.")
     top_k: int = Field(description="Where a request names none.")

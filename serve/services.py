@@ -78,8 +78,22 @@ async def answer(services: Services, response: Awaitable[Any], deadline_s: float
     return outcome
 
 
-async def attribute_upload(services: Services, body: bytes, policy: str, top_k: int) -> str:
+async def attribute_upload(services: Services, body: bytes, policy: str, top_k: int, partial: bool = False) -> str:
     """Decode, fingerprint and compare with the catalog; the report as canonical JSON.
+
+    Raises:
+        AudioError: the audio cannot be used.
+        Problem: it ended the decoder, or a part of the index is missing.
+    """
+    query = await fingerprint_upload(services, body)
+    report = await services.searcher.attribute.remote(query, policy, top_k, partial)
+    if isinstance(report, Problem):
+        raise report
+    return report
+
+
+async def fingerprint_upload(services: Services, body: bytes) -> bytes:
+    """Decode and fingerprint; a pickled `QueryFingerprint`.
 
     Raises:
         AudioError: the audio cannot be used.
@@ -89,7 +103,7 @@ async def attribute_upload(services: Services, body: bytes, policy: str, top_k: 
     query = await services.fingerprinter.fingerprint.remote(audio)
     if isinstance(query, AudioError):
         raise query
-    return await services.searcher.attribute.remote(query, policy, top_k)
+    return query
 
 
 @asynccontextmanager

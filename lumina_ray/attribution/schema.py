@@ -4,9 +4,9 @@ Frozen, without timestamps or paths of machines, so that the command line and th
 same models are the endpoint's response schema.
 """
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lumina_ray.calibration.vectors import CHANNELS, Channel
 
@@ -160,10 +160,17 @@ class Provenance(_Frozen):
     software: dict[str, str] = Field(description="What computed this report.")
 
 
+class Unsearched(_Frozen):
+    """Songs that nothing is known of, because the part of the index that holds them did not answer."""
+
+    first_row: int = Field(description="Place of the first one in the catalog, in the order of song ids, from 0.")
+    n_songs: int
+
+
 class Report(_Frozen):
     """Which songs of a catalog a piece of music resembles beyond chance, in both channels."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = Field(1, description="2: a part of the catalog was not searched.")
     evidence: str = Field(description="What kind of evidence this is, and what it is not.")
     policy: PolicyFacts
     query: QueryFacts
@@ -171,6 +178,18 @@ class Report(_Frozen):
         description="P: composition (publishing right). M: production (master right). Those that the index holds."
     )
     provenance: Provenance
+    unsearched: Annotated[tuple[Unsearched, ...], Field(min_length=1)] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Only in an answer that was allowed to be partial, and is: what was left out.",
+    )
+
+    @model_validator(mode="after")
+    def _partial_reports_say_so(self) -> Self:
+        # Software that knows format 1 alone must not take a part of the catalog for all of it.
+        if (self.format_version == 2) != (self.unsearched is not None):
+            raise ValueError("format_version is 2 exactly where `unsearched` says what was not searched")
+        return self
 
     @field_validator("channels")
     @classmethod

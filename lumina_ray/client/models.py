@@ -15,7 +15,11 @@ class _Answer(BaseModel):
 
 
 class Readiness(_Answer):
-    """What the endpoint answers from; `policy` and `top_k` are those of requests that name none."""
+    """What the endpoint answers from; `policy` and `top_k` are those of requests that name none.
+
+    `index_wanted` is the version that the operator asks for: another one than `index_version` while it is loaded, or
+    where `index_fault` says why it cannot be served.
+    """
 
     status: str
     model: str
@@ -24,6 +28,8 @@ class Readiness(_Answer):
     specification_sha256: str
     index_version: str
     index_key: str
+    index_wanted: str | None = None
+    index_fault: str | None = None
     songs: int
     policy: str
     top_k: int
@@ -117,6 +123,30 @@ class ResultPage(_Answer):
 
     results: tuple[JobResult, ...]
     next_cursor: str | None
+
+
+class ReportDifference(_Answer):
+    """A place of a report, as a JSON pointer; what the report has there, and what was computed."""
+
+    path: str
+    report: Any
+    recomputed: Any
+
+
+class ReportVerification(_Answer):
+    """What came of checking a report. Without the audio nothing was computed, and `result` is None.
+
+    `signed_by` is the public key whose signature holds, in hexadecimal; None without a signature. `environment` says in
+    what the environments differ, and `withdrawn_since` how many songs were searched once more for this.
+    """
+
+    report_sha256: str
+    index_version: str
+    signed_by: str | None
+    result: Literal["identical", "close", "different"] | None
+    difference: ReportDifference | None
+    environment: tuple[ReportDifference, ...]
+    withdrawn_since: int
 
 
 def _plain(query: Any) -> Any:

@@ -2,6 +2,6 @@
 
 from lumina_ray.index.build import build_index
 from lumina_ray.index.channel import Wish
-from lumina_ray.index.snapshot import Snapshot, load_snapshot, newest_snapshot
+from lumina_ray.index.snapshot import Shard, Snapshot, load_snapshot, newest_snapshot
 
-__all__ = ["Snapshot", "Wish", "build_index", "load_snapshot", "newest_snapshot"]
+__all__ = ["Shard", "Snapshot", "Wish", "build_index", "load_snapshot", "newest_snapshot"]

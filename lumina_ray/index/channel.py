@@ -101,12 +101,25 @@ def build_approximate(
     }
 
 
-def read_channel(folder: Path, channel: Channel, facts: dict) -> ChannelIndex:
-    """Open what `build_flat` or `build_approximate` wrote; `facts` is what they returned."""
+def read_channel(folder: Path, channel: Channel, facts: dict, rows: range | None = None) -> ChannelIndex:
+    """Open what `build_flat` or `build_approximate` wrote; `facts` is what they returned.
+
+    Args:
+        rows: that are searched, which the index counts from 0; None for all. They begin and end where the files of
+            an approximate index do.
+    """
     paths = [folder / name for name in facts["shards"]]
     if facts["exact"]:
-        return FlatIndex(faiss.read_index(str(paths[0])))
+        if rows is None:
+            return FlatIndex(faiss.read_index(str(paths[0])))
+        # Mapped, as not all of it fits.
+        mapped = faiss.read_index(str(paths[0]), faiss.IO_FLAG_MMAP_IFC)
+        return FlatIndex(flat_index(mapped.reconstruct_n(rows.start, len(rows))))
     exact_ND = np.load(folder / vectors_file(channel), mmap_mode="r")
+    if rows is not None:
+        edges = [len(exact_ND) * i // len(paths) for i in range(len(paths) + 1)]
+        paths = paths[edges.index(rows.start) : edges.index(rows.stop)]
+        exact_ND = exact_ND[rows.start : rows.stop]
     effort = next(iter(facts["parameters"].values()), 0)
     return ApproximateIndex(_open_shards(paths), exact_ND, effort, facts["oversampling"])
 

@@ -1,6 +1,7 @@
 """Reading a snapshot and searching it. Shapes: Q queries, k results, N songs, D dimensions."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,23 @@ from lumina_ray.index.files import (
     IDS_FILE,
     MANIFEST_FILE,
     mean_column,
+    vectors_file,
     versions,
 )
 from lumina_ray.index.withdrawn import Withdrawals
 from lumina_ray.storage import Location, RemotePath
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The songs of a catalog from its `start`-th to before its `stop`-th of `of` equal parts, counted from 0."""
+
+    start: int
+    stop: int
+    of: int
+
+    def rows(self, n_songs: int) -> range:
+        return range(n_songs * self.start // self.of, n_songs * self.stop // self.of)
 
 
 @dataclass(frozen=True)
@@ -133,11 +147,16 @@ def is_complete(folder: Location) -> bool:
     )
 
 
-def load_snapshot(path: Location) -> Snapshot:
+def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
     """Load an index (its newest complete snapshot) or one snapshot, after checking every file against its sha256.
+
+    Args:
+        shard: the songs that are loaded, and counted from 0; None for all. Where there are none, there are no
+            indexes, and files of vectors are not checked.
 
     Raises:
         StoreError: nothing there, another format, or a file that differs from what was written.
+        UsageError: the files of an approximate index cannot be spread over so many shards.
     """
     folder = newest_snapshot(path)
     manifest = read_manifest(folder)
@@ -146,13 +165,20 @@ def load_snapshot(path: Location) -> Snapshot:
             f"{folder} has format version {manifest['format_version']}, this software reads {FORMAT_VERSION}: "
             "build the index again"
         )
+    if shard:
+        _check_split(folder, manifest, shard.of)
+    rows = shard.rows(manifest["n_songs"]) if shard else None
+    unread = set(_vector_files(manifest)) if rows is not None and not rows else set()
     for name, sha256 in manifest["files"].items():
+        if name in unread:
+            continue
         if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
             raise StoreError(
                 f"{folder / name} is missing or damaged (its sha256 is not the manifest's): build it again"
             )
-    songs = pq.read_table(folder / IDS_FILE)
+    songs = pq.read_table(folder / IDS_FILE) if rows is None else _read_songs(folder / IDS_FILE, rows)
     channels: list[Channel] = [c for c in CHANNELS if c in manifest["dims"]]
+    searched = channels if rows is None or rows else []
     with np.load(folder / CENTRES_FILE, allow_pickle=False) as centres:
         return Snapshot(
             version=folder.resolve().name,
@@ -161,9 +187,35 @@ def load_snapshot(path: Location) -> Snapshot:
             calibration=read_calibration(folder / CALIBRATION_FILE),
             means={c: songs[mean_column(c)].to_numpy() for c in channels},
             centres={c: centres[c] for c in channels},
-            indexes={c: read_channel(folder, c, manifest["indexes"][c]) for c in channels},
+            indexes={c: read_channel(folder, c, manifest["indexes"][c], rows) for c in searched},
             withdrawals=Withdrawals(folder.parent, songs, manifest.get("generation")),
         )
+
+
+def _check_split(folder: Path, manifest: dict, of: int) -> None:
+    for channel, facts in manifest["indexes"].items():
+        if not facts["exact"] and (n_files := len(facts["shards"])) % of:
+            raise UsageError(
+                f"{folder}: channel {channel} lies in {n_files} file(s), which cannot be spread evenly over {of} "
+                "shards: take a number that divides it, or build the index with another --memory-gib"
+            )
+
+
+def _read_songs(path: Path, rows: range) -> pa.Table:
+    """Some songs of a table, of which no more is held than that and a batch."""
+    file, kept, first = pq.ParquetFile(path), [], 0
+    for batch in file.iter_batches():
+        start, stop = (min(max(row - first, 0), len(batch)) for row in (rows.start, rows.stop))
+        if stop > start:
+            kept.append(batch.slice(start, stop - start))
+        first += len(batch)
+    return pa.Table.from_batches(kept, file.schema_arrow)
+
+
+def _vector_files(manifest: dict) -> Iterator[str]:
+    for channel, facts in manifest["indexes"].items():
+        yield from facts["shards"]
+        yield vectors_file(channel)
 
 
 def read_manifest(folder: Location) -> dict:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import StoreError
@@ -73,8 +74,11 @@ class Withdrawals:
             raise StoreError(
                 f"{self._file} is damaged ({error}); any `lumina catalog remove` writes it again"
             ) from error
-        ids = zip(self._songs["song_id"].to_pylist(), self._songs["codes_sha256"].to_pylist(), strict=True)
-        return np.array([row for row, key in enumerate(ids) if key in gone], np.int64)
+        ids = self._songs["song_id"]
+        # Not the ids of the whole catalog as Python's strings: no other thread would run meanwhile.
+        rows = np.flatnonzero(pc.is_in(ids, value_set=pa.array([song for song, _ in gone], ids.type))).astype(np.int64)
+        found = self._songs.select(["song_id", "codes_sha256"]).take(rows).to_pylist()
+        return rows[[(song["song_id"], song["codes_sha256"]) in gone for song in found]]
 
 
 def withdraw_removed(catalog: Path) -> tuple[list[Path], list[Path]]:

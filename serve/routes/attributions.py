@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lumina_ray.attribution.schema import Report
 from serve.problems import Problem, openapi_responses
-from serve.schemas import AttributionOptions, FingerprintQuery, describe_errors
+from serve.schemas import AnswerOptions, FingerprintQuery, describe_errors
 from serve.services import Caller, Served, answer, answered_by, arriving_by, attribute_upload
 from serve.uploads import openapi_upload, read_json, read_upload
 
@@ -34,7 +34,7 @@ router = APIRouter(prefix="/v1/attributions", tags=["attributions"])
     openapi_extra=openapi_upload(),
 )
 async def attribute(
-    request: Request, options: Annotated[AttributionOptions, Query()], services: Served, _: Caller
+    request: Request, options: Annotated[AnswerOptions, Query()], services: Served, _: Caller
 ) -> Response:
     """Decode, fingerprint and compare with the catalog. Nothing of the upload is kept."""
     args = services.args
@@ -42,7 +42,8 @@ async def attribute(
     async with arriving_by(deadline_s, args.request_timeout_s):
         body = await read_upload(request, args.max_upload_bytes)
     async with answered_by(deadline_s, args.request_timeout_s):
-        report = await attribute_upload(services, body, options.policy or args.policy, options.top_k or args.top_k)
+        policy, top_k = options.policy or args.policy, options.top_k or args.top_k
+        report = await attribute_upload(services, body, policy, top_k, options.partial)
     return Response(report, media_type="application/json")
 
 
@@ -60,7 +61,7 @@ async def attribute(
     },
 )
 async def attribute_fingerprint(
-    request: Request, options: Annotated[AttributionOptions, Query()], services: Served, _: Caller
+    request: Request, options: Annotated[AnswerOptions, Query()], services: Served, _: Caller
 ) -> Response:
     """Compare vectors that the client made, as the index was made, with the catalog."""
     args = services.args
@@ -69,7 +70,8 @@ async def attribute_fingerprint(
         body = await read_json(request, _MAX_FINGERPRINT_BYTES)
     query = await asyncio.to_thread(_parse, body)
     policy, top_k = options.policy or args.policy, options.top_k or args.top_k
-    report = await answer(services, services.searcher.attribute_vectors.remote(query, policy, top_k), deadline_s)
+    response = services.searcher.attribute_vectors.remote(query, policy, top_k, options.partial)
+    report = await answer(services, response, deadline_s)
     return Response(report, media_type="application/json")
 
 

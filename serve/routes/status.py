@@ -41,6 +41,8 @@ async def _probe(services: Services) -> Readiness:
             )
     except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError) as error:
         raise Problem.retry_later(503, "server.unavailable", "The model or the index cannot answer now.") from error
+    if isinstance(index, Problem):
+        raise index
     return Readiness(
         **model,
         **index,

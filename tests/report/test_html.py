@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from lumina_ray.attribution.partial import as_partial
 from lumina_ray.report import from_json, render_html, to_json
 
 VOID = {"meta", "br"}
@@ -104,3 +105,15 @@ def test_honest_wording(page):
     report, _, parsed = page
     assert "It is not proof that the model used a song" in parsed.text
     assert ("published, not proven" in parsed.text) == report.policy.published
+
+
+@pytest.mark.parametrize("only", ["P", "M"])
+def test_one_channel_is_enough_for_a_page(reports, only):
+    report = reports["calibrated"]
+    page = Page(render_html(report.model_copy(update={"channels": {only: report.channels[only]}})))
+    assert f"Catalog {report.channels[only].searched} songs" in page.text
+
+
+def test_a_partial_report_warns(reports):
+    partial = as_partial(reports["calibrated"], [range(50, 70), range(100, 130)], 130)
+    assert "50 of the catalog's 130 songs were not searched" in Page(render_html(partial)).text

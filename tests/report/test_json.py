@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from lumina_ray.attribution.partial import as_partial
 from lumina_ray.errors import UsageError
 from lumina_ray.report import from_json, to_json
 
@@ -28,3 +29,14 @@ def test_keys_are_sorted_and_channels_apart(reports):
 def test_reads_no_other_format(reports):
     with pytest.raises(UsageError, match="not an attribution report of this software version"):
         from_json('{"format_version": 2}')
+
+
+def test_what_was_not_searched_is_said_in_a_format_of_its_own(reports):
+    partial = as_partial(reports["v8"], [range(50, 70)], 130)
+    text = to_json(partial)
+    assert from_json(text) == partial
+    values = json.loads(text)
+    assert (values["format_version"], values["unsearched"]) == (2, [{"first_row": 50, "n_songs": 20}])
+    for change in ({"format_version": 1}, {"unsearched": None}, {"unsearched": []}):
+        with pytest.raises(UsageError, match="unsearched"):
+            from_json(json.dumps(values | change))

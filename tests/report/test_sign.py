@@ -40,7 +40,7 @@ def test_only_canonical_bytes_are_a_report(signed: Path, change: bytes) -> None:
 
 
 def test_a_report_of_another_format_says_so_in_one_line(signed: Path) -> None:
-    signed.write_bytes(signed.read_bytes().replace(b'"format_version":1', b'"format_version":2'))
+    signed.write_bytes(signed.read_bytes().replace(b'"format_version":1', b'"format_version":3'))
     with pytest.raises(UsageError, match="of this software version: format_version") as refused:
         read_report(signed)
     assert "\n" not in str(refused.value)

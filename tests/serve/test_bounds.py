@@ -143,7 +143,8 @@ def test_whoever_asks_whether_it_is_ready_shares_one_probe() -> None:
         probes.append(1)
         return {"model": "m", "weights_sha256": "a", "fingerprint": "influence", "specification_sha256": "b"}
 
-    searcher = Deployment(describe={"index_version": "v0001", "index_key": "c", "songs": 3})
+    index = {"index_version": "v0001", "index_key": "c", "index_wanted": "v0001", "index_fault": None, "songs": 3}
+    searcher = Deployment(describe=index)
     with asking(make_services(fingerprinter=Deployment(describe=describe), searcher=searcher)) as client:
         answers = [client.get("/readyz") for _ in range(5)]
     assert {answer.json()["index_version"] for answer in answers} == {"v0001"}

@@ -138,4 +138,10 @@ def test_health_is_a_real_fingerprint_and_a_real_search(model_dir: Path, index_d
     with pytest.raises(RuntimeError, match="no longer gives the numbers"):
         asyncio.run(fingerprinter.check_health())
 
-    asyncio.run(Searcher(str(index_dir)).check_health())
+    searcher = Searcher(str(next(index_dir.glob("v*"))), snapshot.specification_sha256)
+
+    async def start_and_check() -> None:
+        await searcher.reconfigure({"index_version": snapshot.version})
+        await searcher.check_health()
+
+    asyncio.run(start_and_check())

@@ -59,6 +59,36 @@ def test_a_mistake_is_named(tmp_path: Path, place: tuple, key: str, value: objec
         check_config(file)
 
 
+GOOD = {"index_version": "v0002"}
+
+
+@pytest.mark.parametrize(
+    ("shards", "wishes", "named"),
+    [
+        (1, {"Searcher": GOOD}, None),
+        (1, {"Searcher": {"index_versions": "v0002"}}, "index_versions: Extra inputs"),
+        (1, {"Searcher": None}, "user_config of Searcher"),
+        (1, {"Gateway": GOOD}, "Gateway takes no user_config"),
+        (1, {"Shard-0": GOOD}, "no deployment Shard-0"),
+        (2, {"Searcher": GOOD, "Shard-0": GOOD, "Shard-1": GOOD}, None),
+        (2, {"Searcher": GOOD, "Shard-0": GOOD}, "the same index_version"),
+        (2, {"Searcher": GOOD, "Shard-0": GOOD, "Shard-1": {"index_version": "v0003"}}, "the same index_version"),
+    ],
+)
+def test_the_version_of_the_index_is_checked(tmp_path: Path, shards: int, wishes: dict, named: str | None) -> None:
+    values = yaml.safe_load(EXAMPLE.read_text())
+    (application,) = values["applications"]
+    application["args"]["shards"] = shards
+    application["deployments"] = [{"name": name, "user_config": wish} for name, wish in wishes.items()]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(values))
+    if named is None:
+        check_config(file)
+        return
+    with pytest.raises(UsageError, match=named):
+        check_config(file)
+
+
 def test_open_access_is_for_this_machine_only(tmp_path: Path) -> None:
     values = yaml.safe_load(EXAMPLE.read_text())
     arguments = values["applications"][0]["args"]

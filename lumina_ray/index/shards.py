@@ -1,0 +1,82 @@
+"""A catalog in parts that are searched apart, as in processes that hold one each, and answered from together.
+
+Each part gives what is nearest to a query in it. All of that is a small snapshot, to which the query is attributed as
+to any other: what is nearest in the whole catalog is nearest among it. s songs selected, D dimensions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lumina_ray.calibration.vectors import Channel
+from lumina_ray.index.exact import FlatIndex, flat_index
+from lumina_ray.index.files import mean_column
+from lumina_ray.index.snapshot import Snapshot
+from lumina_ray.index.withdrawn import Withdrawals
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Songs of one part, in its order.
+
+    Attributes:
+        songs: as of `Snapshot`.
+        vectors: channel → float32 `[s, D]`.
+        n_present: songs of the part that could have been found.
+    """
+
+    songs: pa.Table
+    vectors: dict[Channel, np.ndarray]
+    n_present: int
+
+
+@dataclass(frozen=True)
+class Selection(Snapshot):
+    """What all parts selected; `searched` songs could have been found."""
+
+    searched: int = 0
+
+    @property
+    def n_present(self) -> int:
+        return self.searched
+
+
+def select(part: Snapshot, query: Mapping[Channel, np.ndarray], k: int) -> Selected:
+    """The songs of a part that are among its k nearest in any channel.
+
+    Args:
+        query: channel → float32 `[D]`.
+
+    Raises:
+        As `Snapshot.search`.
+    """
+    rows = np.unique(np.concatenate([part.search(channel, vector[None], k)[1][0] for channel, vector in query.items()]))
+    return Selected(part.songs.take(rows), {c: part.vectors(c, rows) for c in query}, part.n_present)
+
+
+def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
+    """A small snapshot that answers a query as all parts would in one process.
+
+    Of an approximate index, parts find what it finds as a whole, and sometimes more.
+
+    Args:
+        catalog: the snapshot that the parts are of, with whichever songs.
+        selected: of each part for the same query, in the order of the parts.
+    """
+    songs = pa.concat_tables([part.songs for part in selected])
+    vectors = {c: np.concatenate([part.vectors[c] for part in selected]) for c in selected[0].vectors}
+    return Selection(
+        version=catalog.version,
+        manifest=catalog.manifest,
+        songs=songs,
+        calibration=catalog.calibration,
+        means={c: songs[mean_column(c)].to_numpy() for c in vectors},
+        centres=catalog.centres,
+        indexes={c: FlatIndex(flat_index(vectors_sD)) for c, vectors_sD in vectors.items()},
+        # The parts have left out what is withdrawn.
+        withdrawals=Withdrawals(Path(), songs, generation=None),
+        searched=sum(part.n_present for part in selected),
+    )

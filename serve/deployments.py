@@ -24,7 +24,7 @@ from lumina_ray.fingerprint import QueryFingerprint, SongCodes, Specification, f
 from lumina_ray.index import load_snapshot
 from lumina_ray.model import open_model
 from lumina_ray.report import to_json
-from serve import catalog
+from serve import catalog, metrics
 from serve.gateway import Gateway
 from serve.jobs import Jobs
 from serve.problems import RETRY_AFTER_S, Problem
@@ -67,7 +67,8 @@ class Fingerprinter:
     def _fingerprint(self, audio: Audio) -> QueryFingerprint | Exception:
         self._busy_since_s = time.monotonic()
         try:
-            return fingerprint_query(self._fingerprinter, audio, "upload")
+            with metrics.working_at("fingerprint"):
+                return fingerprint_query(self._fingerprinter, audio, "upload")
         except Exception as error:  # one song must not fail its batch; `fingerprint` raises it again
             return error
         finally:
@@ -92,7 +93,9 @@ class Fingerprinter:
         vectors = self._fingerprinter(codes).vectors
         return np.concatenate(list(vectors.values()))
 
-    def describe(self) -> dict[str, str]:
+    async def describe(self) -> dict[str, str]:
+        """What it answers with, once it has shown that it can."""
+        await self.check_health()
         model, specification = self._fingerprinter.model, self._fingerprinter.specification
         return {
             # A local folder's path is the server's own business.
@@ -114,16 +117,21 @@ class Searcher:
     def __init__(self, snapshot: str) -> None:
         self._folder = Path(snapshot)
         self._snapshot = load_snapshot(self._folder)
+        metrics.show_index(self._snapshot.version)
 
     async def attribute(self, query: bytes, policy: str, top_k: int) -> str:
         """The report on a fingerprinter's answer as canonical JSON, which is what the command line prints."""
-        return await asyncio.to_thread(lambda: to_json(attribute(pickle.loads(query), self._snapshot, policy, top_k)))
+        return await asyncio.to_thread(lambda: self._report(pickle.loads(query), policy, top_k))
 
     async def attribute_vectors(self, query: FingerprintQuery, policy: str, top_k: int) -> str | Problem:
         """The same for a fingerprint that a client made; or what is wrong with it."""
-        return await self._ask(
-            lambda: to_json(attribute(catalog.as_query(query, self._snapshot), self._snapshot, policy, top_k))
-        )
+        return await self._ask(lambda: self._report(catalog.as_query(query, self._snapshot), policy, top_k))
+
+    def _report(self, query: QueryFingerprint, policy: str, top_k: int) -> str:
+        with metrics.working_at("search"):
+            report = attribute(query, self._snapshot, policy, top_k)
+        with metrics.working_at("report"):
+            return to_json(report)
 
     async def versions(self) -> list[IndexVersion] | Problem:
         return await self._ask(catalog.list_versions, self._folder)
@@ -157,7 +165,9 @@ class Searcher:
             if not abs(scores[0, 0] - 1) < 1e-3:
                 raise RuntimeError(f"channel {channel}: the first song finds itself with similarity {scores[0, 0]}")
 
-    def describe(self) -> dict[str, Any]:
+    async def describe(self) -> dict[str, Any]:
+        """What it answers from, once it has shown that it can."""
+        await self.check_health()
         return {
             "index_version": self._snapshot.version,
             "index_key": self._snapshot.key,
@@ -175,8 +185,9 @@ _COMMON: dict[str, Any] = {
     "graceful_shutdown_timeout_s": 30,
 }
 
+# It refuses by itself what is too much: see serve/places.py. Ray's own bound only keeps a flood from it.
 GATEWAY: Deployment = serve.deployment(
-    max_ongoing_requests=16, max_queued_requests=64, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+    max_ongoing_requests=512, max_queued_requests=64, ray_actor_options={"num_cpus": 0.25}, **_COMMON
 )(Gateway)
 
 # Twice the batch: the next one fills while one runs.

@@ -4,7 +4,9 @@ import io
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from ray import serve as ray_serve
 from safetensors.torch import load_file, save_file
 from transformers import MusicgenForConditionalGeneration
 
@@ -32,6 +35,9 @@ from lumina_ray.store import (
     read_store,
 )
 from serve.app import ServeArgs, Server, start
+from serve.deployments import GATEWAY
+from serve.keys import add_key
+from serve.local import APPLICATION_LOGS
 
 N_SONGS, N_CONTROLS = 25, 20
 MAX_UPLOAD_BYTES, MAX_AUDIO_S = 2 << 20, 60.0
@@ -147,3 +153,27 @@ def server(ray_cluster: object, serve_args: ServeArgs) -> Iterator[Server]:
 def client(server: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.address, timeout=60, trust_env=False) as running:
         yield running
+
+
+@pytest.fixture
+def keys_file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@contextmanager
+def beside(server: Server, serve_args: ServeArgs, name: str, **changes: Any) -> Iterator[str]:
+    """A second gateway, with other arguments, in front of the session's replicas. Gives its address."""
+    handles = [ray_serve.get_deployment_handle(deployment, "lumina") for deployment in ("Fingerprinter", "Searcher")]
+    args = ServeArgs(**(serve_args.model_dump() | changes))
+    application = GATEWAY.bind(args, *handles)
+    ray_serve.run(application, name=name, route_prefix=f"/{name}", logging_config=APPLICATION_LOGS)
+    yield f"{server.address}/{name}"
+    ray_serve.delete(name)
+
+
+@pytest.fixture
+def closed(server: Server, serve_args: ServeArgs, keys_file: Path) -> Iterator[str]:
+    """The address of a gateway that wants keys."""
+    add_key(keys_file, "first")
+    with beside(server, serve_args, "closed", keys=keys_file, open_access=False) as address:
+        yield address

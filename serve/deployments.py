@@ -28,7 +28,7 @@ from serve import catalog, metrics
 from serve.gateway import Gateway
 from serve.jobs import Jobs
 from serve.problems import RETRY_AFTER_S, Problem
-from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, Song, SongPage
+from serve.schemas import FingerprintQuery, IndexVersions, Neighbours, Song, SongPage
 
 # Songs in one call of the model's thread.
 _BATCH = 4
@@ -133,7 +133,7 @@ class Searcher:
         with metrics.working_at("report"):
             return to_json(report)
 
-    async def versions(self) -> list[IndexVersion] | Problem:
+    async def versions(self) -> IndexVersions | Problem:
         return await self._ask(catalog.list_versions, self._folder)
 
     async def songs(self, after: str, limit: int) -> SongPage | Problem:

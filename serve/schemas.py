@@ -160,6 +160,7 @@ class IndexVersions(BaseModel):
     """The snapshots at hand, newest first."""
 
     indexes: list[IndexVersion]
+    unusable: list[str] = Field(description="Versions that are incomplete or damaged, newest first.")
 
 
 class ResultsOptions(BaseModel):

@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1", tags=["catalog"], responses=openapi_responses(4
 
 @router.get("/indexes", summary="Which versions of the index there are, and which one is live")
 async def indexes(services: Served, deadline_s: Place) -> IndexVersions:
-    return IndexVersions(indexes=await _ask(services, deadline_s, "versions"))
+    return await _ask(services, deadline_s, "versions")
 
 
 @router.get("/songs", summary="List the catalog")

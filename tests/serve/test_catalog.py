@@ -111,7 +111,8 @@ def test_versions_beside_the_live_one(
     (tmp_path / "v0003" / "P.faiss").unlink()
     (tmp_path / "v0004" / "manifest.json").write_text("{")
     found = list_versions(tmp_path / "v0001")
-    assert [(version.version, version.live) for version in found] == [("v0002", False), ("v0001", True)]
+    assert found.unusable == ["v0004", "v0003"]
+    assert [(version.version, version.live) for version in found.indexes] == [("v0002", False), ("v0001", True)]
 
 
 def test_a_fingerprint_is_attributed_as_its_song_is(

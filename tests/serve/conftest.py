@@ -19,12 +19,13 @@ from ray import serve as ray_serve
 from safetensors.torch import load_file, save_file
 from transformers import MusicgenForConditionalGeneration
 
+from lumina_ray.attribution.schema import SongFacts
 from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint import Specification, describe_environment
-from lumina_ray.index import build_index
+from lumina_ray.index import Snapshot, build_index, load_snapshot
 from lumina_ray.model import open_model
 from lumina_ray.store import (
     FingerprintWorker,
@@ -122,6 +123,22 @@ def _store(folder: Path, model_dir: Path, seeds: range, prefix: str) -> Store:
     pq.write_table(worker(decode_rows(manifest)), folder / "data" / "part-0.parquet")
     (folder / "_SUCCESS").touch()
     return read_store(folder)
+
+
+@pytest.fixture(scope="session")
+def snapshot(index_dir: Path) -> Snapshot:
+    return load_snapshot(index_dir)
+
+
+def fingerprint_of(snapshot: Snapshot, row: int) -> dict:
+    song = SongFacts(**snapshot.songs.select(list(SongFacts.model_fields)).to_pylist()[row])
+    return {
+        "specification_sha256": snapshot.specification_sha256,
+        "audio_sha256": song.audio_sha256,
+        "codes_sha256": song.codes_sha256,
+        "duration_s": song.duration_s,
+        "channels": {c: snapshot.vectors(c, np.array([row]))[0].tolist() for c in snapshot.indexes},
+    }
 
 
 def free_port() -> int:

@@ -31,7 +31,7 @@ QUERIED = {
     for name in re.findall(r"ray_\w+", target["expr"])
 }
 # Where there is a GPU.
-OF_GPUS = {"ray_node_gram_used"}
+OF_GPUS = {"ray_node_gram_used", "ray_component_gpu_memory_mb"}
 
 
 def test_the_dashboard_shows_all_that_the_code_exports() -> None:

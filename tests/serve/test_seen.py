@@ -95,7 +95,8 @@ def lines_about(request_id: str) -> list[dict]:
 
 def gateway_lines() -> Iterator[dict]:
     for file in (logs() / "serve").glob("replica_*_Gateway_*.log"):
-        for line in file.read_text().splitlines():
+        # The last one may be half written.
+        for line in file.read_text().rpartition("\n")[0].splitlines():
             yield json.loads(line)
 
 

@@ -5,7 +5,7 @@ export UV_PROJECT_ENVIRONMENT ?= .venv
 # Ray should neither phone home nor warn about it.
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: demo test chaos lint bench bench-extraction bench-search bench-overhead bench-quality setup clean
+.PHONY: demo test chaos soak lint bench bench-extraction bench-search bench-overhead bench-quality setup clean
 
 demo: setup ## The whole system on real music, on this machine.
 	$(UV) run --no-sync lumina demo
@@ -15,6 +15,9 @@ test: setup lint ## Everything that must pass, fast tests first.
 
 chaos: setup ## Jobs whose nodes, drivers and disks fail; minutes, and not part of `make test` yet.
 	$(UV) run --no-sync pytest -m chaos
+
+soak: setup ## The endpoint under thousands of requests, floods and kills: minutes.
+	$(UV) run --no-sync pytest -m soak -rP
 
 lint: setup
 	$(UV) run --no-sync ruff check .

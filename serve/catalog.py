@@ -14,20 +14,21 @@ from lumina_ray.index.files import versions
 from lumina_ray.index.snapshot import is_complete, read_manifest
 from serve import cursors
 from serve.problems import Problem
-from serve.schemas import FingerprintQuery, IndexVersion, Neighbour, Neighbours, Song, SongPage
+from serve.schemas import FingerprintQuery, IndexVersion, IndexVersions, Neighbour, Neighbours, Song, SongPage
 
 _FACTS = list(SongFacts.model_fields)
 
 
-def list_versions(live: Path) -> list[IndexVersion]:
-    """The complete versions beside the one that is live, newest first; damaged ones are left out."""
-    found = []
+def list_versions(live: Path) -> IndexVersions:
+    """The versions beside the one that is live, newest first."""
+    found, unusable = [], []
     for _, folder in reversed(versions(live.parent)):
         try:
-            if not is_complete(folder):
-                continue
-            manifest = read_manifest(folder)
+            manifest = read_manifest(folder) if is_complete(folder) else None
         except StoreError:
+            manifest = None
+        if manifest is None:
+            unusable.append(folder.name)
             continue
         found.append(
             IndexVersion(
@@ -38,7 +39,7 @@ def list_versions(live: Path) -> list[IndexVersion]:
                 **{name: manifest[name] for name in ("key", "specification_sha256", "generation")},
             )
         )
-    return found
+    return IndexVersions(indexes=found, unusable=unusable)
 
 
 def list_songs(snapshot: Snapshot, after: str, limit: int) -> SongPage:

@@ -21,14 +21,15 @@ from lumina_ray.audio import Audio
 from lumina_ray.calibration.vectors import Channel
 from lumina_ray.errors import AudioError
 from lumina_ray.fingerprint import QueryFingerprint, SongCodes, Specification, fingerprint_query
+from lumina_ray.index import Snapshot
 from lumina_ray.model import open_model
 from lumina_ray.report import to_json
-from serve import catalog
+from serve import catalog, metrics
 from serve.gateway import Gateway
 from serve.jobs import Jobs
 from serve.live import LiveIndex, probe
 from serve.problems import RETRY_AFTER_S, Problem
-from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, ReportVerification, Song, SongPage
+from serve.schemas import FingerprintQuery, IndexVersions, Neighbours, ReportVerification, Song, SongPage
 from serve.shards import Merger, ShardHolder
 from serve.verification import verify
 
@@ -69,7 +70,8 @@ class Fingerprinter:
     def _fingerprint(self, audio: Audio) -> QueryFingerprint | Exception:
         self._busy_since_s = time.monotonic()
         try:
-            return fingerprint_query(self._fingerprinter, audio, "upload")
+            with metrics.working_at("fingerprint"):
+                return fingerprint_query(self._fingerprinter, audio, "upload")
         except Exception as error:  # one song must not fail its batch; `fingerprint` raises it again
             return error
         finally:
@@ -94,7 +96,9 @@ class Fingerprinter:
         vectors = self._fingerprinter(codes).vectors
         return np.concatenate(list(vectors.values()))
 
-    def describe(self) -> dict[str, str]:
+    async def describe(self) -> dict[str, str]:
+        """What it answers with, once it has shown that it can."""
+        await self.check_health()
         model, specification = self._fingerprinter.model, self._fingerprinter.specification
         return {
             # A local folder's path is the server's own business.
@@ -127,14 +131,14 @@ class Searcher:
             partial: whether an answer from a part of the index will do; this one is always from all of it.
         """
         snapshot = self._live.snapshot
-        return await asyncio.to_thread(lambda: to_json(attribute(pickle.loads(query), snapshot, policy, top_k)))
+        return await asyncio.to_thread(lambda: _report(pickle.loads(query), snapshot, policy, top_k))
 
     async def attribute_vectors(self, query: FingerprintQuery, policy: str, top_k: int, partial: bool) -> str | Problem:
         """The same for a fingerprint that a client made; or what is wrong with it."""
         snapshot = self._live.snapshot
-        return await self._ask(lambda: to_json(attribute(catalog.as_query(query, snapshot), snapshot, policy, top_k)))
+        return await self._ask(lambda: _report(catalog.as_query(query, snapshot), snapshot, policy, top_k))
 
-    async def versions(self) -> list[IndexVersion] | Problem:
+    async def versions(self) -> IndexVersions | Problem:
         return await self._ask(catalog.list_versions, self._live.folder)
 
     async def songs(self, after: str, limit: int) -> SongPage | Problem:
@@ -160,7 +164,9 @@ class Searcher:
         """The first song must find itself."""
         await asyncio.to_thread(probe, self._live.snapshot)
 
-    def describe(self) -> dict[str, Any]:
+    async def describe(self) -> dict[str, Any]:
+        """What it answers from, once it has shown that it can."""
+        await self.check_health()
         snapshot = self._live.snapshot
         return {
             "index_version": snapshot.version,
@@ -169,6 +175,13 @@ class Searcher:
             "index_fault": self._live.fault,
             "songs": len(snapshot),
         }
+
+
+def _report(query: QueryFingerprint, snapshot: Snapshot, policy: str, top_k: int) -> str:
+    with metrics.working_at("search"):
+        report = attribute(query, snapshot, policy, top_k)
+    with metrics.working_at("report"):
+        return to_json(report)
 
 
 # What Ray Serve leaves open. Queues are bounded: past them, a client is told to come back instead of waiting for ever.
@@ -181,8 +194,9 @@ _COMMON: dict[str, Any] = {
     "graceful_shutdown_timeout_s": 30,
 }
 
+# It refuses by itself what is too much: see serve/places.py. Ray's own bound only keeps a flood from it.
 GATEWAY: Deployment = serve.deployment(
-    max_ongoing_requests=16, max_queued_requests=64, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+    max_ongoing_requests=512, max_queued_requests=64, ray_actor_options={"num_cpus": 0.25}, **_COMMON
 )(Gateway)
 
 # Twice the batch: the next one fills while one runs.

@@ -13,7 +13,9 @@ from serve.access import Access
 from serve.decoding import Decoders
 from serve.keys import KeyRing
 from serve.page import install_page
+from serve.places import Places
 from serve.problems import install_handlers
+from serve.requestlog import RequestLog
 from serve.routes import attributions, catalog, jobs, reports, status
 from serve.schemas import ServeArgs
 from serve.services import Services
@@ -30,6 +32,8 @@ def create_app(services: Services) -> FastAPI:
         version=lumina_ray.__version__,
     )
     app.state.services = services
+    app.state.places = Places(services.args.max_requests, services.args.max_waiting)
+    app.add_middleware(RequestLog)
     install_handlers(app)
     app.include_router(status.router)
     app.include_router(attributions.router)

@@ -17,6 +17,9 @@ from uuid import uuid4
 from serve.problems import Problem
 
 _ORPHANED_AFTER_S = 3600.0
+# Room for a result that is to come, for each candidate: a report with 4096 of them, in both channels and over ten
+# minutes, is some 13 MB.
+_RESULT_BYTES = 3200
 # Reports of one answer together; always at least one.
 _PAGE_BYTES = 8 << 20
 _SCHEMA = """
@@ -67,7 +70,7 @@ class JobStore:
     """Jobs in a folder, which is made if missing."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Args: where, and how many bytes of audio and results together it takes."""
+        """Args: where, and how many bytes of audio and results together it takes, with those to come."""
         self._max_bytes = max_bytes
         self._spool = folder / "spool"
         self._spool.mkdir(parents=True, exist_ok=True)
@@ -97,8 +100,9 @@ class JobStore:
             if before[1] != request_sha256:
                 raise Problem(422, "jobs.idempotency", "This Idempotency-Key was used for another request.")
             return self.get(owner, before[0]), False
+        sizes = [len(upload) + _RESULT_BYTES * top_k for upload in uploads]
         (used,) = self._db.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()
-        if used + sum(map(len, uploads)) > self._max_bytes:
+        if used + sum(sizes) > self._max_bytes:
             raise Problem.retry_later(429, "jobs.full", "No room for more jobs; delete finished ones, or try later.")
         job = uuid4().hex
         paths = [self._audio(job, number) for number in range(len(uploads))]
@@ -117,7 +121,7 @@ class JobStore:
                 )
                 self._db.executemany(
                     "INSERT INTO files (job, number, bytes) VALUES (?, ?, ?)",
-                    [(job, number, len(upload)) for number, upload in enumerate(uploads)],
+                    [(job, number, size) for number, size in enumerate(sizes)],
                 )
         except BaseException:
             for path in paths:

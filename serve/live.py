@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
-from ray.serve.metrics import Gauge
 
 from lumina_ray.attribution import attribute
 from lumina_ray.errors import LuminaError, SpecificationMismatch, StoreError
 from lumina_ray.index import Shard, Snapshot, load_snapshot
 from lumina_ray.index.files import versions
-from serve import catalog
+from serve import catalog, metrics
 from serve.schemas import FingerprintQuery, IndexChoice, describe_errors
 
 logger = logging.getLogger("ray.serve")
@@ -48,7 +47,6 @@ class LiveIndex:
         self._shard = shard
         self._keep = keep
         self.held: tuple[Snapshot, ...] = ()
-        self._refused = Gauge("lumina_index_refused", "1 while the version that the config asks for cannot be served.")
         self.wanted: str | None = None
         self.fault: str | None = None
 
@@ -74,6 +72,7 @@ class LiveIndex:
             await exchange
 
     def _exchange(self, user_config: Any) -> None:
+        before = self.snapshot.version if self.held else None
         self.wanted = self.fault = None
         try:
             self.wanted = IndexChoice.model_validate(user_config).index_version
@@ -95,7 +94,7 @@ class LiveIndex:
             )
         else:
             logger.info("%s answers", self.wanted)
-        self._refused.set(self.fault is not None)
+        metrics.show_index(self.snapshot.version, before, refused=self.fault is not None)
 
     def _load(self, version: str) -> Snapshot:
         held = {folder.name: folder for _, folder in versions(self._built.parent)} | {self._built.name: self._built}

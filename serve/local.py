@@ -20,6 +20,8 @@ from cluster.session import ray_session
 from lumina_ray.errors import ClusterError, UsageError
 
 APPLICATION = "lumina"
+# The gateway writes a line of its own for each request.
+APPLICATION_LOGS = {"encoding": "JSON", "enable_access_log": False}
 
 _READY_WITHIN_S = 60.0
 # Ray's own timeout answers with plain text: the gateway's comes first.
@@ -66,9 +68,10 @@ class Server:
                     "port": port,
                     "request_timeout_s": request_timeout_s + _PROXY_GRACE_S,
                 },
+                logging_config={"encoding": "JSON"},
             )
             try:
-                serve.run(application, name=APPLICATION, route_prefix="/")
+                serve.run(application, name=APPLICATION, route_prefix="/", logging_config=APPLICATION_LOGS)
             except RuntimeError as error:
                 raise ClusterError(f"the endpoint did not start: {_cause(error)}") from error
             server._wait_until_ready()

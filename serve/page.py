@@ -13,8 +13,8 @@ from fastapi.staticfiles import StaticFiles
 
 from lumina_ray.attribution.schema import Report
 from lumina_ray.errors import UsageError
+from serve.places import Place
 from serve.problems import Problem, openapi_responses
-from serve.services import Caller
 
 logger = logging.getLogger("ray.serve")
 
@@ -65,7 +65,7 @@ async def page() -> FileResponse:
     return FileResponse(STATIC / "index.html", headers=_HEADERS)
 
 
-async def report_as_html(request: Request, _: Caller) -> HTMLResponse:
+async def report_as_html(request: Request, _: Place) -> HTMLResponse:
     """Render a report that `POST /v1/attributions` answered. Nothing of it is kept."""
     try:
         async with asyncio.timeout(_READ_WITHIN_S):

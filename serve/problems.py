@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from lumina_ray.errors import AudioError
+from serve.requestlog import note, route_of
 from serve.schemas import describe_errors
 
 logger = logging.getLogger("ray.serve")
@@ -110,13 +111,13 @@ def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     async def system(request: Request, error: OSError) -> JSONResponse:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            logger.error("%s %s: the disk is full", request.method, request.url.path)
+            logger.error("%s %s: the disk is full", request.method, route_of(request.scope))
             return _response(Problem.disk_full())
         return await unexpected(request, error)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        logger.error("%s %s failed", request.method, route_of(request.scope), exc_info=error)
         return _response(Problem.internal())
 
 
@@ -127,4 +128,5 @@ def openapi_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _response(problem: Problem) -> JSONResponse:
+    note(code=problem.code)
     return JSONResponse(problem.body.model_dump(), problem.status, problem.headers, MEDIA_TYPE)

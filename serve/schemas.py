@@ -43,6 +43,8 @@ class ServeArgs(BaseModel):
     max_audio_s: float = Field(600.0, gt=0, description="Longer audio is refused with 422.")
     request_timeout_s: float = Field(300.0, gt=0, description="From the first byte of a request to its answer.")
     decode_timeout_s: float = Field(60.0, gt=0, description="Uploads that take longer to decode are refused with 422.")
+    max_requests: int = Field(16, ge=1, description="Requests that a gateway takes at once; more of them wait.")
+    max_waiting: int = Field(64, ge=0, description="Requests that wait for a gateway; more are refused with 429.")
     jobs: Path | None = Field(None, description="Folder of asynchronous jobs; without it none are taken.")
     max_job_files: int = Field(64, ge=1, description="Jobs of more files are refused with 400.")
     max_job_bytes: int = Field(128 << 20, ge=1, description="Jobs of more bytes are refused with 413.")
@@ -182,6 +184,7 @@ class IndexVersions(BaseModel):
     """The snapshots at hand, newest first."""
 
     indexes: list[IndexVersion]
+    unusable: list[str] = Field(description="Versions that are incomplete or damaged, newest first.")
 
 
 class ResultsOptions(BaseModel):

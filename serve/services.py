@@ -13,9 +13,11 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from lumina_ray.errors import AudioError
+from serve import metrics
 from serve.access import Access
 from serve.decoding import Decoders
 from serve.problems import Problem
+from serve.requestlog import note, waiting_for
 from serve.schemas import ServeArgs
 
 _BEARER = HTTPBearer(
@@ -52,26 +54,25 @@ async def _caller(
 ) -> str:
     if services.access is None:
         return ""
-    return services.access.admit(credentials.credentials if credentials else None)
+    holder = services.access.admit(credentials.credentials if credentials else None)
+    note(key=holder)
+    return holder
 
 
 # The name of the key's holder, who is refused here where there is none; empty where access is open.
 Caller = Annotated[str, Depends(_caller)]
 
 
-async def answer(services: Services, response: Awaitable[Any], deadline_s: float | None = None) -> Any:
+async def answer(services: Services, response: Awaitable[Any], deadline_s: float) -> Any:
     """What a deployment answers, in the time that a request has.
 
     Args:
-        deadline_s: by the event loop's clock, of a request that took time to arrive.
+        deadline_s: by the event loop's clock.
 
     Raises:
         Problem: returned by the deployment, as Serve would log a traceback for one that is raised; or no answer.
     """
-    limit_s = services.args.request_timeout_s
-    if deadline_s is None:
-        deadline_s = asyncio.get_running_loop().time() + limit_s
-    async with answered_by(deadline_s, limit_s):
+    async with answered_by(deadline_s, services.args.request_timeout_s):
         outcome = await response
     if isinstance(outcome, Problem):
         raise outcome
@@ -86,7 +87,8 @@ async def attribute_upload(services: Services, body: bytes, policy: str, top_k: 
         Problem: it ended the decoder, or a part of the index is missing.
     """
     query = await fingerprint_upload(services, body)
-    report = await services.searcher.attribute.remote(query, policy, top_k, partial)
+    with waiting_for("search"):
+        report = await services.searcher.attribute.remote(query, policy, top_k, partial)
     if isinstance(report, Problem):
         raise report
     return report
@@ -99,8 +101,12 @@ async def fingerprint_upload(services: Services, body: bytes) -> bytes:
         AudioError: the audio cannot be used.
         Problem: it ended the decoder.
     """
-    audio = await services.decoders.load(body, services.args.max_audio_s, services.args.max_upload_bytes)
-    query = await services.fingerprinter.fingerprint.remote(audio)
+    with waiting_for("decode"):
+        audio = await services.decoders.load(body, services.args.max_audio_s, services.args.max_upload_bytes)
+    note(audio_s=audio.duration_s)
+    metrics.count_audio(audio.duration_s)
+    with waiting_for("fingerprint"):
+        query = await services.fingerprinter.fingerprint.remote(audio)
     if isinstance(query, AudioError):
         raise query
     return query
@@ -110,8 +116,9 @@ async def fingerprint_upload(services: Services, body: bytes) -> bytes:
 async def arriving_by(deadline_s: float, limit_s: float) -> AsyncIterator[None]:
     """Turn a request that does not arrive in time into a problem; arguments as of `answered_by`."""
     try:
-        async with asyncio.timeout_at(deadline_s):
-            yield
+        with waiting_for("upload"):
+            async with asyncio.timeout_at(deadline_s):
+                yield
     except TimeoutError as error:
         raise Problem(408, "request.timeout", f"The upload did not arrive within {limit_s:g} s.") from error
 

@@ -22,7 +22,7 @@ from lumina_ray.report import to_json
 from serve import catalog
 from serve.live import LiveIndex, probe
 from serve.problems import Problem
-from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, ReportVerification, Song, SongPage
+from serve.schemas import FingerprintQuery, IndexVersions, Neighbours, ReportVerification, Song, SongPage
 from serve.verification import verify
 
 # Longer than a search takes, and short enough for a client to learn what is missing.
@@ -103,7 +103,7 @@ class Merger:
         return await asyncio.to_thread(judge)
 
     @_telling
-    async def versions(self) -> list[IndexVersion]:
+    async def versions(self) -> IndexVersions:
         return await asyncio.to_thread(catalog.list_versions, self._live.folder)
 
     @_telling

@@ -125,6 +125,7 @@ def _fetch(source: RemotePath, label: str, max_bytes: int) -> bytes:
 def _decode_sndfile(source: Path | str | bytes, label: str, max_duration_s: float) -> np.ndarray:
     handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     with soundfile.SoundFile(handle) as file:
+        _check_channels(file.channels, label)
         expected_s = file.frames / file.samplerate
         _check_duration(expected_s, label, max_duration_s)
 
@@ -155,6 +156,7 @@ def _decode_ffmpeg(source: Path | str | bytes, label: str, max_duration_s: float
         stream = container.streams.audio[0]
         if stream.duration and stream.time_base:
             _check_duration(float(stream.duration * stream.time_base), label, max_duration_s)
+        _check_channels(stream.channels, label)
         rate_hz = stream.rate
         if not rate_hz:
             raise AudioError("audio.undecodable", f"{label}: its audio stream has no sample rate")
@@ -184,6 +186,14 @@ def _resample(blocks: Iterator[np.ndarray], rate_hz: int, label: str, max_durati
     if rate_hz != SAMPLE_RATE_HZ:
         parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def _check_channels(channels: int, label: str) -> None:
+    # A block of a thousand silent channels takes a gigabyte, and its file next to nothing.
+    if channels > MAX_CHANNELS:
+        raise AudioError(
+            "audio.undecodable", f"{label}: {channels} channels, more than the limit of {MAX_CHANNELS}; mix them down"
+        )
 
 
 def _check_duration(duration_s: float, label: str, max_duration_s: float) -> None:

@@ -78,9 +78,10 @@ class IndexVersion(_Answer):
 
 
 class IndexVersions(_Answer):
-    """The snapshots at hand, newest first."""
+    """The snapshots at hand, and the names of those that are incomplete or damaged; newest first."""
 
     indexes: tuple[IndexVersion, ...]
+    unusable: tuple[str, ...] = ()
 
 
 class JobFile(_Answer):

@@ -9,9 +9,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
 from lumina_ray.attribution.schema import Report
+from serve.places import Place
 from serve.problems import Problem, openapi_responses
+from serve.requestlog import waiting_for
 from serve.schemas import AnswerOptions, FingerprintQuery, describe_errors
-from serve.services import Caller, Served, answer, answered_by, arriving_by, attribute_upload
+from serve.services import Served, answer, answered_by, arriving_by, attribute_upload
 from serve.uploads import openapi_upload, read_json, read_upload
 
 _EXAMPLE_REPORT = Path(__file__).parents[1] / "example_report.json"
@@ -34,11 +36,10 @@ router = APIRouter(prefix="/v1/attributions", tags=["attributions"])
     openapi_extra=openapi_upload(),
 )
 async def attribute(
-    request: Request, options: Annotated[AnswerOptions, Query()], services: Served, _: Caller
+    request: Request, options: Annotated[AnswerOptions, Query()], services: Served, deadline_s: Place
 ) -> Response:
     """Decode, fingerprint and compare with the catalog. Nothing of the upload is kept."""
     args = services.args
-    deadline_s = asyncio.get_running_loop().time() + args.request_timeout_s
     async with arriving_by(deadline_s, args.request_timeout_s):
         body = await read_upload(request, args.max_upload_bytes)
     async with answered_by(deadline_s, args.request_timeout_s):
@@ -61,17 +62,17 @@ async def attribute(
     },
 )
 async def attribute_fingerprint(
-    request: Request, options: Annotated[AnswerOptions, Query()], services: Served, _: Caller
+    request: Request, options: Annotated[AnswerOptions, Query()], services: Served, deadline_s: Place
 ) -> Response:
     """Compare vectors that the client made, as the index was made, with the catalog."""
     args = services.args
-    deadline_s = asyncio.get_running_loop().time() + args.request_timeout_s
     async with arriving_by(deadline_s, args.request_timeout_s):
         body = await read_json(request, _MAX_FINGERPRINT_BYTES)
     query = await asyncio.to_thread(_parse, body)
     policy, top_k = options.policy or args.policy, options.top_k or args.top_k
     response = services.searcher.attribute_vectors.remote(query, policy, top_k, options.partial)
-    report = await answer(services, response, deadline_s)
+    with waiting_for("search"):
+        report = await answer(services, response, deadline_s)
     return Response(report, media_type="application/json")
 
 

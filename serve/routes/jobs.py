@@ -1,12 +1,12 @@
 """Many files at once, attributed when there is time for them."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from ray.serve.handle import DeploymentHandle
 
 from serve import cursors
+from serve.places import Place
 from serve.problems import Problem, openapi_responses
 from serve.schemas import AttributionOptions, Job, ResultsOptions, ResultsPage
 from serve.services import Caller, Served, Services, answer, arriving_by
@@ -28,13 +28,13 @@ async def create(
     options: Annotated[AttributionOptions, Query()],
     services: Served,
     caller: Caller,
+    deadline_s: Place,
     idempotency_key: Annotated[
         str | None, Header(max_length=255, description="Sent again with the same request, it gives the same job.")
     ] = None,
 ) -> Job:
     """Keep the files until each has a result. Results are told apart by the order in which files were sent, from 0."""
     jobs, args = _jobs(services), services.args
-    deadline_s = asyncio.get_running_loop().time() + args.request_timeout_s
     async with arriving_by(deadline_s, args.request_timeout_s):
         uploads = await read_uploads(request, args.max_job_files, args.max_upload_bytes, args.max_job_bytes)
     policy, top_k = options.policy or args.policy, options.top_k or args.top_k
@@ -44,24 +44,24 @@ async def create(
 
 
 @router.get("/{job_id}", summary="How far a job is")
-async def get(job_id: str, services: Served, caller: Caller) -> Job:
-    return await answer(services, _jobs(services).get.remote(caller, job_id))
+async def get(job_id: str, services: Served, caller: Caller, deadline_s: Place) -> Job:
+    return await answer(services, _jobs(services).get.remote(caller, job_id), deadline_s)
 
 
 @router.get("/{job_id}/results", summary="What a job found so far", response_model=ResultsPage)
 async def results(
-    job_id: str, services: Served, caller: Caller, options: Annotated[ResultsOptions, Query()]
+    job_id: str, services: Served, caller: Caller, deadline_s: Place, options: Annotated[ResultsOptions, Query()]
 ) -> Response:
     """In the order in which files were finished. Asked again with `next_cursor`, it gives those that came since."""
     after = _position(options.cursor) if options.cursor else 0
-    page = await answer(services, _jobs(services).results.remote(caller, job_id, after, options.limit))
+    page = await answer(services, _jobs(services).results.remote(caller, job_id, after, options.limit), deadline_s)
     return Response(page, media_type="application/json")
 
 
 @router.delete("/{job_id}", summary="Forget a job", status_code=204)
-async def delete(job_id: str, services: Served, caller: Caller) -> None:
+async def delete(job_id: str, services: Served, caller: Caller, deadline_s: Place) -> None:
     """Its audio and its results are deleted; a file that is being attributed now is finished for nobody."""
-    await answer(services, _jobs(services).delete.remote(caller, job_id))
+    await answer(services, _jobs(services).delete.remote(caller, job_id), deadline_s)
 
 
 def _jobs(services: Services) -> DeploymentHandle:

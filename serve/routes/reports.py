@@ -1,14 +1,14 @@
 """Reports that were made before."""
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
 
 from serve.page import MAX_REPORT_BYTES
+from serve.places import Place
 from serve.problems import Problem, openapi_responses
 from serve.schemas import ReportVerification
-from serve.services import Caller, Served, answer, answered_by, arriving_by, fingerprint_upload
+from serve.services import Served, answer, answered_by, arriving_by, fingerprint_upload
 from serve.uploads import openapi_form, read_fields
 
 _MAX_SIGNATURE_BYTES = 4096
@@ -33,10 +33,9 @@ def _file(description: str) -> dict[str, Any]:
         ["report"],
     ),
 )
-async def verify(request: Request, services: Served, _: Caller) -> ReportVerification:
+async def verify(request: Request, services: Served, deadline_s: Place) -> ReportVerification:
     """Check the report's bytes, signature and snapshot, and compute all of it again from its audio."""
     args = services.args
-    deadline_s = asyncio.get_running_loop().time() + args.request_timeout_s
     limits = {"report": MAX_REPORT_BYTES, "audio": args.max_upload_bytes, "signature": _MAX_SIGNATURE_BYTES}
     async with arriving_by(deadline_s, args.request_timeout_s):
         files = await read_fields(request, limits)

@@ -1,4 +1,4 @@
-"""Is it alive, and can it answer? Neither needs a key."""
+"""Does it work, and what does it answer from? Neither needs a key."""
 
 import asyncio
 
@@ -16,13 +16,20 @@ _FRESH_S = 1.0
 router = APIRouter(tags=["status"])
 
 
-@router.get("/healthz", summary="Is the gateway alive?")
-async def healthz() -> dict[str, str]:
+@router.get("/healthz", summary="Do model and index work?", responses=openapi_responses(503))
+async def healthz(request: Request, services: Served) -> dict[str, str]:
+    """A tiny fingerprint and a search are really made. Not for deciding to restart it: Ray does that by itself."""
+    await _ready(request, services)
     return {"status": "ok"}
 
 
 @router.get("/readyz", summary="Can it answer, and from what?", responses=openapi_responses(503))
 async def readyz(request: Request, services: Served) -> Readiness:
+    """As `/healthz`, with what it answers from."""
+    return await _ready(request, services)
+
+
+async def _ready(request: Request, services: Services) -> Readiness:
     # It needs no key: whoever asks within a moment shares one answer, and one place in the queues.
     state, now_s = request.app.state, asyncio.get_running_loop().time()
     probe: asyncio.Task[Readiness] | None = getattr(state, "probe", None)
@@ -39,7 +46,8 @@ async def _probe(services: Services) -> Readiness:
             model, index = await asyncio.gather(
                 services.fingerprinter.describe.remote(), services.searcher.describe.remote()
             )
-    except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError) as error:
+    # What a replica raises on failing its own check arrives as a RuntimeError.
+    except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError, RuntimeError) as error:
         raise Problem.retry_later(503, "server.unavailable", "The model or the index cannot answer now.") from error
     if isinstance(index, Problem):
         raise index

@@ -163,6 +163,13 @@ def test_three_hours_are_refused_from_the_header(tmp_path: Path) -> None:
     assert caught.value.kind == "audio.too_long"
 
 
+def test_too_many_channels_are_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "many.wav", np.zeros((32_000, 65), np.float32), 32_000)
+    with pytest.raises(AudioError, match=r"many\.wav: 65 channels, more than the limit of 64") as caught:
+        load_audio(tmp_path / "many.wav")
+    assert caught.value.kind == "audio.undecodable"
+
+
 def test_too_many_bytes_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(2.0, 32_000), 32_000)

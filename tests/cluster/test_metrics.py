@@ -15,11 +15,12 @@ from cluster.metrics import COUNTERS, GAUGES, Times, WorkerTimes
 from tests.cluster.catalog import write_manifest, write_tone
 
 EXPORTED = {f"ray_{name}_total" for name in COUNTERS} | {f"ray_{name}" for name in GAUGES}
-DASHBOARD = json.loads((Path(cluster.__file__).parent / "grafana" / "lumina.json").read_text())
+DASHBOARDS = Path(cluster.__file__).parent / "grafana"
 
 
 def test_the_dashboard_queries_what_the_code_exports() -> None:
-    queried = {name for panel in DASHBOARD["panels"] for t in panel["targets"] for name in metrics(t["expr"])}
+    dashboard = json.loads((DASHBOARDS / "lumina.json").read_text())
+    queried = {name for panel in dashboard["panels"] for t in panel["targets"] for name in metrics(t["expr"])}
     assert queried == EXPORTED
 
 
@@ -27,13 +28,15 @@ def metrics(expression: str) -> set[str]:
     return set(re.findall(r"ray_\w+", expression))
 
 
-def test_the_dashboard_has_what_grafana_needs() -> None:
+@pytest.mark.parametrize("name", ["lumina.json", "lumina-serve.json"])
+def test_a_dashboard_has_what_grafana_needs(name: str) -> None:
     """Grafana publishes no schema of these files: without these fields, an import fails or shows nothing."""
-    assert {"uid", "title", "schemaVersion", "panels", "templating", "time"} <= DASHBOARD.keys()
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
-    (variable,) = DASHBOARD["templating"]["list"]
+    dashboard = json.loads((DASHBOARDS / name).read_text())
+    assert {"uid", "title", "schemaVersion", "panels", "templating", "time"} <= dashboard.keys()
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    (variable,) = dashboard["templating"]["list"]
     taken: set[tuple[int, int]] = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in dashboard["panels"]:
         assert panel["datasource"] == {"type": "prometheus", "uid": f"${{{variable['name']}}}"}
         assert panel["title"]
         assert [target["refId"] for target in panel["targets"]] == ["A", "B"][: len(panel["targets"])]

@@ -14,6 +14,15 @@ from serve.gateway import create_app
 from serve.schemas import ServeArgs
 from serve.services import Services
 
+MODEL = {"model": "m", "weights_sha256": "a", "fingerprint": "influence", "specification_sha256": "b"}
+INDEX = {
+    "index_version": "v0001",
+    "index_key": "c",
+    "index_wanted": "v0001",
+    "index_fault": None,
+    "songs": 3,
+}
+
 
 @dataclass(frozen=True)
 class Method:
@@ -44,8 +53,8 @@ def make_services(access: Access | None = None, **changes: Any) -> Services:
     given = {
         "args": ServeArgs(index="unused", open_access=True),
         "access": access,
-        "fingerprinter": Deployment(fingerprint=b"vectors"),
-        "searcher": Deployment(attribute="{}"),
+        "fingerprinter": Deployment(fingerprint=b"vectors", describe=MODEL),
+        "searcher": Deployment(attribute="{}", describe=INDEX),
         "decoders": Decoders(1, 60.0),
         "jobs": None,
     }

@@ -4,7 +4,9 @@ import io
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,15 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from ray import serve as ray_serve
 from safetensors.torch import load_file, save_file
 from transformers import MusicgenForConditionalGeneration
 
+from lumina_ray.attribution.schema import SongFacts
 from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint import Specification, describe_environment
-from lumina_ray.index import build_index
+from lumina_ray.index import Snapshot, build_index, load_snapshot
 from lumina_ray.model import open_model
 from lumina_ray.store import (
     FingerprintWorker,
@@ -32,6 +36,9 @@ from lumina_ray.store import (
     read_store,
 )
 from serve.app import ServeArgs, Server, start
+from serve.deployments import GATEWAY
+from serve.keys import add_key
+from serve.local import APPLICATION_LOGS
 
 N_SONGS, N_CONTROLS = 25, 20
 MAX_UPLOAD_BYTES, MAX_AUDIO_S = 2 << 20, 60.0
@@ -118,6 +125,22 @@ def _store(folder: Path, model_dir: Path, seeds: range, prefix: str) -> Store:
     return read_store(folder)
 
 
+@pytest.fixture(scope="session")
+def snapshot(index_dir: Path) -> Snapshot:
+    return load_snapshot(index_dir)
+
+
+def fingerprint_of(snapshot: Snapshot, row: int) -> dict:
+    song = SongFacts(**snapshot.songs.select(list(SongFacts.model_fields)).to_pylist()[row])
+    return {
+        "specification_sha256": snapshot.specification_sha256,
+        "audio_sha256": song.audio_sha256,
+        "codes_sha256": song.codes_sha256,
+        "duration_s": song.duration_s,
+        "channels": {c: snapshot.vectors(c, np.array([row]))[0].tolist() for c in snapshot.indexes},
+    }
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -147,3 +170,27 @@ def server(ray_cluster: object, serve_args: ServeArgs) -> Iterator[Server]:
 def client(server: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.address, timeout=60, trust_env=False) as running:
         yield running
+
+
+@pytest.fixture
+def keys_file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@contextmanager
+def beside(server: Server, serve_args: ServeArgs, name: str, **changes: Any) -> Iterator[str]:
+    """A second gateway, with other arguments, in front of the session's replicas. Gives its address."""
+    handles = [ray_serve.get_deployment_handle(deployment, "lumina") for deployment in ("Fingerprinter", "Searcher")]
+    args = ServeArgs(**(serve_args.model_dump() | changes))
+    application = GATEWAY.bind(args, *handles)
+    ray_serve.run(application, name=name, route_prefix=f"/{name}", logging_config=APPLICATION_LOGS)
+    yield f"{server.address}/{name}"
+    ray_serve.delete(name)
+
+
+@pytest.fixture
+def closed(server: Server, serve_args: ServeArgs, keys_file: Path) -> Iterator[str]:
+    """The address of a gateway that wants keys."""
+    add_key(keys_file, "first")
+    with beside(server, serve_args, "closed", keys=keys_file, open_access=False) as address:
+        yield address

@@ -4,19 +4,15 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from ray import serve as ray_serve
 from typer.testing import CliRunner
 
 from lumina_ray.cli.main import app
 from lumina_ray.errors import UsageError
 from serve.access import Access
-from serve.app import ServeArgs, Server
-from serve.deployments import GATEWAY
 from serve.keys import KeyRing, add_key, read_keys, revoke_key
 from tests.serve.app import asking, make_services
 from tests.serve.conftest import sound, wav
@@ -27,11 +23,6 @@ URL = "/v1/attributions"
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
-
-
-@pytest.fixture
-def keys_file(tmp_path: Path) -> Path:
-    return tmp_path / "keys.json"
 
 
 def test_the_file_holds_names_and_hashes_and_never_a_key(keys_file: Path) -> None:
@@ -121,17 +112,6 @@ def test_a_rate_is_each_keys_own_and_shared_by_the_gateways(keys_file: Path) -> 
         assert_problem(answers[2], 429, "access.rate")
         assert 1 <= int(answers[2].headers["retry-after"]) <= 60
         assert client.post(URL, files={"audio": b"x"}, headers=bearer(free)).status_code == 422
-
-
-@pytest.fixture
-def closed(server: Server, serve_args: ServeArgs, keys_file: Path) -> Iterator[str]:
-    """A second gateway, with keys, in front of the session's replicas. Gives its address."""
-    args = ServeArgs(**(serve_args.model_dump() | {"keys": keys_file, "open_access": False}))
-    add_key(keys_file, "first")
-    handles = [ray_serve.get_deployment_handle(name, "lumina") for name in ("Fingerprinter", "Searcher")]
-    ray_serve.run(GATEWAY.bind(args, *handles), name="closed", route_prefix="/closed")
-    yield f"{server.address}/closed"
-    ray_serve.delete("closed")
 
 
 def test_real_replicas_ask_for_keys_that_change_under_them(closed: str, keys_file: Path) -> None:

@@ -17,12 +17,13 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from serve.app import Server
 from serve.decoding import Decoders
-from serve.deployments import GATEWAY
 from serve.gateway import create_app
-from serve.schemas import ServeArgs
+from serve.places import Places
+from serve.problems import Problem
+from serve.schemas import ServeArgs, SongPage
 from serve.services import Services
 from tests.serve import faults
-from tests.serve.app import Deployment, asking, make_services
+from tests.serve.app import MODEL, Deployment, asking, make_services
 from tests.serve.conftest import sound, wav
 from tests.serve.problems import assert_problem
 
@@ -116,24 +117,57 @@ def test_gateways_do_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
 
 
-def test_clients_that_go_away_free_their_places(server: Server) -> None:
+def test_clients_that_go_away_free_their_places(server: Server, serve_args: ServeArgs) -> None:
     address = httpx.URL(server.address)
     head = (
         f"POST {URL} HTTP/1.1\r\nHost: {address.host}\r\nContent-Type: multipart/form-data; boundary=B\r\n"
         "Content-Length: 100000\r\n\r\n--B\r\n"
     ).encode()
-    held = [socket.create_connection((address.host, address.port)) for _ in range(GATEWAY.max_ongoing_requests)]
+    held = [socket.create_connection((address.host, address.port)) for _ in range(serve_args.max_requests)]
     for connection in held:
         connection.sendall(head)
-    health = f"{server.address}/healthz"
+    songs = f"{server.address}/v1/songs"
     deadline_s = time.monotonic() + 30
     # Once each of them has its place, there is none left.
     with pytest.raises(httpx.ReadTimeout):
         while time.monotonic() < deadline_s:
-            httpx.get(health, timeout=2, trust_env=False)
+            httpx.get(songs, timeout=2, trust_env=False)
+    # Whether it is well is said without a place.
+    assert httpx.get(f"{server.address}/healthz", timeout=20, trust_env=False).status_code == 200
     for connection in held:
         connection.close()
-    assert httpx.get(health, timeout=20, trust_env=False).status_code == 200
+    assert httpx.get(songs, timeout=20, trust_env=False).status_code == 200
+
+
+def test_places_are_bounded_and_so_is_waiting_for_them() -> None:
+    async def songs(*_: object) -> SongPage:
+        await asyncio.sleep(0.05)
+        return SongPage(index_version="v0001", songs=[], next_cursor=None)
+
+    async def flood() -> list[httpx.Response]:
+        args = ServeArgs(index="unused", open_access=True, max_requests=2, max_waiting=3)
+        transport = httpx.ASGITransport(create_app(make_services(args=args, searcher=Deployment(songs=songs))))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await asyncio.gather(*(client.get("/v1/songs") for _ in range(7)))
+
+    answers = sorted(asyncio.run(flood()), key=lambda answer: answer.status_code)
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
+    for refused in answers[5:]:
+        assert_problem(refused, 429, "server.busy")
+        assert int(refused.headers["retry-after"]) > 0
+
+
+def test_nobody_waits_for_a_place_longer_than_for_an_answer() -> None:
+    async def wait_behind() -> None:
+        places, now_s = Places(1, 1), asyncio.get_running_loop().time()
+        async with places.take(now_s + 60):
+            with pytest.raises(Problem, match="places are taken"):
+                async with places.take(now_s + 0.05):
+                    raise AssertionError
+        async with places.take(now_s + 60):
+            pass
+
+    asyncio.run(wait_behind())
 
 
 def test_whoever_asks_whether_it_is_ready_shares_one_probe() -> None:
@@ -141,11 +175,9 @@ def test_whoever_asks_whether_it_is_ready_shares_one_probe() -> None:
 
     async def describe() -> dict[str, str]:
         probes.append(1)
-        return {"model": "m", "weights_sha256": "a", "fingerprint": "influence", "specification_sha256": "b"}
+        return MODEL
 
-    index = {"index_version": "v0001", "index_key": "c", "index_wanted": "v0001", "index_fault": None, "songs": 3}
-    searcher = Deployment(describe=index)
-    with asking(make_services(fingerprinter=Deployment(describe=describe), searcher=searcher)) as client:
+    with asking(make_services(fingerprinter=Deployment(describe=describe))) as client:
         answers = [client.get("/readyz") for _ in range(5)]
     assert {answer.json()["index_version"] for answer in answers} == {"v0001"}
     assert len(probes) < 5

@@ -19,26 +19,10 @@ from serve.app import ServeArgs
 from serve.catalog import as_query, find_song, list_songs, list_versions, nearest_songs
 from serve.problems import Problem
 from serve.schemas import FingerprintQuery
-from tests.serve.conftest import N_SONGS
+from tests.serve.conftest import N_SONGS, fingerprint_of
 from tests.serve.problems import assert_problem
 
 BY_FINGERPRINT = "/v1/attributions/by-fingerprint"
-
-
-@pytest.fixture(scope="module")
-def snapshot(index_dir: Path) -> Snapshot:
-    return load_snapshot(index_dir)
-
-
-def fingerprint_of(snapshot: Snapshot, row: int) -> dict:
-    song = SongFacts(**snapshot.songs.select(list(SongFacts.model_fields)).to_pylist()[row])
-    return {
-        "specification_sha256": snapshot.specification_sha256,
-        "audio_sha256": song.audio_sha256,
-        "codes_sha256": song.codes_sha256,
-        "duration_s": song.duration_s,
-        "channels": {c: snapshot.vectors(c, np.array([row]))[0].tolist() for c in snapshot.indexes},
-    }
 
 
 def test_pages_hold_every_song_once(client: httpx.Client, snapshot: Snapshot) -> None:
@@ -111,7 +95,8 @@ def test_versions_beside_the_live_one(
     (tmp_path / "v0003" / "P.faiss").unlink()
     (tmp_path / "v0004" / "manifest.json").write_text("{")
     found = list_versions(tmp_path / "v0001")
-    assert [(version.version, version.live) for version in found] == [("v0002", False), ("v0001", True)]
+    assert found.unusable == ["v0004", "v0003"]
+    assert [(version.version, version.live) for version in found.indexes] == [("v0002", False), ("v0001", True)]
 
 
 def test_a_fingerprint_is_attributed_as_its_song_is(

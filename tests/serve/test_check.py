@@ -1,5 +1,9 @@
 """Serve configs: Ray accepts misspelt keys without a word, `serve.check` does not."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import serve
 from lumina_ray.errors import UsageError
 from serve.check import check_config
 
+EXPORTER = "tests.serve.tracing:to_the_console"
 EXAMPLE = Path(serve.__file__).with_name("config.yaml")
 
 
@@ -87,6 +92,30 @@ def test_the_version_of_the_index_is_checked(tmp_path: Path, shards: int, wishes
         return
     with pytest.raises(UsageError, match=named):
         check_config(file)
+
+
+def test_tracing_can_be_switched_on(tmp_path: Path) -> None:
+    values = yaml.safe_load(EXAMPLE.read_text())
+    file = tmp_path / "config.yaml"
+    values["tracing_config"] = {"enabled": True, "sampling_ratio": 1.0, "exporter_import_path": EXPORTER}
+    file.write_text(yaml.safe_dump(values))
+    assert check_config(file).tracing_config.sampling_ratio == 1.0
+    values["tracing_config"]["enable"] = True
+    file.write_text(yaml.safe_dump(values))
+    with pytest.raises(UsageError, match="enable"):
+        check_config(file)
+
+
+def test_ray_traces_with_what_is_installed() -> None:
+    code = (
+        "from ray.serve._private.tracing_utils import setup_tracing, tracing_decorator_factory as traced\n"
+        "assert setup_tracing('Gateway', 'x'), 'not switched on'\n"
+        "traced('of a request')(lambda: None)()"
+    )
+    settings = {"RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH": EXPORTER, "RAY_SERVE_TRACING_SAMPLING_RATIO": "1.0"}
+    environment = os.environ | settings | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    written = subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True)
+    assert json.loads(written.stdout)["name"] == "of a request"
 
 
 def test_open_access_is_for_this_machine_only(tmp_path: Path) -> None:

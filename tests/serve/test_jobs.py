@@ -22,7 +22,7 @@ URL = "/v1/jobs"
 
 @pytest.fixture
 def store(tmp_path: Path) -> JobStore:
-    return JobStore(tmp_path, 1000)
+    return JobStore(tmp_path, 100_000)
 
 
 def spooled(folder: Path) -> list[str]:
@@ -94,13 +94,14 @@ def test_an_idempotency_key_gives_the_same_job(store: JobStore) -> None:
 
 
 def test_the_store_is_bounded_in_bytes_and_age(store: JobStore, tmp_path: Path) -> None:
-    job = create(store, bytes(900))
+    # A result for each of five candidates will take room as well.
+    job = create(store, bytes(68_000))
     with pytest.raises(Problem) as error:
-        create(store, bytes(101))
+        create(store, b"one")
     assert (error.value.status, error.value.code) == (429, "jobs.full")
-    # Its result takes less than its audio did.
+    # Its result takes less than was kept for it.
     store.finish(store.waiting(1)[0], "{}", failed=False)
-    create(store, bytes(101))
+    create(store, bytes(68_000))
     store.expire(100.0)
     store.get("acme", job.id)
     store.expire(100.1)

@@ -158,7 +158,7 @@ def searchers() -> set[str]:
 def refused_metric() -> float:
     (node,) = ray.nodes()
     text = httpx.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics").text
-    lines = [line for line in text.splitlines() if re.match(r"ray_lumina_index_refused{.*swap", line)]
+    lines = [line for line in text.splitlines() if re.match(r"ray_lumina_serve_index_refused{.*swap", line)]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 

@@ -1,0 +1,67 @@
+"""How many requests a gateway takes at once, and how many may wait for that.
+
+Ray Serve bounds both as well, but refuses with plain text: here a client is told what a machine can read.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from serve import metrics
+from serve.problems import Problem
+from serve.services import Caller, Served
+
+
+class Places:
+    """Places of a gateway, given in the order of arrival."""
+
+    def __init__(self, n: int, max_waiting: int) -> None:
+        self._places = asyncio.Semaphore(n)
+        self._max_waiting = max_waiting
+        self._waiting = self._taken = 0
+
+    @asynccontextmanager
+    async def take(self, deadline_s: float) -> AsyncIterator[None]:
+        """Hold a place; cancelled, as by a client that goes away, it is free at once.
+
+        Raises:
+            Problem: 429, too many wait already, or none was free before a time on the event loop's clock.
+        """
+        if self._places.locked() and self._waiting >= self._max_waiting:
+            raise _busy()
+        self._count(waiting=1)
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise _busy() from error
+        finally:
+            self._count(waiting=-1)
+        self._count(taken=1)
+        try:
+            yield
+        finally:
+            self._places.release()
+            self._count(taken=-1)
+
+    def _count(self, waiting: int = 0, taken: int = 0) -> None:
+        self._waiting += waiting
+        self._taken += taken
+        metrics.show_places(self._taken, self._waiting)
+
+
+def _busy() -> Problem:
+    return Problem.retry_later(429, "server.busy", "All places are taken; try again later.")
+
+
+async def _take_place(request: Request, services: Served, _: Caller) -> AsyncIterator[float]:
+    deadline_s = asyncio.get_running_loop().time() + services.args.request_timeout_s
+    async with request.app.state.places.take(deadline_s):
+        yield deadline_s
+
+
+# A place, for callers that were let in; its value is when their time is up, by the event loop's clock.
+Place = Annotated[float, Depends(_take_place)]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from lumina_ray.catalog.files import reserve
 from lumina_ray.errors import StoreError
-from lumina_ray.fingerprint import Channel
+from lumina_ray.fingerprint import Channel, SongCodes, Specification
 from lumina_ray.storage import Location
 from lumina_ray.store.generations import Segment, current_segments
 from lumina_ray.store.read import Store, part_files, read_finished_run, read_parts, read_rows
@@ -100,6 +100,19 @@ def stored_codes(store: StreamedStore) -> Iterator[np.ndarray]:
         for path in part_files(segment.folder):
             for codes in _ok(segment, read_parts([path], store.specification, ["song_id", "status", "codes"]))["codes"]:
                 yield np.frombuffer(codes.as_py(), "<u2").reshape(n_codebooks, -1)
+
+
+def part_codes(segment: Segment, path: Location, specification: Specification) -> Iterator[tuple[str, SongCodes]]:
+    """Ids and codes of the songs in one data file of a segment, chunk by chunk as they were fingerprinted.
+
+    Raises:
+        StoreError: damaged.
+    """
+    columns = ["song_id", "status", "codes", "chunk_frames", "chunk_starts_s"]
+    n_codebooks = len(specification.codebook_weights)
+    for row in _ok(segment, read_parts([path], specification, columns)).to_pylist():
+        frames, starts_s = row["chunk_frames"], row["chunk_starts_s"]
+        yield row["song_id"], SongCodes.from_bytes(row["codes"], n_codebooks, frames, starts_s)
 
 
 def _ok(segment: Segment, rows: pa.Table) -> pa.Table:

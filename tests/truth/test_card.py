@@ -130,6 +130,18 @@ def test_only_likelihood_beyond_the_reference_tells_what_was_trained_on(bank: Ba
     assert (alone.signal, relative.signal) == ("log-likelihood", "log-likelihood − reference")
     assert relative.twins.value == 1
     assert alone.twins.value < 1
+    # Rounding decides which of the songs without excess has most.
+    assert relative.trained.value == 1
+    assert alone.trained.value < 0.3
+    works = {RECORDINGS[q.recording].work for q in asked["A"].queries if q.kind in ("excerpt", "unheard")}
+    p_values = []
+    for model, of in asked.items():
+        fit = np.log(made[model, model, "influence"].probabilities)
+        unheard = [i for i in range(of.n_catalog, len(of.songs)) if RECORDINGS[of.songs[i]].work in works]
+        n = len(of.controls)
+        p_values += [(1 + sum(c >= fit[i] for c in fit[-n:])) / (n + 1) for i in unheard]
+    assert alone.unheard.value == np.mean(np.array(p_values) <= 0.05)
+    assert alone.unheard.low <= alone.unheard.value <= alone.unheard.high
 
 
 def test_what_is_needed_is_listed_once_and_unknown_methods_are_refused() -> None:

@@ -19,7 +19,9 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
     alarm = Alarms(
         "stats", "P", FalsePositives("v8", 1000, True, Estimate(1.0, 1.0, 1.0), Estimate(159.0, 150.0, 170.0))
     )
-    card = Card("test", [row], [alarm], [Use("log-likelihood", Estimate(0.9, 0.8, 0.95))])
+    card = Card(
+        "test", [row], [alarm], [Use("log-likelihood", Estimate(0.9, 0.8, 0.95), half, Estimate(0.125, 0.1, 0.2))]
+    )
     save_card(card, tmp_path)
     read = json.loads((tmp_path / "card.json").read_text())
     assert read["rows"][0]["measures"]["lds_excerpt"] == {"value": 0.5, "low": 0.25, "high": 0.75}
@@ -38,5 +40,6 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
         "1000 (simulated)",
         "159.000 [150",
         "0.900 [0.800, 0.950]",
+        "0.125 [0.100, 0.200]",
     ):
         assert words in captured.get()

@@ -420,7 +420,7 @@ def with_use(text: str) -> str:
 def test_use_is_told_where_it_is_known(page: Page) -> None:
     use = page.locator("[data-slot=use]")
     for text, known in ((EXAMPLE, False), (with_use(EXAMPLE), True)):
-        page.route("**/v1/attributions", lambda route, text=text: route.fulfill(body=text))
+        page.route("**/v1/attributions", lambda route, text=text: route.fulfill(json=json.loads(text)))
         choose(page, SONG, f"{known}.wav")
         expect(page.locator("#result-heading")).to_have_text(f"Result for {known}.wav")
         expect(use).to_be_visible(visible=known)

@@ -12,6 +12,8 @@ from lumina_ray.attribution.schema import (
     QueryFacts,
     Report,
     SongFacts,
+    UseFacts,
+    UseProvenance,
 )
 from lumina_ray.methods.kernel import RIDGE, kernel_scores, nonnegative_kernel_scores
 
@@ -30,6 +32,8 @@ __all__ = [
     "QueryFacts",
     "Report",
     "SongFacts",
+    "UseFacts",
+    "UseProvenance",
     "attribute",
     "kernel_scores",
     "nonnegative_kernel_scores",

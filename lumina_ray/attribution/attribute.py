@@ -18,9 +18,12 @@ from lumina_ray.attribution.schema import (
     QueryFacts,
     Report,
     SongFacts,
+    UseFacts,
+    UseProvenance,
 )
 from lumina_ray.calibration import ALPHA, ChannelCalibration
 from lumina_ray.calibration.numerics import use_one_blas_thread
+from lumina_ray.calibration.use import USE_FILE, Use
 from lumina_ray.calibration.vectors import Channel, check_unit_rows
 from lumina_ray.errors import SpecificationMismatch, UsageError
 from lumina_ray.index import Snapshot
@@ -35,6 +38,12 @@ DEFAULT_TOP_K = 256
 EVIDENCE = (
     "Similarity-based evidence: how alike the query and the songs are in the audited model's own view. "
     "It is not proof that the model used a song, and a share is not a causal fraction."
+)
+
+USE_EVIDENCE = (
+    "Evidence of use, where a song has any, is that the model was trained on the song or on something nearly "
+    "identical: not that it made use of it for this query. It holds as far as the controls are music of the catalog's "
+    "kind and the reference model never saw the catalog."
 )
 
 _CHANNELS: dict[Channel, tuple[Literal["composition", "production"], Literal["publishing", "master"]]] = {
@@ -69,7 +78,7 @@ def attribute(
     use_one_blas_thread()
     rule = POLICIES[policy]
     return Report(
-        evidence=EVIDENCE,
+        evidence=EVIDENCE if snapshot.use is None else f"{EVIDENCE} {USE_EVIDENCE}",
         policy=PolicyFacts(
             name=policy,  # type: ignore[arg-type]  # checked above
             published=rule.published,
@@ -101,6 +110,7 @@ def attribute(
             index_version=snapshot.version,
             index_key=snapshot.key,
             calibration_sha256=snapshot.calibration.sha256,
+            use=_use_provenance(snapshot),
             environment=dict(query.environment),
             software={name: version(name) for name in ("numpy", "scipy")}
             | {"lumina_ray": lumina_ray.__version__, "index_built_with_faiss": snapshot.manifest["software"]["faiss"]},
@@ -126,6 +136,7 @@ def _attribute_channel(
         subject=subject,
         right=right,
         verdict=_sentence(policy, qualified, noise, verdict.unattributed),
+        basis=_basis(snapshot.use, candidates),
         warnings=_warnings(policy, band, snapshot.n_present, len(candidates)),
         searched=snapshot.n_present,
         retrieved=len(candidates),
@@ -147,6 +158,7 @@ def _candidates(
     policy: str,
 ) -> tuple[Candidate, ...]:
     songs = snapshot.songs.select(list(SongFacts.model_fields)).take(rows).to_pylist()
+    use = snapshot.use and snapshot.use.songs.select(list(UseFacts.model_fields)).take(rows).to_pylist()
     scores = kernel_scores(evidence.vectors, evidence.query)
     z, adjusted = evidence.z, evidence.adjusted
     p_values, family_wise_p = evidence.noise.p_value(adjusted), evidence.family_wise_p
@@ -181,6 +193,7 @@ def _candidates(
             lip_percent=float(lip_percent[i]) if policy == "v7" else None,
             chunk_similarities=tuple(np.round(chunk_similarity_nk[:, i], 6).tolist()),
             driving_chunks=driving_chunks(chunk_similarity_nk[:, i], weights_n),
+            use=UseFacts(**use[i]) if use else None,
         )
         for rank, i in enumerate(order.tolist(), start=1)
     )
@@ -232,6 +245,45 @@ def _sentence(policy: str, qualified: int, noise: ChannelCalibration, unattribut
     return (
         f"{songs} of {noise.n_songs} {stand} above the noise of {noise.n_controls} unrelated control tracks; "
         f"{unattributed:.1%} of the query's fingerprint stays unattributed."
+    )
+
+
+def _basis(use: Use | None, candidates: tuple[Candidate, ...]) -> str:
+    """Shares never depend on it: only what may be said of them does."""
+    if use is None:
+        return (
+            "The shares rest on likeness alone: there is no reference model, so nothing is known of whether the model "
+            "was trained on these songs."
+        )
+    p_values = [c.use.p_value for c in candidates if c.qualified and c.use is not None]
+    if not p_values:
+        return "No song qualifies: there are no shares that could rest on likeness or on use."
+    n, found = len(p_values), sum(p <= ALPHA for p in p_values)
+    only = "the one song that qualifies"
+    if not found:
+        which = only if n == 1 else f"any of the {n} songs that qualify"
+        return (
+            f"The shares rest on likeness alone: there is no evidence that the model was trained on {which} "
+            f"(p > {ALPHA:g} by {use.basis.n_controls} controls)."
+        )
+    which = only if n == 1 else f"{found} of the {n} songs that qualify"
+    return (
+        f"The shares rest on likeness and, for {which}, on evidence that the model was trained on "
+        f"{'it' if found == 1 else 'them'} (p ≤ {ALPHA:g} by {use.basis.n_controls} controls; "
+        f"{use.basis.chance * n:.2g} expected by chance)."
+    )
+
+
+def _use_provenance(snapshot: Snapshot) -> UseProvenance | None:
+    if snapshot.use is None:
+        return None
+    basis = snapshot.use.basis
+    return UseProvenance(
+        reference_weights_sha256=basis.reference_weights_sha256,
+        controls_sha256=basis.controls_sha256,
+        n_controls=basis.n_controls,
+        resolution=basis.resolution,
+        file_sha256=snapshot.manifest["files"][USE_FILE],
     )
 
 

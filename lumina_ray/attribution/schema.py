@@ -33,6 +33,19 @@ class SongFacts(_Frozen):
     codes_sha256: str
 
 
+class UseFacts(_Frozen):
+    """Was the model trained on a song, or on something nearly identical? Whatever the query: of the song alone."""
+
+    excess: float = Field(
+        description="Mean log-likelihood of the song under the audited model minus that under a reference model that "
+        "never saw the catalog, in nats per code."
+    )
+    p_value: float = Field(
+        description="Share of controls and song whose excess is at least this large, the model having seen no control. "
+        "Of this one song, chosen before looking: not corrected for how many are listed."
+    )
+
+
 class Candidate(_Frozen):
     """One song that the search returned, in one channel."""
 
@@ -75,6 +88,7 @@ class Candidate(_Frozen):
     driving_chunks: tuple[int, ...] = Field(
         description="The fewest chunks that carry at least half of the positive match, by index, strongest first."
     )
+    use: UseFacts | None = Field(description="Null where the index has no evidence of use (`lumina use`).")
 
 
 class NoiseBand(_Frozen):
@@ -108,6 +122,10 @@ class ChannelReport(_Frozen):
     subject: Literal["composition", "production"]
     right: Literal["publishing", "master"]
     verdict: str = Field(description="The result in one sentence.")
+    basis: str = Field(
+        description="In one sentence, what the shares rest on: likeness alone, or likeness and evidence that the model "
+        "was trained on the songs."
+    )
     warnings: tuple[str, ...] = Field(description="What a reader must know before relying on the numbers.")
     searched: int = Field(description="Songs in the catalog.")
     retrieved: int = Field(description="Candidates below: the most similar ones.")
@@ -147,6 +165,16 @@ class PolicyFacts(_Frozen):
     top_k: int = Field(description="Candidates asked for.")
 
 
+class UseProvenance(_Frozen):
+    """What evidence of use rests on."""
+
+    reference_weights_sha256: str = Field(description="Of the reference model, which must never have seen the catalog.")
+    controls_sha256: str = Field(description="Ids, codes and vectors of the controls' store.")
+    n_controls: int = Field(description="Distinct controls: music of the catalog's kind that the model never saw.")
+    resolution: float = Field(description="Smallest p-value that this many controls can show.")
+    file_sha256: str = Field(description="Of the index's use.parquet, which has every song's numbers.")
+
+
 class Provenance(_Frozen):
     """Everything needed to replay the answer; the same environment repeats it bit for bit."""
 
@@ -156,6 +184,7 @@ class Provenance(_Frozen):
     index_version: str
     index_key: str = Field(description="sha256 of specification and catalog data.")
     calibration_sha256: str
+    use: UseProvenance | None = Field(description="Null where no reference model was compared with.")
     environment: dict[str, str] = Field(description="What made the query's fingerprint.")
     software: dict[str, str] = Field(description="What computed this report.")
 

@@ -52,16 +52,11 @@ def calibrate_store(store: "Store", controls: "Store") -> Calibration:
         StoreError: the same audio in both stores; duplicate ids; no usable vectors.
         UsageError: fewer than `MIN_CONTROLS` distinct controls.
     """
-    if store.specification.sha256 != controls.specification.sha256:
-        raise SpecificationMismatch(
-            f"catalog {store.path} has specification {store.specification.sha256[:12]}, controls {controls.path} have "
-            f"{controls.specification.sha256[:12]}: fingerprint both with the same model and fingerprint"
-        )
+    check_controls(store, controls)
     use_one_blas_thread()
     channels = store.specification.channels
     rows, _ = usable_songs(store)
     control_rows, _ = usable_songs(controls)
-    _refuse_shared_audio(store, controls)
     control_codes = np.array(controls.songs["codes_sha256"].to_pylist(), dtype=object)[control_rows]
     # The same recording twice is one observation, and would make the noise look better known than it is.
     _, first = np.unique(control_codes.astype(str), return_index=True)
@@ -105,7 +100,18 @@ def read_calibration(path: Location) -> Calibration:
         ) from error
 
 
-def _refuse_shared_audio(store: "Store", controls: "Store") -> None:
+def check_controls(store: "Store", controls: "Store") -> None:
+    """Check that a control store may stand for what a catalog's model never saw.
+
+    Raises:
+        SpecificationMismatch: the stores were made by different specifications.
+        StoreError: the same audio in both.
+    """
+    if store.specification.sha256 != controls.specification.sha256:
+        raise SpecificationMismatch(
+            f"catalog {store.path} has specification {store.specification.sha256[:12]}, controls {controls.path} have "
+            f"{controls.specification.sha256[:12]}: fingerprint both with the same model and fingerprint"
+        )
     song_of = dict(zip(store.songs["codes_sha256"].to_pylist(), store.song_ids, strict=True))
     shared = [
         f"{control_id} (in the catalog as {song_of[codes]})"

@@ -20,6 +20,7 @@ from lumina_ray.cli.plan import plan
 from lumina_ray.cli.scores import scores
 from lumina_ray.cli.statistics import statistics
 from lumina_ray.cli.truth import truth
+from lumina_ray.cli.use import use
 from lumina_ray.cli.verify import keygen, sign, verify
 from lumina_ray.errors import LuminaError, UsageError
 from lumina_ray.storage import local, locate
@@ -39,6 +40,7 @@ app.command()(scores)
 app.command()(evaluate)
 app.command()(plan)
 app.command()(statistics)
+app.command()(use)
 app.command()(keygen)
 app.command()(sign)
 app.command()(verify)

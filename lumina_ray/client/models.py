@@ -81,7 +81,7 @@ class IndexVersions(_Answer):
     """The snapshots at hand, and the names of those that are incomplete or damaged; newest first."""
 
     indexes: tuple[IndexVersion, ...]
-    unusable: tuple[str, ...] = ()
+    unusable: tuple[str, ...]
 
 
 class JobFile(_Answer):

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 import lumina_ray
 from lumina_ray.calibration import CALIBRATION_FILE, read_calibration, song_means, store_sha256, usable_songs
+from lumina_ray.calibration.use import USE_FILE, current_use
 from lumina_ray.calibration.vectors import check_unit_rows
 from lumina_ray.catalog.files import sha256_of
 from lumina_ray.errors import StoreError, UsageError
@@ -74,8 +75,8 @@ def build_index(store: "Store", out: Location, wish: Wish = Wish(), each: Each =
         The snapshot's folder, `out/vNNNN`.
 
     Raises:
-        StoreError: the store is not calibrated, has changed since, or holds duplicate ids; `out` is a file; the index
-            is not as exact as it should be.
+        StoreError: the store is not calibrated, has changed since (also since its evidence of use, if it has any), or
+            holds duplicate ids; `out` is a file; the index is not as exact as it should be.
         UsageError: a kind that FAISS does not know, or cannot make of these vectors; or `out` lies in a bucket, and
             the store is a living catalog, whose removals could not be told there.
     """
@@ -95,6 +96,7 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
             f"{store.path} has changed since it was calibrated: run `lumina calibrate {store.path} "
             "--controls CONTROL_STORE` again"
         )
+    use = current_use(store, data_sha256)
     rows, excluded = usable_songs(store)
     channels = store.specification.channels
     dims = store.specification.dims
@@ -129,6 +131,8 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
         pq.write_table(songs, partial / IDS_FILE)
         np.savez(partial / CENTRES_FILE, allow_pickle=False, **centres)
         (partial / CALIBRATION_FILE).write_bytes((store.path / CALIBRATION_FILE).read_bytes())
+        if use is not None:
+            (partial / USE_FILE).write_bytes((store.path / USE_FILE).read_bytes())
         manifest = {
             "format_version": FORMAT_VERSION,
             "key": _key(store.specification.sha256, data_sha256),

@@ -5,12 +5,13 @@ to any other: what is nearest in the whole catalog is nearest among it. s songs 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from lumina_ray.calibration.use import Use
 from lumina_ray.calibration.vectors import Channel
 from lumina_ray.index.exact import FlatIndex, flat_index
 from lumina_ray.index.files import mean_column
@@ -25,11 +26,13 @@ class Selected:
     Attributes:
         songs: as of `Snapshot`.
         vectors: channel → float32 `[s, D]`.
+        use: evidence of use of the songs, as of `Snapshot`.
         n_present: songs of the part that could have been found.
     """
 
     songs: pa.Table
     vectors: dict[Channel, np.ndarray]
+    use: Use | None
     n_present: int
 
 
@@ -54,7 +57,8 @@ def select(part: Snapshot, query: Mapping[Channel, np.ndarray], k: int) -> Selec
         As `Snapshot.search`.
     """
     rows = np.unique(np.concatenate([part.search(channel, vector[None], k)[1][0] for channel, vector in query.items()]))
-    return Selected(part.songs.take(rows), {c: part.vectors(c, rows) for c in query}, part.n_present)
+    use = part.use and replace(part.use, songs=part.use.songs.take(rows))
+    return Selected(part.songs.take(rows), {c: part.vectors(c, rows) for c in query}, use, part.n_present)
 
 
 def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
@@ -78,5 +82,7 @@ def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
         indexes={c: FlatIndex(flat_index(vectors_sD)) for c, vectors_sD in vectors.items()},
         # The parts have left out what is withdrawn.
         withdrawals=Withdrawals(Path(), songs, generation=None),
+        use=catalog.use
+        and replace(catalog.use, songs=pa.concat_tables([part.use.songs for part in selected if part.use])),
         searched=sum(part.n_present for part in selected),
     )

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumina_ray.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from lumina_ray.calibration.use import USE_FILE, Use, read_use
 from lumina_ray.calibration.vectors import CHANNELS, Channel
 from lumina_ray.catalog.files import sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
@@ -50,6 +51,7 @@ class Snapshot:
         means: channel → float64 `[N]`, each song's mean similarity to the rest of the catalog.
         centres: channel → float64 `[D]`, the mean vector of the catalog.
         withdrawals: songs that are left out of every answer, because they were taken out of the catalog since.
+        use: evidence of use, row i of its songs belongs to vector i; None where no reference model was asked.
     """
 
     version: str
@@ -60,6 +62,7 @@ class Snapshot:
     centres: dict[Channel, np.ndarray]
     indexes: dict[Channel, ChannelIndex]
     withdrawals: Withdrawals
+    use: Use | None = None
 
     def __len__(self) -> int:
         return len(self.songs)
@@ -179,6 +182,7 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
     songs = pq.read_table(folder / IDS_FILE) if rows is None else _read_songs(folder / IDS_FILE, rows)
     channels: list[Channel] = [c for c in CHANNELS if c in manifest["dims"]]
     searched = channels if rows is None or rows else []
+    use = read_use(folder) if USE_FILE in manifest["files"] else None
     with np.load(folder / CENTRES_FILE, allow_pickle=False) as centres:
         return Snapshot(
             version=folder.resolve().name,
@@ -189,6 +193,7 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
             centres={c: centres[c] for c in channels},
             indexes={c: read_channel(folder, c, manifest["indexes"][c], rows) for c in searched},
             withdrawals=Withdrawals(folder.parent, songs, manifest.get("generation")),
+            use=use and use.aligned(songs["song_id"]),
         )
 
 

@@ -19,6 +19,7 @@ from lumina_ray.report.words import (
     safe,
     share,
     song_name,
+    use_p,
 )
 
 # Narrower terminals leave out kernel score and z.
@@ -46,6 +47,7 @@ def _print_channel(report: Report, name: str, channel: ChannelReport, console: C
     console.print()
     console.print(Text(channel_title(name, channel), style="bold cyan" if name == "P" else "bold green"))
     console.print(Text(channel.verdict))
+    console.print(Text(channel.basis))
     for warning in channel.warnings:
         console.print(Text(f"! {warning}", style="yellow"))
     wide = console.width >= _WIDE
@@ -58,6 +60,8 @@ def _print_channel(report: Report, name: str, channel: ChannelReport, console: C
         table.add_column("kernel", justify="right", no_wrap=True)
         table.add_column("z", justify="right", no_wrap=True)
     table.add_column("p (family)" if wide else "p", justify="right", no_wrap=True)
+    if report.provenance.use:
+        table.add_column("p (use)" if wide else "use", justify="right", no_wrap=True)
     table.add_column("level", overflow="fold")
     table.add_column("driven by", overflow="fold", min_width=9)
     for candidate in channel.candidates[:top]:
@@ -70,6 +74,7 @@ def _print_channel(report: Report, name: str, channel: ChannelReport, console: C
             f"{candidate.similarity:.3f}",
             *((f"{candidate.kernel_score:.3f}", f"{candidate.z:.1f}") if wide else ()),
             p_value(candidate.family_wise_p, channel.noise.resolution),
+            *((use_p(report, candidate),) if report.provenance.use else ()),
             level(report, candidate),
             driving_times(report.query.chunks, candidate),
             style=None if candidate.qualified else "dim",
@@ -86,3 +91,11 @@ def _print_channel(report: Report, name: str, channel: ChannelReport, console: C
             style="dim",
         )
     )
+    if report.provenance.use:
+        console.print(
+            Text(
+                "use is the p-value of the song alone, whatever the query: could the model never have seen it? "
+                f"* the smallest that {report.provenance.use.n_controls} controls can show",
+                style="dim",
+            )
+        )

@@ -68,6 +68,12 @@ def channel_title(name: str, channel: ChannelReport) -> str:
     return f"{name} · {channel.subject.capitalize()} ({channel.right} right)"
 
 
+def use_p(report: Report, candidate: Candidate) -> str:
+    """The p-value of the evidence of use; a dash where there is none."""
+    use = report.provenance.use
+    return "–" if candidate.use is None or use is None else p_value(candidate.use.p_value, use.resolution)
+
+
 def noise_sentence(channel: ChannelReport) -> str:
     noise = channel.noise
     return (

@@ -7,6 +7,7 @@ Layout of a living catalog:
     purges/0001.json        what was deleted for good, and from which files
     indexes.json            index folders that were built from it, to be told of songs that are taken out
     calibration.json        written by `lumina calibrate`
+    use.parquet             written by `lumina use`
 
 A generation never changes; the newest is the catalog as it is. Each names the hash of the one before.
 """

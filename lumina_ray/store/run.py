@@ -7,6 +7,7 @@ Layout of a store:
     checkpoint/         Ray Data's record of which songs are committed
     data/*.parquet      one row a song
     calibration.json    written by `lumina calibrate`
+    use.parquet         written by `lumina use`
     _SUCCESS            empty; present once every song of the manifest has exactly one row
     _LOCK               held by the job that fills the store; left behind, and then without meaning
     _FAULT              why nothing in the store can be believed; present once a worker's numbers were found to be wrong

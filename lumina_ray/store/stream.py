@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from lumina_ray.catalog.files import reserve
 from lumina_ray.errors import StoreError
-from lumina_ray.fingerprint import Channel, SongCodes
+from lumina_ray.fingerprint import Channel, SongCodes, Specification
 from lumina_ray.storage import Location
 from lumina_ray.store.generations import Segment, current_segments
 from lumina_ray.store.read import Store, part_files, read_finished_run, read_parts, read_rows
@@ -95,12 +95,23 @@ def stored_codes(store: StreamedStore) -> Iterator[SongCodes]:
     Raises:
         StoreError: damaged.
     """
-    n_codebooks = len(store.specification.codebook_weights)
-    columns = ["song_id", "status", "codes", "chunk_frames", "chunk_starts_s"]
     for segment in store.segments:
         for path in part_files(segment.folder):
-            for row in _ok(segment, read_parts([path], store.specification, columns)).to_pylist():
-                yield SongCodes.from_bytes(row["codes"], n_codebooks, row["chunk_frames"], row["chunk_starts_s"])
+            for _, codes in part_codes(segment, path, store.specification):
+                yield codes
+
+
+def part_codes(segment: Segment, path: Location, specification: Specification) -> Iterator[tuple[str, SongCodes]]:
+    """Ids and codes of the songs in one data file of a segment, chunk by chunk as they were fingerprinted.
+
+    Raises:
+        StoreError: damaged.
+    """
+    columns = ["song_id", "status", "codes", "chunk_frames", "chunk_starts_s"]
+    n_codebooks = len(specification.codebook_weights)
+    for row in _ok(segment, read_parts([path], specification, columns)).to_pylist():
+        frames, starts_s = row["chunk_frames"], row["chunk_starts_s"]
+        yield row["song_id"], SongCodes.from_bytes(row["codes"], n_codebooks, frames, starts_s)
 
 
 def _ok(segment: Segment, rows: pa.Table) -> pa.Table:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lumina_ray.calibration import ALPHA
+from lumina_ray.calibration.use import use_p_values
 from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint import CHANNELS, Channel, Fingerprinter, Kind, SongCodes, Specification, catalog_statistics
 from lumina_ray.methods import METHODS, Features, Method, attribute, cache
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import CATALOGS, Audited, members
 from lumina_ray.truth.false_positives import FalsePositives, false_positives
-from lumina_ray.truth.measures import Estimate, lds, mean, precedence
+from lumina_ray.truth.measures import Estimate, bootstrap, lds, mean, precedence
 from lumina_ray.truth.models import learning_rates, with_weights
 from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, Query, Split, losses
 from lumina_ray.truth.stability import Stability, stability
@@ -113,10 +115,14 @@ class Use:
     Attributes:
         signal: how likely the model finds the song, `FIT`; with `RELATIVE`, beyond what the reference finds.
         twins: of a work's two recordings, how often the one that was trained on has more of it.
+        trained, unheard: how often songs that the model was trained on, and twins and cells that it was not, have
+            p ≤ 0.05 by the bank's controls (`lumina_ray.calibration.use`); over works and controls, both drawn again.
     """
 
     signal: str
     twins: Estimate
+    trained: Estimate
+    unheard: Estimate
 
 
 @dataclass(frozen=True)
@@ -150,8 +156,8 @@ def asked_of(bank: Bank, model: Audited, split: Split, kind: Kind | None = "infl
     """Everything that one model's scores are needed for.
 
     Args:
-        kind: of fingerprints: only those that policies are offered on are asked about copies and controls, under model
-            A, which is a third of the work.
+        kind: of fingerprints: only those that policies are offered on are asked about copies and controls, which are a
+            third of the work.
     """
     catalog = members(bank.recordings, model)
     other = [i for i, recording in enumerate(bank.recordings) if recording.side not in ("", model)]
@@ -161,7 +167,7 @@ def asked_of(bank: Bank, model: Audited, split: Split, kind: Kind | None = "infl
         queries += [query for query in bank.queries if query.kind in ("excerpt", "generated", "unheard")]
     queries = [query for query in queries if query.split == split]
     controls: list[int] = []
-    if model == "A" and kind in JUDGED:
+    if kind in JUDGED:
         controls = [i for i, recording in enumerate(bank.recordings) if recording.role == "control"]
     else:
         queries = [query for query in queries if query.kind != "altered"]
@@ -275,13 +281,48 @@ def evidence_of_use(bank: Bank, asked: Mapping[Audited, Asked], made: Made, kind
     """
     for relative in (False, True):
         twins: dict[str, list[float]] = {}
+        fits: dict[Audited, np.ndarray] = {}
         for of in asked.values():
             fit = np.log(made[of.model, of.model, kind].probabilities)
             if relative:
                 fit = fit - np.log(made[of.model, "reference", kind].probabilities)
+            fits[of.model] = fit
             for work, trained, unheard in _pairs(bank, of):
                 twins.setdefault(work, []).append(precedence(fit[[trained]], fit[[unheard]]))
-        yield Use(FIT + RELATIVE * relative, mean(np.array([np.mean(wins) for wins in twins.values()])))
+        yield Use(
+            FIT + RELATIVE * relative,
+            twins=mean(np.array([np.mean(wins) for wins in twins.values()])),
+            trained=_significant(bank, asked, fits, trained=True),
+            unheard=_significant(bank, asked, fits, trained=False),
+        )
+
+
+def _significant(
+    bank: Bank, asked: Mapping[Audited, Asked], fits: Mapping[Audited, np.ndarray], *, trained: bool
+) -> Estimate:
+    """How often songs have p ≤ `ALPHA` by the controls, over the works of the queries' split and both models."""
+    split = {bank.recordings[q.recording].work for q in asked["A"].queries if q.kind in ("excerpt", "unheard")}
+    songs: dict[str, list[tuple[Audited, int]]] = {}
+    for of in asked.values():
+        for place, i in enumerate(of.songs):
+            if (place < of.n_catalog) == trained and bank.recordings[i].work in split:
+                songs.setdefault(bank.recordings[i].work, []).append((of.model, place))
+    works = list(songs.values())
+    controls = {model: fits[model][-len(of.controls) :] for model, of in asked.items()}
+
+    def rate(chosen_W: np.ndarray, drawn_C: np.ndarray) -> float:
+        found = []
+        for model, fit in fits.items():
+            places = [place for w in chosen_W for whose, place in works[w] if whose == model]
+            found.append(use_p_values(fit[places], controls[model][drawn_C]) <= ALPHA)
+        return float(np.concatenate(found).mean())
+
+    n_controls = len(asked["A"].controls)
+
+    def draw(rng: np.random.Generator) -> float:
+        return rate(rng.integers(len(works), size=len(works)), rng.integers(n_controls, size=n_controls))
+
+    return bootstrap(rate(np.arange(len(works)), np.arange(n_controls)), draw)
 
 
 def scores(

@@ -97,9 +97,10 @@ def _use(found: Sequence[Use]) -> Table:
         box=SIMPLE_HEAD, pad_edge=False, title="Was the model trained on it? By the song alone, without a query"
     )
     out.add_column("signal")
-    out.add_column("twins", justify="right")
+    for heading in ("twins", "p ≤ 0.05, trained on", "p ≤ 0.05, unheard twins and cells"):
+        out.add_column(heading, justify="right")
     for one in found:
-        out.add_row(one.signal, str(one.twins))
+        out.add_row(one.signal, str(one.twins), str(one.trained), str(one.unheard))
     return out
 
 

@@ -3,7 +3,7 @@
 import { drawNoise, drawShares, drawTimeline, SHOWN } from "./charts.js";
 import {
   capitalise, chunkTimes, clock, drivingTimes, howSure, interval, level, noiseSentence, notKnown, percent, POLICY_TITLES, pValue,
-  safe, songName,
+  safe, songName, useP,
 } from "./words.js";
 
 const TABLE_ROWS = 10;
@@ -42,6 +42,7 @@ export const showReport = (place, report, fileName) => {
   slots.evidence.textContent = report.evidence;
   slots.qualifies.textContent = `${report.policy.qualifies}.`;
   slots["share-rule"].textContent = `${report.policy.share}.`;
+  slots["use-term"].hidden = slots.use.hidden = !provenance.use;
   slots.interval.hidden = report.policy.published;
   slots["quoted-term"].hidden = slots.quoted.hidden = !report.policy.published;
   showProvenance(slots.provenance, report);
@@ -90,6 +91,7 @@ const channelArticle = (report, name, seek) => {
     `attributed${always ? ": this rule always shares out everything" : ""} · ` +
     `${channel.qualified} of ${channel.searched} songs qualify`;
   slots.verdict.textContent = channel.verdict;
+  slots.basis.textContent = channel.basis;
   slots.warnings.append(...channel.warnings.map((text) => element("p", { className: "warning" }, text)));
 
   const intervals = channel.candidates.some((c) => interval(c));
@@ -155,6 +157,7 @@ const showCandidates = (slots, name, channel, report) => {
       element(
         "td", {}, element("div", { className: "level" }, level(report, candidate)),
         element("div", { className: "sub" }, drivingTimes(report.query.chunks, candidate)),
+        element("div", { className: "sub" }, candidate.use ? `trained on it: p ${useP(report, candidate)}` : ""),
       ),
     );
   });
@@ -181,6 +184,9 @@ const showProvenance = (list, report) => {
     Specification: provenance.specification_sha256,
     Index: `${safe(provenance.index_version)} · ${provenance.index_key}`,
     Calibration: provenance.calibration_sha256,
+    ...(provenance.use && {
+      "Evidence of use": `reference ${provenance.use.reference_weights_sha256} · ${provenance.use.file_sha256}`,
+    }),
     "Fingerprinted with": versions(provenance.environment),
     "Computed with": versions(provenance.software),
   };

@@ -65,6 +65,10 @@ export const noiseSentence = (channel) => {
   );
 };
 
+// The p-value of the evidence of use; a dash where there is none.
+export const useP = (report, candidate) =>
+  candidate.use && report.provenance.use ? pValue(candidate.use.p_value, report.provenance.use.resolution) : "–";
+
 // What a candidate's p- and q-values mean, one sentence each.
 export const howSure = (report, channel, candidate) => {
   const { n_controls, resolution } = channel.noise;
@@ -80,6 +84,14 @@ export const howSure = (report, channel, candidate) => {
       `A tail fitted beyond the controls guesses p ${pValue(candidate.p_extrapolated)}. ` +
         "That is an extrapolation and qualifies nothing.",
     );
+  if (candidate.use && report.provenance.use) {
+    const { n_controls: controls, resolution: smallest } = report.provenance.use;
+    const floor = candidate.use.p_value <= smallest ? `, the least that ${controls} controls can show` : "";
+    sentences.push(
+      `Use, p ${pValue(candidate.use.p_value)}: of ${controls} controls that the model never saw and this song, ` +
+        `${percent(candidate.use.p_value)} are at least as likely to it, beyond what a reference model finds${floor}.`,
+    );
+  }
   if (candidate.confidence !== null)
     sentences.push(
       `The published rule calls this a confidence of ${percent(candidate.confidence)} ` +
@@ -97,7 +109,9 @@ export const notKnown = (report, channel) => {
       ? `Which finds are chance: this rule qualifies ${chance.toFixed(1)} songs of this catalog for an unrelated track, ` +
         "on average."
       : `Whether a find is one of the chance ones: ${percent(chance)} of unrelated tracks have a song qualify.`,
-    "Whether the model used any of these songs: only likeness is measured.",
+    report.provenance.use
+      ? "Whether the model made use of any of these songs for this music: evidence of use is that it was trained on them."
+      : "Whether the model used any of these songs: only likeness is measured.",
   ];
   if (channel.unattributed > 0)
     facts.unshift(

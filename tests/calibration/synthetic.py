@@ -1,5 +1,6 @@
 """Catalogs with known structure: a common direction that all music shares, genres, hubs; written as real stores."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lumina_ray.calibration.use import Use, judge_use
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint import ChannelQuery, QueryFingerprint, Specification
 from lumina_ray.store import Run, Store, begin_run, read_store, store_schema
@@ -122,3 +124,21 @@ def demo_stores(
     catalog = write_store(folder / "catalog", {ch: w.music(n) for ch, w in worlds.items()}, title=title)
     controls = write_store(folder / "controls", {ch: w.music(c) for ch, w in worlds.items()}, prefix="control")
     return catalog, controls, worlds
+
+
+def evidence_of_use(store: Store, controls: Store, learned: Iterable[int], seed: int = 0) -> Use:
+    """Log-likelihoods of a model that learned some rows of a store and none of its controls, judged.
+
+    What was not learned has an excess between −0.1 and 0.1 nats per code, and the control with the largest has 0.1.
+    """
+    rng = np.random.default_rng(seed)
+    likelihoods = []
+    for of, rows in ((store, set(learned)), (controls, set())):
+        reference = rng.uniform(-6, -2, len(of.song_ids))
+        excess = rng.uniform(-0.1, 0.05, len(of.song_ids))
+        if of is controls:
+            excess[:3] = 0.1
+        excess[list(rows)] = 0.5
+        pairs = np.stack([reference + excess, reference], axis=1).tolist()
+        likelihoods.append({song_id: tuple(pair) for song_id, pair in zip(of.song_ids, pairs, strict=True)})
+    return judge_use(store, controls, *likelihoods, ("a reference", "e" * 64))

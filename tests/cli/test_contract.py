@@ -65,6 +65,7 @@ COMMANDS = {
     "serve": {"--index", "--model", "--port", "--host", "--device", "--keys", "--open"},
     "truth build": {"--out", "--size", "--json"},
     "truth ablate": {"--out", "--method", "--top", "--queries", "--lots", "--json"},
+    "use": {"--controls", "--reference", "--model", "--device", "--workers", "--json"},
     "keygen": {"--out", "--json"},
     "sign": {"--key", "--json"},
     "verify": {"--audio", "--index", "--model", "--device", "--public-key", "--json"},
@@ -120,6 +121,7 @@ def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("status", "nowhere"), "no fingerprint store"),
         (("failed", "nowhere"), "no fingerprint store"),
         (("calibrate", "nowhere", "--controls", "x"), "no fingerprint store"),
+        (("use", "nowhere", "--controls", "x", "--reference", "nano-early"), "no fingerprint store"),
         (("catalog", "scan", "nowhere", "--out", "x.parquet"), "nowhere"),
     ],
 )

@@ -157,7 +157,7 @@ CALLS: dict[str, tuple[Callable[[Client], object], str, dict]] = {
     "indexes": (
         lambda c: c.indexes(),
         "GET /v1/indexes",
-        {"indexes": [VERSION]},
+        {"indexes": [VERSION], "unusable": ["v0002"]},
     ),
     "song": (lambda c: c.song("a/b ü"), "GET /v1/songs/a%2Fb%20%C3%BC", {"index_version": "v1", "song": SONG}),
     "songs": (

@@ -9,6 +9,7 @@ import pytest
 
 from lumina_ray.attribution import POLICIES, attribute
 from lumina_ray.calibration import calibrate_store, write_calibration
+from lumina_ray.calibration.use import write_use
 from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.fingerprint import QueryFingerprint
 from lumina_ray.index import Shard, Snapshot, Wish, build_index, load_snapshot
@@ -16,7 +17,7 @@ from lumina_ray.index.shards import Selected, select, together
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE
 from lumina_ray.report import to_json
 from lumina_ray.store import Store
-from tests.calibration.synthetic import DIMS, World, mixture, query, unit, write_store
+from tests.calibration.synthetic import DIMS, World, evidence_of_use, mixture, query, unit, write_store
 
 N = 301
 NOTHING = Shard(0, 0, 1)
@@ -33,6 +34,7 @@ def store(tmp_path_factory) -> Store:
     catalog = write_store(folder / "catalog", vectors)
     controls = write_store(folder / "controls", {c: w.music(40) for c, w in worlds.items()}, prefix="control")
     write_calibration(calibrate_store(catalog, controls), catalog.path)
+    write_use(evidence_of_use(catalog, controls, [17, 117]), catalog.path)
     return catalog
 
 

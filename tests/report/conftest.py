@@ -3,8 +3,9 @@ import pytest
 
 from lumina_ray.attribution import Report, attribute
 from lumina_ray.calibration import calibrate_store, write_calibration
+from lumina_ray.calibration.use import write_use
 from lumina_ray.index import build_index, load_snapshot
-from tests.calibration.synthetic import DIMS, demo_stores, mixture, query, unit
+from tests.calibration.synthetic import DIMS, demo_stores, evidence_of_use, mixture, query, unit
 
 # Titles come from catalogs that others wrote.
 HOSTILE_TITLE = (
@@ -14,7 +15,10 @@ HOSTILE_TITLE = (
 
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory) -> dict[str, Report]:
-    """One report per policy of a query of which two of four chunks are partly song 17, and one of unrelated music."""
+    """One report per policy of a query of which two of four chunks are partly song 17, and one of unrelated music.
+
+    "use" is that of policy `calibrated` again, by an index that has evidence of use, of song 17 alone.
+    """
     folder = tmp_path_factory.mktemp("reports")
     store, controls, worlds = demo_stores(folder, title=HOSTILE_TITLE)
     write_calibration(calibrate_store(store, controls), store.path)
@@ -25,6 +29,9 @@ def reports(tmp_path_factory) -> dict[str, Report]:
             chunks[c][i] = mixture(store.vectors(c)[17], chunks[c][i], 0.85)
     derived = query({c: unit(chunks[c].mean(axis=0)).astype(np.float32) for c in DIMS}, chunks)
     noise = query({c: worlds[c].music(1)[0] for c in DIMS})
+    write_use(evidence_of_use(store, controls, [17]), store.path)
+    with_use = load_snapshot(build_index(store, folder / "index"))
     return {p: attribute(derived, snapshot, p) for p in ("calibrated", "v8", "v7")} | {
-        "noise": attribute(noise, snapshot)
+        "noise": attribute(noise, snapshot),
+        "use": attribute(derived, with_use),
     }

@@ -42,7 +42,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.fixture(scope="module", params=["calibrated", "v8", "v7", "noise"])
+@pytest.fixture(scope="module", params=["calibrated", "v8", "v7", "noise", "use"])
 def page(request, reports):
     text = render_html(reports[request.param])
     return reports[request.param], text, Page(text)
@@ -89,6 +89,7 @@ def test_numbers_are_the_reports(page):
     report, _, parsed = page
     for channel in report.channels.values():
         assert channel.verdict in parsed.text
+        assert channel.basis in parsed.text
         assert all(warning in parsed.text for warning in channel.warnings)
         assert f"{channel.candidates[0].similarity:.3f}" in parsed.text
     for value in (report.query.audio_sha256, report.provenance.index_key, report.provenance.calibration_sha256):
@@ -117,3 +118,15 @@ def test_one_channel_is_enough_for_a_page(reports, only):
 def test_a_partial_report_warns(reports):
     partial = as_partial(reports["calibrated"], [range(50, 70), range(100, 130)], 130)
     assert "50 of the catalog's 130 songs were not searched" in Page(render_html(partial)).text
+
+
+def test_use_is_told_where_it_is_known(page):
+    report, text, parsed = page
+    columns = text.count('<th class="n" scope="col">p,<br>use</th>')
+    assert columns == (2 if report.provenance.use else 0)
+    assert ("not that it made use of it" in parsed.text) == (report.provenance.use is not None)
+    if report.provenance.use:
+        assert report.provenance.use.reference_weights_sha256 in parsed.text
+        top = report.channels["P"].candidates[0]
+        assert (top.song.song_id, top.use.p_value) == ("song-0017", 1 / 51)
+        assert '<td class="n">0.020*</td>' in text

@@ -29,6 +29,17 @@ def test_unrelated_music_reads_as_nothing(reports):
     assert printed(reports["noise"]).count("Nothing is attributed.") == len(quiet) > 0
 
 
+@pytest.mark.parametrize("width", [80, 140])
+def test_what_shares_rest_on(reports, width):
+    alone, both = printed(reports["calibrated"], width), printed(reports["use"], width)
+    assert "The shares rest on likeness alone: there is no reference model" in " ".join(alone.split())
+    assert "never have seen it" not in alone
+    top = next(line for line in both.splitlines() if "<script>" in line)
+    assert top.count("0.020*") == 2
+    assert "on evidence that the model was trained on it (p ≤ 0.05 by 50 controls" in " ".join(both.split())
+    assert max(map(len, both.splitlines())) <= width
+
+
 @pytest.mark.parametrize("policy", ["v8", "v7"])
 def test_published_rules_are_called_published(reports, policy):
     text = printed(reports[policy])

@@ -196,6 +196,7 @@ def test_a_dropped_file_is_answered_with_the_reports_numbers(page: Page, client:
     for name, channel in report.channels.items():
         article = page.locator(f"article.{name}")
         expect(article).to_contain_text(channel.verdict)
+        expect(article).to_contain_text(channel.basis)
         expect(article.locator(".big")).to_contain_text(words.percent(channel.attributed))
         for warning in channel.warnings:
             expect(article).to_contain_text(warning)
@@ -404,8 +405,41 @@ def test_titles_are_text_and_nothing_else(page: Page) -> None:
     assert page.title() == "lumina-ray · attribution"
 
 
+def with_use(text: str) -> str:
+    """A report of an index that has evidence of use: as much as 52 controls can show of each first song."""
+    report = json.loads(text)
+    hashes = dict.fromkeys(("reference_weights_sha256", "controls_sha256", "file_sha256"), "d" * 64)
+    report["provenance"]["use"] = hashes | {"n_controls": 52, "resolution": 1 / 53}
+    for channel in report["channels"].values():
+        channel["basis"] = "The shares rest on likeness and on use."
+        for candidate in channel["candidates"]:
+            candidate["use"] = {"excess": 0.5, "p_value": 1 / 53}
+    return json.dumps(report)
+
+
+def test_use_is_told_where_it_is_known(page: Page) -> None:
+    use = page.locator("[data-slot=use]")
+    for text, known in ((EXAMPLE, False), (with_use(EXAMPLE), True)):
+        page.route("**/v1/attributions", lambda route, text=text: route.fulfill(json=json.loads(text)))
+        choose(page, SONG, f"{known}.wav")
+        expect(page.locator("#result-heading")).to_have_text(f"Result for {known}.wav")
+        expect(use).to_be_visible(visible=known)
+        article = page.locator("article.P")
+        for told in (
+            "trained on it: p 0.019*",
+            "Use, p 0.019: of 52 controls",
+            "evidence of use is that it was trained",
+        ):
+            assert (told in article.inner_text()) == known
+        assert ("only likeness is measured" in article.inner_text()) != known
+
+
 def test_words_are_those_of_the_other_reports(page: Page, client: httpx.Client) -> None:
-    texts = [EXAMPLE, *(answered(client, b, policy=p) for b in (SONG, OTHER) for p in ("calibrated", "v8", "v7"))]
+    texts = [
+        EXAMPLE,
+        with_use(EXAMPLE),
+        *(answered(client, b, policy=p) for b in (SONG, OTHER) for p in ("calibrated", "v8", "v7")),
+    ]
     for text in texts:
         report = from_json(text)
         assert page.evaluate(WORDS_OF, json.loads(text)) == words_of(report)
@@ -428,11 +462,12 @@ def test_words_are_those_of_the_other_reports(page: Page, client: httpx.Client) 
 
 
 WORDS_OF = """async (report) => {
-    const { drivingTimes, level, noiseSentence, share, songName } = await import("/static/words.js");
+    const { drivingTimes, level, noiseSentence, share, songName, useP } = await import("/static/words.js");
     return ["P", "M"].map((name) => {
         const channel = report.channels[name];
         const rows = channel.candidates.map(
-            (c) => [songName(c.song), share(c), level(report, c), drivingTimes(report.query.chunks, c)]);
+            (c) => [songName(c.song), share(c), level(report, c), drivingTimes(report.query.chunks, c),
+                    useP(report, c)]);
         return [noiseSentence(channel), rows];
     });
 }"""
@@ -448,6 +483,7 @@ def words_of(report: Report) -> list:
                     words.share(c),
                     words.level(report, c),
                     words.driving_times(report.query.chunks, c),
+                    words.use_p(report, c),
                 ]
                 for c in channel.candidates
             ],

@@ -21,7 +21,8 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
         "stats", "P", FalsePositives("v8", 1000, True, Estimate(1.0, 1.0, 1.0), Estimate(159.0, 150.0, 170.0))
     )
     steady = Steadiness("jl", "M", Stability(Estimate(0.7, 0.6, 0.8), Estimate(0.125, 0.1, 0.15)))
-    card = Card("test", [row], [alarm], [steady], [Use("log-likelihood", Estimate(0.9, 0.8, 0.95))])
+    use = Use("log-likelihood", Estimate(0.9, 0.8, 0.95), half, Estimate(0.0625, 0.05, 0.2))
+    card = Card("test", [row], [alarm], [steady], [use])
     save_card(card, tmp_path)
     read = json.loads((tmp_path / "card.json").read_text())
     assert read["rows"][0]["measures"]["lds_excerpt"] == {"value": 0.5, "low": 0.25, "high": 0.75}
@@ -41,5 +42,6 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
         "159.000 [150",
         "0.125 [0.100, 0.150]",
         "0.900 [0.800, 0.950]",
+        "0.062 [0.050, 0.200]",
     ):
         assert words in captured.get()

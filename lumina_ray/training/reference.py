@@ -1,0 +1,90 @@
+"""Train `nano-reference`: a smaller MusicGen around nano's codec that has heard none of the demo's music.
+
+    python -m lumina_ray.training.reference --out build/nano-reference
+
+`lumina use` compares nano with it. Scores come from music21's corpus, played as the demo catalog's are.
+"""
+
+import json
+import random
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from lumina_ray.catalog.demo import perform
+from lumina_ray.catalog.files import atomic_path
+from lumina_ray.catalog.plan import PlannedSong, demo_plan
+from lumina_ray.catalog.scores import package_folder
+from lumina_ray.model.files import find_model
+from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.training.export import as_music_model, export, new_musicgen
+from lumina_ray.training.lm import LmSchedule, encode_songs, train_lm
+
+CODEC_OF = "nano"
+N_SONGS = 120
+# Of the catalog's kind, and by composers that no control is by.
+_SCORES = ("bach/*.mxl", "monteverdi/*.mxl", "mozart/*/*.mxl", "palestrina/*.krn")
+_PASSES, _BATCH = 6, 4
+_WINDOWS_PER_SONG = 2
+
+
+def scores(seed: int) -> list[PlannedSong]:
+    """Works that are in no part of the demo, in an order drawn by `seed`; more of them than are wanted."""
+    corpus, known = package_folder("music21") / "corpus", {song.ref for song in demo_plan()}
+    refs = {pattern: [str(path.relative_to(corpus)) for path in sorted(corpus.glob(pattern))] for pattern in _SCORES}
+    rng = random.Random(f"reference {seed}")
+    queues = [[ref for ref in rng.sample(of, len(of)) if ref not in known] for of in refs.values()]
+    # One of each collection after the other: the largest would drown the rest.
+    turns = [ref for i in range(max(map(len, queues))) for queue in queues for ref in queue[i : i + 1]]
+    return [PlannedSong("queries", "music21", ref, f"reference-{i:03}", ref, "") for i, ref in enumerate(turns)]
+
+
+def play(songs: list[PlannedSong], n: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
+    """The first `n` works that last 20 s: where they are from, and float32 `[n]` at 32 kHz."""
+    names: list[str] = []
+    samples: list[np.ndarray] = []
+    for song in songs:
+        if len(names) == n:
+            break
+        try:
+            samples.append(perform(song, random.Random(f"{seed}/{song.ref}")))
+        except Exception:  # Too short, or a score that music21 cannot read: whatever its parsers raise.
+            continue
+        names.append(song.ref)
+    return names, samples
+
+
+def train_reference(out: Path, n_songs: int = N_SONGS, seed: int = 0) -> list[str]:
+    """Play, encode, train, and write the model in the transformers format, with `music.json` that names its music."""
+    torch.set_num_threads(1)
+    codec = TransformersMusicGen.load(find_model(CODEC_OF), CODEC_OF, "cpu").model.audio_encoder
+    names, samples = play(scores(seed), n_songs, seed)
+    codes = encode_songs(codec, samples)
+    model = new_musicgen(codec, n_layers=8, dim=96, heads=2, seed=seed)
+    steps = round(_PASSES * _WINDOWS_PER_SONG * len(codes) / _BATCH)
+
+    def report(metrics: dict[str, float], _: dict) -> None:
+        typer.echo(f"step {metrics['step']:.0f} of {steps}: {metrics['loss']:.3f} nats a code", err=True)
+
+    train_lm(as_music_model(model), codes, LmSchedule(steps, steps, _BATCH), seed=seed, report=report, report_every=20)
+    export(model, out)
+    with atomic_path(out / "music.json") as temporary:
+        temporary.write_text(json.dumps(names, indent=1) + "\n")
+    return names
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    songs: Annotated[int, typer.Option(min=1)] = N_SONGS,
+    seed: int = 0,
+) -> None:
+    """Train nano's reference model."""
+    names = train_reference(out, songs, seed)
+    typer.echo(f"{out}: trained on {len(names)} works")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -16,7 +16,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from lumina_ray.store import store_status
 from tests.cluster.catalog import write_manifest, write_tone
-from tests.cluster.processes import processes
+from tests.cluster.processes import actors, processes
 from tests.cluster.reference import all_rows, without_ray
 
 pytestmark = pytest.mark.chaos
@@ -79,7 +79,7 @@ def test_a_killed_node_loses_no_song(
         text=True,
     )
     wait_for_commits(store, 1)
-    with_workers = set(processes("ray::MapWorker").values())
+    with_workers = set(actors(cluster.address).values())
     victim = next(node for node in cluster.worker_nodes if raylet(node) in with_workers)
     cluster.remove_node(victim, allow_graceful=False)
     assert store_status(store).ok < N_SONGS, "the job was over before its node died"

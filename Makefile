@@ -10,10 +10,11 @@ export RAY_USAGE_STATS_ENABLED = 0
 demo: setup ## The whole system on real music, on this machine.
 	$(UV) run --no-sync lumina demo
 
-test: setup lint ## Everything that must pass, fast tests first.
-	$(UV) run --no-sync pytest
+# Two processes of one thread each; tests/conftest.py says which runs what.
+test: setup lint ## Everything that must pass.
+	OMP_NUM_THREADS=1 $(UV) run --no-sync pytest -n 2
 
-chaos: setup ## Jobs whose nodes, drivers and disks fail; minutes, and not part of `make test` yet.
+chaos: setup ## Of the tests, those of jobs whose workers, nodes, drivers and disks fail.
 	$(UV) run --no-sync pytest -m chaos
 
 soak: setup ## The endpoint under thousands of requests, floods and kills: minutes.

@@ -35,7 +35,7 @@ from lumina_ray.store.forecast import (
     store_bytes,
 )
 
-# Measuring takes so long, besides what a worker takes to start.
+# Batches are measured for so long, besides what a worker takes to start.
 _CALIBRATION_S = 10.0
 _DECODED_SONGS = 4
 _MIN_BATCHES = 3
@@ -216,7 +216,7 @@ def _calibrate(
     measure = _measure.options(num_cpus=workers.cpus, num_gpus=workers.gpus)
     arguments = (model, specification.to_dict(), workers.device, chunks_in_flight, sample)
     try:
-        return ray.get([measure.remote(*arguments, time.time()) for _ in range(n)])
+        return ray.get([measure.remote(*arguments, _CALIBRATION_S, time.time()) for _ in range(n)])
     except ray.exceptions.RayError as error:
         cause = root_cause(error)
         if isinstance(cause, LuminaError):
@@ -226,7 +226,13 @@ def _calibrate(
 
 @ray.remote(max_retries=0)
 def _measure(
-    model: str, specification: dict, device: str, chunks_in_flight: int, songs: pa.Table, asked_s: float
+    model: str,
+    specification: dict,
+    device: str,
+    chunks_in_flight: int,
+    songs: pa.Table,
+    batches_s: float,
+    asked_s: float,
 ) -> Calibration:
     """Decode, encode and fingerprint some songs as a job does."""
     worker = FingerprintWorker(model, specification, device, chunks_in_flight)
@@ -256,7 +262,7 @@ def _measure(
     batch = [chunks[i % len(chunks)] for i in range(chunks_in_flight)]
     song = SongCodes(tuple(batch), tuple(CHUNK_S * i for i in range(chunks_in_flight)))
     batch_s: list[float] = []
-    end_s = time.monotonic() + _CALIBRATION_S
+    end_s = time.monotonic() + batches_s
     while len(batch_s) < _MIN_BATCHES or time.monotonic() < end_s:
         batch_s.append(_timed(worker.fingerprinter, song)[0])
     gpu_bytes = None

@@ -3,6 +3,7 @@
 Ray itself waits for missing resources, up to half an hour and without a word.
 """
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,8 @@ def describe_model(
 ) -> tuple[Specification, dict[str, str]]:
     """Open the model where the workers will run, before any of them does.
 
-    The driver may have neither the weights nor a GPU, and a job that cannot work should fail before it starts.
+    The driver may have neither the weights nor a GPU, and a job that cannot work should fail before it starts. Where
+    others hold the GPUs this waits for one of them, and a warning says so.
 
     Returns:
         The specification of its fingerprints, and what else their last bits depend on.
@@ -128,6 +130,13 @@ def describe_model(
         # Another process on this very machine would only import everything once more.
         specification, environment = _describe_here(model, "cpu", kind, channels, dtype)
         return Specification.from_dict(specification), environment
+    if workers.gpus and (free := int(ray.available_resources().get("GPU", 0))) < workers.count:
+        logging.getLogger(__name__).warning(
+            "%d of the %d GPUs that are wanted are free now, others hold the rest: the job begins as soon as there is "
+            "one, and takes more as they become free",
+            free,
+            workers.count,
+        )
     try:
         specification, environment = ray.get(
             _describe.options(num_cpus=workers.cpus, num_gpus=workers.gpus).remote(

@@ -3,16 +3,17 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # Before anything imports Triton, which reads it then: without a GPU its kernels are interpreted.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from tests.s3 import CREDENTIALS, S3, s3_server
-from tests.tiny_model import export_tiny_model
 
 # How long an example takes is no property of what is tested, and on a busy machine anything.
 settings.register_profile("any machine", deadline=None)
@@ -23,6 +24,22 @@ os.environ.update(CREDENTIALS)
 
 # They start processes, Ray among them: what is fast should fail first.
 _SLOW = ("model", "cli", "cluster", "serve", "training")
+# Most of their tests share the Ray of `ray_cluster`.
+_ON_ONE_RAY = ("tests/cluster/", "tests/serve/")
+_ON_OTHER_RAYS = {"tests/cluster/test_chaos_cluster.py"}
+
+
+class _Together(LoadScopeScheduling):
+    """Of several processes, let one run the tests of a file, or those that share a Ray; what has most tests, first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if file.startswith(_ON_ONE_RAY) and file not in _ON_OTHER_RAYS else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
+    """For `pytest -n`; its own `--dist loadgroup` does nothing under pytest 9.2."""
+    return _Together(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,6 +51,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random MusicGen in the transformers format."""
+    # Not above: it takes seconds, also in the process that only hands out the tests.
+    from tests.tiny_model import export_tiny_model
+
     folder = tmp_path_factory.mktemp("models") / "tiny"
     export_tiny_model(folder)
     return folder

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.calibration.null import ChannelCalibration, calibrate
 from lumina_ray.calibration.numerics import use_one_blas_thread
-from lumina_ray.calibration.vectors import Channel, store_sha256, take, usable_songs
+from lumina_ray.calibration.vectors import store_sha256, take, usable_songs
 from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.storage import Location
@@ -54,21 +54,28 @@ def calibrate_store(store: "Store", controls: "Store") -> Calibration:
     """
     check_controls(store, controls)
     use_one_blas_thread()
-    channels = store.specification.channels
     rows, _ = usable_songs(store)
     control_rows, _ = usable_songs(controls)
     control_codes = np.array(controls.songs["codes_sha256"].to_pylist(), dtype=object)[control_rows]
     # The same recording twice is one observation, and would make the noise look better known than it is.
     _, first = np.unique(control_codes.astype(str), return_index=True)
     distinct = control_rows[np.sort(first)]
+    closest, nulls = {}, {}
     try:
+        for c in store.specification.channels:
+            songs_ND, controls_CD = take(store.vectors(c), rows), controls.vectors(c)[distinct]
+            closest[c] = tuple(
+                (controls.song_ids[distinct[i]], store.song_ids[rows[j]], similarity)
+                for i, j, similarity in _closest(songs_ND, controls_CD)
+            )
+            nulls[c] = calibrate(songs_ND, controls_CD)
         return Calibration(
             specification_sha256=store.specification.sha256,
             catalog_sha256=store_sha256(store),
             controls_sha256=store_sha256(controls),
             duplicate_controls=len(control_rows) - len(distinct),
-            closest={c: _closest(store, rows, controls, distinct, c) for c in channels},
-            channels={c: calibrate(take(store.vectors(c), rows), controls.vectors(c)[distinct]) for c in channels},
+            closest=closest,
+            channels=nulls,
         )
     except UsageError as error:
         raise UsageError(f"{controls.path}: {error}") from error
@@ -125,13 +132,10 @@ def check_controls(store: "Store", controls: "Store") -> None:
         )
 
 
-def _closest(
-    store: "Store", rows: np.ndarray, controls: "Store", control_rows: np.ndarray, channel: Channel, n: int = 3
-) -> tuple[tuple[str, str, float], ...]:
-    similarity_CN = controls.vectors(channel)[control_rows] @ take(store.vectors(channel), rows).T
+def _closest(songs_ND: np.ndarray, controls_CD: np.ndarray, n: int = 3) -> list[tuple[int, int, float]]:
+    """The controls that are closest to a song: their rows, the songs' and the similarities, descending."""
+    similarity_CN = controls_CD @ songs_ND.T
     best_C = similarity_CN.argmax(axis=1)
-    values_C = similarity_CN[np.arange(len(control_rows)), best_C]
+    values_C = similarity_CN[np.arange(len(controls_CD)), best_C]
     order = np.argsort(-values_C, kind="stable")[:n]
-    return tuple(
-        (controls.song_ids[control_rows[i]], store.song_ids[rows[best_C[i]]], float(values_C[i])) for i in order
-    )
+    return [(int(i), int(best_C[i]), float(values_C[i])) for i in order]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from lumina_ray.catalog.files import temporary_matrix
 from lumina_ray.errors import StoreError
 
 if TYPE_CHECKING:
@@ -99,8 +100,15 @@ def usable_songs(store: "Store") -> tuple[np.ndarray, dict[str, str]]:
 
 
 def take(vectors_ND: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Some rows of a matrix, ascending; without a copy where they are all of it."""
-    return vectors_ND if len(rows) == len(vectors_ND) else vectors_ND[rows]
+    """Some rows of a float32 matrix, ascending: itself where they are all of it, a copy on disk where it lies there."""
+    if len(rows) == len(vectors_ND):
+        return vectors_ND
+    if not isinstance(vectors_ND, np.memmap):
+        return vectors_ND[rows]
+    taken = temporary_matrix(len(rows), vectors_ND.shape[1])
+    for block in blocks(len(rows)):
+        taken[block] = vectors_ND[rows[block]]
+    return taken
 
 
 def store_sha256(store: "Store") -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from lumina_ray.errors import StoreError
 from lumina_ray.storage import Location, RemotePath
 
@@ -46,6 +48,19 @@ def reserve(descriptor: int, n_bytes: int, where: object) -> None:
             os.posix_fallocate(descriptor, 0, n_bytes)
         except OSError as error:
             raise StoreError(f"{where}: no room for {n_bytes / 1e9:.2f} GB ({error.strerror}); make room") from error
+
+
+def temporary_matrix(n: int, dims: int) -> np.ndarray:
+    """Float32 `[n, dims]`, zeros, mapped from a file in TMPDIR that is gone with the last reference to it.
+
+    Raises:
+        StoreError: there is no room for it.
+    """
+    if not n:
+        return np.empty((n, dims), np.float32)
+    with tempfile.TemporaryFile() as file:
+        reserve(file.fileno(), 4 * n * dims, f"{tempfile.gettempdir()} (TMPDIR)")
+        return np.memmap(file, np.float32, "w+", shape=(n, dims))
 
 
 def sha256_of(path: Path) -> str:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from tempfile import TemporaryFile, gettempdir
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lumina_ray.catalog.files import reserve
+from lumina_ray.catalog.files import temporary_matrix
 from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import Channel, SongCodes, Specification
 from lumina_ray.storage import Location
@@ -43,12 +42,8 @@ class StreamedStore(Store):
         return self._mapped[channel]
 
     def _map(self, channel: Channel) -> np.ndarray:
-        shape = len(self.songs), self.specification.dims[channel]
-        if not len(self.songs):
-            return np.empty(shape, np.float32)
-        with TemporaryFile() as file:
-            reserve(file.fileno(), 4 * shape[0] * shape[1], f"{gettempdir()} (TMPDIR)")
-            vectors_ND = np.memmap(file, np.float32, "w+", shape=shape)
+        dims = self.specification.dims[channel]
+        vectors_ND = temporary_matrix(len(self.songs), dims)
         changed = StoreError(f"{self.path} was changed while it was read; run the same command again")
         done = 0
         for segment in self.segments:
@@ -57,7 +52,7 @@ class StreamedStore(Store):
                 places = self.places[done : done + len(rows)]
                 if len(places) < len(rows):
                     raise changed
-                vectors_ND[places] = rows[channel].combine_chunks().flatten().to_numpy().reshape(len(rows), shape[1])
+                vectors_ND[places] = rows[channel].combine_chunks().flatten().to_numpy().reshape(len(rows), dims)
                 done += len(rows)
         if done < len(self.songs):
             raise changed

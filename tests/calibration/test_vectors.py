@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lumina_ray.calibration import song_means, store_sha256, usable_songs
-from lumina_ray.calibration.vectors import blocks, check_unit_rows
+from lumina_ray.calibration.vectors import blocks, check_unit_rows, take
 from lumina_ray.errors import StoreError
 from tests.calibration.synthetic import DIMS, World, write_store
 
@@ -40,6 +40,19 @@ def test_zero_and_non_finite_songs_are_left_out_by_name(tmp_path):
     rows, excluded = usable_songs(write_store(tmp_path / "s", vectors))
     assert rows.tolist() == [0, 2, 3, 5]
     assert excluded == {"song-0001": "the P vector is zero", "song-0004": "the M vector is not finite"}
+
+
+def test_rows_are_taken_to_where_the_matrix_lies(tmp_path):
+    X = World(np.random.default_rng(0), 16).music(9000)
+    on_disk = np.memmap(tmp_path / "x", np.float32, "w+", shape=X.shape)
+    on_disk[:] = X
+    some = np.delete(np.arange(9000), [0, 4321])
+    assert take(on_disk, np.arange(9000)) is on_disk
+    assert take(X, np.arange(9000)) is X
+    for matrix, kind in ((X, np.ndarray), (on_disk, np.memmap)):
+        taken = take(matrix, some)
+        assert type(taken) is kind
+        np.testing.assert_array_equal(taken, X[some])
 
 
 def test_duplicate_ids_are_refused(tmp_path):

@@ -1,7 +1,8 @@
-"""Workers that are killed by songs that are named for it. They travel by name, as the one that they replace."""
+"""Workers that some songs, by their names, kill or take the disk from. They travel by name, as the one they replace."""
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,4 +34,17 @@ class KilledOnce(FingerprintWorker):
                     os.kill(os.getpid(), signal.SIGKILL)
 
                 self.fingerprinter.many = interrupted  # type: ignore[method-assign]
+        return super().__call__(rows)
+
+
+class WritesNoMore(FingerprintWorker):
+    """Mounts a folder read-only, as the system does with a disk that fails, when it gets the song `victim`."""
+
+    def __init__(self, *arguments, folder: Path) -> None:
+        super().__init__(*arguments)
+        self._folder = folder
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        if "victim" in rows["song_id"].to_pylist():
+            subprocess.run(["mount", "-o", "bind,ro", self._folder, self._folder], check=True)
         return super().__call__(rows)

@@ -17,9 +17,16 @@ def processes(*words: str) -> dict[int, int]:
     return found
 
 
-def wait_until_gone(*words: str, limit_s: float = 60) -> None:
-    """Wait for processes whose command line has all the words to end."""
+def actors(address: str) -> dict[int, int]:
+    """The running workers of jobs on the cluster with this address, and the node process that each belongs to."""
+    nodes = processes("raylet", f"--gcs-address={address} ")
+    assert nodes, f"no cluster at {address}"
+    return {worker: node for worker, node in processes("ray::MapWorker").items() if node in nodes}
+
+
+def wait_until_gone(address: str, limit_s: float = 60) -> None:
+    """Wait for the workers of jobs on a cluster to end."""
     end_s = time.monotonic() + limit_s
-    while left := processes(*words):
+    while left := actors(address):
         assert time.monotonic() < end_s, f"still running: {left}"
         time.sleep(0.1)

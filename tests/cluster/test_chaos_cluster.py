@@ -1,4 +1,7 @@
-"""A node and a driver that are killed, on a cluster of three nodes: the rows in the end are those of one process."""
+"""A node and a driver that are killed, on a cluster of three nodes: the rows in the end are those of one process.
+
+And a GPU that somebody else holds.
+"""
 
 import os
 import signal
@@ -11,18 +14,27 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 from ray.cluster_utils import Cluster
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from lumina_ray.store import store_status
 from tests.cluster.catalog import write_manifest, write_tone
-from tests.cluster.processes import processes
+from tests.cluster.processes import actors, processes
 from tests.cluster.reference import all_rows, without_ray
 
 pytestmark = pytest.mark.chaos
 
 N_SONGS = 24
 NODE = {"num_cpus": 2, "object_store_memory": 80 << 20}
+HOLD_THE_GPU = """
+import ray
+ray.init(log_to_driver=False)
+holder = ray.remote(num_cpus=0, num_gpus=1)(type("Holder", (), {})).remote()
+ray.get(holder.__ray_ready__.remote())
+print("held", flush=True)
+input()
+"""
 
 
 def free_port() -> int:
@@ -33,9 +45,9 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A head where nothing runs but drivers, and two nodes."""
+    """A head where nothing runs but drivers, and which believes in a GPU, and two nodes."""
     ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
-    head = NODE | ports | {"num_cpus": 0, "include_dashboard": True}
+    head = NODE | ports | {"num_cpus": 0, "num_gpus": 1, "include_dashboard": True}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         cluster.add_node(**NODE)
@@ -71,7 +83,7 @@ def test_a_killed_node_loses_no_song(
     cluster: Cluster, manifest: Path, undisturbed: pa.Table, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    job = [str(manifest), "--out", str(store), "--model", str(tiny_model_dir), "--workers", "2"]
+    job = [str(manifest), "--out", str(store), "--model", str(tiny_model_dir), "--device", "cpu", "--workers", "2"]
     driver = subprocess.Popen(
         [sys.executable, "-m", "cluster.fingerprint", *job],
         env=os.environ | {"RAY_ADDRESS": cluster.address},
@@ -79,7 +91,7 @@ def test_a_killed_node_loses_no_song(
         text=True,
     )
     wait_for_commits(store, 1)
-    with_workers = set(processes("ray::MapWorker").values())
+    with_workers = set(actors(cluster.address).values())
     victim = next(node for node in cluster.worker_nodes if raylet(node) in with_workers)
     cluster.remove_node(victim, allow_graceful=False)
     assert store_status(store).ok < N_SONGS, "the job was over before its node died"
@@ -99,7 +111,7 @@ def test_a_killed_driver_is_resumed_by_another_submission(
     store = tmp_path / "store"
     jobs = JobSubmissionClient(f"http://{cluster.webui_url}")
     words = ["-m", "cluster.fingerprint", str(manifest), "--out", str(store), "--model", str(tiny_model_dir)]
-    command = " ".join([sys.executable, *words, "--workers", "1"])
+    command = " ".join([sys.executable, *words, "--device", "cpu", "--workers", "1"])
     first = jobs.submit_job(entrypoint=command)
     wait_for_commits(store, 1)
     drivers = processes(str(store), "cluster.fingerprint")
@@ -122,3 +134,33 @@ def ended(jobs: JobSubmissionClient, submission: str, limit_s: float = 300) -> J
         assert time.monotonic() < end_s, jobs.get_job_logs(submission)
         time.sleep(0.2)
     return status
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU that is none would be one")
+def test_a_gpu_that_others_hold_is_waited_for_and_that_is_said(
+    cluster: Cluster, manifest: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """When it is free, the job begins: it finds that the GPU is none."""
+    environment = os.environ | {"RAY_ADDRESS": cluster.address}
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_THE_GPU],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    job = [str(manifest), "--out", str(tmp_path / "store"), "--model", str(tiny_model_dir), "--device", "cuda"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "cluster.fingerprint", *job], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert driver.stderr
+    waiting = next(line for line in driver.stderr if "free now" in line)
+    assert "0 of the 1 GPUs that are wanted are free now" in waiting
+    assert driver.poll() is None
+    holder.communicate("\n")
+    said = driver.stderr.read()
+    assert driver.wait() == 4, said
+    assert "offers a GPU to Ray, but torch" in said

@@ -1,5 +1,6 @@
 """Storage that is full, read-only, damaged or taken, a clock that jumps: the same rows in the end, or a clear word."""
 
+import functools
 import itertools
 import subprocess
 import time
@@ -14,7 +15,7 @@ from cluster.fingerprint import JobSummary, run_fingerprint_job
 from lumina_ray.errors import LuminaError, StoreBusy, StoreError
 from lumina_ray.store import exclusive, store_status
 from tests.cluster.catalog import write_manifest, write_tone
-from tests.cluster.killable import KilledOnce
+from tests.cluster.killable import KilledOnce, WritesNoMore
 from tests.cluster.reference import all_rows, without_ray
 
 pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("ray_cluster")]
@@ -113,7 +114,7 @@ def remount(disk: Path, *options: str) -> None:
     subprocess.run(["mount", "-o", ",".join(["remount", *options]), disk], check=True)
 
 
-def test_a_full_and_then_read_only_disk_stops_the_job_and_loses_nothing(
+def test_a_disk_that_is_full_and_then_read_only_stops_the_job_and_loses_nothing(
     finished: Path,
     undisturbed: pa.Table,
     small_disk: Path,
@@ -136,6 +137,15 @@ def test_a_full_and_then_read_only_disk_stops_the_job_and_loses_nothing(
     assert store_status(store).ok == stopped.ok, "a read-only store can still be looked at"
 
     remount(small_disk, "rw", "size=50m")
+    data = store / "data"
+    with monkeypatch.context() as patched, pytest.raises(LuminaError, match=r"the job stopped: .*Read-only file sys"):
+        patched.setattr(pipeline, "FingerprintWorker", functools.partial(WritesNoMore, folder=data))
+        run(finished, store)
+    assert stopped.ok <= store_status(store).ok < N_SONGS
+    assert store_status(store).failed == 0
+    subprocess.run(["umount", "--lazy", data], check=True)
+
+    before = store_status(store).ok
     summary = run(finished, store)
-    assert summary.computed == N_SONGS - stopped.ok
+    assert summary.computed == N_SONGS - before
     assert all_rows(store).equals(undisturbed)

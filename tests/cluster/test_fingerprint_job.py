@@ -2,12 +2,15 @@
 
 import functools
 import io
+import re
 import shutil
 import time
 from pathlib import Path
 
+import httpx
 import pyarrow as pa
 import pytest
+import ray
 from rich.console import Console
 
 from cluster import fingerprint, pipeline
@@ -39,7 +42,12 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(manifest: Path, tiny_model_dir: Path) -> tuple[Path, JobSummary, str]:
+def counted_before() -> dict[str, float]:
+    return scraped()
+
+
+@pytest.fixture(scope="module")
+def finished(counted_before: dict[str, float], manifest: Path, tiny_model_dir: Path) -> tuple[Path, JobSummary, str]:
     """A store that a job with two workers made, what the job answered, and what it said."""
     store = manifest.parent / "störe #1"
     said = io.StringIO()
@@ -64,6 +72,37 @@ def test_every_song_has_one_row_and_bad_ones_say_why(finished: tuple[Path, JobSu
     assert (summary.songs, summary.ok, summary.failed, summary.computed) == (9, 3, 6, 9)
     assert summary.audio_s == pytest.approx(23)
     assert {failure.song_id: failure.error_code for failure in summary.failures} == BAD
+
+
+def test_prometheus_sees_the_job(finished: tuple[Path, JobSummary, str], counted_before: dict[str, float]) -> None:
+    """Before another test's job counts as well."""
+    _, summary, _ = finished
+    assert summary.wait_fraction is not None
+    assert 0 < summary.wait_fraction < 1
+    end_s = time.monotonic() + 60
+    while (added := {name: value - counted_before.get(name, 0) for name, value in scraped().items()}).get(
+        "ray_lumina_songs_total", 0
+    ) < 9:
+        assert time.monotonic() < end_s, added
+        time.sleep(1)
+    assert added["ray_lumina_songs_total"] == added["ray_lumina_decoded_songs_total"] == 9
+    assert added["ray_lumina_audio_seconds_total"] == pytest.approx(23)
+    assert added["ray_lumina_failures_total"] == len(BAD)
+    assert added["ray_lumina_busy_seconds_total"] > 0
+    assert added["ray_lumina_wait_seconds_total"] > 0
+    assert added["ray_lumina_songs_in_flight"] == 0
+
+
+def scraped() -> dict[str, float]:
+    """Our metrics as this machine exports them, summed over processes and tags."""
+    (node,) = ray.nodes()
+    text = httpx.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics").text
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        if line.startswith("ray_lumina_"):
+            name, value = re.split(r"[{ ]", line)[0], line.rpartition(" ")[2]
+            found[name] = found.get(name, 0) + float(value)
+    return found
 
 
 def test_says_aloud_what_it_runs_on_and_what_failed(finished: tuple[Path, JobSummary, str]) -> None:
@@ -172,7 +211,8 @@ def test_songs_that_kill_or_confuse_a_decoder_or_a_worker_fail_alone(
     monkeypatch.setattr(pipeline, "decode_guarded", functools.partial(decode_guarded, limit_s=10))
     monkeypatch.setattr(pipeline, "decode_rows", decode_with_faults)
     monkeypatch.setattr(pipeline, "FingerprintWorker", Killable)
-    monkeypatch.setattr(pipeline, "_RETRIES", 1)
+    # Each would only start another worker: tests/cluster/test_chaos_storage.py has one that is killed once.
+    monkeypatch.setattr(pipeline, "_RETRIES", 0)
     summary = run_fingerprint_job(manifest, tmp_path / "store", model=str(tiny_model_dir), kind="influence", workers=1)
     assert (summary.ok, summary.failed) == (12, 4)
     assert {failure.song_id: failure.error_code for failure in summary.failures} == {

@@ -54,7 +54,7 @@ def test_stopped_job_goes_on_with_what_is_missing(ray_cluster: str, tiny_model_d
             assert f" of {N_SONGS} songs are stored, and the same command goes on from there" in last
             assert "stack trace" not in said.lower()
         # A killed driver's tasks may still commit what they had in hand.
-        wait_until_gone("ray::MapWorker")
+        wait_until_gone(ray_cluster)
         assert store_status(store).state == "unfinished"
 
     first_files = {path: path.stat().st_mtime_ns for path in committed(store)}

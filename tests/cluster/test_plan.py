@@ -10,8 +10,11 @@ from lumina_ray.errors import ClusterError, ManifestError
 from tests.cluster.catalog import write_manifest, write_tone
 
 
-def test_a_plan_says_what_the_job_then_writes(ray_cluster: str, tiny_model_dir: Path, tmp_path: Path) -> None:
+def test_a_plan_says_what_the_job_then_writes(
+    ray_cluster: str, tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its time is compared by benchmarks/plan.py, on a machine that does nothing else."""
+    monkeypatch.setattr("cluster.plan._CALIBRATION_S", 1.0)
     for i in range(3):
         write_tone(tmp_path / f"{i}.wav", 8 + 4 * i, seed=i)
     manifest = write_manifest(tmp_path / "manifest.parquet", ["a", "b", "c"], ["0.wav", "1.wav", "2.wav"])

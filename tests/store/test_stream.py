@@ -15,12 +15,15 @@ from lumina_ray.store.generations import add_segment, next_segment, remove_songs
 from tests.calibration.synthetic import DIMS, World, write_store
 
 
-def store_in_parts(folder: Path, n: int = 23, n_parts: int = 4, seed: int = 0, first: int = 0) -> Path:
-    """A store whose songs lie in no order in several files, one of them a failed song."""
+def store_in_parts(folder: Path, n: int = 23, n_parts: int = 4, seed: int = 0, first: int = 0, n_zero: int = 0) -> Path:
+    """A store whose songs lie in no order in several files, one of them a failed song, the first ones of no use."""
     worlds = {c: World(np.random.default_rng(seed + i), d) for i, (c, d) in enumerate(DIMS.items())}
     ids = [f"song-{first + i:04d}" for i in range(n)]
     codes = [f"{seed}-{i}" for i in range(n)]
-    write_store(folder, {c: w.music(n) for c, w in worlds.items()}, ids=ids, codes_sha256=codes)
+    vectors = {c: w.music(n) for c, w in worlds.items()}
+    for of_channel in vectors.values():
+        of_channel[:n_zero] = 0
+    write_store(folder, vectors, ids=ids, codes_sha256=codes)
     whole = folder / "data" / "part-0.parquet"
     rows = pq.read_table(whole).to_pylist()
     schema = pq.read_schema(whole)
@@ -61,8 +64,9 @@ def test_what_is_streamed_is_what_is_read(living, tmp_path, catalog):
     assert store_sha256(streamed) == store_sha256(read)
 
 
-def test_calibration_and_index_are_the_same(tmp_path):
-    path = store_in_parts(tmp_path / "store", n=60)
+@pytest.mark.parametrize("n_zero", [0, 2])
+def test_calibration_and_index_are_the_same(tmp_path, n_zero):
+    path = store_in_parts(tmp_path / "store", n=60, n_zero=n_zero)
     worlds = {c: World(np.random.default_rng(i), d) for i, (c, d) in enumerate(DIMS.items())}
     write_store(tmp_path / "controls", {c: w.music(21) for c, w in worlds.items()}, prefix="control")
     of_read = calibrate_store(read_store(path), read_store(tmp_path / "controls"))

@@ -1,7 +1,10 @@
 """Attribution of one query: search, regression, confidence, shares, evidence."""
 
+from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -9,7 +12,6 @@ import lumina_ray
 from lumina_ray.attribution.intervals import share_intervals
 from lumina_ray.attribution.policies import POLICIES, Evidence, Verdict, v7_confidence, v7_lip
 from lumina_ray.attribution.schema import (
-    Candidate,
     ChannelReport,
     NoiseBand,
     PolicyFacts,
@@ -23,7 +25,7 @@ from lumina_ray.calibration import ALPHA, ChannelCalibration
 from lumina_ray.calibration.numerics import use_one_blas_thread
 from lumina_ray.calibration.vectors import Channel, check_unit_rows
 from lumina_ray.errors import SpecificationMismatch, UsageError
-from lumina_ray.index import Snapshot
+from lumina_ray.index import Found, Snapshot
 from lumina_ray.methods.kernel import RIDGE, kernel_scores
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ _CHANNELS: dict[Channel, tuple[Literal["composition", "production"], Literal["pu
     "M": ("production", "master"),
 }
 
+# Songs of a snapshot that are remembered, 2 kB each: all of a small catalog.
+_REMEMBERED = 20_000
+
 
 def attribute(
     query: "QueryFingerprint", snapshot: Snapshot, policy: str = DEFAULT_POLICY, top_k: int = DEFAULT_TOP_K
@@ -57,16 +62,52 @@ def attribute(
         UsageError: an unknown policy, or `top_k` below 1.
         StoreError: query vectors that are not finite unit vectors.
     """
+    return attribute_all([query], snapshot, policy, top_k)[0]
+
+
+def attribute_all(
+    queries: "Sequence[QueryFingerprint]",
+    snapshot: Snapshot,
+    policy: str = DEFAULT_POLICY,
+    top_k: int = DEFAULT_TOP_K,
+) -> list[Report]:
+    """What `attribute` says of each of some queries, which are searched for together: cheaper, and the same reports.
+
+    Raises:
+        As `attribute`.
+    """
     if policy not in POLICIES:
         raise UsageError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
     if top_k < 1:
         raise UsageError(f"top_k must be at least 1, got {top_k}")
-    if query.specification_sha256 != snapshot.specification_sha256:
-        raise SpecificationMismatch(
-            f"the query has specification {query.specification_sha256}, index {snapshot.version} has "
-            f"{snapshot.specification_sha256}: fingerprint the query with the model and fingerprint of the index"
-        )
+    for query in queries:
+        if query.specification_sha256 != snapshot.specification_sha256:
+            raise SpecificationMismatch(
+                f"the query has specification {query.specification_sha256}, index {snapshot.version} has "
+                f"{snapshot.specification_sha256}: fingerprint the query with the model and fingerprint of the index"
+            )
     use_one_blas_thread()
+    found = {c: _search(c, queries, snapshot, top_k) for c in snapshot.indexes}
+    reports = []
+    for query in queries:
+        channels = {c: _attribute_channel(c, query, next(found[c]), snapshot, policy) for c in query.channels}
+        reports.append(_report(query, snapshot, policy, top_k, channels))
+    return reports
+
+
+def _search(channel: Channel, queries: "Sequence[QueryFingerprint]", snapshot: Snapshot, top_k: int) -> Iterator[Found]:
+    """What is nearest to those queries that have the channel, in their order."""
+    asked = [query.channels[channel].vector for query in queries if channel in query.channels]
+    if not asked:
+        return iter(())
+    asked_QD = np.stack(asked)
+    check_unit_rows(asked_QD, f"query, channel {channel}")
+    return snapshot.nearest(channel, asked_QD, top_k)
+
+
+def _report(
+    query: "QueryFingerprint", snapshot: Snapshot, policy: str, top_k: int, channels: dict[Channel, ChannelReport]
+) -> Report:
     rule = POLICIES[policy]
     return Report(
         evidence=EVIDENCE,
@@ -90,10 +131,7 @@ def attribute(
                 )
             ),
         ),
-        channels={
-            c: _attribute_channel(c, query.channels[c], np.asarray(query.chunk_weights), snapshot, policy, top_k)
-            for c in query.channels
-        },
+        channels=channels,
         provenance=Provenance(
             weights_sha256=query.weights_sha256,
             specification_sha256=query.specification_sha256,
@@ -102,23 +140,25 @@ def attribute(
             index_key=snapshot.key,
             calibration_sha256=snapshot.calibration.sha256,
             environment=dict(query.environment),
-            software={name: version(name) for name in ("numpy", "scipy")}
-            | {"lumina_ray": lumina_ray.__version__, "index_built_with_faiss": snapshot.manifest["software"]["faiss"]},
+            software=_software() | {"index_built_with_faiss": snapshot.manifest["software"]["faiss"]},
         ),
     )
 
 
+@cache
+def _software() -> dict[str, str]:
+    return {name: version(name) for name in ("numpy", "scipy")} | {"lumina_ray": lumina_ray.__version__}
+
+
 def _attribute_channel(
-    channel: Channel, query: "ChannelQuery", weights_n: np.ndarray, snapshot: Snapshot, policy: str, top_k: int
+    channel: Channel, query: "QueryFingerprint", found: Found, snapshot: Snapshot, policy: str
 ) -> ChannelReport:
-    check_unit_rows(query.vector[None], f"query, channel {channel}")
     noise = snapshot.calibration.channels[channel]
-    g = query.vector.astype(np.float64)
-    _, rows = snapshot.search(channel, query.vector[None], top_k)
-    K = snapshot.vectors(channel, rows[0]).astype(np.float64)
-    evidence = Evidence(np.einsum("kd,d->k", K, g), snapshot.means[channel][rows[0]], K, g, noise)
+    g = query.channels[channel].vector.astype(np.float64)
+    evidence = Evidence(found.similarity, snapshot.means[channel][found.rows], found.vectors, g, noise)
     verdict = POLICIES[policy].judge(evidence)
-    candidates = _candidates(evidence, verdict, query, weights_n, rows[0], snapshot, policy)
+    chunk_weights_n = np.asarray(query.chunk_weights)
+    candidates = _candidates(evidence, verdict, query.channels[channel], chunk_weights_n, found.rows, snapshot, policy)
     qualified = int(verdict.qualified.sum())
     band = _noise_band(noise, policy, float(g @ snapshot.centres[channel]))
     subject, right = _CHANNELS[channel]
@@ -133,7 +173,7 @@ def _attribute_channel(
         attributed=1 - verdict.unattributed,
         unattributed=verdict.unattributed,
         noise=band,
-        candidates=candidates,
+        candidates=candidates,  # type: ignore[arg-type]  # which Pydantic makes of them all at once
     )
 
 
@@ -145,55 +185,70 @@ def _candidates(
     rows: np.ndarray,
     snapshot: Snapshot,
     policy: str,
-) -> tuple[Candidate, ...]:
-    songs = snapshot.songs.select(list(SongFacts.model_fields)).take(rows).to_pylist()
-    scores = kernel_scores(evidence.vectors, evidence.query)
-    z, adjusted = evidence.z, evidence.adjusted
-    p_values, family_wise_p = evidence.noise.p_value(adjusted), evidence.family_wise_p
-    confidence, lip_percent = v7_confidence(z), (v7_lip(z) + 1) / 2 * 100
-    chunk_similarity_nk = query.chunk_vectors.astype(np.float64) @ evidence.vectors.T
+) -> list[dict[str, Any]]:
+    """What a `Candidate` is made of, by rank."""
+    noise, adjusted = evidence.noise, evidence.adjusted
+    chunk_similarity_kn = (query.chunk_vectors.astype(np.float64) @ evidence.vectors.T).T
     calibrated = policy == "calibrated"
-    statistic = adjusted if calibrated else evidence.similarity
-    nothing = np.zeros(len(rows))
-    low, high = share_intervals(evidence, verdict, query.chunk_vectors) if calibrated else (nothing, nothing)
-    q_values = evidence.q_values
-    order = np.lexsort((rows, -statistic, -verdict.shares))
-    return tuple(
-        Candidate(
-            rank=rank,
-            song=SongFacts(**songs[i]),
-            similarity=float(evidence.similarity[i]),
-            adjusted_similarity=float(adjusted[i]),
-            threshold=float(verdict.thresholds[i]),
-            kernel_score=float(scores[i]),
-            z=float(z[i]),
-            p_value=float(p_values[i]),
-            family_wise_p=float(family_wise_p[i]),
-            p_extrapolated=evidence.noise.extrapolated_p(float(adjusted[i])),
-            q_value=float(q_values[i]),
-            level=verdict.levels[i],
-            qualified=bool(verdict.qualified[i]),
-            share=float(verdict.shares[i]),
-            share_low=float(low[i]) if calibrated else None,
-            share_high=float(high[i]) if calibrated else None,
-            explained=None if verdict.explained is None else float(verdict.explained[i]),
-            confidence=float(confidence[i]) if policy == "v7" else None,
-            lip_percent=float(lip_percent[i]) if policy == "v7" else None,
-            chunk_similarities=tuple(np.round(chunk_similarity_nk[:, i], 6).tolist()),
-            driving_chunks=driving_chunks(chunk_similarity_nk[:, i], weights_n),
-        )
-        for rank, i in enumerate(order.tolist(), start=1)
-    )
+    order = np.lexsort((rows, -(adjusted if calibrated else evidence.similarity), -verdict.shares))
+    by_song: dict[str, np.ndarray] = {
+        "similarity": evidence.similarity,
+        "adjusted_similarity": adjusted,
+        "threshold": verdict.thresholds,
+        "kernel_score": kernel_scores(evidence.vectors, evidence.query),
+        "z": evidence.z,
+        "p_value": noise.p_value(adjusted),
+        "family_wise_p": evidence.family_wise_p,
+        "q_value": evidence.q_values,
+        "qualified": verdict.qualified,
+        "share": verdict.shares,
+        "chunk_similarities": np.round(chunk_similarity_kn, 6),
+    }
+    if calibrated:
+        by_song["share_low"], by_song["share_high"] = share_intervals(evidence, verdict, query.chunk_vectors)
+    if policy == "v7":
+        by_song["confidence"] = v7_confidence(evidence.z)
+        by_song["lip_percent"] = (v7_lip(evidence.z) + 1) / 2 * 100
+    if verdict.explained is not None:
+        by_song["explained"] = verdict.explained
+    nothing = [None] * len(rows)
+    by_rank: dict[str, Sequence] = {
+        "rank": range(1, len(rows) + 1),
+        "song": _songs(snapshot, rows[order]),
+        "level": [verdict.levels[i] for i in order.tolist()],
+        "p_extrapolated": [noise.extrapolated_p(s) for s in adjusted[order].tolist()],
+        "driving_chunks": driving_chunks(chunk_similarity_kn[order], weights_n),
+        **dict.fromkeys(("share_low", "share_high", "explained", "confidence", "lip_percent"), nothing),
+        **{name: values[order].tolist() for name, values in by_song.items()},
+    }
+    return [dict(zip(by_rank, values, strict=True)) for values in zip(*by_rank.values(), strict=True)]
 
 
-def driving_chunks(similarity_n: np.ndarray, weights_n: np.ndarray) -> tuple[int, ...]:
-    """The fewest chunks whose weighted positive similarity makes up at least half of all of it, strongest first."""
-    parts = weights_n * np.maximum(similarity_n, 0)
-    order = np.argsort(-parts, kind="stable")
-    total = parts.sum()
-    if total <= 0:
-        return ()
-    return tuple(order[: int(np.searchsorted(np.cumsum(parts[order]), total / 2)) + 1].tolist())
+def _songs(snapshot: Snapshot, rows: np.ndarray) -> list[SongFacts]:
+    """What the catalog says of some songs."""
+    songs: dict[int, Any] = {row: snapshot.remembered.get(row) for row in rows.tolist()}
+    if new := [row for row, song in songs.items() if song is None]:
+        columns = snapshot.songs.select(list(SongFacts.model_fields)).take(new)
+        values = zip(*(column.to_numpy().tolist() for column in columns.itercolumns()), strict=True)
+        made = (SongFacts(**dict(zip(SongFacts.model_fields, of_song, strict=True))) for of_song in values)
+        songs |= (found := dict(zip(new, made, strict=True)))
+        if len(snapshot.remembered) > _REMEMBERED:
+            snapshot.remembered.clear()
+        snapshot.remembered.update(found)
+    return list(songs.values())
+
+
+def driving_chunks(similarity_kn: np.ndarray, weights_n: np.ndarray) -> list[tuple[int, ...]]:
+    """Of each song the fewest chunks whose weighted positive similarity makes up at least half of all of it.
+
+    Strongest first; none where there is no positive similarity.
+    """
+    parts_kn = weights_n * np.maximum(similarity_kn, 0)
+    order_kn = np.argsort(-parts_kn, axis=1, kind="stable")
+    total_k = np.ascontiguousarray(parts_kn).sum(axis=1)
+    carried_kn = np.cumsum(np.take_along_axis(parts_kn, order_kn, axis=1), axis=1)
+    needed_k = np.where(total_k > 0, (carried_kn < total_k[:, None] / 2).sum(axis=1) + 1, 0)
+    return [tuple(order[:needed]) for order, needed in zip(order_kn.tolist(), needed_k.tolist(), strict=True)]
 
 
 def _noise_band(noise: ChannelCalibration, policy: str, query_mean: float) -> NoiseBand:
@@ -244,7 +299,7 @@ def _warnings(policy: str, band: NoiseBand, searched: int, retrieved: int) -> tu
         )
     # With few controls even the most extreme query cannot reach alpha: outside all of them is what can be known.
     if band.query_typicality_p <= max(band.alpha, 2 * band.resolution):
-        than = "more" if band.query_mean_similarity > np.median(band.control_means) else "less"
+        than = "more" if band.query_mean_similarity > median(band.control_means) else "less"
         warnings.append(
             f"The query as a whole resembles the catalog {than} than the controls do (mean similarity "
             f"{band.query_mean_similarity:.3f}, controls {band.control_means[-1]:.3f} to {band.control_means[0]:.3f}): "

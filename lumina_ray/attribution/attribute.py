@@ -1,6 +1,8 @@
 """Attribution of one query: search, regression, confidence, shares, evidence."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from statistics import median
@@ -29,7 +31,7 @@ from lumina_ray.index import Found, Snapshot
 from lumina_ray.methods.kernel import RIDGE, kernel_scores
 
 if TYPE_CHECKING:
-    from lumina_ray.fingerprint import ChannelQuery, QueryFingerprint
+    from lumina_ray.fingerprint import QueryFingerprint
 
 DEFAULT_POLICY = "calibrated"
 DEFAULT_TOP_K = 256
@@ -44,6 +46,7 @@ _CHANNELS: dict[Channel, tuple[Literal["composition", "production"], Literal["pu
     "M": ("production", "master"),
 }
 
+_CHANNEL_THREADS = ThreadPoolExecutor(thread_name_prefix="channel")
 # Songs of a snapshot that are remembered, 2 kB each: all of a small catalog.
 _REMEMBERED = 20_000
 
@@ -90,7 +93,11 @@ def attribute_all(
     found = {c: _search(c, queries, snapshot, top_k) for c in snapshot.indexes}
     reports = []
     for query in queries:
-        channels = {c: _attribute_channel(c, query, next(found[c]), snapshot, policy) for c in query.channels}
+        *others, last = query.channels
+        waited = {c: _CHANNEL_THREADS.submit(_retrieve, c, query, found[c], snapshot) for c in others}
+        retrieved = {last: _retrieve(last, query, found[last], snapshot)}
+        retrieved |= {c: of_channel.result() for c, of_channel in waited.items()}
+        channels = {c: _attribute_channel(c, query, retrieved[c], snapshot, policy) for c in query.channels}
         reports.append(_report(query, snapshot, policy, top_k, channels))
     return reports
 
@@ -103,6 +110,21 @@ def _search(channel: Channel, queries: "Sequence[QueryFingerprint]", snapshot: S
     asked_QD = np.stack(asked)
     check_unit_rows(asked_QD, f"query, channel {channel}")
     return snapshot.nearest(channel, asked_QD, top_k)
+
+
+@dataclass(frozen=True)
+class _Retrieved:
+    rows: np.ndarray
+    evidence: Evidence
+    kernel_scores: np.ndarray
+
+
+def _retrieve(channel: Channel, query: "QueryFingerprint", found: Iterator[Found], snapshot: Snapshot) -> _Retrieved:
+    """Search and regression, most of which is outside Python: channels can have a core each."""
+    nearest, g = next(found), query.channels[channel].vector.astype(np.float64)
+    noise, means = snapshot.calibration.channels[channel], snapshot.means[channel][nearest.rows]
+    evidence = Evidence(nearest.similarity, means, nearest.vectors, g, noise)
+    return _Retrieved(nearest.rows, evidence, kernel_scores(nearest.vectors, g))
 
 
 def _report(
@@ -151,16 +173,16 @@ def _software() -> dict[str, str]:
 
 
 def _attribute_channel(
-    channel: Channel, query: "QueryFingerprint", found: Found, snapshot: Snapshot, policy: str
+    channel: Channel, query: "QueryFingerprint", retrieved: _Retrieved, snapshot: Snapshot, policy: str
 ) -> ChannelReport:
-    noise = snapshot.calibration.channels[channel]
-    g = query.channels[channel].vector.astype(np.float64)
-    evidence = Evidence(found.similarity, snapshot.means[channel][found.rows], found.vectors, g, noise)
+    evidence = retrieved.evidence
+    noise = evidence.noise
     verdict = POLICIES[policy].judge(evidence)
-    chunk_weights_n = np.asarray(query.chunk_weights)
-    candidates = _candidates(evidence, verdict, query.channels[channel], chunk_weights_n, found.rows, snapshot, policy)
+    candidates = _candidates(
+        retrieved, verdict, query.channels[channel].chunk_vectors, np.asarray(query.chunk_weights), snapshot, policy
+    )
     qualified = int(verdict.qualified.sum())
-    band = _noise_band(noise, policy, float(g @ snapshot.centres[channel]))
+    band = _noise_band(noise, policy, float(evidence.query @ snapshot.centres[channel]))
     subject, right = _CHANNELS[channel]
     return ChannelReport(
         subject=subject,
@@ -178,24 +200,24 @@ def _attribute_channel(
 
 
 def _candidates(
-    evidence: Evidence,
+    retrieved: _Retrieved,
     verdict: Verdict,
-    query: "ChannelQuery",
+    chunk_vectors_nD: np.ndarray,
     weights_n: np.ndarray,
-    rows: np.ndarray,
     snapshot: Snapshot,
     policy: str,
 ) -> list[dict[str, Any]]:
     """What a `Candidate` is made of, by rank."""
+    rows, evidence = retrieved.rows, retrieved.evidence
     noise, adjusted = evidence.noise, evidence.adjusted
-    chunk_similarity_kn = (query.chunk_vectors.astype(np.float64) @ evidence.vectors.T).T
+    chunk_similarity_kn = (chunk_vectors_nD.astype(np.float64) @ evidence.vectors.T).T
     calibrated = policy == "calibrated"
     order = np.lexsort((rows, -(adjusted if calibrated else evidence.similarity), -verdict.shares))
     by_song: dict[str, np.ndarray] = {
         "similarity": evidence.similarity,
         "adjusted_similarity": adjusted,
         "threshold": verdict.thresholds,
-        "kernel_score": kernel_scores(evidence.vectors, evidence.query),
+        "kernel_score": retrieved.kernel_scores,
         "z": evidence.z,
         "p_value": noise.p_value(adjusted),
         "family_wise_p": evidence.family_wise_p,
@@ -205,7 +227,7 @@ def _candidates(
         "chunk_similarities": np.round(chunk_similarity_kn, 6),
     }
     if calibrated:
-        by_song["share_low"], by_song["share_high"] = share_intervals(evidence, verdict, query.chunk_vectors)
+        by_song["share_low"], by_song["share_high"] = share_intervals(evidence, verdict, chunk_vectors_nD)
     if policy == "v7":
         by_song["confidence"] = v7_confidence(evidence.z)
         by_song["lip_percent"] = (v7_lip(evidence.z) + 1) / 2 * 100

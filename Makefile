@@ -5,7 +5,7 @@ export UV_PROJECT_ENVIRONMENT ?= .venv
 # Ray should neither phone home nor warn about it.
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: demo test chaos soak lint bench bench-extraction bench-search bench-overhead bench-quality setup clean
+.PHONY: demo test chaos soak lint bench bench-extraction bench-search bench-attribution bench-serving bench-overhead bench-quality setup clean
 
 demo: setup ## The whole system on real music, on this machine.
 	$(UV) run --no-sync lumina demo
@@ -25,13 +25,19 @@ lint: setup
 	$(UV) run --no-sync ruff format --check .
 	$(UV) run --no-sync mypy
 
-bench: bench-extraction bench-search bench-overhead bench-quality ## Measurements; they print ratios and write benchmarks/results/.
+bench: bench-extraction bench-search bench-attribution bench-serving bench-overhead bench-quality ## Measurements; they print ratios and write benchmarks/results/.
 
 bench-extraction: setup
 	$(UV) run --no-sync python -m benchmarks.extraction
 
 bench-search: setup
 	$(UV) run --no-sync python -m benchmarks.search
+
+bench-attribution: setup ## What an answer costs once a query is fingerprinted, at 99 to a million songs.
+	$(UV) run --no-sync python -m benchmarks.attribution
+
+bench-serving: setup ## The endpoint under load, and what Ray Serve costs over plain FastAPI.
+	$(UV) run --no-sync python -m benchmarks.serving
 
 bench-overhead: setup ## What the engine itself costs a song, at 1 to 64 workers that compute nothing.
 	$(UV) run --no-sync python -m benchmarks.overhead

@@ -79,3 +79,35 @@ def _role(pid: int, title: str, actors: set[int]) -> str:
     if title.startswith("ray::"):
         return "tasks"
     return "Ray's servers"
+
+
+def proportional_gib(root: int, without: frozenset[int] | set[int] = frozenset()) -> float:
+    """Memory of a process and those that it started, what processes share divided among them; Linux only.
+
+    Args:
+        without: processes that do not count, and, but for the root, nor do those that they started.
+    """
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # It ended.
+        children.setdefault(parent, []).append(int(folder.name))
+    total_kb, pending = 0, [root]
+    while pending:
+        pid = pending.pop()
+        if pid in without and pid != root:
+            continue
+        pending += children.get(pid, [])
+        if pid not in without:
+            total_kb += _proportional_kb(pid)
+    return total_kb / 2**20
+
+
+def _proportional_kb(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)

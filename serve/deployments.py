@@ -4,6 +4,7 @@ Nothing blocks an event loop: decoding, the model and the search run in threads.
 """
 
 import asyncio
+import math
 import pickle
 import time
 from collections.abc import Callable
@@ -33,8 +34,13 @@ from serve.schemas import FingerprintQuery, IndexVersions, Neighbours, ReportVer
 from serve.shards import Merger, ShardHolder
 from serve.verification import verify
 
-# Songs in one call of the model's thread.
-_BATCH = 4
+# Audio of one batch of the model, in tens of seconds: Ray warns of sizes above `max_ongoing_requests`.
+BATCH_TENS = 6
+
+
+def tens_of_seconds(audios: list[Audio]) -> int:
+    """The size of a batch. A longer song counts as a whole batch: Ray would refuse an item that is larger."""
+    return math.ceil(sum(min(audio.duration_s / 10, BATCH_TENS) for audio in audios))
 
 
 class Fingerprinter:
@@ -61,7 +67,7 @@ class Fingerprinter:
             return outcome
         raise outcome
 
-    @serve.batch(max_batch_size=_BATCH, batch_wait_timeout_s=0)
+    @serve.batch(max_batch_size=BATCH_TENS, batch_wait_timeout_s=0, batch_size_fn=tens_of_seconds)
     async def _batch(self, audios: list[Audio]) -> list[Any]:
         """One outcome per song: what one does to the model is not the others' fault."""
         loop = asyncio.get_running_loop()
@@ -199,9 +205,8 @@ GATEWAY: Deployment = serve.deployment(
     max_ongoing_requests=512, max_queued_requests=64, ray_actor_options={"num_cpus": 0.25}, **_COMMON
 )(Gateway)
 
-# Twice the batch: the next one fills while one runs.
 FINGERPRINTER: Deployment = serve.deployment(
-    max_ongoing_requests=2 * _BATCH, max_queued_requests=32, ray_actor_options={"num_cpus": 1}, **_COMMON
+    max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 1}, **_COMMON
 )(Fingerprinter)
 
 SEARCHER: Deployment = serve.deployment(

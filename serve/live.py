@@ -1,6 +1,7 @@
 """The version of the index that a searcher answers from, and how another one takes its place."""
 
 import asyncio
+import gc
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,6 +94,8 @@ class LiveIndex:
                 exc_info=None if isinstance(error, LuminaError | ValidationError) else error,
             )
         else:
+            # What is there for good is not gone through again by every collection, in the middle of an answer.
+            gc.freeze()
             logger.info("%s answers", self.wanted)
         metrics.show_index(self.snapshot.version, before, refused=self.fault is not None)
 

@@ -1,6 +1,6 @@
 """A query's fingerprint + a snapshot → a report of candidates, shares and confidence in each channel."""
 
-from lumina_ray.attribution.attribute import DEFAULT_POLICY, DEFAULT_TOP_K, attribute
+from lumina_ray.attribution.attribute import DEFAULT_POLICY, DEFAULT_TOP_K, attribute, attribute_all
 from lumina_ray.attribution.policies import POLICIES, Policy
 from lumina_ray.attribution.schema import (
     Candidate,
@@ -35,6 +35,7 @@ __all__ = [
     "UseFacts",
     "UseProvenance",
     "attribute",
+    "attribute_all",
     "kernel_scores",
     "nonnegative_kernel_scores",
 ]

@@ -1,7 +1,12 @@
 """Attribution of one query: search, regression, confidence, shares, evidence."""
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -9,7 +14,6 @@ import lumina_ray
 from lumina_ray.attribution.intervals import share_intervals
 from lumina_ray.attribution.policies import POLICIES, Evidence, Verdict, v7_confidence, v7_lip
 from lumina_ray.attribution.schema import (
-    Candidate,
     ChannelReport,
     NoiseBand,
     PolicyFacts,
@@ -26,11 +30,11 @@ from lumina_ray.calibration.numerics import use_one_blas_thread
 from lumina_ray.calibration.use import USE_FILE, Use
 from lumina_ray.calibration.vectors import Channel, check_unit_rows
 from lumina_ray.errors import SpecificationMismatch, UsageError
-from lumina_ray.index import Snapshot
+from lumina_ray.index import Found, Snapshot
 from lumina_ray.methods.kernel import RIDGE, kernel_scores
 
 if TYPE_CHECKING:
-    from lumina_ray.fingerprint import ChannelQuery, QueryFingerprint
+    from lumina_ray.fingerprint import QueryFingerprint
 
 DEFAULT_POLICY = "calibrated"
 DEFAULT_TOP_K = 256
@@ -51,6 +55,10 @@ _CHANNELS: dict[Channel, tuple[Literal["composition", "production"], Literal["pu
     "M": ("production", "master"),
 }
 
+_CHANNEL_THREADS = ThreadPoolExecutor(thread_name_prefix="channel")
+# Songs of a snapshot that are remembered, 2 kB each: all of a small catalog.
+_REMEMBERED = 20_000
+
 
 def attribute(
     query: "QueryFingerprint", snapshot: Snapshot, policy: str = DEFAULT_POLICY, top_k: int = DEFAULT_TOP_K
@@ -66,16 +74,71 @@ def attribute(
         UsageError: an unknown policy, or `top_k` below 1.
         StoreError: query vectors that are not finite unit vectors.
     """
+    return attribute_all([query], snapshot, policy, top_k)[0]
+
+
+def attribute_all(
+    queries: "Sequence[QueryFingerprint]",
+    snapshot: Snapshot,
+    policy: str = DEFAULT_POLICY,
+    top_k: int = DEFAULT_TOP_K,
+) -> list[Report]:
+    """What `attribute` says of each of some queries, which are searched for together: cheaper, and the same reports.
+
+    Raises:
+        As `attribute`.
+    """
     if policy not in POLICIES:
         raise UsageError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
     if top_k < 1:
         raise UsageError(f"top_k must be at least 1, got {top_k}")
-    if query.specification_sha256 != snapshot.specification_sha256:
-        raise SpecificationMismatch(
-            f"the query has specification {query.specification_sha256}, index {snapshot.version} has "
-            f"{snapshot.specification_sha256}: fingerprint the query with the model and fingerprint of the index"
-        )
+    for query in queries:
+        if query.specification_sha256 != snapshot.specification_sha256:
+            raise SpecificationMismatch(
+                f"the query has specification {query.specification_sha256}, index {snapshot.version} has "
+                f"{snapshot.specification_sha256}: fingerprint the query with the model and fingerprint of the index"
+            )
     use_one_blas_thread()
+    found = {c: _search(c, queries, snapshot, top_k) for c in snapshot.indexes}
+    reports = []
+    for query in queries:
+        *others, last = query.channels
+        waited = {c: _CHANNEL_THREADS.submit(_retrieve, c, query, found[c], snapshot) for c in others}
+        retrieved = {last: _retrieve(last, query, found[last], snapshot)}
+        retrieved |= {c: of_channel.result() for c, of_channel in waited.items()}
+        channels = {c: _attribute_channel(c, query, retrieved[c], snapshot, policy) for c in query.channels}
+        reports.append(_report(query, snapshot, policy, top_k, channels))
+    return reports
+
+
+def _search(channel: Channel, queries: "Sequence[QueryFingerprint]", snapshot: Snapshot, top_k: int) -> Iterator[Found]:
+    """What is nearest to those queries that have the channel, in their order."""
+    asked = [query.channels[channel].vector for query in queries if channel in query.channels]
+    if not asked:
+        return iter(())
+    asked_QD = np.stack(asked)
+    check_unit_rows(asked_QD, f"query, channel {channel}")
+    return snapshot.nearest(channel, asked_QD, top_k)
+
+
+@dataclass(frozen=True)
+class _Retrieved:
+    rows: np.ndarray
+    evidence: Evidence
+    kernel_scores: np.ndarray
+
+
+def _retrieve(channel: Channel, query: "QueryFingerprint", found: Iterator[Found], snapshot: Snapshot) -> _Retrieved:
+    """Search and regression, most of which is outside Python: channels can have a core each."""
+    nearest, g = next(found), query.channels[channel].vector.astype(np.float64)
+    noise, means = snapshot.calibration.channels[channel], snapshot.means[channel][nearest.rows]
+    evidence = Evidence(nearest.similarity, means, nearest.vectors, g, noise)
+    return _Retrieved(nearest.rows, evidence, kernel_scores(nearest.vectors, g))
+
+
+def _report(
+    query: "QueryFingerprint", snapshot: Snapshot, policy: str, top_k: int, channels: dict[Channel, ChannelReport]
+) -> Report:
     rule = POLICIES[policy]
     return Report(
         evidence=EVIDENCE if snapshot.use is None else f"{EVIDENCE} {USE_EVIDENCE}",
@@ -99,10 +162,7 @@ def attribute(
                 )
             ),
         ),
-        channels={
-            c: _attribute_channel(c, query.channels[c], np.asarray(query.chunk_weights), snapshot, policy, top_k)
-            for c in query.channels
-        },
+        channels=channels,
         provenance=Provenance(
             weights_sha256=query.weights_sha256,
             specification_sha256=query.specification_sha256,
@@ -112,25 +172,27 @@ def attribute(
             calibration_sha256=snapshot.calibration.sha256,
             use=_use_provenance(snapshot),
             environment=dict(query.environment),
-            software={name: version(name) for name in ("numpy", "scipy")}
-            | {"lumina_ray": lumina_ray.__version__, "index_built_with_faiss": snapshot.manifest["software"]["faiss"]},
+            software=_software() | {"index_built_with_faiss": snapshot.manifest["software"]["faiss"]},
         ),
     )
 
 
+@cache
+def _software() -> dict[str, str]:
+    return {name: version(name) for name in ("numpy", "scipy")} | {"lumina_ray": lumina_ray.__version__}
+
+
 def _attribute_channel(
-    channel: Channel, query: "ChannelQuery", weights_n: np.ndarray, snapshot: Snapshot, policy: str, top_k: int
+    channel: Channel, query: "QueryFingerprint", retrieved: _Retrieved, snapshot: Snapshot, policy: str
 ) -> ChannelReport:
-    check_unit_rows(query.vector[None], f"query, channel {channel}")
-    noise = snapshot.calibration.channels[channel]
-    g = query.vector.astype(np.float64)
-    _, rows = snapshot.search(channel, query.vector[None], top_k)
-    K = snapshot.vectors(channel, rows[0]).astype(np.float64)
-    evidence = Evidence(np.einsum("kd,d->k", K, g), snapshot.means[channel][rows[0]], K, g, noise)
+    evidence = retrieved.evidence
+    noise = evidence.noise
     verdict = POLICIES[policy].judge(evidence)
-    candidates = _candidates(evidence, verdict, query, weights_n, rows[0], snapshot, policy)
+    candidates = _candidates(
+        retrieved, verdict, query.channels[channel].chunk_vectors, np.asarray(query.chunk_weights), snapshot, policy
+    )
     qualified = int(verdict.qualified.sum())
-    band = _noise_band(noise, policy, float(g @ snapshot.centres[channel]))
+    band = _noise_band(noise, policy, float(evidence.query @ snapshot.centres[channel]))
     subject, right = _CHANNELS[channel]
     return ChannelReport(
         subject=subject,
@@ -144,69 +206,91 @@ def _attribute_channel(
         attributed=1 - verdict.unattributed,
         unattributed=verdict.unattributed,
         noise=band,
-        candidates=candidates,
+        candidates=candidates,  # type: ignore[arg-type]  # which Pydantic makes of them all at once
     )
 
 
 def _candidates(
-    evidence: Evidence,
+    retrieved: _Retrieved,
     verdict: Verdict,
-    query: "ChannelQuery",
+    chunk_vectors_nD: np.ndarray,
     weights_n: np.ndarray,
-    rows: np.ndarray,
     snapshot: Snapshot,
     policy: str,
-) -> tuple[Candidate, ...]:
-    songs = snapshot.songs.select(list(SongFacts.model_fields)).take(rows).to_pylist()
-    use = snapshot.use and snapshot.use.songs.select(list(UseFacts.model_fields)).take(rows).to_pylist()
-    scores = kernel_scores(evidence.vectors, evidence.query)
-    z, adjusted = evidence.z, evidence.adjusted
-    p_values, family_wise_p = evidence.noise.p_value(adjusted), evidence.family_wise_p
-    confidence, lip_percent = v7_confidence(z), (v7_lip(z) + 1) / 2 * 100
-    chunk_similarity_nk = query.chunk_vectors.astype(np.float64) @ evidence.vectors.T
+) -> list[dict[str, Any]]:
+    """What a `Candidate` is made of, by rank."""
+    rows, evidence = retrieved.rows, retrieved.evidence
+    noise, adjusted = evidence.noise, evidence.adjusted
+    chunk_similarity_kn = (chunk_vectors_nD.astype(np.float64) @ evidence.vectors.T).T
     calibrated = policy == "calibrated"
-    statistic = adjusted if calibrated else evidence.similarity
-    nothing = np.zeros(len(rows))
-    low, high = share_intervals(evidence, verdict, query.chunk_vectors) if calibrated else (nothing, nothing)
-    q_values = evidence.q_values
-    order = np.lexsort((rows, -statistic, -verdict.shares))
-    return tuple(
-        Candidate(
-            rank=rank,
-            song=SongFacts(**songs[i]),
-            similarity=float(evidence.similarity[i]),
-            adjusted_similarity=float(adjusted[i]),
-            threshold=float(verdict.thresholds[i]),
-            kernel_score=float(scores[i]),
-            z=float(z[i]),
-            p_value=float(p_values[i]),
-            family_wise_p=float(family_wise_p[i]),
-            p_extrapolated=evidence.noise.extrapolated_p(float(adjusted[i])),
-            q_value=float(q_values[i]),
-            level=verdict.levels[i],
-            qualified=bool(verdict.qualified[i]),
-            share=float(verdict.shares[i]),
-            share_low=float(low[i]) if calibrated else None,
-            share_high=float(high[i]) if calibrated else None,
-            explained=None if verdict.explained is None else float(verdict.explained[i]),
-            confidence=float(confidence[i]) if policy == "v7" else None,
-            lip_percent=float(lip_percent[i]) if policy == "v7" else None,
-            chunk_similarities=tuple(np.round(chunk_similarity_nk[:, i], 6).tolist()),
-            driving_chunks=driving_chunks(chunk_similarity_nk[:, i], weights_n),
-            use=UseFacts(**use[i]) if use else None,
-        )
-        for rank, i in enumerate(order.tolist(), start=1)
-    )
+    order = np.lexsort((rows, -(adjusted if calibrated else evidence.similarity), -verdict.shares))
+    by_song: dict[str, np.ndarray] = {
+        "similarity": evidence.similarity,
+        "adjusted_similarity": adjusted,
+        "threshold": verdict.thresholds,
+        "kernel_score": retrieved.kernel_scores,
+        "z": evidence.z,
+        "p_value": noise.p_value(adjusted),
+        "family_wise_p": evidence.family_wise_p,
+        "q_value": evidence.q_values,
+        "qualified": verdict.qualified,
+        "share": verdict.shares,
+        "chunk_similarities": np.round(chunk_similarity_kn, 6),
+    }
+    if calibrated:
+        by_song["share_low"], by_song["share_high"] = share_intervals(evidence, verdict, chunk_vectors_nD)
+    if policy == "v7":
+        by_song["confidence"] = v7_confidence(evidence.z)
+        by_song["lip_percent"] = (v7_lip(evidence.z) + 1) / 2 * 100
+    if verdict.explained is not None:
+        by_song["explained"] = verdict.explained
+    nothing = [None] * len(rows)
+    by_rank: dict[str, Sequence] = {
+        "rank": range(1, len(rows) + 1),
+        "song": _songs(snapshot, rows[order]),
+        "use": _use(snapshot, rows[order]),
+        "level": [verdict.levels[i] for i in order.tolist()],
+        "p_extrapolated": [noise.extrapolated_p(s) for s in adjusted[order].tolist()],
+        "driving_chunks": driving_chunks(chunk_similarity_kn[order], weights_n),
+        **dict.fromkeys(("share_low", "share_high", "explained", "confidence", "lip_percent"), nothing),
+        **{name: values[order].tolist() for name, values in by_song.items()},
+    }
+    return [dict(zip(by_rank, values, strict=True)) for values in zip(*by_rank.values(), strict=True)]
 
 
-def driving_chunks(similarity_n: np.ndarray, weights_n: np.ndarray) -> tuple[int, ...]:
-    """The fewest chunks whose weighted positive similarity makes up at least half of all of it, strongest first."""
-    parts = weights_n * np.maximum(similarity_n, 0)
-    order = np.argsort(-parts, kind="stable")
-    total = parts.sum()
-    if total <= 0:
-        return ()
-    return tuple(order[: int(np.searchsorted(np.cumsum(parts[order]), total / 2)) + 1].tolist())
+def _use(snapshot: Snapshot, rows: np.ndarray) -> list[UseFacts | None]:
+    """What is known of the model's having been trained on some songs."""
+    if snapshot.use is None:
+        return [None] * len(rows)
+    excess, p_values = (snapshot.use.songs[name].take(rows).to_pylist() for name in ("excess", "p_value"))
+    return [UseFacts(excess=e, p_value=p) for e, p in zip(excess, p_values, strict=True)]
+
+
+def _songs(snapshot: Snapshot, rows: np.ndarray) -> list[SongFacts]:
+    """What the catalog says of some songs."""
+    songs: dict[int, Any] = {row: snapshot.remembered.get(row) for row in rows.tolist()}
+    if new := [row for row, song in songs.items() if song is None]:
+        columns = snapshot.songs.select(list(SongFacts.model_fields)).take(new)
+        values = zip(*(column.to_numpy().tolist() for column in columns.itercolumns()), strict=True)
+        made = (SongFacts(**dict(zip(SongFacts.model_fields, of_song, strict=True))) for of_song in values)
+        songs |= (found := dict(zip(new, made, strict=True)))
+        if len(snapshot.remembered) > _REMEMBERED:
+            snapshot.remembered.clear()
+        snapshot.remembered.update(found)
+    return list(songs.values())
+
+
+def driving_chunks(similarity_kn: np.ndarray, weights_n: np.ndarray) -> list[tuple[int, ...]]:
+    """Of each song the fewest chunks whose weighted positive similarity makes up at least half of all of it.
+
+    Strongest first; none where there is no positive similarity.
+    """
+    parts_kn = weights_n * np.maximum(similarity_kn, 0)
+    order_kn = np.argsort(-parts_kn, axis=1, kind="stable")
+    total_k = np.ascontiguousarray(parts_kn).sum(axis=1)
+    carried_kn = np.cumsum(np.take_along_axis(parts_kn, order_kn, axis=1), axis=1)
+    needed_k = np.where(total_k > 0, (carried_kn < total_k[:, None] / 2).sum(axis=1) + 1, 0)
+    return [tuple(order[:needed]) for order, needed in zip(order_kn.tolist(), needed_k.tolist(), strict=True)]
 
 
 def _noise_band(noise: ChannelCalibration, policy: str, query_mean: float) -> NoiseBand:
@@ -248,14 +332,14 @@ def _sentence(policy: str, qualified: int, noise: ChannelCalibration, unattribut
     )
 
 
-def _basis(use: Use | None, candidates: tuple[Candidate, ...]) -> str:
+def _basis(use: Use | None, candidates: list[dict[str, Any]]) -> str:
     """Shares never depend on it: only what may be said of them does."""
     if use is None:
         return (
             "The shares rest on likeness alone: there is no reference model, so nothing is known of whether the model "
             "was trained on these songs."
         )
-    p_values = [c.use.p_value for c in candidates if c.qualified and c.use is not None]
+    p_values = [c["use"].p_value for c in candidates if c["qualified"]]
     if not p_values:
         return "No song qualifies: there are no shares that could rest on likeness or on use."
     n, found = len(p_values), sum(p <= ALPHA for p in p_values)
@@ -296,7 +380,7 @@ def _warnings(policy: str, band: NoiseBand, searched: int, retrieved: int) -> tu
         )
     # With few controls even the most extreme query cannot reach alpha: outside all of them is what can be known.
     if band.query_typicality_p <= max(band.alpha, 2 * band.resolution):
-        than = "more" if band.query_mean_similarity > np.median(band.control_means) else "less"
+        than = "more" if band.query_mean_similarity > median(band.control_means) else "less"
         warnings.append(
             f"The query as a whole resembles the catalog {than} than the controls do (mean similarity "
             f"{band.query_mean_similarity:.3f}, controls {band.control_means[-1]:.3f} to {band.control_means[0]:.3f}): "

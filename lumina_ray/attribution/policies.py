@@ -6,6 +6,7 @@ fingerprints. Kernel scores are part of the `calibrated` shares only: the publis
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import erf, erfinv
@@ -36,19 +37,19 @@ class Evidence:
     query: np.ndarray
     noise: ChannelCalibration
 
-    @property
+    @cached_property
     def z(self) -> np.ndarray:
         return self.noise.z(self.similarity)
 
-    @property
+    @cached_property
     def adjusted(self) -> np.ndarray:
         return self.similarity - self.song_means
 
-    @property
+    @cached_property
     def family_wise_p(self) -> np.ndarray:
         return self.noise.family_wise_p(self.adjusted)
 
-    @property
+    @cached_property
     def q_values(self) -> np.ndarray:
         # Songs that cannot qualify must not make the list longer, and its threshold lower.
         return self.noise.q_values(np.where(self.similarity > 0, self.adjusted, -np.inf))

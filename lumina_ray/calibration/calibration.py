@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +40,7 @@ class Calibration(BaseModel):
         """Canonical: equal calibrations are equal bytes; floats survive the round trip bit for bit."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, indent=1) + "\n"
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 

@@ -26,6 +26,7 @@ C = controls, N = catalog songs, D = fingerprint dimensions.
 """
 
 import math
+from functools import cached_property
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -72,6 +73,14 @@ class ChannelCalibration(BaseModel):
     tail_scale: float = Field(description="Scale of a generalised Pareto fit (L-moments); for extrapolation only.")
     tail_shape: float = Field(description="Its shape, at least 0: a tail that ended would call things impossible.")
 
+    @cached_property
+    def _null_p(self) -> tuple[np.ndarray, np.ndarray]:
+        """The null's values, negated, and p by how many of them lie at or above a similarity."""
+        ranks = np.array(self.null_ranks)
+        # Between two kept ranks the count is unknown: take the larger, so that p errs upwards, by 1 % at most.
+        count = np.append(ranks, ranks[-1] + 1) - 1
+        return -np.array(self.null_values), (1 + count) / (1 + ranks[-1])
+
     @property
     def resolution(self) -> float:
         """The smallest family-wise p-value that C controls can show."""
@@ -83,11 +92,8 @@ class ChannelCalibration(BaseModel):
 
     def p_value(self, adjusted: np.ndarray) -> np.ndarray:
         """Of one song chosen before looking: the share of control–song pairs at least this similar, never too small."""
-        values, ranks = np.array(self.null_values), np.array(self.null_ranks)
-        # Between two kept ranks the count is unknown: take the larger, so that p errs upwards, by 1 % at most.
-        kept = np.searchsorted(-values, -np.asarray(adjusted, dtype=np.float64), side="right")
-        count = np.append(ranks, ranks[-1] + 1)[kept] - 1
-        return (1 + count) / (1 + ranks[-1])
+        ascending, p_of_kept = self._null_p
+        return p_of_kept[np.searchsorted(ascending, -np.asarray(adjusted, dtype=np.float64), side="right")]
 
     def family_wise_p(self, adjusted: np.ndarray) -> np.ndarray:
         """Of the best of N songs: the share of tracks, controls and query, whose best match is at least this good."""

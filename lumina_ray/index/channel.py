@@ -1,6 +1,6 @@
 """One channel of a snapshot on disk: built, and read back."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,21 @@ class Wish:
     kind: str = "auto"
     memory_bytes: float | None = None
     recall: float = RECALL_BOUND
+
+
+@dataclass(frozen=True)
+class Found:
+    """The k nearest songs of one query, most similar first, equal ones by row.
+
+    Attributes:
+        rows: int64 `[k]`.
+        similarity: float64 `[k]`, inner products.
+        vectors: float64 `[k, D]`.
+    """
+
+    rows: np.ndarray
+    similarity: np.ndarray
+    vectors: np.ndarray
 
 
 def write_vectors(vectors_ND: np.ndarray, rows: np.ndarray, path: Path) -> np.ndarray:
@@ -137,14 +152,22 @@ def top_k(index: ChannelIndex, queries_QD: np.ndarray, k: int, withdrawn: np.nda
         rows: int64 `[Q, k]`.
     """
     scores, rows = np.empty((len(queries_QD), k), np.float32), np.empty((len(queries_QD), k), np.int64)
-    if k == 0:  # FAISS does not search for nothing.
-        return scores, rows
-    for q, candidates in enumerate(index.candidates(queries_QD, k, withdrawn)):
-        vectors = index.vectors(candidates).astype(np.float64)
-        exact = np.einsum("kd,d->k", vectors, queries_QD[q].astype(np.float64))
-        order = np.lexsort((candidates, -exact))[:k]
-        scores[q], rows[q] = exact[order], candidates[order]
+    for q, found in enumerate(nearest(index, queries_QD, k, withdrawn)):
+        scores[q], rows[q] = found.similarity, found.rows
     return scores, rows
+
+
+def nearest(index: ChannelIndex, queries_QD: np.ndarray, k: int, withdrawn: np.ndarray) -> Iterator[Found]:
+    """What `top_k` finds, query by query, with the vectors that it was judged by."""
+    if k == 0:  # FAISS does not search for nothing.
+        for _ in queries_QD:
+            yield Found(np.empty(0, np.int64), np.empty(0), np.empty((0, index.dims)))
+        return
+    for query, candidates in zip(queries_QD, index.candidates(queries_QD, k, withdrawn), strict=True):
+        vectors = index.vectors(candidates).astype(np.float64)
+        similarity = np.einsum("kd,d->k", vectors, query.astype(np.float64))
+        order = np.lexsort((candidates, -similarity))[:k]
+        yield Found(candidates[order], similarity[order], vectors[order])
 
 
 def _open_shards(paths: list[Path]) -> tuple[faiss.Index, ...]:

@@ -29,12 +29,15 @@ class FlatIndex:
 
     def candidates(self, queries_QD: np.ndarray, k: int, withdrawn: np.ndarray) -> Iterator[np.ndarray]:
         """For each query, rows (int64) among which its k nearest are, however float32 rounds."""
+        if k >= self.index.ntotal - len(withdrawn):
+            everything = np.setdiff1d(np.arange(self.index.ntotal), withdrawn, assume_unique=True)
+            yield from (everything for _ in queries_QD)
+            return
         # Its annotations do not know the keywords that it takes.
         present: Any = faiss.SearchParameters
         parameters = present(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(withdrawn))) if len(withdrawn) else None
         # One more than asked for shows whether the cut falls between scores that rounding could swap.
-        n = min(k + 1, self.index.ntotal - len(withdrawn))
-        scores, rows = self.index.search(queries_QD, n, params=parameters)
+        scores, rows = self.index.search(queries_QD, k + 1, params=parameters)
         for q, query in enumerate(queries_QD):
             found = rows[q][rows[q] >= 0]
             if len(found) > k and scores[q, k - 1] - scores[q, k] <= _ROUNDING:

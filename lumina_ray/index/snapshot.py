@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from lumina_ray.calibration.vectors import CHANNELS, Channel
 from lumina_ray.catalog.files import sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.index.bucket import fetch
-from lumina_ray.index.channel import ChannelIndex, read_channel, top_k
+from lumina_ray.index.channel import ChannelIndex, Found, nearest, read_channel, top_k
 from lumina_ray.index.files import (
     CENTRES_FILE,
     FORMAT_VERSION,
@@ -52,6 +53,7 @@ class Snapshot:
         centres: channel → float64 `[D]`, the mean vector of the catalog.
         withdrawals: songs that are left out of every answer, because they were taken out of the catalog since.
         use: evidence of use, row i of its songs belongs to vector i; None where no reference model was asked.
+        remembered: what attribution made of songs that it found, by row, so that it need not do it again.
     """
 
     version: str
@@ -63,6 +65,7 @@ class Snapshot:
     indexes: dict[Channel, ChannelIndex]
     withdrawals: Withdrawals
     use: Use | None = None
+    remembered: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.songs)
@@ -102,6 +105,15 @@ class Snapshot:
             SpecificationMismatch: D is not the index's.
             UsageError: k below 1, or values that are not finite.
         """
+        return top_k(*self._asked(channel, query_QD, k))
+
+    def nearest(self, channel: Channel, query_QD: np.ndarray, k: int) -> Iterator[Found]:
+        """What `search` finds, with the vectors of what was found: query by query, as they may be large."""
+        return nearest(*self._asked(channel, query_QD, k))
+
+    def _asked(
+        self, channel: Channel, query_QD: np.ndarray, k: int
+    ) -> tuple[ChannelIndex, np.ndarray, int, np.ndarray]:
         index = self.indexes[channel]
         queries = np.ascontiguousarray(query_QD, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != index.dims:
@@ -113,7 +125,7 @@ class Snapshot:
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}")
         withdrawn = self.withdrawals.rows()
-        return top_k(index, queries, min(k, len(self.songs) - len(withdrawn)), withdrawn)
+        return index, queries, min(k, len(self.songs) - len(withdrawn)), withdrawn
 
 
 def newest_snapshot(path: Location) -> Path:

@@ -25,7 +25,8 @@ def kernel_scores(K: np.ndarray, g: np.ndarray, ridge: float = RIDGE) -> np.ndar
         ValueError: shapes that do not fit, or λ that is not positive.
     """
     gram, inner = _normal_equations(K, g, ridge)
-    return cho_solve(cho_factor(gram, lower=True), inner) if len(gram) else inner
+    # Transposed, as LAPACK would have it, and the same: of the other order, SciPy makes a copy.
+    return cho_solve(cho_factor(gram.T, lower=True, overwrite_a=True), inner) if len(gram) else inner
 
 
 def nonnegative_kernel_scores(K: np.ndarray, g: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
@@ -49,4 +50,6 @@ def _normal_equations(K: np.ndarray, g: np.ndarray, ridge: float) -> tuple[np.nd
         raise ValueError(f"K must be [k, D] and g [D], got {K.shape} and {g.shape}")
     if not ridge > 0:
         raise ValueError(f"ridge must be positive, got {ridge}")
-    return K @ K.T + ridge * np.eye(len(K)), K @ g
+    gram = K @ K.T
+    gram[np.diag_indices(len(gram))] += ridge
+    return gram, K @ g

@@ -1,10 +1,11 @@
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from lumina_ray.attribution import POLICIES, Report, attribute, kernel_scores
+from lumina_ray.attribution import POLICIES, Report, attribute, attribute_all, kernel_scores
 from lumina_ray.attribution.attribute import driving_chunks
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
@@ -75,6 +76,29 @@ def test_a_catalog_of_one_channel(catalog, tmp_path):
     assert report.channels["P"].candidates[0].song.song_id == "catalog-0017"
     assert Report.model_validate_json(to_json(report)) == report
     assert "master right" not in render_html(report)
+
+
+def test_queries_together_get_the_reports_that_they_get_alone(catalog):
+    store, snapshot, worlds = catalog
+    queries = [derived(catalog, row, weight) for row, weight in ((17, 0.8), (3, 0.3), (17, 0.6))]
+    queries.append(query({c: w.music(1)[0] for c, w in worlds.items()}))
+    for options in ({}, {"policy": "v7", "top_k": 7}):
+        assert attribute_all(queries, snapshot, **options) == [attribute(q, snapshot, **options) for q in queries]
+    # By a snapshot that has answered nothing yet: what is remembered of songs is what they are.
+    fresh = replace(snapshot, remembered={})
+    assert [to_json(r) for r in attribute_all(queries, fresh)] == [to_json(attribute(q, snapshot)) for q in queries]
+    assert fresh.remembered.keys() == set(range(130))
+    assert attribute_all([], snapshot) == []
+
+
+def test_what_is_remembered_is_bounded(catalog, monkeypatch):
+    _, snapshot, _ = catalog
+    fresh = replace(snapshot, remembered={})
+    monkeypatch.setattr(sys.modules[driving_chunks.__module__], "_REMEMBERED", 9)
+    for row in range(20):
+        q = derived(catalog, row, 0.8)
+        assert attribute(q, fresh, top_k=5) == attribute(q, snapshot, top_k=5)
+        assert len(fresh.remembered) < 20
 
 
 def test_channels_are_two_rights_and_never_merged(catalog):
@@ -186,7 +210,6 @@ def test_bad_arguments(catalog):
 
 
 def test_driving_chunks():
-    assert driving_chunks(np.array([0.1, 0.9, 0.2, -0.5]), np.full(4, 0.25)) == (1,)
-    assert driving_chunks(np.array([0.5, 0.5, 0.5]), np.array([0.2, 0.2, 0.6])) == (2,)
-    assert driving_chunks(np.array([0.4, 0.4, 0.4, 0.4]), np.full(4, 0.25)) == (0, 1)
-    assert driving_chunks(np.array([-0.4, 0.0]), np.full(2, 0.5)) == ()
+    of_songs = np.array([[0.1, 0.9, 0.2, -0.5], [0.4, 0.4, 0.4, 0.4], [-0.4, 0.0, -1.0, 0.0]])
+    assert driving_chunks(of_songs, np.full(4, 0.25)) == [(1,), (0, 1), ()]
+    assert driving_chunks(np.array([[0.5, 0.5, 0.5]]), np.array([0.2, 0.2, 0.6])) == [(2,)]

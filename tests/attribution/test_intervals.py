@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
+from scipy.optimize import nnls
 
-from lumina_ray.attribution.intervals import share_intervals
+from lumina_ray.attribution.intervals import _nonnegative_scores, share_intervals
 from lumina_ray.attribution.policies import Evidence, calibrated
 from lumina_ray.calibration import ALPHA, ChannelCalibration, calibrate, song_means
 from tests.calibration.synthetic import World, unit
@@ -32,6 +34,22 @@ def asked(catalog: np.ndarray, noise: ChannelCalibration, chunks: np.ndarray) ->
 def chunks_of(world: World, catalog: np.ndarray, weights: list[float]) -> np.ndarray:
     """Chunks that are each so much of song 3, and otherwise something else."""
     return np.stack([unit(w * catalog[3] + (1 - w) * world.music(1)[0]) for w in weights])
+
+
+def test_scores_of_many_queries_are_those_of_non_negative_least_squares(catalog) -> None:
+    """Against the regression with λ as additional rows, query by query: some of them bound by zero, and some not."""
+    K, rng = catalog[:12].astype(np.float64), np.random.default_rng(2)
+    gram = K @ K.T + 0.01 * np.eye(12)
+    unbound_qU = rng.uniform(0.1, 1, (12, 10))
+    inner_qU = np.hstack([gram @ unbound_qU, rng.uniform(-0.2, 1, (12, 30))])
+    scores_qU = _nonnegative_scores(K, inner_qU)
+    np.testing.assert_allclose(scores_qU[:, :10], unbound_qU, atol=1e-10)
+    # ‖rows·a − target‖² is aᵀ(KKᵀ + λI)a − 2 aᵀ inner, and a constant.
+    root = scipy.linalg.sqrtm(gram).real
+    for inner, scores in zip(inner_qU.T, scores_qU.T, strict=True):
+        expected, _ = nnls(root, np.linalg.solve(root, inner))
+        np.testing.assert_allclose(scores, expected, atol=1e-10)
+    assert (scores_qU[:, 10:] == 0).any(axis=0).any()
 
 
 def test_draws_are_bootstrap_samples_of_chunks_and_controls(world, catalog, noise) -> None:

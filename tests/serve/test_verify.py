@@ -1,120 +1,126 @@
-"""Reports that are verified over HTTP, and on snapshots that no longer answer."""
+"""`lumina verify` on a real model and index: what it says of true, false and foreign reports, and its exit codes."""
 
 import json
-import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
-from lumina_ray.attribution import attribute
-from lumina_ray.client import Client, EndpointError
-from lumina_ray.errors import UsageError
-from lumina_ray.index import load_snapshot
-from lumina_ray.report import from_json, report_sha256, to_json
+from lumina_ray.attribution.audio import attribute_audio
+from lumina_ray.cli.main import run
+from lumina_ray.report import to_json
 from lumina_ray.report.sign import make_key, sign_report
-from serve import verification
-from serve.app import Server
-from serve.catalog import as_query
-from serve.problems import Problem
-from serve.schemas import FingerprintQuery
 from tests.serve.conftest import sound, wav
-from tests.serve.problems import assert_problem
-from tests.serve.test_catalog import fingerprint_of
 
-VERIFY = "/v1/reports/verify"
+# What the command was called with → its exit code, standard output and standard error.
+Lumina = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `query.wav`, the endpoint's report on it, and an operator's signature and key."""
-    folder = tmp_path_factory.mktemp("reports")
+@pytest.fixture
+def lumina(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lumina:
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lumina", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def original(index_dir: Path, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `query.wav` and the report on it."""
+    folder = tmp_path_factory.mktemp("verify")
     (folder / "query.wav").write_bytes(wav(sound(3, 12.0)))
-    with Client(server.address) as client:
-        (folder / "report.json").write_bytes(to_json(client.attribute(folder / "query.wav", top_k=5)).encode())
-    make_key(folder / "key.pem")
-    sign_report(folder / "report.json", folder / "key.pem")
+    report = attribute_audio(folder / "query.wav", index_dir, model=str(model_dir))
+    (folder / "report.json").write_bytes(to_json(report).encode())
     return folder
 
 
-def changed(report: bytes, change: Callable[[dict], object]) -> bytes:
-    values = json.loads(report)
-    change(values)
-    return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+@pytest.fixture
+def case(original: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return shutil.copytree(original, tmp_path / "case")
 
 
-def test_a_true_report_is_identical_and_signed(server: Server, made: Path) -> None:
-    report = from_json((made / "report.json").read_bytes())
-    with Client(server.address) as client:
-        found = client.verify_report(made / "report.json", made / "query.wav", made / "report.json.sig")
-        unheard = client.verify_report(made / "report.json")
-        with pytest.raises(UsageError, match=r"nothing\.json"):
-            client.verify_report(made / "nothing.json")
-        with pytest.raises(EndpointError) as refused:
-            client.verify_report(made / "query.wav")
-    assert (found.result, found.difference, found.environment) == ("identical", None, ())
-    assert found.report_sha256 == unheard.report_sha256 == report_sha256(report)
-    assert found.signed_by == json.loads((made / "report.json.sig").read_text())["public_key"]
-    assert (unheard.result, unheard.signed_by, unheard.index_version) == (None, None, report.provenance.index_version)
-    assert (refused.value.status, refused.value.code) == (422, "report.invalid")
+@pytest.fixture
+def verify(lumina: Lumina, case: Path, index_dir: Path, model_dir: Path) -> Lumina:
+    def call(*more: str | Path, audio: str = "query.wav", index: Path = index_dir, model: str = str(model_dir)):
+        where = ("--audio", case / audio, "--index", index, "--model", model, "--device", "cpu")
+        return lumina("verify", case / "report.json", *where, *more)
+
+    return call
 
 
-def test_a_changed_number_is_pointed_at(client: httpx.Client, made: Path) -> None:
-    def raise_share(report: dict) -> None:
-        report["channels"]["P"]["candidates"][0]["share"] = 0.999
-
-    files = {"report": changed((made / "report.json").read_bytes(), raise_share)}
-    files["audio"] = (made / "query.wav").read_bytes()
-    answer = client.post(VERIFY, files=files).json()
-    assert (answer["result"], answer["difference"]["path"]) == ("different", "/channels/P/candidates/0/share")
-    assert answer["difference"]["report"] == 0.999
-    # The signature is not one of these bytes.
-    signed = {"report": files["report"], "signature": (made / "report.json.sig").read_bytes()}
-    assert_problem(client.post(VERIFY, files=signed), 422, "signature.invalid")
+def test_a_true_report_is_identical(verify: Lumina) -> None:
+    code, out, _ = verify()
+    assert code == 0
+    assert out.startswith("identical: every byte")
+    assert "Not signed." in out
 
 
-def test_what_cannot_be_verified_is_refused(client: httpx.Client, made: Path) -> None:
-    report = (made / "report.json").read_bytes()
-
-    def named(**provenance: str) -> bytes:
-        return changed(report, lambda values: values["provenance"].update(provenance))
-
-    for files, code in (
-        ({"report": report, "audio": wav(sound(4, 12.0))}, "report.mismatch"),
-        ({"report": named(index_version="v0099")}, "report.mismatch"),
-        ({"report": named(index_version="../index/v0001")}, "report.mismatch"),
-        ({"report": named(index_key="0" * 64)}, "report.mismatch"),
-        ({"report": report + b"\n"}, "report.invalid"),
-        ({"report": b"{}"}, "report.invalid"),
-        ({"report": changed(report, lambda values: values["policy"].update(top_k=10**9))}, "report.invalid"),
-        ({"report": report, "signature": b"{}"}, "signature.invalid"),
-        ({"report": report, "audio": b"no audio"}, "audio.undecodable"),
-        ({"audio": b"no report"}, "request.no_report"),
-        ({"report": (None, "text")}, "request.no_report"),
-    ):
-        assert_problem(client.post(VERIFY, files=files), 422, code)
-    assert_problem(client.post(VERIFY, json={}), 415, "request.not_multipart")
+def test_one_number_changed_is_found(verify: Lumina, case: Path) -> None:
+    report = json.loads((case / "report.json").read_text())
+    candidate = report["channels"]["M"]["candidates"][1]
+    candidate["similarity"], true = candidate["similarity"] + 1e-9, candidate["similarity"]
+    (case / "report.json").write_text(
+        json.dumps(report, sort_keys=True, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
+    )
+    code, out, _ = verify("--json")
+    assert code == 5
+    assert json.loads(out)["difference"] == {
+        "path": "/channels/M/candidates/1/similarity",
+        "report": candidate["similarity"],
+        "recomputed": true,
+    }
 
 
-def test_a_report_on_an_older_version_is_verified_one_at_a_time(index_dir: Path, tmp_path: Path) -> None:
-    for version in ("v0001", "v0002"):
-        shutil.copytree(index_dir / "v0001", tmp_path / version)
-    old, live = (load_snapshot(tmp_path / version) for version in ("v0001", "v0002"))
-    query = as_query(FingerprintQuery(**fingerprint_of(old, 3)), old)
-    report = to_json(attribute(query, old)).encode()
+def test_another_file_is_not_what_the_report_is_about(verify: Lumina, case: Path) -> None:
+    (case / "other.wav").write_bytes(wav(sound(4, 12.0)))
+    code, out, err = verify(audio="other.wav")
+    assert (code, out) == (2, "")
+    assert "another file" in err
 
-    def verify() -> verification.ReportVerification:
-        return verification.verify(report, None, pickle.dumps(query), live, tmp_path / "v0002")
 
-    found = verify()
-    assert (found.result, found.index_version) == ("identical", "v0001")
-    with verification._OTHER_VERSION, pytest.raises(Problem) as busy:
-        verify()
-    assert (busy.value.status, busy.value.code) == (429, "server.busy")
-    (tmp_path / "v0001" / "P.faiss").write_bytes(b"damaged")
-    with pytest.raises(Problem) as damaged:
-        verify()
-    assert (damaged.value.status, damaged.value.code) == (422, "report.mismatch")
-    assert str(tmp_path) not in damaged.value.detail
+def test_a_missing_snapshot_is_said_to_be_missing(verify: Lumina, index_dir: Path, case: Path) -> None:
+    shutil.copytree(index_dir / "v0001", case / "index" / "v0002")
+    code, out, err = verify(index=case / "index")
+    assert (code, out) == (2, "")
+    assert "does not hold snapshot v0001" in err
+
+
+def test_another_model_is_refused(verify: Lumina) -> None:
+    code, _, err = verify(model="nano")
+    assert code == 2
+    assert "was made with weights" in err
+
+
+def test_a_signature_must_hold_and_be_the_right_one(verify: Lumina, case: Path) -> None:
+    public = make_key(case / "operator.pem")
+    assert verify("--public-key", public)[0] == 7
+    signature = sign_report(case / "report.json", case / "operator.pem")
+    code, out, _ = verify("--public-key", public, "--json")
+    answer = json.loads(out)
+    assert (code, answer["result"], answer["signer_known"]) == (0, "identical", True)
+
+    code, out, err = verify("--public-key", make_key(case / "other.pem"))
+    assert (code, out) == (7, "")
+    assert "signed by key" in err
+
+    forged = json.loads(signature.read_text())
+    forged["signature"] = "00" * 64
+    signature.write_text(json.dumps(forged))
+    code, _, err = verify()
+    assert code == 7
+    assert "forged" in err
+
+
+def test_another_environment_is_never_identical(verify: Lumina, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "ANOTHER")
+    code, out, _ = verify()
+    assert code == 6
+    assert out.startswith("close, and not identical")
+    assert "ANOTHER" in out

@@ -1,0 +1,58 @@
+"""Batches of the model are bounded by seconds of audio, and change no number."""
+
+import asyncio
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ray import serve
+
+from lumina_ray.audio import SAMPLE_RATE_HZ, Audio
+from lumina_ray.index import load_snapshot
+from serve.deployments import BATCH_TENS, FINGERPRINTER, Fingerprinter, tens_of_seconds
+from tests.serve.conftest import sound
+
+
+@pytest.fixture(autouse=True)
+def replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray's batches want to know of the replica that they are in."""
+    config = SimpleNamespace(max_ongoing_requests=FINGERPRINTER.max_ongoing_requests)
+    monkeypatch.setattr(serve, "get_replica_context", lambda: SimpleNamespace(_deployment_config=config))
+
+
+def test_a_batch_holds_a_minute_of_audio_or_one_longer_song() -> None:
+    durations_s = [20.0, 30.5, 9.5, 10.0, 600.0, 5.0, 59.5, 60.0]
+    batches: list[list[float]] = []
+
+    @serve.batch(max_batch_size=BATCH_TENS, batch_wait_timeout_s=0, batch_size_fn=tens_of_seconds)
+    async def fingerprint(audios: list[Audio]) -> list[float]:
+        batches.append([audio.duration_s for audio in audios])
+        return batches[-1]
+
+    async def ask() -> list[float]:
+        songs = [Audio(np.zeros(round(s * SAMPLE_RATE_HZ), np.float32), "") for s in durations_s]
+        return await asyncio.gather(*map(fingerprint, songs))
+
+    assert asyncio.run(ask()) == durations_s
+    assert sorted(s for batch in batches for s in batch) == sorted(durations_s)
+    assert batches[0] == [20.0, 30.5, 9.5]
+    assert all(sum(batch) <= 60 or batch == [600.0] for batch in batches)
+    # Else Ray warns that a batch could never be filled.
+    assert FINGERPRINTER.max_ongoing_requests >= BATCH_TENS
+
+
+def test_the_batch_does_not_change_a_fingerprint(model_dir: Path, index_dir: Path) -> None:
+    fingerprinter = Fingerprinter(str(model_dir), load_snapshot(index_dir).manifest["specification"], "cpu", 60.0)
+    songs = [Audio(sound(seed, duration_s), "0" * 64) for seed, duration_s in ((1, 5.0), (2, 21.0), (3, 12.5))]
+    alone = [fingerprinter._fingerprint(song) for song in songs]
+
+    async def together() -> list[bytes]:
+        return await asyncio.gather(*map(fingerprinter.fingerprint, songs))
+
+    for expected, answer in zip(alone, asyncio.run(together()), strict=True):
+        batched = pickle.loads(answer)
+        for channel, query in expected.channels.items():
+            np.testing.assert_array_equal(batched.channels[channel].vector, query.vector)
+            np.testing.assert_array_equal(batched.channels[channel].chunk_vectors, query.chunk_vectors)

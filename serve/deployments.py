@@ -28,8 +28,9 @@ from serve.gateway import Gateway
 from serve.jobs import Jobs
 from serve.live import LiveIndex, probe
 from serve.problems import RETRY_AFTER_S, Problem
-from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, Song, SongPage
+from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, ReportVerification, Song, SongPage
 from serve.shards import Merger, ShardHolder
+from serve.verification import verify
 
 # Songs in one call of the model's thread.
 _BATCH = 4
@@ -144,6 +145,9 @@ class Searcher:
 
     async def nearest(self, song_id: str, channel: Channel, limit: int) -> Neighbours | Problem:
         return await self._ask(catalog.nearest_songs, self._live.snapshot, song_id, channel, limit)
+
+    async def verify(self, report: bytes, signature: bytes | None, query: bytes | None) -> ReportVerification | Problem:
+        return await self._ask(verify, report, signature, query, self._live.snapshot, self._live.folder)
 
     async def _ask(self, function: Callable, *arguments: Any) -> Any:
         """In a thread; a problem is returned and not raised, as Serve would log a traceback for it."""

@@ -14,7 +14,7 @@ from serve.decoding import Decoders
 from serve.keys import KeyRing
 from serve.page import install_page
 from serve.problems import install_handlers
-from serve.routes import attributions, catalog, jobs, status
+from serve.routes import attributions, catalog, jobs, reports, status
 from serve.schemas import ServeArgs
 from serve.services import Services
 
@@ -35,6 +35,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(attributions.router)
     app.include_router(catalog.router)
     app.include_router(jobs.router)
+    app.include_router(reports.router)
     install_page(app)
     return app
 

@@ -227,6 +227,30 @@ class ResultsPage(BaseModel):
     next_cursor: str | None = Field(description="Where to go on, now or later; null once there is nothing to come.")
 
 
+class ReportDifference(BaseModel):
+    """A place of a report, as a JSON pointer, and what is there."""
+
+    path: str
+    report: Any
+    recomputed: Any
+
+
+class ReportVerification(BaseModel):
+    """What came of checking a report, whose bytes are canonical, and whose snapshot is here as it was."""
+
+    report_sha256: Sha256
+    index_version: str = Field(description="The snapshot that it names.")
+    signed_by: str | None = Field(
+        description="The public key whose signature holds; null without a signature. Whose key it is, you must know."
+    )
+    result: Literal["identical", "close", "different"] | None = Field(
+        None, description="As of `lumina verify`; null without the audio, as nothing was computed."
+    )
+    difference: ReportDifference | None = Field(None, description="The first one that made it `different`.")
+    environment: list[ReportDifference] = Field([], description="In what the environments differ.")
+    withdrawn_since: int = Field(0, description="Songs withdrawn since, which were searched once more for this.")
+
+
 class Readiness(BaseModel):
     """What a ready endpoint answers from."""
 

@@ -85,14 +85,25 @@ async def attribute_upload(services: Services, body: bytes, policy: str, top_k: 
         AudioError: the audio cannot be used.
         Problem: it ended the decoder, or a part of the index is missing.
     """
-    audio = await services.decoders.load(body, services.args.max_audio_s, services.args.max_upload_bytes)
-    query = await services.fingerprinter.fingerprint.remote(audio)
-    if isinstance(query, AudioError):
-        raise query
+    query = await fingerprint_upload(services, body)
     report = await services.searcher.attribute.remote(query, policy, top_k, partial)
     if isinstance(report, Problem):
         raise report
     return report
+
+
+async def fingerprint_upload(services: Services, body: bytes) -> bytes:
+    """Decode and fingerprint; a pickled `QueryFingerprint`.
+
+    Raises:
+        AudioError: the audio cannot be used.
+        Problem: it ended the decoder.
+    """
+    audio = await services.decoders.load(body, services.args.max_audio_s, services.args.max_upload_bytes)
+    query = await services.fingerprinter.fingerprint.remote(audio)
+    if isinstance(query, AudioError):
+        raise query
+    return query
 
 
 @asynccontextmanager

@@ -22,7 +22,8 @@ from lumina_ray.report import to_json
 from serve import catalog
 from serve.live import LiveIndex, probe
 from serve.problems import Problem
-from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, Song, SongPage
+from serve.schemas import FingerprintQuery, IndexVersion, Neighbours, ReportVerification, Song, SongPage
+from serve.verification import verify
 
 # Longer than a search takes, and short enough for a client to learn what is missing.
 _PATIENCE_S = 5.0
@@ -124,6 +125,14 @@ class Merger:
         return await asyncio.to_thread(
             catalog.neighbours, together(snapshot, selected), song_id, channel, vector, limit
         )
+
+    @_telling
+    async def verify(self, report: bytes, signature: bytes | None, query: bytes | None) -> ReportVerification:
+        if query is not None:
+            raise Problem(
+                422, "report.not_recomputed", "This endpoint's index is spread over shards: use `lumina verify`."
+            )
+        return await asyncio.to_thread(verify, report, signature, None, self._live.snapshot, self._live.folder)
 
     @_telling
     async def describe(self) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Reading uploads in bounded memory and disk."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -33,16 +34,39 @@ async def read_uploads(request: Request, max_files: int, max_bytes: int, max_byt
     Raises:
         Problem: 400 malformed or too many files, 413 too large, 415 not multipart, 422 no such field or not a file.
     """
+    async with _form(request, FIELD, max_files, max_bytes_together) as form:
+        files = form.getlist(FIELD)
+        if not files:
+            raise Problem(
+                422, "request.no_audio", f"The form has no complete field {FIELD!r}; send the audio file in it."
+            )
+        return [await _read(FIELD, file, max_bytes) for file in files]
+
+
+async def read_fields(request: Request, max_bytes: dict[str, int]) -> dict[str, bytes]:
+    """The files of a multipart/form-data request by field, of those of some fields that it has.
+
+    Args:
+        max_bytes: of each field; the first one is what errors ask for.
+
+    Raises:
+        Problem: as `read_uploads`.
+    """
+    async with _form(request, next(iter(max_bytes)), len(max_bytes), sum(max_bytes.values())) as form:
+        return {name: await _read(name, form[name], most) for name, most in max_bytes.items() if name in form}
+
+
+@asynccontextmanager
+async def _form(request: Request, wanted: str, max_files: int, max_bytes: int) -> AsyncIterator[FormData]:
     media_type = _media_type(request)
     if media_type != "multipart/form-data":
         raise Problem(
             415,
             "request.not_multipart",
-            f"Send multipart/form-data with a file in the field {FIELD!r}, not {media_type!r}.",
+            f"Send multipart/form-data with a file in the field {wanted!r}, not {media_type!r}.",
         )
-    _check_declared(request, max_bytes_together)
-    body = _bounded(request, max_bytes_together)
-    parser = MultiPartParser(request.headers, body, max_files=max_files, max_fields=8)
+    _check_declared(request, max_bytes)
+    parser = MultiPartParser(request.headers, _bounded(request, max_bytes), max_files=max_files, max_fields=8)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -50,21 +74,17 @@ async def read_uploads(request: Request, max_files: int, max_bytes: int, max_byt
     except ClientDisconnect as error:
         raise _incomplete() from error
     try:
-        files = form.getlist(FIELD)
-        if not files:
-            raise Problem(
-                422, "request.no_audio", f"The form has no complete field {FIELD!r}; send the audio file in it."
-            )
-        uploads = []
-        for file in files:
-            if not isinstance(file, UploadFile):
-                raise Problem(422, "request.no_audio", f"The field {FIELD!r} is text; send a file (with a file name).")
-            if file.size is not None and file.size > max_bytes:
-                raise _too_large(max_bytes)
-            uploads.append(await file.read())
-        return uploads
+        yield form
     finally:
         await form.close()
+
+
+async def _read(name: str, file: UploadFile | str, max_bytes: int) -> bytes:
+    if not isinstance(file, UploadFile):
+        raise Problem(422, f"request.no_{name}", f"The field {name!r} is text; send a file (with a file name).")
+    if file.size is not None and file.size > max_bytes:
+        raise _too_large(max_bytes)
+    return await file.read()
 
 
 async def read_json(request: Request, max_bytes: int) -> bytes:
@@ -85,12 +105,12 @@ async def read_json(request: Request, max_bytes: int) -> bytes:
 
 def openapi_upload() -> dict[str, Any]:
     """The request body of a route that takes one upload."""
-    return _openapi_form(_FILE)
+    return openapi_form({FIELD: _FILE}, [FIELD])
 
 
 def openapi_uploads() -> dict[str, Any]:
     """The request body of a route that takes several."""
-    return _openapi_form({"type": "array", "items": _FILE, "minItems": 1})
+    return openapi_form({FIELD: {"type": "array", "items": _FILE, "minItems": 1}}, [FIELD])
 
 
 _FILE = {
@@ -100,8 +120,9 @@ _FILE = {
 }
 
 
-def _openapi_form(field: dict[str, Any]) -> dict[str, Any]:
-    form = {"type": "object", "required": [FIELD], "properties": {FIELD: field}}
+def openapi_form(fields: dict[str, dict], required: list[str]) -> dict[str, Any]:
+    """The request body of a route that takes a form."""
+    form = {"type": "object", "required": required, "properties": fields}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 

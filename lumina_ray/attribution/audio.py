@@ -6,7 +6,7 @@ from lumina_ray.attribution.attribute import DEFAULT_POLICY, DEFAULT_TOP_K, attr
 from lumina_ray.attribution.schema import Report
 from lumina_ray.audio import Audio, load_audio
 from lumina_ray.errors import ModelError, SpecificationMismatch
-from lumina_ray.fingerprint import Fingerprinter, Specification, fingerprint_query
+from lumina_ray.fingerprint import Fingerprinter, QueryFingerprint, Specification, fingerprint_query
 from lumina_ray.index import Snapshot, load_snapshot
 from lumina_ray.model import BUNDLED, find_model, open_model
 from lumina_ray.model.files import weights_sha256
@@ -37,18 +37,17 @@ def attribute_audio(
         UsageError: an unknown policy.
     """
     snapshot = load_snapshot(index)
-    return attribute_decoded(
-        load_audio(audio), str(audio), snapshot, model=model, policy=policy, top_k=top_k, device=device
-    )
+    query = fingerprint_decoded(load_audio(audio), str(audio), snapshot, model=model, device=device)
+    return attribute(query, snapshot, policy, top_k)
 
 
-def attribute_decoded(
-    audio: Audio, name: str, snapshot: Snapshot, *, model: str | None, policy: str, top_k: int, device: str
-) -> Report:
-    """The same, of what is loaded already; `name` is what errors call the audio."""
+def fingerprint_decoded(
+    audio: Audio, name: str, snapshot: Snapshot, *, model: str | None, device: str
+) -> QueryFingerprint:
+    """Fingerprint audio as a snapshot's songs were; `name` is what errors call it. Raises as `attribute_audio`."""
     specification = Specification.from_dict(snapshot.manifest["specification"])
     opened = open_model(matching_model(snapshot, model), device, specification.torch_dtype)
-    return attribute(fingerprint_query(Fingerprinter(opened, specification), audio, name), snapshot, policy, top_k)
+    return fingerprint_query(Fingerprinter(opened, specification), audio, name)
 
 
 def matching_model(snapshot: Snapshot, asked: str | None = None) -> str:

@@ -35,6 +35,7 @@ from lumina_ray.client.models import (
     JobResult,
     Neighbours,
     Readiness,
+    ReportVerification,
     ResultPage,
     Song,
     SongPage,
@@ -125,7 +126,7 @@ class Client:
             AudioError: no such file.
         """
         params = _given(policy=policy, top_k=top_k, partial=partial)
-        return self._ask(Report, "POST", "/v1/attributions", audio=[audio], params=params)
+        return self._ask(Report, "POST", "/v1/attributions", files=[("audio", audio)], params=params)
 
     def attribute_fingerprint(
         self,
@@ -157,7 +158,8 @@ class Client:
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
         params = _given(policy=policy, top_k=top_k)
-        return self._ask(Job, "POST", "/v1/jobs", audio=audio, params=params, headers=headers)
+        files = [("audio", file) for file in audio]
+        return self._ask(Job, "POST", "/v1/jobs", files=files, params=params, headers=headers)
 
     def job(self, job_id: str) -> Job:
         """How far a job is."""
@@ -180,6 +182,18 @@ class Client:
     def delete_job(self, job_id: str) -> None:
         """End a job, and delete its files and results."""
         self._retrying(self._send, "DELETE", f"/v1/jobs/{_name(job_id)}")
+
+    def verify_report(
+        self, report: Path, audio: Path | None = None, signature: Path | None = None
+    ) -> ReportVerification:
+        """Check a report's file and its signature's; with its audio, have all of it computed again.
+
+        Raises:
+            UsageError, AudioError: no such file.
+        """
+        files = [("report", report), ("audio", audio), ("signature", signature)]
+        given = [(field, file) for field, file in files if file is not None]
+        return self._ask(ReportVerification, "POST", "/v1/reports/verify", files=given)
 
     def songs(self, cursor: str | None = None, limit: int | None = None) -> SongPage:
         """A page of the catalog."""
@@ -223,12 +237,14 @@ class Client:
                 f"not the answer that this version of the client knows: {place}: {first['msg']}",
             ) from error
 
-    def _send(self, method: str, path: str, *, audio: Sequence[Path] = (), **request: Any) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, *, files: Sequence[tuple[str, Path]] = (), **request: Any
+    ) -> httpx.Response:
         with ExitStack() as opened:
             # Opened for each attempt, since the last one may have read half of them.
-            files = [("audio", (file.name, opened.enter_context(_open(file)))) for file in audio]
+            sent = [(field, (file.name, opened.enter_context(_open(field, file)))) for field, file in files]
             try:
-                response = self._http.request(method, path, files=files or None, **request)
+                response = self._http.request(method, path, files=sent or None, **request)
             except httpx.RequestError as error:
                 cause = str(error) or type(error).__name__
                 raise EndpointError(str(self._http.base_url), None, "endpoint.unreachable", cause) from error
@@ -245,11 +261,12 @@ def _wait_s(state: RetryCallState) -> float:
     return _BACKOFF(state)
 
 
-def _open(file: Path) -> Any:
+def _open(field: str, file: Path) -> Any:
     try:
         return file.open("rb")
     except OSError as error:
-        raise AudioError("audio.missing", f"{file}: cannot be read ({error.strerror}); check the path") from error
+        cause = f"{file}: cannot be read ({error.strerror}); check the path"
+        raise (AudioError("audio.missing", cause) if field == "audio" else UsageError(cause)) from error
 
 
 def _given(**values: str | int | None) -> dict[str, str | int]:

@@ -125,6 +125,30 @@ class ResultPage(_Answer):
     next_cursor: str | None
 
 
+class ReportDifference(_Answer):
+    """A place of a report, as a JSON pointer; what the report has there, and what was computed."""
+
+    path: str
+    report: Any
+    recomputed: Any
+
+
+class ReportVerification(_Answer):
+    """What came of checking a report. Without the audio nothing was computed, and `result` is None.
+
+    `signed_by` is the public key whose signature holds, in hexadecimal; None without a signature. `environment` says in
+    what the environments differ, and `withdrawn_since` how many songs were searched once more for this.
+    """
+
+    report_sha256: str
+    index_version: str
+    signed_by: str | None
+    result: Literal["identical", "close", "different"] | None
+    difference: ReportDifference | None
+    environment: tuple[ReportDifference, ...]
+    withdrawn_since: int
+
+
 def _plain(query: Any) -> Any:
     vector = getattr(query, "vector", query)
     return vector.tolist() if hasattr(vector, "tolist") else vector

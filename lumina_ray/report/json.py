@@ -52,13 +52,22 @@ def read_report(path: Path) -> Report:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return parse_report(data, str(path))
+
+
+def parse_report(data: bytes, name: str) -> Report:
+    """The same of a file's contents, which errors call `name`.
+
+    Raises:
+        UsageError: no report of this format version, or laid out anew since it was written.
+    """
     try:
         report = from_json(data)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{name}: {error}") from error
     if to_json(report).encode() != data:
         raise UsageError(
-            f"{path}: not canonical JSON, so neither hash nor signature hold: keep the bytes that `lumina attribute "
+            f"{name}: not canonical JSON, so neither hash nor signature hold: keep the bytes that `lumina attribute "
             "--json` or the endpoint gave, without a line break at the end"
         )
     return report

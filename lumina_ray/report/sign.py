@@ -101,25 +101,40 @@ def check_signature(report: Report, file: Path, public_key: Path | None = None) 
     """
     accepted = None if public_key is None else _public_key(public_key).public_bytes_raw().hex()
     try:
-        signature = Signature.model_validate_json(file.read_bytes())
+        data = file.read_bytes()
     except OSError as error:
         raise SignatureError(
             f"{file}: no signature can be read ({error.strerror}); is it beside the report?"
         ) from error
-    except ValidationError as error:
-        raise SignatureError(f"{file}: is damaged, or not a signature; ask for it again") from error
-    if signature.report_sha256 != (found := report_sha256(report)):
-        raise SignatureError(f"{file}: signs report {signature.report_sha256}, this one is {found}: one was changed")
-    if accepted not in (None, signature.public_key):
-        raise SignatureError(f"{file}: signed by key {signature.public_key}, not by {accepted} ({public_key})")
+    key = signer(report, data, str(file))
+    if accepted not in (None, key):
+        raise SignatureError(f"{file}: signed by key {key}, not by {accepted} ({public_key})")
+    return key
+
+
+def signer(report: Report, signature: bytes, name: str) -> str:
+    """Whose key made a signature of a report, in hexadecimal.
+
+    Args:
+        signature: the contents of a signature's file, which errors call `name`.
+
+    Raises:
+        SignatureError: damaged, of another report, or not by the key that it names.
+    """
     try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key))
-        key.verify(bytes.fromhex(signature.signature), to_json(report).encode())
+        claimed = Signature.model_validate_json(signature)
+    except ValidationError as error:
+        raise SignatureError(f"{name}: is damaged, or not a signature; ask for it again") from error
+    if claimed.report_sha256 != (found := report_sha256(report)):
+        raise SignatureError(f"{name}: signs report {claimed.report_sha256}, this one is {found}: one was changed")
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(claimed.public_key))
+        key.verify(bytes.fromhex(claimed.signature), to_json(report).encode())
     except (InvalidSignature, ValueError) as error:
         raise SignatureError(
-            f"{file}: the signature is not one of key {signature.public_key}: forged, or damaged"
+            f"{name}: the signature is not one of key {claimed.public_key}: forged, or damaged"
         ) from error
-    return signature.public_key
+    return claimed.public_key
 
 
 def _private_key(path: Path) -> Ed25519PrivateKey:

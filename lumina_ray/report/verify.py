@@ -5,13 +5,15 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from lumina_ray.attribution import Report
-from lumina_ray.attribution.audio import attribute_decoded
+from lumina_ray.attribution import Report, attribute
+from lumina_ray.attribution.audio import fingerprint_decoded
 from lumina_ray.audio import load_audio
 from lumina_ray.errors import ReportMismatch
-from lumina_ray.index import Snapshot, load_snapshot
+from lumina_ray.fingerprint import QueryFingerprint
+from lumina_ray.index import Shard, Snapshot, load_snapshot, newest_snapshot
 from lumina_ray.index.files import MANIFEST_FILE, versions
 from lumina_ray.report.json import report_sha256
 from lumina_ray.report.words import shorten
@@ -24,6 +26,7 @@ _ENVIRONMENT = ("/provenance/environment", "/provenance/software")
 _PROSE = re.compile(r"/verdict|/warnings/\d+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SHOWN = 100
+_NO_SONGS = Shard(0, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def verify_report(
         model: the model that made the index, where it does not lie where it lay then.
 
     Raises:
-        ReportMismatch: the audio is another file, or that snapshot is not there.
+        ReportMismatch: the audio is another file, that snapshot is not there, or the report is about a part of it.
         AudioError: the file cannot be used.
         StoreError: a damaged snapshot, or one of another software version.
         ModelError: the index's model is not at hand.
@@ -101,17 +104,31 @@ def verify_report(
             f"{audio}: has sha256 {decoded.sha256}, the report is about {report.query.audio_sha256}: another file, or "
             "another encoding of it"
         )
-    now = reported_snapshot(index, report)
-    then = as_searched(now, report)
-    policy = report.policy
-    recomputed = attribute_decoded(
-        decoded, str(audio), then, model=model, policy=policy.name, top_k=policy.top_k, device=device
-    )
-    return compare(report, recomputed, then.n_present - now.n_present)
+    snapshot = load_snapshot(reported_folder(index, report))
+    query = fingerprint_decoded(decoded, str(audio), snapshot, model=model, device=device)
+    return verify_query(report, query, snapshot)
 
 
-def reported_snapshot(index: Location, report: Report) -> Snapshot:
-    """The snapshot that a report names.
+def verify_query(report: Report, query: QueryFingerprint, snapshot: Snapshot) -> Verification:
+    """Compute a report again from its audio, fingerprinted once more, and the snapshot that it names.
+
+    Raises:
+        ReportMismatch: the report is about a part of the catalog.
+        SpecificationMismatch: the fingerprint was made with another model.
+        UsageError: it asks for fewer than one candidate.
+    """
+    if report.unsearched:
+        raise ReportMismatch(
+            "the report is about a part of the catalog, as the rest did not answer (see `unsearched`), and cannot be "
+            "computed again: ask for one about all of it"
+        )
+    then = as_searched(snapshot, report)
+    recomputed = attribute(query, then, report.policy.name, report.policy.top_k)
+    return compare(report, recomputed, then.n_present - snapshot.n_present)
+
+
+def reported_folder(index: Location, report: Report) -> Path:
+    """The snapshot that a report names, by its folder; its vectors are not read.
 
     Raises:
         ReportMismatch: it is not there, or another one has its name.
@@ -128,14 +145,23 @@ def reported_snapshot(index: Location, report: Report) -> Snapshot:
             f"{index}: does not hold snapshot {named.index_version}, which the report was made from; is it another "
             "index, or was the snapshot deleted?"
         )
-    snapshot = load_snapshot(folder)
+    here = newest_snapshot(folder)
+    check_named(report, load_snapshot(here, _NO_SONGS))
+    return here
+
+
+def check_named(report: Report, snapshot: Snapshot) -> None:
+    """
+    Raises:
+        ReportMismatch: the report names another snapshot.
+    """
+    named = report.provenance
     here = (snapshot.version, snapshot.key, snapshot.calibration.sha256)
     if here != (named.index_version, named.index_key, named.calibration_sha256):
         raise ReportMismatch(
-            f"{folder}: is snapshot {here[0]}, key {here[1]}, calibration {here[2]}; the report was made from "
+            f"snapshot {here[0]}, key {here[1]}, calibration {here[2]}, is not what the report was made from: "
             f"{named.index_version}, key {named.index_key}, calibration {named.calibration_sha256}"
         )
-    return snapshot
 
 
 def as_searched(snapshot: Snapshot, report: Report) -> Snapshot:

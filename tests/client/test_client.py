@@ -142,6 +142,16 @@ def test_a_fingerprint_arrives_bit_for_bit(reports: dict[str, Report]) -> None:
         np.testing.assert_array_equal(np.array(body["channels"][name], np.float32), channel.vector)
 
 
+def test_a_report_is_sent_with_what_belongs_to_it(song: Path) -> None:
+    found = {"report_sha256": "a", "index_version": "v1", "signed_by": None, "result": "different", "environment": []}
+    difference = {"path": "/x", "report": 1, "recomputed": [2]}
+    endpoint = Endpoint(httpx.Response(200, json=found | {"difference": difference, "withdrawn_since": 3}))
+    answer = endpoint.client().verify_report(song, signature=song)
+    assert (answer.result, answer.difference.recomputed, answer.withdrawn_since) == ("different", [2], 3)
+    assert endpoint.asked == ["POST /v1/reports/verify"]
+    assert re.findall(rb'name="(\w+)"; filename', endpoint.requests[0].content) == [b"report", b"signature"]
+
+
 CALLS: dict[str, tuple[Callable[[Client], object], str, dict]] = {
     "ready": (lambda c: c.ready(), "GET /readyz", READY),
     "indexes": (

@@ -9,12 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumina_ray.attribution import Report, attribute
+from lumina_ray.attribution.partial import as_partial
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import ReportMismatch
 from lumina_ray.index import build_index, load_snapshot
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE
 from lumina_ray.report import to_json
-from lumina_ray.report.verify import TOLERANCE, as_searched, compare, differences, reported_snapshot
+from lumina_ray.report.verify import (
+    TOLERANCE,
+    as_searched,
+    compare,
+    differences,
+    reported_folder,
+    verify_query,
+)
 from tests.calibration.synthetic import demo_stores, query
 
 SCALARS = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([0.0, -0.0, 1.0, 0.5, "", "1", "None"])
@@ -148,12 +156,20 @@ def test_songs_that_were_withdrawn_since_are_searched_as_they_were(living: tuple
 
 def test_the_snapshot_is_the_one_that_the_report_names(living: tuple[Path, Report]) -> None:
     index, report = living
-    assert reported_snapshot(index, report).version == reported_snapshot(index / "v0001", report).version == "v0001"
+    assert reported_folder(index, report) == reported_folder(index / "v0001", report) == index / "v0001"
     for name in ("v0002", "../index/v0001", "."):
         with pytest.raises(ReportMismatch, match="does not hold snapshot"):
-            reported_snapshot(index, changed(report, "provenance", "index_version", to=name))
+            reported_folder(index, changed(report, "provenance", "index_version", to=name))
     with pytest.raises(ReportMismatch, match="does not hold snapshot"):
-        reported_snapshot(index.with_name("nowhere"), report)
+        reported_folder(index.with_name("nowhere"), report)
     for name in ("index_key", "calibration_sha256"):
-        with pytest.raises(ReportMismatch, match="the report was made from v0001"):
-            reported_snapshot(index, changed(report, "provenance", name, to="e" * 64))
+        with pytest.raises(ReportMismatch, match="not what the report was made from: v0001"):
+            reported_folder(index, changed(report, "provenance", name, to="e" * 64))
+
+
+def test_a_report_on_a_part_of_the_catalog_is_not_computed_again(living: tuple[Path, Report]) -> None:
+    index, report = living
+    asked = query({c: load_snapshot(index).vectors(c, np.array([0]))[0] for c in report.channels})
+    assert verify_query(report, asked, load_snapshot(index)).result == "different"
+    with pytest.raises(ReportMismatch, match="a part of the catalog"):
+        verify_query(as_partial(report, [range(3)], 130), asked, load_snapshot(index))

@@ -18,6 +18,7 @@ ROUTES = {
     "GET /v1/songs/{song_id}",
     "GET /v1/songs/{song_id}/nearest",
     "GET /v1/indexes",
+    "POST /v1/reports/verify",
     "GET /healthz",
     "GET /readyz",
 }

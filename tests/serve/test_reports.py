@@ -1,0 +1,120 @@
+"""Reports that are verified over HTTP, and on snapshots that no longer answer."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from lumina_ray.attribution import attribute
+from lumina_ray.client import Client, EndpointError
+from lumina_ray.errors import UsageError
+from lumina_ray.index import load_snapshot
+from lumina_ray.report import from_json, report_sha256, to_json
+from lumina_ray.report.sign import make_key, sign_report
+from serve import verification
+from serve.app import Server
+from serve.catalog import as_query
+from serve.problems import Problem
+from serve.schemas import FingerprintQuery
+from tests.serve.conftest import sound, wav
+from tests.serve.problems import assert_problem
+from tests.serve.test_catalog import fingerprint_of
+
+VERIFY = "/v1/reports/verify"
+
+
+@pytest.fixture(scope="module")
+def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `query.wav`, the endpoint's report on it, and an operator's signature and key."""
+    folder = tmp_path_factory.mktemp("reports")
+    (folder / "query.wav").write_bytes(wav(sound(3, 12.0)))
+    with Client(server.address) as client:
+        (folder / "report.json").write_bytes(to_json(client.attribute(folder / "query.wav", top_k=5)).encode())
+    make_key(folder / "key.pem")
+    sign_report(folder / "report.json", folder / "key.pem")
+    return folder
+
+
+def changed(report: bytes, change: Callable[[dict], object]) -> bytes:
+    values = json.loads(report)
+    change(values)
+    return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def test_a_true_report_is_identical_and_signed(server: Server, made: Path) -> None:
+    report = from_json((made / "report.json").read_bytes())
+    with Client(server.address) as client:
+        found = client.verify_report(made / "report.json", made / "query.wav", made / "report.json.sig")
+        unheard = client.verify_report(made / "report.json")
+        with pytest.raises(UsageError, match=r"nothing\.json"):
+            client.verify_report(made / "nothing.json")
+        with pytest.raises(EndpointError) as refused:
+            client.verify_report(made / "query.wav")
+    assert (found.result, found.difference, found.environment) == ("identical", None, ())
+    assert found.report_sha256 == unheard.report_sha256 == report_sha256(report)
+    assert found.signed_by == json.loads((made / "report.json.sig").read_text())["public_key"]
+    assert (unheard.result, unheard.signed_by, unheard.index_version) == (None, None, report.provenance.index_version)
+    assert (refused.value.status, refused.value.code) == (422, "report.invalid")
+
+
+def test_a_changed_number_is_pointed_at(client: httpx.Client, made: Path) -> None:
+    def raise_share(report: dict) -> None:
+        report["channels"]["P"]["candidates"][0]["share"] = 0.999
+
+    files = {"report": changed((made / "report.json").read_bytes(), raise_share)}
+    files["audio"] = (made / "query.wav").read_bytes()
+    answer = client.post(VERIFY, files=files).json()
+    assert (answer["result"], answer["difference"]["path"]) == ("different", "/channels/P/candidates/0/share")
+    assert answer["difference"]["report"] == 0.999
+    # The signature is not one of these bytes.
+    signed = {"report": files["report"], "signature": (made / "report.json.sig").read_bytes()}
+    assert_problem(client.post(VERIFY, files=signed), 422, "signature.invalid")
+
+
+def test_what_cannot_be_verified_is_refused(client: httpx.Client, made: Path) -> None:
+    report = (made / "report.json").read_bytes()
+
+    def named(**provenance: str) -> bytes:
+        return changed(report, lambda values: values["provenance"].update(provenance))
+
+    for files, code in (
+        ({"report": report, "audio": wav(sound(4, 12.0))}, "report.mismatch"),
+        ({"report": named(index_version="v0099")}, "report.mismatch"),
+        ({"report": named(index_version="../index/v0001")}, "report.mismatch"),
+        ({"report": named(index_key="0" * 64)}, "report.mismatch"),
+        ({"report": report + b"\n"}, "report.invalid"),
+        ({"report": b"{}"}, "report.invalid"),
+        ({"report": changed(report, lambda values: values["policy"].update(top_k=10**9))}, "report.invalid"),
+        ({"report": report, "signature": b"{}"}, "signature.invalid"),
+        ({"report": report, "audio": b"no audio"}, "audio.undecodable"),
+        ({"audio": b"no report"}, "request.no_report"),
+        ({"report": (None, "text")}, "request.no_report"),
+    ):
+        assert_problem(client.post(VERIFY, files=files), 422, code)
+    assert_problem(client.post(VERIFY, json={}), 415, "request.not_multipart")
+
+
+def test_a_report_on_an_older_version_is_verified_one_at_a_time(index_dir: Path, tmp_path: Path) -> None:
+    for version in ("v0001", "v0002"):
+        shutil.copytree(index_dir / "v0001", tmp_path / version)
+    old, live = (load_snapshot(tmp_path / version) for version in ("v0001", "v0002"))
+    query = as_query(FingerprintQuery(**fingerprint_of(old, 3)), old)
+    report = to_json(attribute(query, old)).encode()
+
+    def verify() -> verification.ReportVerification:
+        return verification.verify(report, None, pickle.dumps(query), live, tmp_path / "v0002")
+
+    found = verify()
+    assert (found.result, found.index_version) == ("identical", "v0001")
+    with verification._OTHER_VERSION, pytest.raises(Problem) as busy:
+        verify()
+    assert (busy.value.status, busy.value.code) == (429, "server.busy")
+    (tmp_path / "v0001" / "P.faiss").write_bytes(b"damaged")
+    with pytest.raises(Problem) as damaged:
+        verify()
+    assert (damaged.value.status, damaged.value.code) == (422, "report.mismatch")
+    assert str(tmp_path) not in damaged.value.detail

@@ -107,6 +107,13 @@ def test_honest_wording(page):
     assert ("published, not proven" in parsed.text) == report.policy.published
 
 
+@pytest.mark.parametrize("only", ["P", "M"])
+def test_one_channel_is_enough_for_a_page(reports, only):
+    report = reports["calibrated"]
+    page = Page(render_html(report.model_copy(update={"channels": {only: report.channels[only]}})))
+    assert f"Catalog {report.channels[only].searched} songs" in page.text
+
+
 def test_a_partial_report_warns(reports):
     partial = as_partial(reports["calibrated"], [range(50, 70), range(100, 130)], 130)
     assert "50 of the catalog's 130 songs were not searched" in Page(render_html(partial)).text

@@ -168,6 +168,7 @@ class Searcher:
 
     async def check_health(self) -> None:
         """The first song must find itself."""
+        self._live.show()
         await asyncio.to_thread(probe, self._live.snapshot)
 
     async def describe(self) -> dict[str, Any]:
@@ -202,7 +203,7 @@ _COMMON: dict[str, Any] = {
 
 # It refuses by itself what is too much: see serve/places.py. Ray's own bound only keeps a flood from it.
 GATEWAY: Deployment = serve.deployment(
-    max_ongoing_requests=512, max_queued_requests=64, ray_actor_options={"num_cpus": 0.25}, **_COMMON
+    max_ongoing_requests=512, max_queued_requests=512, ray_actor_options={"num_cpus": 0.25}, **_COMMON
 )(Gateway)
 
 FINGERPRINTER: Deployment = serve.deployment(

@@ -57,7 +57,11 @@ class Gateway:
     ) -> None:
         access = Access(KeyRing(args.keys), args.gateways) if args.keys else None
         decoders = Decoders(_DECODERS, args.decode_timeout_s)
-        self._services = Services(args, access, fingerprinter, searcher, decoders, jobs)
+        self._app = create_app(Services(args, access, fingerprinter, searcher, decoders, jobs))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._services)
+        return self._app
+
+    async def check_health(self) -> None:
+        """That it is called is all there is to check; Ray forgets gauges that nobody sets."""
+        self._app.state.places.show()

@@ -73,7 +73,6 @@ class LiveIndex:
             await exchange
 
     def _exchange(self, user_config: Any) -> None:
-        before = self.snapshot.version if self.held else None
         self.wanted = self.fault = None
         try:
             self.wanted = IndexChoice.model_validate(user_config).index_version
@@ -97,7 +96,11 @@ class LiveIndex:
             # What is there for good is not gone through again by every collection, in the middle of an answer.
             gc.freeze()
             logger.info("%s answers", self.wanted)
-        metrics.show_index(self.snapshot.version, before, refused=self.fault is not None)
+        self.show()
+
+    def show(self) -> None:
+        """Say in the metrics what answers."""
+        metrics.show_index(self.snapshot.version, refused=self.fault is not None)
 
     def _load(self, version: str) -> Snapshot:
         held = {folder.name: folder for _, folder in versions(self._built.parent)} | {self._built.name: self._built}

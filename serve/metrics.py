@@ -60,10 +60,11 @@ def count_audio(duration_s: float) -> None:
         _counter("lumina_serve_audio_seconds").inc(duration_s)
 
 
-def show_index(version: str, before: str | None, refused: bool) -> None:
-    """Say which version answers from now on, which one did before, and whether that is for want of another one."""
-    if before not in (None, version):
-        _gauge("lumina_serve_index").set(0, {"version": before})
+def show_index(version: str, refused: bool) -> None:
+    """Say which version answers, and whether that is for want of another one; again and again, as gauges are forgotten.
+
+    Ray leaves out a gauge that was not set for a while.
+    """
     _gauge("lumina_serve_index").set(1, {"version": version})
     _gauge("lumina_serve_index_refused").set(refused)
 

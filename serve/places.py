@@ -50,6 +50,10 @@ class Places:
     def _count(self, waiting: int = 0, taken: int = 0) -> None:
         self._waiting += waiting
         self._taken += taken
+        self.show()
+
+    def show(self) -> None:
+        """Say in the metrics how many there are."""
         metrics.show_places(self._taken, self._waiting)
 
 

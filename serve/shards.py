@@ -80,6 +80,9 @@ class Merger:
     async def reconfigure(self, user_config: Any) -> None:
         await self._live.follow(user_config)
 
+    async def check_health(self) -> None:
+        self._live.show()
+
     @_telling
     async def attribute(self, query: bytes, policy: str, top_k: int, partial: bool) -> str:
         return await self._report(pickle.loads(query), policy, top_k, partial)

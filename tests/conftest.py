@@ -24,7 +24,7 @@ os.environ.update(CREDENTIALS)
 
 # They start processes, Ray among them: what is fast should fail first.
 _SLOW = ("model", "cli", "cluster", "serve", "training")
-# Most of their tests share the Ray of `ray_cluster`.
+# Most of the tests of one of them share the Ray of `ray_cluster`.
 _ON_ONE_RAY = ("tests/cluster/", "tests/serve/")
 _ON_OTHER_RAYS = {"tests/cluster/test_chaos_cluster.py"}
 
@@ -34,7 +34,8 @@ class _Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "ray" if file.startswith(_ON_ONE_RAY) and file not in _ON_OTHER_RAYS else file
+        package = next((package for package in _ON_ONE_RAY if file.startswith(package)), None)
+        return file if package is None or file in _ON_OTHER_RAYS else package
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:

@@ -24,9 +24,10 @@ from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.fingerprint import Specification, describe_environment
+from lumina_ray.fingerprint import Specification, catalog_statistics, describe_environment, encode_song
 from lumina_ray.index import Snapshot, build_index, load_snapshot
 from lumina_ray.model import open_model
+from lumina_ray.model.statistics import save_statistics
 from lumina_ray.store import (
     FingerprintWorker,
     Run,
@@ -65,7 +66,10 @@ def wav(samples: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="session")
 def model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with codebooks taken from sounds: an untrained codec's are zeros, and all music the same code."""
+    """The tiny model with codebooks taken from sounds: an untrained codec's are zeros, and all music the same code.
+
+    It knows what the catalog's sounds have in common.
+    """
     folder = tmp_path_factory.mktemp("models") / "listening"
     shutil.copytree(tiny_model_dir, folder)
     model = MusicgenForConditionalGeneration.from_pretrained(tiny_model_dir)
@@ -79,6 +83,9 @@ def model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
         tensors[name] = latents_ND[chosen].clone()
         latents_ND = latents_ND - tensors[name][torch.cdist(latents_ND, tensors[name]).argmin(dim=1)]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    listening = open_model(str(folder))
+    songs = [encode_song(listening, sound(seed), "song") for seed in range(N_SONGS)]
+    save_statistics(catalog_statistics(listening, lambda: songs, len(songs)), folder)
     return folder
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from lumina_ray.attribution import Report
 from lumina_ray.report import from_json, render_html, words
 from serve.app import Server
 from serve.page import MAX_DRAWN_CHUNKS, MAX_REPORT_BYTES, STATIC, install_page
+from serve.places import Places
 from serve.problems import install_handlers
 from tests.serve.app import make_services
 from tests.serve.conftest import MAX_UPLOAD_BYTES, free_port, sound, wav
@@ -40,7 +42,7 @@ CHROMIUM_ARGS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 # A song of the catalog, which is attributed to itself; and something else, of two stretches.
-SONG, OTHER = wav(sound(3)), wav(sound(3, 20.0))
+SONG, OTHER = wav(sound(3)), wav(sound(5000, 20.0))
 HOSTILE_TITLE = "<img src=x onerror=\"document.title='run'\"><script>alert(1)</script> \u202e{{7*7}} &amp; 夜曲"
 
 
@@ -53,6 +55,7 @@ def bare() -> TestClient:
     """The page's own routes, without Ray."""
     app = FastAPI()
     app.state.services = make_services()
+    app.state.places = Places(16, 64)
     install_handlers(app)
     install_page(app)
     return TestClient(app)
@@ -417,10 +420,14 @@ def with_use(text: str) -> str:
     return json.dumps(report)
 
 
+def answer_with(text: str, route: Route) -> None:
+    route.fulfill(json=json.loads(text))
+
+
 def test_use_is_told_where_it_is_known(page: Page) -> None:
     use = page.locator("[data-slot=use]")
     for text, known in ((EXAMPLE, False), (with_use(EXAMPLE), True)):
-        page.route("**/v1/attributions", lambda route, text=text: route.fulfill(json=json.loads(text)))
+        page.route("**/v1/attributions", partial(answer_with, text))
         choose(page, SONG, f"{known}.wav")
         expect(page.locator("#result-heading")).to_have_text(f"Result for {known}.wav")
         expect(use).to_be_visible(visible=known)

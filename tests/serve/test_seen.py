@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import ray
-from ray._private.worker import _global_node
+from ray._private import worker
 from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
 import cluster
@@ -105,7 +105,7 @@ def gateway_lines() -> Iterator[dict]:
 
 
 def logs() -> Path:
-    return Path(_global_node.get_logs_dir_path())
+    return Path(worker._global_node.get_logs_dir_path())
 
 
 def test_each_request_is_a_line_of_json(client: httpx.Client) -> None:

@@ -14,7 +14,7 @@ demo: setup ## The whole system on real music, on this machine.
 test: setup lint ## Everything that must pass.
 	OMP_NUM_THREADS=1 $(UV) run --no-sync pytest -n 2
 
-chaos: setup ## Of the tests, those of jobs whose workers, nodes, drivers and disks fail.
+chaos: setup ## Jobs whose workers, nodes, drivers and disks fail: minutes, and not part of `make test` yet.
 	$(UV) run --no-sync pytest -m chaos
 
 soak: setup ## The endpoint under thousands of requests, floods and kills: minutes.

@@ -24,7 +24,7 @@ os.environ.update(CREDENTIALS)
 
 # They start processes, Ray among them: what is fast should fail first.
 _SLOW = ("model", "cli", "cluster", "serve", "training")
-# Most of the tests of one of them share the Ray of `ray_cluster`.
+# Most of their tests share the Ray of `ray_cluster`: two Rays at once would be more than two cores can bear.
 _ON_ONE_RAY = ("tests/cluster/", "tests/serve/")
 _ON_OTHER_RAYS = {"tests/cluster/test_chaos_cluster.py"}
 
@@ -34,8 +34,7 @@ class _Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        package = next((package for package in _ON_ONE_RAY if file.startswith(package)), None)
-        return file if package is None or file in _ON_OTHER_RAYS else package
+        return "ray" if file.startswith(_ON_ONE_RAY) and file not in _ON_OTHER_RAYS else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:

@@ -154,6 +154,8 @@ def _decode_ffmpeg(source: Path | str | bytes, label: str, max_duration_s: float
         if not container.streams.audio:
             raise AudioError("audio.undecodable", f"{label}: holds no audio stream")
         stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise AudioError("audio.undecodable", f"{label}: its audio stream is of a codec that FFmpeg does not know")
         if stream.duration and stream.time_base:
             _check_duration(float(stream.duration * stream.time_base), label, max_duration_s)
         _check_channels(stream.channels, label)

@@ -4,6 +4,8 @@ from collections import Counter
 
 import pytest
 
+from lumina_ray.audio import load_audio
+from lumina_ray.errors import AudioError
 from serve.decoding import Decoders
 from serve.schemas import ServeArgs
 from tests.serve.app import asking, make_services
@@ -47,19 +49,18 @@ def test_the_same_number_is_the_same_file() -> None:
     assert len({mutated_file(number) for number in range(50)}) == 50
 
 
-def test_damaged_files_are_answered() -> None:
-    counted, peak = outcomes(range(80))
-    assert counted.total() == 80
-    # Of both kinds: what is never decoded tests nothing, what is always decoded neither.
-    assert counted["ok"] >= 5
-    assert counted["audio.undecodable"] >= 5
-    assert peak < 512 << 20
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(900)
 def test_thousands_of_damaged_files_are_answered() -> None:
     counted, peak = outcomes(range(2000))
     print(f"{dict(counted)}, at most {peak >> 20} MiB")
     assert counted.total() == 2000
+    # Of both kinds: what is never decoded tests nothing, what is always decoded neither.
+    assert counted["ok"] >= 100
+    assert counted["audio.undecodable"] >= 100
     assert peak < 512 << 20
+
+
+def test_a_codec_that_nobody_knows_is_refused() -> None:
+    """Number 223 names one in a WAV header: FFmpeg finds a stream, and nothing to decode it with."""
+    with pytest.raises(AudioError, match="of a codec that FFmpeg does not know") as caught:
+        load_audio(mutated_file(223), name="upload")
+    assert caught.value.kind == "audio.undecodable"

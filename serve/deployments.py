@@ -210,20 +210,19 @@ FINGERPRINTER: Deployment = serve.deployment(
     max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 1}, **_COMMON
 )(Fingerprinter)
 
-SEARCHER: Deployment = serve.deployment(
-    max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
-)(Searcher)
+# Of those that hold no model.
+_LIGHT: dict[str, Any] = _COMMON | {
+    "max_ongoing_requests": 8,
+    "max_queued_requests": 32,
+    "ray_actor_options": {"num_cpus": 0.25},
+}
+
+SEARCHER: Deployment = serve.deployment(**_LIGHT)(Searcher)
 
 # Of an index that is spread over shards: the searcher that asks them, and each of them under a name of its own.
-MERGER: Deployment = serve.deployment(
-    name="Searcher", max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
-)(Merger)
+MERGER: Deployment = serve.deployment(name="Searcher", **_LIGHT)(Merger)
 
-SHARD: Deployment = serve.deployment(
-    max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
-)(ShardHolder)
+SHARD: Deployment = serve.deployment(**_LIGHT)(ShardHolder)
 
 # One, as it owns the store of jobs.
-JOBS: Deployment = serve.deployment(
-    num_replicas=1, max_ongoing_requests=8, max_queued_requests=32, ray_actor_options={"num_cpus": 0.25}, **_COMMON
-)(Jobs)
+JOBS: Deployment = serve.deployment(num_replicas=1, **_LIGHT)(Jobs)

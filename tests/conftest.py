@@ -26,7 +26,6 @@ os.environ.update(CREDENTIALS)
 _SLOW = ("model", "cli", "cluster", "serve", "training")
 # Most of their tests share the Ray of `ray_cluster`: two Rays at once would be more than two cores can bear.
 _ON_ONE_RAY = ("tests/cluster/", "tests/serve/")
-_ON_OTHER_RAYS = {"tests/cluster/test_chaos_cluster.py"}
 
 
 class _Together(LoadScopeScheduling):
@@ -34,7 +33,7 @@ class _Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "ray" if file.startswith(_ON_ONE_RAY) and file not in _ON_OTHER_RAYS else file
+        return "ray" if file.startswith(_ON_ONE_RAY) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:

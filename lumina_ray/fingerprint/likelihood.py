@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.fingerprint.codes import SongCodes
 from lumina_ray.gradients import codebook_losses
@@ -16,7 +17,7 @@ from lumina_ray.model import MusicModel, open_model
 
 # Together in a forward pass: more would need memory for their logits, and be no faster.
 _CHUNKS = 8
-_PROBE_S, _RATE_HZ = 2.0, 32_000
+_PROBE_S = 2.0
 # One codec gives the same codes, but for a few that lie between two entries; another one gives hardly any of them.
 _SAME_CODES = 0.9
 
@@ -87,18 +88,20 @@ def check_pair(audited: MusicModel, reference: MusicModel, weights_sha256: str) 
             "pass a model that never saw the catalog"
         )
     shapes = [(model.n_codebooks, model.codebook_size, model.frame_rate_hz) for model in (audited, reference)]
-    if shapes[0] != shapes[1] or not _same_codec(audited, reference):
+    if shapes[0] != shapes[1]:
         raise SpecificationMismatch(
             f"reference {reference.name!r} has another codec than {audited.name!r} (codebooks, their size and frame "
             f"rate: {shapes[1]}, not {shapes[0]})"
-            if shapes[0] != shapes[1]
-            else f"reference {reference.name!r} has another codec than {audited.name!r}: the same sound becomes other "
+        )
+    if not _same_codec(audited, reference):
+        raise SpecificationMismatch(
+            f"reference {reference.name!r} has another codec than {audited.name!r}: the same sound becomes other "
             "codes; pass a model that shares the audited model's codec"
         )
 
 
 def _same_codec(one: MusicModel, other: MusicModel) -> bool:
     # By what they do: the libraries' names for a codec's weights differ.
-    noise = 0.1 * np.random.default_rng(0).standard_normal(round(_PROBE_S * _RATE_HZ)).astype(np.float32)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(round(_PROBE_S * SAMPLE_RATE_HZ)).astype(np.float32)
     codes = [model.encode(noise).cpu() for model in (one, other)]
     return codes[0].shape == codes[1].shape and float((codes[0] == codes[1]).float().mean()) >= _SAME_CODES

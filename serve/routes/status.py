@@ -1,6 +1,7 @@
 """Does it work, and what does it answer from? Neither needs a key."""
 
 import asyncio
+from contextvars import Context
 
 from fastapi import APIRouter, Request
 from ray.exceptions import RayActorError
@@ -34,7 +35,8 @@ async def _ready(request: Request, services: Services) -> Readiness:
     state, now_s = request.app.state, asyncio.get_running_loop().time()
     probe: asyncio.Task[Readiness] | None = getattr(state, "probe", None)
     if probe is None or (probe.done() and now_s - state.probed_s > _FRESH_S):
-        probe = state.probe = asyncio.create_task(_probe(services))
+        # In a context of its own: in the request's, Serve would cancel it for all once the first client goes away.
+        probe = state.probe = asyncio.create_task(_probe(services), context=Context())
         state.probed_s = now_s
     return await asyncio.shield(probe)
 

@@ -5,6 +5,7 @@ import { clock, safe } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const KEY = "lumina.key";
+const ASK_AGAIN_MS = 5000;
 
 // What "Try again" sends.
 let file = null;
@@ -19,7 +20,8 @@ let limits = null;
 const describeServer = async () => {
   const response = await fetch("readyz").catch(() => null);
   if (!response?.ok) {
-    $("server").textContent = "The server is not ready to answer, or wants an API key first.";
+    $("server").textContent = "The server is not ready to answer yet.";
+    setTimeout(describeServer, ASK_AGAIN_MS);
     return;
   }
   const facts = await response.json();

@@ -181,3 +181,14 @@ def test_whoever_asks_whether_it_is_ready_shares_one_probe() -> None:
         answers = [client.get("/readyz") for _ in range(5)]
     assert {answer.json()["index_version"] for answer in answers} == {"v0001"}
     assert len(probes) < 5
+
+
+def test_a_client_that_goes_away_does_not_take_the_probe_that_it_shares_along(server: Server) -> None:
+    address = httpx.URL(server.address)
+    for wait_s in (0.001, 0.002, 0.005, 0.01, 0.02):
+        # Until nobody shares the last answer any more.
+        time.sleep(1.1)
+        with socket.create_connection((address.host, address.port)) as gone:
+            gone.sendall(f"GET /readyz HTTP/1.1\r\nHost: {address.host}\r\n\r\n".encode())
+            time.sleep(wait_s)
+        assert httpx.get(f"{server.address}/readyz", timeout=20, trust_env=False).status_code == 200

@@ -395,6 +395,15 @@ def test_waiting_is_timed_estimated_and_can_be_ended(context: BrowserContext, he
     assert page.locator("#result").is_hidden()
 
 
+def test_a_server_that_is_not_ready_is_asked_again(context: BrowserContext, server: Server) -> None:
+    context.route("**/readyz", problem(404))
+    page = context.new_page()
+    page.goto(f"{server.address}/")
+    expect(page.locator("#server")).to_contain_text("not ready")
+    context.unroute("**/readyz")
+    expect(page.locator("#server")).to_contain_text("songs in index")
+
+
 def test_titles_are_text_and_nothing_else(page: Page) -> None:
     report = json.loads(EXAMPLE)
     for channel in report["channels"].values():

@@ -32,8 +32,8 @@ class AtRate:
 
     Attributes:
         rate: requests a second.
-        p50_ms, p95_ms, p99_ms: latencies of requests that were answered with 200, from when they were due; None
-            where there are none.
+        p50_ms, p95_ms, p99_ms, max_ms: latencies of requests that were answered with 200, from when they were due;
+            None where there are none.
         goodput: answers with 200 a second, until the last answer where that comes later than the end of the load.
         rejected: share of requests that were told to come back.
         failed: share of requests with any other answer, or with none.
@@ -45,6 +45,7 @@ class AtRate:
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
+    max_ms: float | None
     goodput: float
     rejected: float
     failed: float
@@ -67,7 +68,7 @@ def summarise(rate: float, outcomes: Sequence[Outcome], memory_gib: float | None
     """Percentiles, goodput and shares of some outcomes."""
     good = [outcome for outcome in outcomes if outcome.status == 200]
     latencies_ms = [1000 * (outcome.answered_s - outcome.due_s) for outcome in good]
-    p50, p95, p99 = np.percentile(latencies_ms, [50, 95, 99]).tolist() if good else [None] * 3
+    p50, p95, p99, most = np.percentile(latencies_ms, [50, 95, 99, 100]).tolist() if good else [None] * 4
     elapsed_s = max(len(outcomes) / rate, *(outcome.answered_s for outcome in outcomes), 0.0)
     rejected = sum(outcome.status in REJECTED for outcome in outcomes)
     return AtRate(
@@ -76,6 +77,7 @@ def summarise(rate: float, outcomes: Sequence[Outcome], memory_gib: float | None
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
+        max_ms=most,
         goodput=len(good) / elapsed_s,
         rejected=rejected / len(outcomes),
         failed=(len(outcomes) - len(good) - rejected) / len(outcomes),

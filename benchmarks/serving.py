@@ -5,9 +5,9 @@
 Both servers run on this machine at once and are loaded in turns, at the same rates: a fixed rate of arrivals that does
 not wait for answers (`benchmarks.open_loop`). Rates are fractions of what one client that waits for each answer gets
 from the plain process. Two kinds of requests show the model's part and the search apart: an audio file of 5 s, and a
-fingerprint. Two longer runs have something else happen: health is asked for 20 times a second, and the application is
-deployed again with another version of the index. The bundled model, 99 songs of drawn vectors of the
-default fingerprint, 50 controls. Writes results/serving.json.
+fingerprint. Three longer runs at one rate: undisturbed, with health asked for 20 times a second, and with another
+version of the index swapped in by a config. The bundled model, 99 songs of drawn vectors of the default fingerprint,
+50 controls. Writes results/serving.json.
 """
 
 import asyncio
@@ -33,6 +33,8 @@ import pyarrow.parquet as pq
 import soundfile
 import typer
 from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 from rich.console import Console
 from rich.table import Table
 
@@ -49,11 +51,13 @@ from lumina_ray.index import build_index
 from lumina_ray.model import open_model
 from lumina_ray.store import Run, Store, begin_run, read_store, store_schema
 from lumina_ray.store.schema import norm_column
-from serve.app import ServeArgs, build, start
+from serve.app import ServeArgs, start
+from serve.deployments import SEARCHER
 from serve.local import APPLICATION
 
 RESULTS = Path(__file__).parent / "results"
 MODEL, AUDIO_S = "nano", 5.0
+FIRST, SECOND = "v0001", "v0002"
 # Of the rate that one client gets which waits for each answer.
 LOADS = (0.25, 0.5, 0.75, 1.0, 1.5)
 # With something else going on, and room for it.
@@ -103,7 +107,7 @@ def _write_store(path: Path, specification: Specification, vectors: dict[Channel
 def scenarios(index: Path, vectors: dict[Channel, np.ndarray]) -> tuple[Scenario, Scenario]:
     """Audio, which the model must fingerprint, and fingerprints: half a song, and half something else."""
     files = [_sound(seed) for seed in range(8)]
-    manifest = json.loads((index / "v0001" / "manifest.json").read_text("utf-8"))
+    manifest = json.loads((index / FIRST / "manifest.json").read_text("utf-8"))
     rng = np.random.default_rng(0)
     bodies = []
     for i in range(16):
@@ -208,13 +212,32 @@ async def ask_for_health(address: str, seconds: float) -> None:
 
 def publish_copy(index: Path) -> None:
     """The next version of an index, which is the one before."""
-    shutil.copytree(index / "v0001", index / ".copy")
-    (index / ".copy").rename(index / "v0002")
+    shutil.copytree(index / FIRST, index / ".copy")
+    (index / ".copy").rename(index / SECOND)
 
 
-def deploy(args: ServeArgs) -> None:
-    """The application with the newest version of its index, as another deploy of a config has it."""
-    serve.run(build(args), name=APPLICATION, route_prefix="/")
+def deploy(index: Path, version: str) -> None:
+    """As `serve deploy` does with a config that names the version of the index; returns at once."""
+    application = {
+        "name": APPLICATION,
+        "route_prefix": "/",
+        "import_path": "serve.app:build",
+        "args": {"index": str(index / FIRST), "open_access": True},
+        "deployments": [{"name": SEARCHER.name, "user_config": {"index_version": version}}],
+    }
+    client = _get_global_client()
+    assert client is not None
+    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+
+
+def deploy_first(index: Path) -> None:
+    """Take the application over from `start`, so that all that a later config changes is the version; and wait."""
+    deploy(index, FIRST)
+    deadline_s = time.monotonic() + _STARTED_WITHIN_S
+    while serve.status().applications[APPLICATION].status != ApplicationStatus.RUNNING:
+        if time.monotonic() > deadline_s:
+            raise RuntimeError("the application was not deployed from a config")
+        time.sleep(0.2)
 
 
 async def disturbed(
@@ -233,11 +256,12 @@ async def disturbed(
 def print_table(console: Console, name: str, servers: dict[str, list[AtRate]]) -> None:
     """What was measured of one scenario."""
     table = Table(
-        "", "requests/s", "p50 ms", "p95 ms", "p99 ms", "goodput/s", "rejected", "failed", "memory GiB", title=name
-    )
+        "", "requests/s", "p50 ms", "p95 ms", "p99 ms", "max ms", "goodput/s", "rejected", "failed", "memory GiB",
+        title=name,
+    )  # fmt: skip
     for server, measured in servers.items():
         for m in measured:
-            times = ("–" if p is None else f"{p:.0f}" for p in (m.p50_ms, m.p95_ms, m.p99_ms))
+            times = ("–" if p is None else f"{p:.0f}" for p in (m.p50_ms, m.p95_ms, m.p99_ms, m.max_ms))
             memory = "" if m.memory_gib is None else f"{m.memory_gib:.2f}"
             shares = (f"{m.rejected:.1%}", f"{m.failed:.1%}")
             table.add_row(server, f"{m.rate:.1f}", *times, f"{m.goodput:.1f}", *shares, memory)
@@ -293,9 +317,12 @@ def main(
                 )
             search, rate = asked[1], DISTURBED_LOAD * alone["search"]
             publish_copy(index)
+            deploy_first(index)
+            asyncio.run(closed_loop_rate(server.address, search, min(seconds, 4.0)))
             disturbances: dict[str, Callable[[], Awaitable]] = {
+                "undisturbed": lambda: asyncio.sleep(0),
                 "health asked for": lambda: ask_for_health(server.address, 2 * seconds),
-                "deployed again": lambda: asyncio.to_thread(deploy, args),
+                "index swapped": lambda: asyncio.to_thread(deploy, index, SECOND),
             }
             during = {
                 what: asyncio.run(disturbed(server.address, search, rate, 4 * seconds, disturb))

@@ -23,6 +23,7 @@ def test_latencies_count_from_when_requests_were_due() -> None:
     assert at_rate.p50_ms == pytest.approx(45.5)
     assert at_rate.p95_ms == pytest.approx(1 + 0.95 * 89)
     assert at_rate.p99_ms == pytest.approx(1 + 0.99 * 89)
+    assert at_rate.max_ms == pytest.approx(90)
     assert at_rate.goodput == pytest.approx(9.0)
     assert (at_rate.rejected, at_rate.failed) == (0.06, 0.04)
 
@@ -40,7 +41,7 @@ def test_nothing_but_refusals() -> None:
 
 
 def test_the_knee_is_the_last_rate_before_the_first_that_is_too_much() -> None:
-    one = AtRate(1.0, 100, p50_ms=10.0, p95_ms=12.0, p99_ms=15.0, goodput=1.0, rejected=0.0, failed=0.0)
+    one = AtRate(1.0, 100, 10.0, 12.0, 15.0, 18.0, goodput=1.0, rejected=0.0, failed=0.0)
     two, three, four = (replace(one, rate=rate) for rate in (2.0, 3.0, 4.0))
     assert knee([one, two, three, four]) == 4.0
     assert knee([four, one, three, two]) == 4.0

@@ -5,9 +5,9 @@ ray job submit --working-dir . -- python -m cluster.evaluate --out OUT
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import ray
 import torch
@@ -60,30 +60,23 @@ def evaluate(
 
     with ray_session():
         shared = ray.put(bank)
-        remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(_fingerprints)
-        waiting = {
-            remote.remote(shared, weights, kind, asked(kind)[model]): (model, weights, kind)
+        remote = ray.remote(num_cpus=1, max_retries=_RETRIES)
+        make, judge = remote(_fingerprints), remote(_judged)
+        making = {
+            (model, weights, kind): make.remote(shared, weights, kind, asked(kind)[model])
             for model, weights, kind in wanted
         }
-        made: dict[tuple[Audited, str, Kind], Fingerprints] = {}
-        with show_steps("Fingerprints", len(waiting), console) as step:
-            while waiting:
-                done, _ = ray.wait(list(waiting))
-                made |= {waiting.pop(reference): ray.get(reference) for reference in done}
-                step()
+        made: dict[tuple[Audited, str, Kind], Fingerprints] = _results(making, "Fingerprints", console)
+        kinds = [kind for model, weights, kind in wanted if (model, weights) == ("A", "A") and kind in JUDGED]
+        judging = {kind: judge.remote(asked(kind)["A"], making["A", "A", kind], kind) for kind in kinds}
+        found: dict[Kind, tuple[list[Alarms], list[Steadiness]]] = _results(judging, "False positives", console)
     rows: list[Row] = []
     with show_steps("Methods", len(names), console) as step:
         for name in names:
             rows += report_card(bank, [name], asked(METHODS[name].kind), made)
             step()
-    kinds = [kind for model, weights, kind in wanted if (model, weights) == ("A", "A") and kind in JUDGED]
-    alarms: list[Alarms] = []
-    steady: list[Steadiness] = []
-    with show_steps("False positives", len(kinds), console) as step:
-        for kind in kinds:
-            alarms += false_alarms(asked(kind)["A"], made, kind)
-            steady += steadiness(asked(kind)["A"], made, kind)
-            step()
+    alarms = [alarm for kind in kinds for alarm in found[kind][0]]
+    steady = [steadiness for kind in kinds for steadiness in found[kind][1]]
     both = [kind for model, weights, kind in wanted if (model, weights) == ("A", "reference")]
     use = list(evidence_of_use(bank, asked(both[0]), made, both[0])) if both else []
     return Card(split, rows, alarms, steady, use)
@@ -92,6 +85,24 @@ def evaluate(
 def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerprints:
     torch.set_num_threads(1)
     return fingerprints(bank, weights, kind, asked)
+
+
+def _judged(A: Asked, made: Fingerprints, kind: Kind) -> tuple[list[Alarms], list[Steadiness]]:
+    """What policies do with one kind of fingerprint."""
+    torch.set_num_threads(1)
+    return list(false_alarms(A, made, kind)), list(steadiness(A, made, kind))
+
+
+def _results(tasks: Mapping[Any, ray.ObjectRef], title: str, console: Console) -> dict[Any, Any]:
+    """What tasks return."""
+    waiting = list(tasks.values())
+    with show_steps(title, len(waiting), console) as step:
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            # Now, and not when all are done, if one of them raises.
+            ray.get(done)
+            step()
+    return {name: ray.get(reference) for name, reference in tasks.items()}
 
 
 def main(

@@ -78,9 +78,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Policy:
-    """A rule with the words that explain it."""
+    """A rule with the words that explain it; `qualify` is the part of `judge` that says which candidates qualify."""
 
     judge: Callable[[Evidence], Verdict]
+    qualify: Callable[[Evidence], np.ndarray]
     published: bool
     statistic: str
     qualifies: str
@@ -99,10 +100,14 @@ def v8(evidence: Evidence) -> Verdict:
     excess = np.where(evidence.similarity > 0, np.maximum(evidence.similarity - threshold, 0), 0)
     return Verdict(
         thresholds=np.full(len(z), threshold),
-        qualified=level >= 1,
+        qualified=_v8_qualified(evidence),
         levels=tuple(V8_LEVELS[i] for i in level),
         **_normalised(excess),
     )
+
+
+def _v8_qualified(evidence: Evidence) -> np.ndarray:
+    return evidence.z >= 1
 
 
 def v7(evidence: Evidence) -> Verdict:
@@ -111,7 +116,7 @@ def v7(evidence: Evidence) -> Verdict:
     As published, a song takes a share from STS = 1 on, before it qualifies (at STS = 1.96).
     """
     z = evidence.z
-    qualified = v7_confidence(z) >= V7_CONFIDENCE
+    qualified = _v7_qualified(evidence)
     weights = np.where(evidence.similarity > 0, np.maximum(0, z - 1) ** 2, 0)
     bar = evidence.noise.mean + evidence.noise.std * float(np.sqrt(2) * erfinv(V7_CONFIDENCE))
     return Verdict(
@@ -120,6 +125,10 @@ def v7(evidence: Evidence) -> Verdict:
         levels=tuple("Qualified" if q else "Not qualified" for q in qualified),
         **_normalised(weights),
     )
+
+
+def _v7_qualified(evidence: Evidence) -> np.ndarray:
+    return v7_confidence(evidence.z) >= V7_CONFIDENCE
 
 
 def v7_confidence(z: np.ndarray) -> np.ndarray:
@@ -151,22 +160,15 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
     `unattributed = 1 − Σ share`. What a share is not: a proven causal fraction, a fraction of the audio, or a
     probability. It is how far likeness in this fingerprint goes beyond what unrelated music shows.
     """
-    noise, adjusted, similar = evidence.noise, evidence.adjusted, evidence.similarity > 0
-    cutoff = noise.critical(alpha)
-    # A song below zero similarity has no positive influence to qualify with, however low its own threshold.
-    stands_out = bool((similar & (adjusted > cutoff)).any())
-    if stands_out:
-        n_listed = int((evidence.q_values <= alpha).sum())
-        cutoff = min(cutoff, noise.value_at(alpha * n_listed / noise.n_songs))
+    cutoff, qualified = _above_the_noise(evidence, alpha)
     thresholds = evidence.song_means + cutoff
-    qualified = similar & (adjusted > cutoff) & stands_out
     explained, shares = np.zeros(len(qualified)), np.zeros(len(qualified))
     if qualified.any():
         s = evidence.similarity[qualified]
         scores = nonnegative_kernel_scores(evidence.vectors[qualified], evidence.query, RIDGE)
         explained[qualified] = scores * s
         shares[qualified] = explained[qualified] * above_noise(s, thresholds[qualified])
-    beyond = qualified & (adjusted > noise.control_maxima[0])
+    beyond = qualified & (evidence.adjusted > evidence.noise.control_maxima[0])
     return Verdict(
         thresholds=thresholds,
         qualified=qualified,
@@ -175,6 +177,18 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
         unattributed=float(1 - shares.sum()),
         explained=explained,
     )
+
+
+def _above_the_noise(evidence: Evidence, alpha: float = ALPHA) -> tuple[float, np.ndarray]:
+    """The adjusted similarity above which candidates qualify, and bool `[k]`, which do."""
+    noise, adjusted, similar = evidence.noise, evidence.adjusted, evidence.similarity > 0
+    cutoff = noise.critical(alpha)
+    # A song below zero similarity has no positive influence to qualify with, however low its own threshold.
+    stands_out = bool((similar & (adjusted > cutoff)).any())
+    if stands_out:
+        n_listed = int((evidence.q_values <= alpha).sum())
+        cutoff = min(cutoff, noise.value_at(alpha * n_listed / noise.n_songs))
+    return cutoff, similar & (adjusted > cutoff) & stands_out
 
 
 def above_noise(similarity: np.ndarray, threshold: np.ndarray) -> np.ndarray:
@@ -192,6 +206,7 @@ def _normalised(weights: np.ndarray) -> dict:
 POLICIES: dict[str, Policy] = {
     "calibrated": Policy(
         calibrated,
+        qualify=lambda evidence: _above_the_noise(evidence)[1],
         published=False,
         statistic="adjusted similarity: similarity minus the song's mean similarity to the rest of the catalog",
         qualifies=f"family-wise p-value ≤ {ALPHA} of the best song (at most {ALPHA:.0%} of unrelated tracks would have "
@@ -201,6 +216,7 @@ POLICIES: dict[str, Policy] = {
     ),
     "v8": Policy(
         v8,
+        qualify=_v8_qualified,
         published=True,
         statistic="similarity",
         qualifies="similarity ≥ μ + 1σ of the controls",
@@ -208,6 +224,7 @@ POLICIES: dict[str, Policy] = {
     ),
     "v7": Policy(
         v7,
+        qualify=_v7_qualified,
         published=True,
         statistic="STS = z = (similarity − μ) / σ",
         qualifies="confidence erf(z/√2) ≥ 95 %",

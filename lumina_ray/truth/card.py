@@ -27,6 +27,9 @@ _AGAINST_REFERENCE = ("influence",)
 JUDGED: tuple[Kind, ...] = ("influence", "stats", "jl")
 """Kinds of fingerprints that policies are offered on."""
 _UNCHANGED_BUT_FOR_CODING = "mp3"
+# The kinds that losses are needed with, which take a pass of their own.
+_SHOW_USE = {METHODS[name].kind for name in _AGAINST_REFERENCE}
+_WITH_LOSSES = _SHOW_USE | {method.kind for method in METHODS.values() if method.residual}
 RELATIVE = " − reference"
 FIT = "log-likelihood"
 
@@ -57,7 +60,7 @@ class Fingerprints:
     Attributes:
         vectors: float32 `[n, D]` of unit length.
         norms: float64 `[n]`.
-        probabilities: float64 `[n]`, `exp(−loss)`.
+        probabilities: float64 `[n]`, `exp(−loss)`; None for kinds that nobody asks for them with.
         seconds_per_song: of processor time, for a song of 15 s, both channels.
         chunk_vectors: of each altered copy that is a whole song and only coded again, `[n, D]` each; of kinds that are
             `JUDGED`.
@@ -65,7 +68,7 @@ class Fingerprints:
 
     vectors: dict[Channel, np.ndarray]
     norms: dict[Channel, np.ndarray]
-    probabilities: np.ndarray
+    probabilities: np.ndarray | None
     blocks: dict[Channel, int]
     seconds_per_song: float
     chunk_vectors: dict[Channel, list[np.ndarray]]
@@ -157,7 +160,7 @@ def asked_of(bank: Bank, model: Audited, split: Split, kind: Kind | None = "infl
 
     Args:
         kind: of fingerprints: only those that policies are offered on are asked about copies and controls, which are a
-            third of the work.
+            third of the work; and only of those that show use are both models asked about controls.
     """
     catalog = members(bank.recordings, model)
     other = [i for i, recording in enumerate(bank.recordings) if recording.side not in ("", model)]
@@ -167,9 +170,9 @@ def asked_of(bank: Bank, model: Audited, split: Split, kind: Kind | None = "infl
         queries += [query for query in bank.queries if query.kind in ("excerpt", "generated", "unheard")]
     queries = [query for query in queries if query.split == split]
     controls: list[int] = []
-    if kind in JUDGED:
+    if kind in (JUDGED if model == "A" else _SHOW_USE):
         controls = [i for i, recording in enumerate(bank.recordings) if recording.role == "control"]
-    else:
+    if kind not in JUDGED:
         queries = [query for query in queries if query.kind != "altered"]
     return Asked(model, (*catalog, *other), len(catalog), tuple(queries), tuple(controls))
 
@@ -198,7 +201,7 @@ def fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerpr
     return Fingerprints(
         vectors={c: np.stack([one.vectors[c] for one in made]) for c in CHANNELS},
         norms={c: np.array([one.norms[c] for one in made]) for c in CHANNELS},
-        probabilities=np.exp(-losses(model, pieces).mean(axis=1, dtype=np.float64)),
+        probabilities=np.exp(-losses(model, pieces).mean(axis=1, dtype=np.float64)) if kind in _WITH_LOSSES else None,
         blocks={c: specification.blocks(c) for c in CHANNELS},
         seconds_per_song=seconds / n_frames * TRAINED_FRAMES,
         chunk_vectors={c: [one.chunk_vectors[c] for one in in_chunks] for c in CHANNELS},
@@ -248,24 +251,24 @@ def report_card(
                 yield _row(bank, method, channel, asked, made, relative=True)
 
 
-def false_alarms(A: Asked, made: Made, kind: Kind) -> Iterator[Alarms]:
+def false_alarms(A: Asked, made: Fingerprints, kind: Kind) -> Iterator[Alarms]:
     """How often policies call a song influential for a control, by fingerprints of one kind under model A."""
-    for channel, vectors_nD in made["A", "A", kind].vectors.items():
+    for channel, vectors_nD in made.vectors.items():
         controls_CD = vectors_nD[len(A.songs) + len(A.queries) :]
         for found in false_positives(vectors_nD[: A.n_catalog], controls_CD):
             yield Alarms(kind, channel, found)
 
 
-def steadiness(A: Asked, made: Made, kind: Kind) -> Iterator[Steadiness]:
+def steadiness(A: Asked, made: Fingerprints, kind: Kind) -> Iterator[Steadiness]:
     """How far shares of re-encoded songs move, by fingerprints of one kind under model A."""
     copies = _copies(A)
     originals = [A.songs.index(A.queries[q].recording) for q in copies]
-    for channel, vectors_nD in made["A", "A", kind].vectors.items():
+    for channel, vectors_nD in made.vectors.items():
         found = stability(
             vectors_nD[: A.n_catalog],
             vectors_nD[len(A.songs) + len(A.queries) :],
             vectors_nD[[len(A.songs) + q for q in copies]],
-            made["A", "A", kind].chunk_vectors[channel],
+            made.chunk_vectors[channel],
             originals,
         )
         yield Steadiness(kind, channel, found)
@@ -283,9 +286,9 @@ def evidence_of_use(bank: Bank, asked: Mapping[Audited, Asked], made: Made, kind
         twins: dict[str, list[float]] = {}
         fits: dict[Audited, np.ndarray] = {}
         for of in asked.values():
-            fit = np.log(made[of.model, of.model, kind].probabilities)
+            fit = _fit(made[of.model, of.model, kind])
             if relative:
-                fit = fit - np.log(made[of.model, "reference", kind].probabilities)
+                fit = fit - _fit(made[of.model, "reference", kind])
             fits[of.model] = fit
             for work, trained, unheard in _pairs(bank, of):
                 twins.setdefault(work, []).append(precedence(fit[[trained]], fit[[unheard]]))
@@ -295,6 +298,12 @@ def evidence_of_use(bank: Bank, asked: Mapping[Audited, Asked], made: Made, kind
             trained=_significant(bank, asked, fits, trained=True),
             unheard=_significant(bank, asked, fits, trained=False),
         )
+
+
+def _fit(of: Fingerprints) -> np.ndarray:
+    if of.probabilities is None:
+        raise ValueError("these fingerprints were made without losses")
+    return np.log(of.probabilities)
 
 
 def _significant(
@@ -380,12 +389,13 @@ def _weights(method: Method, model: str) -> tuple[str, ...]:
 
 
 def _features(parts: Sequence[Fingerprints], channel: Channel, where: slice, rates: np.ndarray) -> Features:
+    probabilities = [part.probabilities for part in parts if part.probabilities is not None]
     return Features(
         np.stack([part.vectors[channel][where] for part in parts]),
         np.stack([part.norms[channel][where] for part in parts]),
         parts[0].blocks[channel],
         rates[-len(parts) :],
-        np.stack([part.probabilities[where] for part in parts]),
+        np.stack([p[where] for p in probabilities]) if probabilities else None,
     )
 
 

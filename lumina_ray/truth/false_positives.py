@@ -69,7 +69,7 @@ def _counts(worlds: Iterable[tuple[np.ndarray, np.ndarray]], rng: np.random.Gene
             query_D = controls_CD[control].astype(np.float64)
             evidence = Evidence(catalog @ query_D, means_N, catalog, query_D, noise)
             for name, policy in POLICIES.items():
-                out[name][-1][control] = policy.judge(evidence).qualified.sum()
+                out[name][-1][control] = policy.qualify(evidence).sum()
     return {name: np.array(counts) for name, counts in out.items()}
 
 

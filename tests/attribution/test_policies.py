@@ -94,6 +94,7 @@ def test_shares_and_remainder_add_up_to_one(seed, weight, policy):
     _, catalog, noise = channel(seed % 5)
     query = mixture(catalog[seed % 97], World(np.random.default_rng(seed), 64).music(1)[0], weight)
     verdict = POLICIES[policy].judge(evidence(catalog, query, noise))
+    assert np.array_equal(POLICIES[policy].qualify(evidence(catalog, query, noise)), verdict.qualified)
     assert verdict.shares.sum() + verdict.unattributed == pytest.approx(1, abs=1e-12)
     assert (verdict.shares >= 0).all()
     assert 0 <= verdict.unattributed <= 1

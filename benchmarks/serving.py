@@ -59,9 +59,9 @@ RESULTS = Path(__file__).parent / "results"
 MODEL, AUDIO_S = "nano", 5.0
 FIRST, SECOND = "v0001", "v0002"
 # Of the rate that one client gets which waits for each answer.
-LOADS = (0.25, 0.5, 0.75, 1.0, 1.5)
-# With something else going on, and room for it.
-DISTURBED_LOAD = 0.5
+LOADS = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5)
+# With something else going on, and room for it in both servers.
+DISTURBED_LOAD = 0.125
 _TIMEOUT_S, _STARTED_WITHIN_S = 60.0, 180.0
 
 

@@ -9,6 +9,7 @@ themselves: `search` is both channels' nearest songs with their vectors, `regres
 `json` the canonical JSON, which is not part of the answer's time. Writes results/attribution.json.
 """
 
+import gc
 import json
 import tempfile
 import time
@@ -162,6 +163,8 @@ def measure(n: int, d: int, n_queries: int, folder: Path) -> Measured:
     true_QK = exact_nearest(vectors_ND, asked_QD, k, _NOTHING)
     # Also reads in what the answers need of the mapped vectors.
     reports = [attribute(query, snapshot) for query in queries]
+    # As the searcher does.
+    gc.freeze()
     found_QK = np.stack([found.rows[:k] for found in snapshot.nearest("P", asked_QD, DEFAULT_TOP_K)])
 
     def search(query: QueryFingerprint) -> list:

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 import lumina_ray
 from lumina_ray.attribution.intervals import share_intervals
@@ -56,6 +57,9 @@ _CHANNELS: dict[Channel, tuple[Literal["composition", "production"], Literal["pu
 }
 
 _CHANNEL_THREADS = ThreadPoolExecutor(thread_name_prefix="channel")
+# Multiplications of one channel from which it is worth a thread: threads that take turns at the interpreter cost more.
+_WORTH_A_THREAD = 1 << 26
+_ALL_FACTS = TypeAdapter(list[SongFacts])
 # Songs of a snapshot that are remembered, 2 kB each: all of a small catalog.
 _REMEMBERED = 20_000
 
@@ -100,11 +104,13 @@ def attribute_all(
             )
     use_one_blas_thread()
     found = {c: _search(c, queries, snapshot, top_k) for c in snapshot.indexes}
+    dims = max(index.dims for index in snapshot.indexes.values())
+    threads = dims * max(len(snapshot), min(top_k, len(snapshot)) ** 2) >= _WORTH_A_THREAD
     reports = []
     for query in queries:
-        *others, last = query.channels
-        waited = {c: _CHANNEL_THREADS.submit(_retrieve, c, query, found[c], snapshot) for c in others}
-        retrieved = {last: _retrieve(last, query, found[last], snapshot)}
+        *others, _ = query.channels
+        waited = {c: _CHANNEL_THREADS.submit(_retrieve, c, query, found[c], snapshot) for c in others if threads}
+        retrieved = {c: _retrieve(c, query, found[c], snapshot) for c in query.channels if c not in waited}
         retrieved |= {c: of_channel.result() for c, of_channel in waited.items()}
         channels = {c: _attribute_channel(c, query, retrieved[c], snapshot, policy) for c in query.channels}
         reports.append(_report(query, snapshot, policy, top_k, channels))
@@ -272,7 +278,7 @@ def _songs(snapshot: Snapshot, rows: np.ndarray) -> list[SongFacts]:
     if new := [row for row, song in songs.items() if song is None]:
         columns = snapshot.songs.select(list(SongFacts.model_fields)).take(new)
         values = zip(*(column.to_numpy().tolist() for column in columns.itercolumns()), strict=True)
-        made = (SongFacts(**dict(zip(SongFacts.model_fields, of_song, strict=True))) for of_song in values)
+        made = _ALL_FACTS.validate_python([dict(zip(columns.column_names, one, strict=True)) for one in values])
         songs |= (found := dict(zip(new, made, strict=True)))
         if len(snapshot.remembered) > _REMEMBERED:
             snapshot.remembered.clear()

@@ -25,8 +25,7 @@ from lumina_ray.catalog.durations import song_durations
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_manifest
 from lumina_ray.errors import Interrupted, LuminaError, SpecificationMismatch, StorageError, TooManyFailures
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
-from lumina_ray.model.files import BUNDLED
-from lumina_ray.model.open import AUDIOCRAFT_PREFIX
+from lumina_ray.model.files import AUDIOCRAFT_PREFIX, BUNDLED
 from lumina_ray.model.statistics import UNKNOWN
 from lumina_ray.storage import Location, RemotePath, locate
 from lumina_ray.store import (

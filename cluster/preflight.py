@@ -9,19 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-import torch
 
 from cluster.session import one_line, root_cause
 from lumina_ray.errors import ClusterError, LuminaError, UsageError
-from lumina_ray.fingerprint import (
-    Channel,
-    Dtype,
-    Kind,
-    Specification,
-    choose_chunks_in_flight,
-    describe_environment,
-)
-from lumina_ray.model import open_model
+from lumina_ray.fingerprint import Channel, Dtype, Kind, Specification
 
 # What stays unreserved. Ray Data reserves a whole CPU for its own steps, such as skipping the songs that are stored
 # when a job is resumed: with less, a job on two CPUs would wait for ever.
@@ -154,6 +145,12 @@ def describe_model(
 def _describe_here(
     model_name: str, device: str, kind: Kind, channels: tuple[Channel, ...], dtype: Dtype
 ) -> tuple[dict, dict[str, str]]:
+    # The driver may have no use for it.
+    import torch
+
+    from lumina_ray.fingerprint import choose_chunks_in_flight, describe_environment
+    from lumina_ray.model import open_model
+
     if device == "cuda" and not torch.cuda.is_available():
         node = ray.util.get_node_ip_address()
         raise ClusterError(

@@ -1,6 +1,8 @@
 """The architecture, as imports: the library knows neither Ray nor FastAPI, and data flows one way."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,18 @@ def test_imports_run_leftwards_and_never_to_ray(module: Path) -> None:
             assert ORDER.index(parts[1]) <= ORDER.index(package), f"{package} imports {name}"
         if package in ORDER:
             assert parts[0] not in {"cluster", "serve"}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "import lumina_ray.cli.main",
+        "from lumina_ray.store import read_store, store_status, stream_store",
+        # What a job's driver imports, and its tasks that read, decode and write.
+        "import cluster.fingerprint",
+    ],
+)
+def test_torch_comes_only_with_a_model(use: str) -> None:
+    """It takes seconds, of each of a job's processes and of `lumina status`."""
+    code = f"import sys; {use}; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -9,8 +9,7 @@ from lumina_ray.errors import ModelError, SpecificationMismatch
 from lumina_ray.fingerprint import Fingerprinter, QueryFingerprint, Specification, fingerprint_query
 from lumina_ray.index import Snapshot, load_snapshot
 from lumina_ray.model import BUNDLED, find_model, open_model
-from lumina_ray.model.files import weights_sha256
-from lumina_ray.model.open import AUDIOCRAFT_PREFIX
+from lumina_ray.model.files import AUDIOCRAFT_PREFIX, weights_sha256
 from lumina_ray.storage import Location
 
 

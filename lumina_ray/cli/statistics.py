@@ -23,7 +23,7 @@ def statistics(
     """
     from lumina_ray.cli.catalog import progress_bar
     from lumina_ray.errors import SpecificationMismatch
-    from lumina_ray.fingerprint import catalog_statistics
+    from lumina_ray.fingerprint.catalog_statistics import catalog_statistics
     from lumina_ray.model import open_model
     from lumina_ray.model.statistics import save_statistics
     from lumina_ray.storage import locate

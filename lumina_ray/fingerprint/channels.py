@@ -15,8 +15,9 @@ from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Channel, Specification
 from lumina_ray.fingerprint.statistics import statistics_of
 from lumina_ray.gradients import SongGradient, Tile, Use, capture, capture_heads, gradient_tiles, merge, moments
-from lumina_ray.model.interface import TRACKED_TENSORS, MusicModel, TrackedTensor
+from lumina_ray.model.interface import MusicModel
 from lumina_ray.model.statistics import STATISTICS_FILE
+from lumina_ray.model.tracked import TRACKED_TENSORS, TrackedTensor
 
 # They write into the residual stream, whose gradient sums to zero over features because every path to the loss goes
 # through a layer norm: the mean of their gradients is zero by construction.

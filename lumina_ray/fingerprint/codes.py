@@ -2,13 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from lumina_ray.audio import split_chunks
 from lumina_ray.errors import StoreError
-from lumina_ray.model.interface import MusicModel
+
+if TYPE_CHECKING:
+    from lumina_ray.model import MusicModel
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class SongCodes:
         return cls(tuple(np.split(codes_KT, np.cumsum(frames)[:-1], axis=1)), tuple(starts_s))
 
 
-def encode_song(model: MusicModel, samples: np.ndarray, name: str) -> SongCodes:
+def encode_song(model: "MusicModel", samples: np.ndarray, name: str) -> SongCodes:
     """Cut a song into chunks and encode each by itself, so that its codes depend on no other chunk.
 
     Raises:

@@ -8,7 +8,8 @@ from lumina_ray.fingerprint.channels import Extraction, ProjectedGradients, Proj
 from lumina_ray.fingerprint.sketches import FactGrass, LoGra
 from lumina_ray.fingerprint.specification import Channel, Specification
 from lumina_ray.fingerprint.tokens import TokenHistograms
-from lumina_ray.model.interface import TRACKED_TENSORS, MusicModel, TrackedTensor
+from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.tracked import TRACKED_TENSORS, TrackedTensor
 
 _ATTENTION: tuple[TrackedTensor, ...] = ("self_in_proj", "self_out_proj")
 

@@ -19,7 +19,8 @@ from lumina_ray.fingerprint.hashing import choice, signs
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Channel, Specification
 from lumina_ray.gradients import SongGradient, Use, two_sided_projection
-from lumina_ray.model.interface import TRACKED_TENSORS, MusicModel
+from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.tracked import TRACKED_TENSORS
 
 # FactGraSS keeps this many times as many rows, and columns, as LoGra projects to (the factor of its authors' code).
 _BLOW_UP = 2

@@ -7,13 +7,16 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal, Self, get_args
-
-import torch
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from lumina_ray.audio import CHUNK_S, GATE_DBFS, MIN_TAIL_S
 from lumina_ray.errors import ModelError, StoreError
-from lumina_ray.model.interface import CONDITION_TEXT, TRACKED_TENSORS, MusicModel
+from lumina_ray.model.tracked import CONDITION_TEXT, TRACKED_TENSORS
+
+if TYPE_CHECKING:
+    import torch
+
+    from lumina_ray.model import MusicModel
 
 Channel = Literal["P", "M"]
 CHANNELS: tuple[Channel, ...] = get_args(Channel)
@@ -84,7 +87,7 @@ class Specification:
 
     @classmethod
     def for_model(
-        cls, model: MusicModel, kind: Kind, channels: tuple[Channel, ...] = CHANNELS, dtype: Dtype = "float32"
+        cls, model: "MusicModel", kind: Kind, channels: tuple[Channel, ...] = CHANNELS, dtype: Dtype = "float32"
     ) -> Self:
         """The specification of one kind of fingerprint under one model.
 
@@ -135,7 +138,9 @@ class Specification:
         return len(TRACKED_TENSORS) * len(self.layers[channel]) if self.kind in {"logra", "factgrass"} else 1
 
     @property
-    def torch_dtype(self) -> torch.dtype:
+    def torch_dtype(self) -> "torch.dtype":
+        import torch
+
         return getattr(torch, self.dtype)
 
     @property

@@ -1,7 +1,6 @@
 """One small interface over MusicGen, with an adapter for transformers and one for audiocraft."""
 
-from lumina_ray.model.files import BUNDLED, find_model
-from lumina_ray.model.interface import TRACKED_TENSORS, MusicModel, Prediction, TrackedTensor
-from lumina_ray.model.open import open_model
+import lazy_loader
 
-__all__ = ["BUNDLED", "TRACKED_TENSORS", "MusicModel", "Prediction", "TrackedTensor", "find_model", "open_model"]
+# Its names are in __init__.pyi, and are loaded when they are used: torch, which comes with some, takes seconds.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

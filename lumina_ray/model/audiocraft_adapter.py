@@ -20,8 +20,9 @@ from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.float16 import hold_linears_in_float16
-from lumina_ray.model.interface import CONDITION_TEXT, Prediction, TrackedTensor, valid_targets
+from lumina_ray.model.interface import Prediction, valid_targets
 from lumina_ray.model.statistics import load_statistics, no_statistics
+from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 
 _AUDIOCRAFT_FILES = ("state_dict.bin", "compression_state_dict.bin")

@@ -10,6 +10,8 @@ from lumina_ray.errors import ModelError
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 BUNDLED = ("nano", "nano-early")
+# Before a name: load it through audiocraft.
+AUDIOCRAFT_PREFIX = "audiocraft:"
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".th"}
 
 

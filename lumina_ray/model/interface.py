@@ -5,21 +5,14 @@ D = model dimension.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lumina_ray.model.statistics import MusicStatistics
-
-# The order in which statistics are concatenated (DESIGN §1.2).
-TrackedTensor = Literal["self_in_proj", "self_out_proj", "cross_in_proj", "cross_out_proj", "linear1", "linear2"]
-TRACKED_TENSORS: tuple[TrackedTensor, ...] = get_args(TrackedTensor)
-
-# Teacher forcing happens under one fixed text. With no text there is nothing to attend to, the cross-attention
-# gradients are exactly zero and a third of the `stats` vector is dead.
-CONDITION_TEXT = "music"
+from lumina_ray.model.tracked import TrackedTensor
 
 
 @dataclass(frozen=True)

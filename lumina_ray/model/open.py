@@ -3,10 +3,8 @@
 import torch
 
 from lumina_ray.model.determinism import pin_numerics
-from lumina_ray.model.files import find_model
+from lumina_ray.model.files import AUDIOCRAFT_PREFIX, find_model
 from lumina_ray.model.interface import MusicModel
-
-AUDIOCRAFT_PREFIX = "audiocraft:"
 
 
 def open_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> MusicModel:

@@ -5,24 +5,19 @@ beside it along. It does raise when its own numbers are wrong.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import AudioError, NumericsError, StoreError
-from lumina_ray.fingerprint import (
-    Fingerprint,
-    Fingerprinter,
-    SmallerBatches,
-    SongCodes,
-    Specification,
-    SpotCheck,
-    encode_song,
-)
-from lumina_ray.model import open_model
+from lumina_ray.fingerprint import SongCodes, Specification, encode_song
 from lumina_ray.store.schema import norm_column, store_schema
+
+# Tasks that only read or write import this module, too, and have no use for torch.
+if TYPE_CHECKING:
+    from lumina_ray.fingerprint import Fingerprint
 
 _PASSED_ON = ("song_id", "path", *METADATA_COLUMNS)
 _CODE_COLUMNS = ("audio_sha256", "duration_s", "codes", "chunk_frames", "chunk_starts_s")
@@ -40,6 +35,9 @@ class FingerprintWorker:
 
     def __init__(self, model_name: str, specification: dict, device: str = "cpu", chunks_in_flight: int = 1) -> None:
         """Load the model; `specification` is the dict form, because it travels between processes."""
+        from lumina_ray.fingerprint import Fingerprinter, SmallerBatches, SpotCheck
+        from lumina_ray.model import open_model
+
         self.specification = Specification.from_dict(specification)
         self.model = open_model(model_name, device, self.specification.torch_dtype)
         self.fingerprinter = Fingerprinter(self.model, self.specification, chunks_in_flight)
@@ -76,8 +74,12 @@ class FingerprintWorker:
         except StoreError as error:
             return _failed(error.code, f"{row['song_id']}: {error}")
 
-    def _fingerprints(self, songs: Sequence[SongCodes]) -> list[Fingerprint | None]:
+    def _fingerprints(self, songs: Sequence[SongCodes]) -> "list[Fingerprint | None]":
         """A fingerprint of each song; None where the GPU's memory does not suffice for one of the same bits."""
+        import torch
+
+        from lumina_ray.fingerprint import SpotCheck
+
         try:
             return list(self.fingerprinter.many(songs))
         except torch.cuda.OutOfMemoryError:
@@ -89,7 +91,7 @@ class FingerprintWorker:
             return self._fingerprints(songs)
         return [made for song in songs for made in self._fingerprints([song])] if len(songs) > 1 else [None]
 
-    def _ok_or_failure(self, song_id: str, codes: SongCodes, fingerprint: Fingerprint | None) -> dict:
+    def _ok_or_failure(self, song_id: str, codes: SongCodes, fingerprint: "Fingerprint | None") -> dict:
         codes_columns = {
             "codes_sha256": codes.sha256,
             "codes": codes.to_bytes(),

@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
 
-from lumina_ray.model.interface import CONDITION_TEXT
+from lumina_ray.model.tracked import CONDITION_TEXT
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.training.codec import codec_config
 

@@ -12,7 +12,8 @@ import numpy as np
 from lumina_ray.calibration import ALPHA
 from lumina_ray.calibration.use import use_p_values
 from lumina_ray.errors import UsageError
-from lumina_ray.fingerprint import CHANNELS, Channel, Fingerprinter, Kind, SongCodes, Specification, catalog_statistics
+from lumina_ray.fingerprint import CHANNELS, Channel, Fingerprinter, Kind, SongCodes, Specification
+from lumina_ray.fingerprint.catalog_statistics import catalog_statistics
 from lumina_ray.methods import METHODS, Features, Method, attribute, cache
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import CATALOGS, Audited, members

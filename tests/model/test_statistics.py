@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumina_ray.errors import ModelError, SpecificationMismatch
-from lumina_ray.fingerprint import Fingerprinter, SongCodes, Specification, catalog_statistics
+from lumina_ray.fingerprint import Fingerprinter, SongCodes, Specification
+from lumina_ray.fingerprint.catalog_statistics import catalog_statistics
 from lumina_ray.model import open_model
 from lumina_ray.model.statistics import (
     STATISTICS_FILE,

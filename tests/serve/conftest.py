@@ -24,7 +24,8 @@ from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.fingerprint import Specification, catalog_statistics, describe_environment, encode_song
+from lumina_ray.fingerprint import Specification, describe_environment, encode_song
+from lumina_ray.fingerprint.catalog_statistics import catalog_statistics
 from lumina_ray.index import Snapshot, build_index, load_snapshot
 from lumina_ray.model import open_model
 from lumina_ray.model.statistics import save_statistics

@@ -1,0 +1,17 @@
+from .batching import SmallerBatches as SmallerBatches
+from .batching import choose_chunks_in_flight as choose_chunks_in_flight
+from .codes import SongCodes as SongCodes
+from .codes import encode_song as encode_song
+from .fingerprint import Fingerprint as Fingerprint
+from .fingerprint import Fingerprinter as Fingerprinter
+from .query import ChannelQuery as ChannelQuery
+from .query import QueryFingerprint as QueryFingerprint
+from .query import describe_environment as describe_environment
+from .query import fingerprint_query as fingerprint_query
+from .specification import CHANNELS as CHANNELS
+from .specification import KINDS as KINDS
+from .specification import Channel as Channel
+from .specification import Dtype as Dtype
+from .specification import Kind as Kind
+from .specification import Specification as Specification
+from .spot_check import SpotCheck as SpotCheck

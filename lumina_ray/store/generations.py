@@ -99,7 +99,7 @@ class Segment:
 
 def is_living(catalog: Path) -> bool:
     """Whether a folder is a living catalog, and not a single store."""
-    return (Path(catalog) / GENERATIONS_FOLDER).is_dir()
+    return bool(_numbers(Path(catalog) / GENERATIONS_FOLDER))
 
 
 def read_generation(catalog: Path, number: int | None = None) -> Generation:
@@ -165,9 +165,7 @@ def next_segment(catalog: Path) -> Path:
 
 def song_ids(catalog: Path) -> set[str]:
     """Ids of the newest generation, of failed songs too."""
-    if not is_living(catalog):
-        return set()
-    return {song for songs in _songs(catalog, read_generation(catalog)).values() for song in songs}
+    return _ids(_songs(catalog, read_generation(catalog))) if is_living(catalog) else set()
 
 
 def check_addition(catalog: Path, wanted: list[str], *, replacing: bool) -> None:
@@ -176,7 +174,10 @@ def check_addition(catalog: Path, wanted: list[str], *, replacing: bool) -> None
     Raises:
         UsageError: some are there, or are not.
     """
-    present = song_ids(catalog)
+    _check_addition(catalog, song_ids(catalog), wanted, replacing)
+
+
+def _check_addition(catalog: Path, present: set[str], wanted: list[str], replacing: bool) -> None:
     wrong = sorted(set(wanted) - present) if replacing else sorted(set(wanted) & present)
     if wrong:
         listed = ", ".join(wrong[:3])
@@ -192,42 +193,48 @@ def add_segment(catalog: Path, segment: Path, *, replacing: bool) -> Generation:
 
     Raises:
         SpecificationMismatch: it was made with another model or fingerprint than the rest.
-        StoreError: it is not finished.
+        StoreError: it is not finished, or the catalog was changed by somebody else meanwhile.
         UsageError: see `check_addition`.
     """
+    before = read_generation(catalog) if is_living(catalog) else None
     specification = read_finished_run(segment).specification
     added = read_rows(segment, specification, ["song_id"])["song_id"].to_pylist()
-    check_addition(catalog, added, replacing=replacing)
-    if not is_living(catalog):
-        return _append(catalog, Generation(1, f"{len(added)} songs added", (segment.name,)))
-    before = read_generation(catalog)
+    if before is None:
+        _check_addition(catalog, set(), added, replacing)
+        return _append(catalog, None, Generation(1, f"{len(added)} songs added", (segment.name,)))
+    if segment.name in before.segments:
+        raise _changed(catalog)
+    songs = _songs(catalog, before)
+    _check_addition(catalog, _ids(songs), added, replacing)
     first = read_run(catalog / SEGMENTS_FOLDER / before.segments[0]).specification
     if first.sha256 != specification.sha256:
         raise SpecificationMismatch(
             f"{segment} has specification {specification.sha256[:12]}, the catalog {first.sha256[:12]}"
         )
     change = f"{len(added)} songs {'replaced' if replacing else 'added'}"
-    removed = _with_removed(before, _songs(catalog, before), set(added)) if replacing else before.removed
-    return _append(catalog, replace(before, change=change, removed=removed, segments=(*before.segments, segment.name)))
+    removed = _with_removed(before, songs, set(added)) if replacing else before.removed
+    segments = (*before.segments, segment.name)
+    return _append(catalog, before, replace(before, change=change, removed=removed, segments=segments))
 
 
 def remove_songs(catalog: Path, ids: list[str]) -> Generation:
     """Take songs out of a catalog; ids that are out already are no error.
 
     Raises:
+        StoreError: the catalog was changed by somebody else meanwhile.
         UsageError: an id was never in the catalog.
     """
     before = read_generation(catalog)
     songs = _songs(catalog, before)
-    present = {song for of_segment in songs.values() for song in of_segment}
-    known = present | {song for of_segment in before.removed.values() for song in of_segment}
+    present = _ids(songs)
+    known = present | _ids(before.removed)
     if unknown := sorted(set(ids) - known):
         raise UsageError(f"{len(unknown)} songs were never in {catalog}, such as {', '.join(unknown[:3])}")
     taken_out = set(ids) & present
     if not taken_out:
         return before
     removed = _with_removed(before, songs, taken_out)
-    return _append(catalog, replace(before, change=f"{len(taken_out)} songs removed", removed=removed))
+    return _append(catalog, before, replace(before, change=f"{len(taken_out)} songs removed", removed=removed))
 
 
 def removals(catalog: Path) -> list[tuple[str, str | None, int]]:
@@ -300,12 +307,12 @@ def indexes(catalog: Path) -> list[Path]:
     return [Path(path) for path in json.loads(file.read_text(encoding="utf-8"))["indexes"]] if file.exists() else []
 
 
-def _append(catalog: Path, generation: Generation) -> Generation:
+def _append(catalog: Path, before: Generation | None, generation: Generation) -> Generation:
     folder = catalog / GENERATIONS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    if numbers := _numbers(folder):
-        parent = read_generation(catalog)
-        generation = replace(generation, number=numbers[-1] + 1, parent_sha256=parent.sha256)
+    if before is not None:
+        # Of the state that was changed, and not of the newest: what came in between would be undone.
+        generation = replace(generation, number=before.number + 1, parent_sha256=before.sha256)
     generation = replace(generation, created=_now())
     path = folder / f"{generation.number:04}.json"
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -314,10 +321,14 @@ def _append(catalog: Path, generation: Generation) -> Generation:
         # Unlike a rename, a link never takes the place of what somebody else has put there meanwhile.
         os.link(temporary, path)
     except FileExistsError:
-        raise StoreError(f"{catalog} was changed by somebody else just now; run the same command again") from None
+        raise _changed(catalog) from None
     finally:
         temporary.unlink()
     return generation
+
+
+def _changed(catalog: Path) -> StoreError:
+    return StoreError(f"{catalog} was changed by somebody else meanwhile; run the same command again")
 
 
 def _with_removed(
@@ -340,6 +351,10 @@ def _songs(catalog: Path, generation: Generation) -> dict[str, dict[str, str | N
         codes = dict(zip(rows["song_id"].to_pylist(), rows["codes_sha256"].to_pylist(), strict=True))
         songs[segment] = {song: c for song, c in codes.items() if song not in generation.removed.get(segment, {})}
     return songs
+
+
+def _ids(songs: dict[str, dict[str, str | None]]) -> set[str]:
+    return {song for of_segment in songs.values() for song in of_segment}
 
 
 def _segments(catalog: Path, generation: Generation) -> tuple[Segment, ...]:

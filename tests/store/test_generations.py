@@ -1,8 +1,10 @@
 """A living catalog: what is in each state, what is gone, and what can be shown of it."""
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +14,7 @@ from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.index import build_index, load_snapshot
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE, withdraw_removed
-from lumina_ray.store import Store
+from lumina_ray.store import Store, generations
 from lumina_ray.store.generations import (
     add_segment,
     check_addition,
@@ -90,6 +92,53 @@ def test_what_is_there_is_not_added_and_what_is_not_there_is_not_replaced(catalo
 
 def test_removing_twice_is_no_error_and_no_change(catalog: Path) -> None:
     assert remove_songs(catalog, ["a"]).number == 4
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have somebody else do something once the next change has read which songs there are."""
+    read = generations._songs
+
+    def read_and_wait(*args: Any) -> Any:
+        songs = read(*args)
+        monkeypatch.undo()
+        act()
+        return songs
+
+    monkeypatch.setattr(generations, "_songs", read_and_wait)
+
+
+def test_of_two_changes_at_the_same_moment_one_is_refused(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meanwhile(monkeypatch, lambda: remove_songs(catalog, ["c"]))
+    with pytest.raises(StoreError, match="changed by somebody else meanwhile"):
+        remove_songs(catalog, ["d"])
+    assert read_generation(catalog).change == "1 songs removed"
+    assert "c" not in song_ids(catalog)
+    remove_songs(catalog, ["d"])
+    assert open_store(catalog).song_ids == [*"befghijz"]
+
+
+def test_a_song_that_is_removed_while_it_is_replaced_stays_away(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meanwhile(monkeypatch, lambda: remove_songs(catalog, ["c"]))
+    with pytest.raises(StoreError, match="changed by somebody else meanwhile"):
+        add(catalog, ["c"], seed=70, replacing=True)
+    assert "c" not in song_ids(catalog)
+    with pytest.raises(UsageError, match=r"1 songs are not in .*, such as c"):
+        check_addition(catalog, ["c"], replacing=True)
+
+
+def test_the_same_songs_are_not_replaced_twice_at_once(catalog: Path) -> None:
+    segment = next_segment(catalog)
+    add(catalog, ["c"], seed=70, replacing=True)
+    with pytest.raises(StoreError, match="changed by somebody else meanwhile"):
+        add_segment(catalog, segment, replacing=True)
+    assert "c" in song_ids(catalog)
+
+
+def test_a_catalog_whose_beginning_was_interrupted_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "generations").mkdir()
+    (tmp_path / "generations" / ".0001.json.7").write_text("{")
+    add(tmp_path, ["a"], seed=1)
+    assert open_store(tmp_path).song_ids == ["a"]
 
 
 def test_another_model_is_refused(catalog: Path) -> None:

@@ -204,7 +204,7 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
             means={c: songs[mean_column(c)].to_numpy() for c in channels},
             centres={c: centres[c] for c in channels},
             indexes={c: read_channel(folder, c, manifest["indexes"][c], rows) for c in searched},
-            withdrawals=Withdrawals(folder.parent, songs, manifest.get("generation")),
+            withdrawals=Withdrawals(folder.parent, songs, manifest.get("generation"), manifest.get("catalog")),
             use=use and use.aligned(songs["song_id"]),
         )
 

@@ -6,6 +6,7 @@ Layout of a living catalog:
     generations/0001.json   which segments a state of the catalog consists of, and which of their songs it leaves out
     purges/0001.json        what was deleted for good, and from which files
     indexes.json            index folders that were built from it, to be told of songs that are taken out
+    indexes.lock            held by whoever tells them; left behind, and then without meaning
     calibration.json        written by `lumina calibrate`
     use.parquet             written by `lumina use`
 
@@ -119,6 +120,11 @@ def read_generation(catalog: Path, number: int | None = None) -> Generation:
         return Generation.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{path} is damaged: {error}") from error
+
+
+def identity(catalog: Path) -> str:
+    """What a living catalog is known by, wherever it lies: the hash of how it began."""
+    return read_generation(catalog, 1).sha256
 
 
 def read_catalog(catalog: Path, number: int | None = None) -> Store:

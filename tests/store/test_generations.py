@@ -1,7 +1,10 @@
 """A living catalog: what is in each state, what is gone, and what can be shown of it."""
 
 import json
-from collections.abc import Callable
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.index import build_index, load_snapshot
-from lumina_ray.index.withdrawn import WITHDRAWN_FILE, withdraw_removed
+from lumina_ray.index.withdrawn import WITHDRAWN_FILE, follow, withdraw_removed
 from lumina_ray.store import Store, generations
 from lumina_ray.store.generations import (
     add_segment,
@@ -201,6 +204,72 @@ def test_an_index_whose_list_of_withdrawals_is_damaged_does_not_answer(catalog: 
     (index / WITHDRAWN_FILE).write_text("{")
     with pytest.raises(StoreError, match="damaged"):
         load_snapshot(index).search("P", np.zeros((1, DIMS["P"])), 1)
+
+
+def test_an_index_of_one_catalog_is_never_told_by_another(catalog: Path, tmp_path: Path) -> None:
+    index = indexed(catalog, tmp_path)
+    remove_songs(catalog, ["c"])
+    withdraw_removed(catalog)
+    told = (index / WITHDRAWN_FILE).read_text()
+    other = tmp_path / "other"
+    add(other, ["c", "d", "e"], seed=80)
+    with pytest.raises(StoreError, match=r"index is the index of another living catalog than .*other: choose another"):
+        indexed(other, tmp_path)
+    assert (index / WITHDRAWN_FILE).read_text() == told
+    assert [path.name for path in index.glob("v*")] == ["v0001"]
+
+    # The folder was deleted, and is the other's now.
+    shutil.rmtree(index)
+    indexed(other, tmp_path)
+    theirs = (index / WITHDRAWN_FILE).read_text()
+    assert withdraw_removed(catalog) == ([], [index.resolve()])
+    assert (index / WITHDRAWN_FILE).read_text() == theirs
+    (index / WITHDRAWN_FILE).write_text(told)
+    with pytest.raises(StoreError, match="of another catalog than the snapshot"):
+        load_snapshot(index).search("P", np.zeros((1, DIMS["P"])), 1)
+
+
+def test_an_older_list_of_withdrawals_never_takes_the_place_of_a_newer_one(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = load_snapshot(indexed(catalog, tmp_path))
+
+    def remove() -> None:
+        remove_songs(catalog, ["c"])
+        withdraw_removed(catalog)
+
+    with others_at(monkeypatch, "removals", remove):
+        withdraw_removed(catalog)
+    withdrawn = snapshot.songs["song_id"].take(snapshot.withdrawals.rows()).to_pylist()
+    assert withdrawn == ["c"]
+
+
+def test_of_two_indexes_that_are_built_at_once_both_are_told(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    with others_at(monkeypatch, "indexes", lambda: follow(catalog, folders[1])):
+        follow(catalog, folders[0])
+    assert {path.name for path in generations.indexes(catalog)} == {"one", "two"}
+
+
+@contextmanager
+def others_at(monkeypatch: pytest.MonkeyPatch, function: str, act: Callable[[], object]) -> Iterator[None]:
+    """Have somebody else act as soon as a function of `generations` has read, for as long as they are let."""
+    read, actor = getattr(generations, function), threading.Thread(target=act)
+
+    def read_and_wait(*args: Any) -> Any:
+        known = read(*args)
+        monkeypatch.undo()
+        actor.start()
+        actor.join(1.0)
+        return known
+
+    monkeypatch.setattr(generations, function, read_and_wait)
+    yield
+    actor.join()
 
 
 def test_a_purge_leaves_no_row_and_says_what_it_did(catalog: Path) -> None:

@@ -50,15 +50,18 @@ class Withdrawals:
         """Int64, ascending.
 
         Raises:
-            StoreError: the list is damaged, or another catalog's. Answering without it could show what must not be
-                shown.
+            StoreError: the list is missing, damaged, or another catalog's. Answering without it could show what must
+                not be shown.
         """
         if self._generation is None:
             return self._rows
         try:
             status = self._file.stat()
         except FileNotFoundError:
-            return self._rows
+            raise StoreError(
+                f"{self._file} is missing: without it nobody knows which songs were taken out since; search the "
+                "snapshot where it was built, or build the index again"
+            ) from None
         if (seen := (status.st_mtime_ns, status.st_size)) != self._seen:
             self._rows, self._seen = self._read(self._generation), seen
         return self._rows

@@ -15,7 +15,7 @@ import pytest
 
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
-from lumina_ray.index import build_index, load_snapshot
+from lumina_ray.index import Shard, build_index, load_snapshot
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE, follow, withdraw_removed
 from lumina_ray.store import Store, generations
 from lumina_ray.store.generations import (
@@ -204,6 +204,31 @@ def test_an_index_whose_list_of_withdrawals_is_damaged_does_not_answer(catalog: 
     (index / WITHDRAWN_FILE).write_text("{")
     with pytest.raises(StoreError, match="damaged"):
         load_snapshot(index).search("P", np.zeros((1, DIMS["P"])), 1)
+
+
+def test_a_link_to_a_snapshot_finds_no_withdrawn_song(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = indexed(catalog, tmp_path)
+    remove_songs(catalog, ["c"])
+    withdraw_removed(catalog)
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live" / "current").symlink_to(index / "v0001")
+    monkeypatch.chdir(index / "v0001")
+    for path in (tmp_path / "live" / "current", Path()):
+        snapshot = load_snapshot(path)
+        assert (snapshot.version, snapshot.n_present) == ("v0001", len(snapshot) - 1)
+
+
+def test_a_snapshot_without_its_list_of_withdrawals_does_not_answer(catalog: Path, tmp_path: Path) -> None:
+    index = indexed(catalog, tmp_path)
+    snapshot = load_snapshot(index)
+    copy = shutil.copytree(index / "v0001", tmp_path / "elsewhere" / "v0001")
+    with pytest.raises(StoreError, match=r"elsewhere/withdrawn\.json is missing: without it nobody knows"):
+        load_snapshot(copy, Shard(0, 1, 2))
+    (index / WITHDRAWN_FILE).unlink()
+    with pytest.raises(StoreError, match="is missing"):
+        snapshot.search("P", np.zeros((1, DIMS["P"])), 1)
 
 
 def test_an_index_of_one_catalog_is_never_told_by_another(catalog: Path, tmp_path: Path) -> None:

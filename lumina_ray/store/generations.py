@@ -17,7 +17,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +28,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lumina_ray.catalog.files import atomic_path, sha256_of
+from lumina_ray.catalog.files import TEMPORARY_SUFFIX, atomic_path, sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.storage import Location
+from lumina_ray.store.lock import exclusive
 from lumina_ray.store.read import Store, read_finished_run, read_rows, read_store
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE, read_run, write_json
 
@@ -37,6 +39,8 @@ GENERATIONS_FOLDER = "generations"
 SEGMENTS_FOLDER = "segments"
 PURGES_FOLDER = "purges"
 INDEXES_FILE = "indexes.json"
+# As `lumina_ray.calibration.use` has it, which stores come before.
+_USE_FILE = "use.parquet"
 _NO_PARENT = "0" * 64
 
 
@@ -74,12 +78,14 @@ class Purge:
     Attributes:
         songs: segment → song id → `codes_sha256`.
         files: path in the catalog → sha256 before and after; no "after" where the file itself was deleted.
+        finished: False from before the first change to after the last, while no file has an "after".
     """
 
     number: int
     created: str
     songs: dict[str, dict[str, str | None]]
     files: dict[str, tuple[str, str | None]]
+    finished: bool = True
 
 
 @dataclass(frozen=True)
@@ -200,8 +206,15 @@ def add_segment(catalog: Path, segment: Path, *, replacing: bool) -> Generation:
     Raises:
         SpecificationMismatch: it was made with another model or fingerprint than the rest.
         StoreError: it is not finished, or the catalog was changed by somebody else meanwhile.
+        StoreBusy: somebody else is at the segment.
         UsageError: see `check_addition`.
     """
+    # A purge deletes segments of no generation that hold what it has to delete.
+    with exclusive(segment):
+        return _add_segment(catalog, segment, replacing)
+
+
+def _add_segment(catalog: Path, segment: Path, replacing: bool) -> Generation:
     before = read_generation(catalog) if is_living(catalog) else None
     specification = read_finished_run(segment).specification
     added = read_rows(segment, specification, ["song_id"])["song_id"].to_pylist()
@@ -254,50 +267,100 @@ def removals(catalog: Path) -> list[tuple[str, str | None, int]]:
 
 
 def purge(catalog: Path) -> Purge | None:
-    """Delete every trace of removed songs from the segments: rows, codes, vectors, paths, checkpoints.
+    """Delete every trace of removed songs from the catalog: rows, codes, vectors, paths, checkpoints, evidence of use.
 
-    Every file is read again afterwards. Ids and hashes stay, in generations and in the purge's own record, so that it
-    can be shown what is gone.
+    What is to be changed is recorded first, with its hashes, and every file is read again afterwards: interrupted, the
+    next purge goes on, and knows what was there. Ids and hashes stay, in generations and in the purge's own record, so
+    that it can be shown what is gone.
 
     Returns:
         What was done, or None when there was nothing to do.
 
     Raises:
-        StoreError: a purged song is still found.
+        StoreError: a purged song is still found, something cannot be deleted, or the catalog was changed by somebody
+            else meanwhile.
+        StoreBusy: somebody else purges the catalog, or fingerprints songs that are to be purged.
     """
-    done = _purged(catalog)
+    generation = read_generation(catalog)
+    lost = _ids(generation.removed) - _ids(_songs(catalog, generation))
+    unfinished = _unfinished_with(catalog, generation, lost)
+    with ExitStack() as held:
+        for folder in (catalog / PURGES_FOLDER, *unfinished):
+            held.enter_context(exclusive(folder))
+        if {folder.name for folder in unfinished} & set(read_generation(catalog).segments):
+            raise _changed(catalog)
+        return _purge(catalog, generation, lost, unfinished)
+
+
+def _purge(catalog: Path, generation: Generation, lost: set[str], unfinished: list[Path]) -> Purge | None:
+    earlier = _purges(catalog)
+    done = _purged(purge for purge in earlier if purge.finished)
     songs = {
         segment: {song: codes for song, codes in removed.items() if song not in done.get(segment, set())}
-        for segment, removed in read_generation(catalog).removed.items()
+        for segment, removed in generation.removed.items()
     }
     songs = {segment: of_segment for segment, of_segment in songs.items() if of_segment}
-    if not songs:
+    segments = [catalog / SEGMENTS_FOLDER / segment for segment in generation.segments]
+    # Of a finished store, nothing is left to resume.
+    folders = [*(segment / CHECKPOINT_FOLDER for segment in segments if segment.name in songs), *unfinished]
+    written = [catalog, catalog / PURGES_FOLDER, *segments, *(segment / DATA_FOLDER for segment in segments)]
+    leftovers = [path for folder in written for path in folder.glob(f"*{TEMPORARY_SUFFIX}")]
+    tables: dict[Path, Collection[str]] = {
+        path: songs[segment.name] for segment in segments if segment.name in songs for path in _tables(segment)
+    }
+    if (catalog / _USE_FILE).is_file():
+        tables[catalog / _USE_FILE] = lost
+
+    begun = next((purge for purge in earlier if not purge.finished), None)
+    changed = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    changed += leftovers + [path for path, gone in tables.items() if _held(path, gone)]
+    if not (begun or songs or changed):
         return None
-    files: dict[str, tuple[str, str | None]] = {}
-    for segment, of_segment in songs.items():
-        folder = catalog / SEGMENTS_FOLDER / segment
-        checkpoint = folder / CHECKPOINT_FOLDER
-        for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
-            files[str(path.relative_to(catalog))] = (sha256_of(path), None)
-        # Of a finished store, nothing is left to resume.
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        for path in _tables(folder):
-            table = pq.read_table(path, partitioning=None)
-            if (kept := _without(table, of_segment)).num_rows < table.num_rows:
-                before = sha256_of(path)
-                with atomic_path(path) as temporary:
-                    pq.write_table(kept, temporary)
-                files[str(path.relative_to(catalog))] = (before, sha256_of(path))
-        for path in _tables(folder):
-            if left := set(pq.read_table(path, columns=["song_id"], partitioning=None)["song_id"].to_pylist()) & set(
-                of_segment
-            ):
-                raise StoreError(f"{path} still holds purged songs, such as {sorted(left)[:3]}")
-    number = len(_numbers(catalog / PURGES_FOLDER)) + 1
-    record = Purge(number, _now(), songs, files)
-    (catalog / PURGES_FOLDER).mkdir(exist_ok=True)
-    write_json(catalog / PURGES_FOLDER / f"{number:04}.json", asdict(record))
-    return record
+    # Of a file that an interrupted purge changed, the hash from before that.
+    before: dict[str, tuple[str, str | None]]
+    before = {str(path.relative_to(catalog)): (sha256_of(path), None) for path in changed}
+    before |= begun.files if begun else {}
+    purge = Purge(begun.number if begun else len(earlier) + 1, _now(), songs, before, finished=False)
+    _record(catalog, purge)
+
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            raise StoreError(f"{folder} cannot be deleted: see who may write there, and purge again")
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    for path, gone in tables.items():
+        if _held(path, gone):
+            kept = _without(pq.read_table(path, partitioning=None), gone)
+            with atomic_path(path) as temporary:
+                pq.write_table(kept, temporary)
+    for path, gone in tables.items():
+        if left := _held(path, gone):
+            raise StoreError(f"{path} still holds purged songs, such as {sorted(left)[:3]}")
+    after = {name: (sha256, _sha256_now(catalog / name)) for name, (sha256, _) in before.items()}
+    purge = replace(purge, files=after, finished=True)
+    _record(catalog, purge)
+    return purge
+
+
+def _record(catalog: Path, purge: Purge) -> None:
+    write_json(catalog / PURGES_FOLDER / f"{purge.number:04}.json", asdict(purge))
+
+
+def _sha256_now(path: Path) -> str | None:
+    return sha256_of(path) if path.exists() else None
+
+
+def _unfinished_with(catalog: Path, generation: Generation, ids: set[str]) -> list[Path]:
+    """Segments of no generation, as of an interrupted `replace`, that are to hold some songs, or may be."""
+
+    def concerned(segment: Path) -> bool:
+        manifest = segment / MANIFEST_FILE
+        # It is written before any row; half of it nobody can read.
+        return bool(_held(manifest, ids)) if manifest.exists() else any(segment.glob(f"*{TEMPORARY_SUFFIX}"))
+
+    unlisted = (path for path in (catalog / SEGMENTS_FOLDER).iterdir() if path.name not in generation.segments)
+    return sorted(filter(concerned, unlisted))
 
 
 def register_index(catalog: Path, index: Path) -> None:
@@ -379,18 +442,29 @@ def _tables(segment: Path) -> list[Path]:
     return [segment / MANIFEST_FILE, *sorted((segment / DATA_FOLDER).glob("*.parquet"))]
 
 
-def _purged(catalog: Path) -> dict[str, set[str]]:
-    """Segment → songs that no longer exist there."""
+def _held(path: Path, ids: Collection[str]) -> set[str]:
+    """Which of some songs a table holds."""
+    return set(pq.read_table(path, columns=["song_id"], partitioning=None)["song_id"].to_pylist()) & set(ids)
+
+
+def _purges(catalog: Path) -> list[Purge]:
+    folder = catalog / PURGES_FOLDER
+    return [
+        Purge(**json.loads((folder / f"{number:04}.json").read_text(encoding="utf-8"))) for number in _numbers(folder)
+    ]
+
+
+def _purged(purges: Iterable[Purge]) -> dict[str, set[str]]:
+    """Segment → songs that no longer exist there, or may not."""
     gone: dict[str, set[str]] = {}
-    for number in _numbers(catalog / PURGES_FOLDER):
-        record = json.loads((catalog / PURGES_FOLDER / f"{number:04}.json").read_text(encoding="utf-8"))
-        for segment, songs in record["songs"].items():
+    for purge in purges:
+        for segment, songs in purge.songs.items():
             gone.setdefault(segment, set()).update(songs)
     return gone
 
 
 def _refuse_purged(catalog: Path, generation: Generation) -> None:
-    for segment, gone in _purged(catalog).items():
+    for segment, gone in _purged(_purges(catalog)).items():
         if segment in generation.segments and (missing := gone - generation.removed.get(segment, {}).keys()):
             raise StoreError(
                 f"generation {generation.number} of {catalog} held {len(missing)} song(s) purged since, such "

@@ -1,11 +1,11 @@
 """A living catalog: what is in each state, what is gone, and what can be shown of it."""
 
+import itertools
 import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from lumina_ray.calibration import calibrate_store, write_calibration
-from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.calibration.use import USE_FILE, read_use, write_use
+from lumina_ray.catalog.files import sha256_of
+from lumina_ray.errors import SpecificationMismatch, StoreBusy, StoreError, UsageError
 from lumina_ray.index import Shard, build_index, load_snapshot
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE, follow, withdraw_removed
-from lumina_ray.store import Store, generations
+from lumina_ray.store import Store, exclusive, generations
 from lumina_ray.store.generations import (
     add_segment,
     check_addition,
@@ -29,7 +31,8 @@ from lumina_ray.store.generations import (
     remove_songs,
     song_ids,
 )
-from tests.calibration.synthetic import DIMS, World, specification, write_store
+from tests.calibration.synthetic import DIMS, World, evidence_of_use, specification, write_store
+from tests.store.killed import killed_before_rename
 
 
 def add(catalog: Path, ids: list[str], seed: int, *, replacing: bool = False, weights: str = "a" * 64) -> Store:
@@ -72,7 +75,7 @@ def test_every_state_can_be_had_as_it_was(catalog: Path) -> None:
 
 def test_generations_are_a_chain_that_nobody_rewrites(catalog: Path) -> None:
     generations = [read_generation(catalog, number) for number in range(1, 5)]
-    for one, following in pairwise(generations):
+    for one, following in itertools.pairwise(generations):
         assert following.parent_sha256 == one.sha256
     assert [generation.change for generation in generations] == [
         "10 songs added", "2 songs added", "1 songs replaced", "2 songs removed",
@@ -310,6 +313,97 @@ def test_a_purge_leaves_no_row_and_says_what_it_did(catalog: Path) -> None:
     assert json.loads((catalog / "purges" / "0001.json").read_text())["songs"] == record.songs
     assert open_store(catalog).song_ids == [*"bcdefghijz"]
     assert purge(catalog) is None
+
+
+def test_a_purge_that_is_killed_anywhere_is_gone_on_with_and_knows_what_was_there(catalog: Path) -> None:
+    undisturbed = purge(Path(shutil.copytree(catalog, catalog.with_name("undisturbed"))))
+    assert undisturbed is not None
+    for number in itertools.count(1):
+        copy = Path(shutil.copytree(catalog, catalog.with_name(f"killed-{number}")))
+        try:
+            with killed_before_rename(number):
+                purge(copy)
+        except pytest.fail.Exception:
+            break
+        assert open_store(copy).song_ids == [*"bcdefghijz"]
+        assert songs_of(copy, 1) == ([*"abcdefghij"] if number == 1 else None)
+        record = purge(copy)
+        assert record is not None
+        changed = {name: hashes for name, hashes in record.files.items() if not name.endswith(".partial")}
+        assert (record.songs, changed) == (undisturbed.songs, undisturbed.files)
+        assert not list(copy.rglob("*.partial"))
+        assert not [path for path in (copy / "segments").rglob("*.parquet") if left_in(path, {"a", "y"})]
+    # The record twice, and a manifest and a data file of two segments.
+    assert number == 7
+
+
+def songs_of(catalog: Path, number: int) -> list[str] | None:
+    """None where they cannot be had any more."""
+    try:
+        return read_catalog(catalog, number).song_ids
+    except StoreError:
+        return None
+
+
+def left_in(path: Path, ids: set[str]) -> set[str]:
+    return ids & set(pq.read_table(path, partitioning=None)["song_id"].to_pylist())
+
+
+def test_what_was_deleted_is_looked_for_again(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(StoreError, match=r"0001/checkpoint cannot be deleted: see who may write there"):
+        purge(catalog)
+    monkeypatch.undo()
+    record = purge(catalog)
+    assert record is not None
+    assert record.files["segments/0001/checkpoint/part.parquet"][1] is None
+
+
+def test_a_purge_finds_songs_where_no_generation_leads(catalog: Path) -> None:
+    purge(catalog)
+    segment = next_segment(catalog)
+    with pytest.raises(SpecificationMismatch):
+        # It holds the song, and never becomes part of the catalog.
+        add(catalog, ["c"], seed=70, replacing=True, weights="b" * 64)
+    assert purge(catalog) is None
+    remove_songs(catalog, ["c"])
+    with exclusive(segment), pytest.raises(StoreBusy, match="0004"):
+        purge(catalog)
+    record = purge(catalog)
+    assert record is not None
+    assert record.songs == {"0001": {"c": "10-c"}}
+    assert record.files["segments/0004/data/part-0.parquet"][1] is None
+    assert not segment.exists()
+    assert purge(catalog) is None
+    # Its place is free for songs that are to come.
+    add(catalog, ["c"], seed=70)
+    assert "c" in open_store(catalog).song_ids
+
+
+def test_a_segment_that_is_in_a_generation_by_now_is_not_purged(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meanwhile(monkeypatch, lambda: add(catalog, ["a"], seed=90))
+    with pytest.raises(StoreError, match="changed by somebody else meanwhile"):
+        purge(catalog)
+    assert "a" in open_store(catalog).song_ids
+    purge(catalog)
+    assert "a" in open_store(catalog).song_ids
+
+
+def test_a_purge_takes_evidence_of_use_with_it(tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog"
+    store = add(catalog, [*"abcdef"], seed=1)
+    vectors = {c: World(np.random.default_rng(2), d).music(20) for c, d in DIMS.items()}
+    controls = write_store(tmp_path / "controls", vectors, prefix="control")
+    use = evidence_of_use(store, controls, [2])
+    path = write_use(use, catalog)
+    remove_songs(catalog, ["b"])
+    record = purge(catalog)
+    assert record is not None
+    assert record.files[USE_FILE][0] != record.files[USE_FILE][1] == sha256_of(path)
+    left = read_use(catalog)
+    assert left is not None
+    assert left.basis == use.basis
+    assert left.songs.to_pylist() == [row for row in use.songs.to_pylist() if row["song_id"] != "b"]
 
 
 def test_a_state_that_held_purged_songs_cannot_be_had_and_says_so(catalog: Path) -> None:

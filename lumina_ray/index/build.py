@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import lumina_ray
-from lumina_ray.calibration import CALIBRATION_FILE, read_calibration, song_means, store_sha256, usable_songs
-from lumina_ray.calibration.use import USE_FILE, current_use
+from lumina_ray.calibration import read_calibration, song_means, store_sha256, usable_songs, write_calibration
+from lumina_ray.calibration.use import current_use, write_use
 from lumina_ray.calibration.vectors import check_unit_rows
 from lumina_ray.catalog.files import sha256_of
 from lumina_ray.errors import StoreError, UsageError
@@ -136,9 +136,10 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
                 )
         pq.write_table(songs, partial / IDS_FILE)
         np.savez(partial / CENTRES_FILE, allow_pickle=False, **centres)
-        (partial / CALIBRATION_FILE).write_bytes((store.path / CALIBRATION_FILE).read_bytes())
+        # What was checked, and not what lies in the store by now.
+        write_calibration(calibration, partial)
         if use is not None:
-            (partial / USE_FILE).write_bytes((store.path / USE_FILE).read_bytes())
+            write_use(use, partial)
         manifest = {
             "format_version": FORMAT_VERSION,
             "key": _key(store.specification.sha256, data_sha256),

@@ -170,8 +170,8 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
             indexes, and files of vectors are not checked.
 
     Raises:
-        StoreError: nothing there, another format, a file that differs from what was written, or no list of what was
-            withdrawn.
+        StoreError: nothing there, another format, a file that differs from what was written, a calibration of other
+            songs, or no list of what was withdrawn.
         UsageError: the files of an approximate index cannot be spread over so many shards.
     """
     # What was withdrawn lies beside the snapshot itself, and not beside a link to it.
@@ -198,13 +198,17 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
     withdrawals.rows()
     channels: list[Channel] = [c for c in CHANNELS if c in manifest["dims"]]
     searched = channels if rows is None or rows else []
+    calibration = read_calibration(folder / CALIBRATION_FILE)
     use = read_use(folder) if USE_FILE in manifest["files"] else None
+    measured_on = {calibration.catalog_sha256} | ({use.basis.catalog_sha256} if use else set())
+    if calibration.sha256 != manifest["calibration_sha256"] or measured_on != {manifest["data_sha256"]}:
+        raise StoreError(f"{folder}: its calibration or evidence of use is not of its songs: build the index again")
     with np.load(folder / CENTRES_FILE, allow_pickle=False) as centres:
         return Snapshot(
             version=folder.name,
             manifest=manifest,
             songs=songs,
-            calibration=read_calibration(folder / CALIBRATION_FILE),
+            calibration=calibration,
             means={c: songs[mean_column(c)].to_numpy() for c in channels},
             centres={c: centres[c] for c in channels},
             indexes={c: read_channel(folder, c, manifest["indexes"][c], rows) for c in searched},

@@ -172,7 +172,7 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
     Raises:
         StoreError: nothing there, another format, a file that differs from what was written, a calibration of other
             songs, or no list of what was withdrawn.
-        UsageError: the files of an approximate index cannot be spread over so many shards.
+        UsageError: more shards than songs; or the files of an approximate index cannot be spread over so many.
     """
     # What was withdrawn lies beside the snapshot itself, and not beside a link to it.
     folder = newest_snapshot(path).resolve()
@@ -218,6 +218,8 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
 
 
 def _check_split(folder: Path, manifest: dict, of: int) -> None:
+    if of > manifest["n_songs"]:
+        raise UsageError(f"{folder}: {manifest['n_songs']} songs cannot be spread over {of} shards: take fewer")
     for channel, facts in manifest["indexes"].items():
         if not facts["exact"] and (n_files := len(facts["shards"])) % of:
             raise UsageError(

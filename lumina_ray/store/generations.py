@@ -352,12 +352,12 @@ def _sha256_now(path: Path) -> str | None:
 
 
 def _unfinished_with(catalog: Path, generation: Generation, ids: set[str]) -> list[Path]:
-    """Segments of no generation, as of an interrupted `replace`, that are to hold some songs, or may be."""
+    """Segments of no generation, as of an interrupted `replace`, that are to hold some songs, or nobody knows which."""
 
     def concerned(segment: Path) -> bool:
         manifest = segment / MANIFEST_FILE
-        # It is written before any row; half of it nobody can read.
-        return bool(_held(manifest, ids)) if manifest.exists() else any(segment.glob(f"*{TEMPORARY_SUFFIX}"))
+        # It is written before any row. Where it is missing, a purge may have been killed that had begun to delete.
+        return not manifest.exists() or bool(_held(manifest, ids))
 
     unlisted = (path for path in (catalog / SEGMENTS_FOLDER).iterdir() if path.name not in generation.segments)
     return sorted(filter(concerned, unlisted))

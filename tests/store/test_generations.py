@@ -32,7 +32,7 @@ from lumina_ray.store.generations import (
     song_ids,
 )
 from tests.calibration.synthetic import DIMS, World, evidence_of_use, specification, write_store
-from tests.store.killed import killed_before_rename
+from tests.store.killed import Killed, killed_before_rename
 
 
 def add(catalog: Path, ids: list[str], seed: int, *, replacing: bool = False, weights: str = "a" * 64) -> Store:
@@ -368,6 +368,18 @@ def test_a_purge_finds_songs_where_no_generation_leads(catalog: Path) -> None:
     assert purge(catalog) is None
     remove_songs(catalog, ["c"])
     with exclusive(segment), pytest.raises(StoreBusy, match="0004"):
+        purge(catalog)
+
+    rmtree = shutil.rmtree
+
+    def killed_in_between(folder: Path, **options: Any) -> None:
+        if folder == segment:
+            (folder / "manifest.parquet").unlink()
+            raise Killed
+        rmtree(folder, **options)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(shutil, "rmtree", killed_in_between)
         purge(catalog)
     record = purge(catalog)
     assert record is not None

@@ -247,8 +247,8 @@ def _read_models(path: Path) -> dict[str, Weights]:
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with atomic_path(path) as temporary:
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def main(

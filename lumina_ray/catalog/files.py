@@ -13,11 +13,16 @@ import numpy as np
 from lumina_ray.errors import StoreError
 from lumina_ray.storage import Location, RemotePath
 
+TEMPORARY_SUFFIX = ".partial"
+
 
 @contextmanager
 def atomic_path(path: Location) -> Iterator[Path]:
     """Yields a temporary path that becomes `path` when the block ends without an error: beside it, or on this machine
     where `path` lies in a bucket.
+
+    A process that is killed leaves the temporary file behind. Its name ends in `TEMPORARY_SUFFIX`, so that nobody who
+    looks for files of a kind takes it for one; what is written there must not go by the name.
 
     Raises:
         StorageError: the bucket does not take it.
@@ -28,7 +33,7 @@ def atomic_path(path: Location) -> Iterator[Path]:
             path.upload(whole)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -145,7 +145,7 @@ def remove(
     generation = remove_songs(catalog, song_ids)
     told, missing = withdraw_removed(catalog)
     for index in missing:
-        announce(f"{index} is not where it was: a copy of it elsewhere still finds these songs")
+        announce(f"{index} is not where it was, or another catalog's now: what became of it may still find these songs")
     told_of = f"; {len(told)} index folders were told" if told else ""
     _answer_change(catalog, generation.number, generation.change + told_of, as_json)
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import lumina_ray
-from lumina_ray.calibration import CALIBRATION_FILE, read_calibration, song_means, store_sha256, usable_songs
-from lumina_ray.calibration.use import USE_FILE, current_use
+from lumina_ray.calibration import read_calibration, song_means, store_sha256, usable_songs, write_calibration
+from lumina_ray.calibration.use import current_use, write_use
 from lumina_ray.calibration.vectors import check_unit_rows
 from lumina_ray.catalog.files import sha256_of
 from lumina_ray.errors import StoreError, UsageError
@@ -76,7 +76,8 @@ def build_index(store: "Store", out: Location, wish: Wish = Wish(), each: Each =
 
     Raises:
         StoreError: the store is not calibrated, has changed since (also since its evidence of use, if it has any), or
-            holds duplicate ids; `out` is a file; the index is not as exact as it should be.
+            holds duplicate ids; `out` is a file, or the index of another living catalog; the index is not as exact as
+            it should be.
         UsageError: a kind that FAISS does not know, or cannot make of these vectors; or `out` lies in a bucket, and
             the store is a living catalog, whose removals could not be told there.
     """
@@ -108,6 +109,11 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is a file; an index is a folder: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
+    catalog = None
+    if store.generation is not None:
+        # Before anybody can search what is built here; what was removed since the store was read is told, too.
+        assert isinstance(store.path, Path)
+        catalog = follow(store.path, out)
     partial = out / f".building-{uuid4().hex}"
     partial.mkdir()
     try:
@@ -130,9 +136,10 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
                 )
         pq.write_table(songs, partial / IDS_FILE)
         np.savez(partial / CENTRES_FILE, allow_pickle=False, **centres)
-        (partial / CALIBRATION_FILE).write_bytes((store.path / CALIBRATION_FILE).read_bytes())
+        # What was checked, and not what lies in the store by now.
+        write_calibration(calibration, partial)
         if use is not None:
-            (partial / USE_FILE).write_bytes((store.path / USE_FILE).read_bytes())
+            write_use(use, partial)
         manifest = {
             "format_version": FORMAT_VERSION,
             "key": _key(store.specification.sha256, data_sha256),
@@ -141,6 +148,7 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
             "specification_sha256": store.specification.sha256,
             "data_sha256": data_sha256,
             "generation": store.generation,
+            "catalog": catalog,
             "calibration_sha256": calibration.sha256,
             "n_songs": len(rows),
             "n_excluded": len(excluded),
@@ -159,10 +167,6 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
         }
         text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
-        if store.generation is not None:
-            # Before anybody can search it. What was removed since the store was read is in the list, too.
-            assert isinstance(store.path, Path)
-            follow(store.path, out)
         return _publish(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -170,10 +170,12 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
             indexes, and files of vectors are not checked.
 
     Raises:
-        StoreError: nothing there, another format, or a file that differs from what was written.
-        UsageError: the files of an approximate index cannot be spread over so many shards.
+        StoreError: nothing there, another format, a file that differs from what was written, a calibration of other
+            songs, or no list of what was withdrawn.
+        UsageError: more shards than songs; or the files of an approximate index cannot be spread over so many.
     """
-    folder = newest_snapshot(path)
+    # What was withdrawn lies beside the snapshot itself, and not beside a link to it.
+    folder = newest_snapshot(path).resolve()
     manifest = read_manifest(folder)
     if manifest["format_version"] != FORMAT_VERSION:
         raise StoreError(
@@ -192,24 +194,32 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
                 f"{folder / name} is missing or damaged (its sha256 is not the manifest's): build it again"
             )
     songs = pq.read_table(folder / IDS_FILE) if rows is None else _read_songs(folder / IDS_FILE, rows)
+    withdrawals = Withdrawals(folder.parent, songs, manifest.get("generation"), manifest.get("catalog"))
+    withdrawals.rows()
     channels: list[Channel] = [c for c in CHANNELS if c in manifest["dims"]]
     searched = channels if rows is None or rows else []
+    calibration = read_calibration(folder / CALIBRATION_FILE)
     use = read_use(folder) if USE_FILE in manifest["files"] else None
+    measured_on = {calibration.catalog_sha256} | ({use.basis.catalog_sha256} if use else set())
+    if calibration.sha256 != manifest["calibration_sha256"] or measured_on != {manifest["data_sha256"]}:
+        raise StoreError(f"{folder}: its calibration or evidence of use is not of its songs: build the index again")
     with np.load(folder / CENTRES_FILE, allow_pickle=False) as centres:
         return Snapshot(
-            version=folder.resolve().name,
+            version=folder.name,
             manifest=manifest,
             songs=songs,
-            calibration=read_calibration(folder / CALIBRATION_FILE),
+            calibration=calibration,
             means={c: songs[mean_column(c)].to_numpy() for c in channels},
             centres={c: centres[c] for c in channels},
             indexes={c: read_channel(folder, c, manifest["indexes"][c], rows) for c in searched},
-            withdrawals=Withdrawals(folder.parent, songs, manifest.get("generation")),
+            withdrawals=withdrawals,
             use=use and use.aligned(songs["song_id"]),
         )
 
 
 def _check_split(folder: Path, manifest: dict, of: int) -> None:
+    if of > manifest["n_songs"]:
+        raise UsageError(f"{folder}: {manifest['n_songs']} songs cannot be spread over {of} shards: take fewer")
     for channel, facts in manifest["indexes"].items():
         if not facts["exact"] and (n_files := len(facts["shards"])) % of:
             raise UsageError(

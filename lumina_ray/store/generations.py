@@ -6,6 +6,7 @@ Layout of a living catalog:
     generations/0001.json   which segments a state of the catalog consists of, and which of their songs it leaves out
     purges/0001.json        what was deleted for good, and from which files
     indexes.json            index folders that were built from it, to be told of songs that are taken out
+    indexes.lock            held by whoever tells them; left behind, and then without meaning
     calibration.json        written by `lumina calibrate`
     use.parquet             written by `lumina use`
 
@@ -16,7 +17,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,9 +28,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lumina_ray.catalog.files import atomic_path, sha256_of
+from lumina_ray.catalog.files import TEMPORARY_SUFFIX, atomic_path, sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.storage import Location
+from lumina_ray.store.lock import exclusive
 from lumina_ray.store.read import Store, read_finished_run, read_rows, read_store
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE, read_run, write_json
 
@@ -36,6 +39,8 @@ GENERATIONS_FOLDER = "generations"
 SEGMENTS_FOLDER = "segments"
 PURGES_FOLDER = "purges"
 INDEXES_FILE = "indexes.json"
+# As `lumina_ray.calibration.use` has it, which stores come before.
+_USE_FILE = "use.parquet"
 _NO_PARENT = "0" * 64
 
 
@@ -73,12 +78,14 @@ class Purge:
     Attributes:
         songs: segment → song id → `codes_sha256`.
         files: path in the catalog → sha256 before and after; no "after" where the file itself was deleted.
+        finished: False from before the first change to after the last, while no file has an "after".
     """
 
     number: int
     created: str
     songs: dict[str, dict[str, str | None]]
     files: dict[str, tuple[str, str | None]]
+    finished: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class Segment:
 
 def is_living(catalog: Path) -> bool:
     """Whether a folder is a living catalog, and not a single store."""
-    return (Path(catalog) / GENERATIONS_FOLDER).is_dir()
+    return bool(_numbers(Path(catalog) / GENERATIONS_FOLDER))
 
 
 def read_generation(catalog: Path, number: int | None = None) -> Generation:
@@ -119,6 +126,11 @@ def read_generation(catalog: Path, number: int | None = None) -> Generation:
         return Generation.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{path} is damaged: {error}") from error
+
+
+def identity(catalog: Path) -> str:
+    """What a living catalog is known by, wherever it lies: the hash of how it began."""
+    return read_generation(catalog, 1).sha256
 
 
 def read_catalog(catalog: Path, number: int | None = None) -> Store:
@@ -165,9 +177,7 @@ def next_segment(catalog: Path) -> Path:
 
 def song_ids(catalog: Path) -> set[str]:
     """Ids of the newest generation, of failed songs too."""
-    if not is_living(catalog):
-        return set()
-    return {song for songs in _songs(catalog, read_generation(catalog)).values() for song in songs}
+    return _ids(_songs(catalog, read_generation(catalog))) if is_living(catalog) else set()
 
 
 def check_addition(catalog: Path, wanted: list[str], *, replacing: bool) -> None:
@@ -176,7 +186,10 @@ def check_addition(catalog: Path, wanted: list[str], *, replacing: bool) -> None
     Raises:
         UsageError: some are there, or are not.
     """
-    present = song_ids(catalog)
+    _check_addition(catalog, song_ids(catalog), wanted, replacing)
+
+
+def _check_addition(catalog: Path, present: set[str], wanted: list[str], replacing: bool) -> None:
     wrong = sorted(set(wanted) - present) if replacing else sorted(set(wanted) & present)
     if wrong:
         listed = ", ".join(wrong[:3])
@@ -192,42 +205,55 @@ def add_segment(catalog: Path, segment: Path, *, replacing: bool) -> Generation:
 
     Raises:
         SpecificationMismatch: it was made with another model or fingerprint than the rest.
-        StoreError: it is not finished.
+        StoreError: it is not finished, or the catalog was changed by somebody else meanwhile.
+        StoreBusy: somebody else is at the segment.
         UsageError: see `check_addition`.
     """
+    # A purge deletes segments of no generation that hold what it has to delete.
+    with exclusive(segment):
+        return _add_segment(catalog, segment, replacing)
+
+
+def _add_segment(catalog: Path, segment: Path, replacing: bool) -> Generation:
+    before = read_generation(catalog) if is_living(catalog) else None
     specification = read_finished_run(segment).specification
     added = read_rows(segment, specification, ["song_id"])["song_id"].to_pylist()
-    check_addition(catalog, added, replacing=replacing)
-    if not is_living(catalog):
-        return _append(catalog, Generation(1, f"{len(added)} songs added", (segment.name,)))
-    before = read_generation(catalog)
+    if before is None:
+        _check_addition(catalog, set(), added, replacing)
+        return _append(catalog, None, Generation(1, f"{len(added)} songs added", (segment.name,)))
+    if segment.name in before.segments:
+        raise _changed(catalog)
+    songs = _songs(catalog, before)
+    _check_addition(catalog, _ids(songs), added, replacing)
     first = read_run(catalog / SEGMENTS_FOLDER / before.segments[0]).specification
     if first.sha256 != specification.sha256:
         raise SpecificationMismatch(
             f"{segment} has specification {specification.sha256[:12]}, the catalog {first.sha256[:12]}"
         )
     change = f"{len(added)} songs {'replaced' if replacing else 'added'}"
-    removed = _with_removed(before, _songs(catalog, before), set(added)) if replacing else before.removed
-    return _append(catalog, replace(before, change=change, removed=removed, segments=(*before.segments, segment.name)))
+    removed = _with_removed(before, songs, set(added)) if replacing else before.removed
+    segments = (*before.segments, segment.name)
+    return _append(catalog, before, replace(before, change=change, removed=removed, segments=segments))
 
 
 def remove_songs(catalog: Path, ids: list[str]) -> Generation:
     """Take songs out of a catalog; ids that are out already are no error.
 
     Raises:
+        StoreError: the catalog was changed by somebody else meanwhile.
         UsageError: an id was never in the catalog.
     """
     before = read_generation(catalog)
     songs = _songs(catalog, before)
-    present = {song for of_segment in songs.values() for song in of_segment}
-    known = present | {song for of_segment in before.removed.values() for song in of_segment}
+    present = _ids(songs)
+    known = present | _ids(before.removed)
     if unknown := sorted(set(ids) - known):
         raise UsageError(f"{len(unknown)} songs were never in {catalog}, such as {', '.join(unknown[:3])}")
     taken_out = set(ids) & present
     if not taken_out:
         return before
     removed = _with_removed(before, songs, taken_out)
-    return _append(catalog, replace(before, change=f"{len(taken_out)} songs removed", removed=removed))
+    return _append(catalog, before, replace(before, change=f"{len(taken_out)} songs removed", removed=removed))
 
 
 def removals(catalog: Path) -> list[tuple[str, str | None, int]]:
@@ -241,50 +267,100 @@ def removals(catalog: Path) -> list[tuple[str, str | None, int]]:
 
 
 def purge(catalog: Path) -> Purge | None:
-    """Delete every trace of removed songs from the segments: rows, codes, vectors, paths, checkpoints.
+    """Delete every trace of removed songs from the catalog: rows, codes, vectors, paths, checkpoints, evidence of use.
 
-    Every file is read again afterwards. Ids and hashes stay, in generations and in the purge's own record, so that it
-    can be shown what is gone.
+    What is to be changed is recorded first, with its hashes, and every file is read again afterwards: interrupted, the
+    next purge goes on, and knows what was there. Ids and hashes stay, in generations and in the purge's own record, so
+    that it can be shown what is gone.
 
     Returns:
         What was done, or None when there was nothing to do.
 
     Raises:
-        StoreError: a purged song is still found.
+        StoreError: a purged song is still found, something cannot be deleted, or the catalog was changed by somebody
+            else meanwhile.
+        StoreBusy: somebody else purges the catalog, or fingerprints songs that are to be purged.
     """
-    done = _purged(catalog)
+    generation = read_generation(catalog)
+    lost = _ids(generation.removed) - _ids(_songs(catalog, generation))
+    unfinished = _unfinished_with(catalog, generation, lost)
+    with ExitStack() as held:
+        for folder in (catalog / PURGES_FOLDER, *unfinished):
+            held.enter_context(exclusive(folder))
+        if {folder.name for folder in unfinished} & set(read_generation(catalog).segments):
+            raise _changed(catalog)
+        return _purge(catalog, generation, lost, unfinished)
+
+
+def _purge(catalog: Path, generation: Generation, lost: set[str], unfinished: list[Path]) -> Purge | None:
+    earlier = _purges(catalog)
+    done = _purged(purge for purge in earlier if purge.finished)
     songs = {
         segment: {song: codes for song, codes in removed.items() if song not in done.get(segment, set())}
-        for segment, removed in read_generation(catalog).removed.items()
+        for segment, removed in generation.removed.items()
     }
     songs = {segment: of_segment for segment, of_segment in songs.items() if of_segment}
-    if not songs:
+    segments = [catalog / SEGMENTS_FOLDER / segment for segment in generation.segments]
+    # Of a finished store, nothing is left to resume.
+    folders = [*(segment / CHECKPOINT_FOLDER for segment in segments if segment.name in songs), *unfinished]
+    written = [catalog, catalog / PURGES_FOLDER, *segments, *(segment / DATA_FOLDER for segment in segments)]
+    leftovers = [path for folder in written for path in folder.glob(f"*{TEMPORARY_SUFFIX}")]
+    tables: dict[Path, Collection[str]] = {
+        path: songs[segment.name] for segment in segments if segment.name in songs for path in _tables(segment)
+    }
+    if (catalog / _USE_FILE).is_file():
+        tables[catalog / _USE_FILE] = lost
+
+    begun = next((purge for purge in earlier if not purge.finished), None)
+    changed = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    changed += leftovers + [path for path, gone in tables.items() if _held(path, gone)]
+    if not (begun or songs or changed):
         return None
-    files: dict[str, tuple[str, str | None]] = {}
-    for segment, of_segment in songs.items():
-        folder = catalog / SEGMENTS_FOLDER / segment
-        checkpoint = folder / CHECKPOINT_FOLDER
-        for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
-            files[str(path.relative_to(catalog))] = (sha256_of(path), None)
-        # Of a finished store, nothing is left to resume.
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        for path in _tables(folder):
-            table = pq.read_table(path, partitioning=None)
-            if (kept := _without(table, of_segment)).num_rows < table.num_rows:
-                before = sha256_of(path)
-                with atomic_path(path) as temporary:
-                    pq.write_table(kept, temporary)
-                files[str(path.relative_to(catalog))] = (before, sha256_of(path))
-        for path in _tables(folder):
-            if left := set(pq.read_table(path, columns=["song_id"], partitioning=None)["song_id"].to_pylist()) & set(
-                of_segment
-            ):
-                raise StoreError(f"{path} still holds purged songs, such as {sorted(left)[:3]}")
-    number = len(_numbers(catalog / PURGES_FOLDER)) + 1
-    record = Purge(number, _now(), songs, files)
-    (catalog / PURGES_FOLDER).mkdir(exist_ok=True)
-    write_json(catalog / PURGES_FOLDER / f"{number:04}.json", asdict(record))
-    return record
+    # Of a file that an interrupted purge changed, the hash from before that.
+    before: dict[str, tuple[str, str | None]]
+    before = {str(path.relative_to(catalog)): (sha256_of(path), None) for path in changed}
+    before |= begun.files if begun else {}
+    purge = Purge(begun.number if begun else len(earlier) + 1, _now(), songs, before, finished=False)
+    _record(catalog, purge)
+
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            raise StoreError(f"{folder} cannot be deleted: see who may write there, and purge again")
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    for path, gone in tables.items():
+        if _held(path, gone):
+            kept = _without(pq.read_table(path, partitioning=None), gone)
+            with atomic_path(path) as temporary:
+                pq.write_table(kept, temporary)
+    for path, gone in tables.items():
+        if left := _held(path, gone):
+            raise StoreError(f"{path} still holds purged songs, such as {sorted(left)[:3]}")
+    after = {name: (sha256, _sha256_now(catalog / name)) for name, (sha256, _) in before.items()}
+    purge = replace(purge, files=after, finished=True)
+    _record(catalog, purge)
+    return purge
+
+
+def _record(catalog: Path, purge: Purge) -> None:
+    write_json(catalog / PURGES_FOLDER / f"{purge.number:04}.json", asdict(purge))
+
+
+def _sha256_now(path: Path) -> str | None:
+    return sha256_of(path) if path.exists() else None
+
+
+def _unfinished_with(catalog: Path, generation: Generation, ids: set[str]) -> list[Path]:
+    """Segments of no generation, as of an interrupted `replace`, that are to hold some songs, or nobody knows which."""
+
+    def concerned(segment: Path) -> bool:
+        manifest = segment / MANIFEST_FILE
+        # It is written before any row. Where it is missing, a purge may have been killed that had begun to delete.
+        return not manifest.exists() or bool(_held(manifest, ids))
+
+    unlisted = (path for path in (catalog / SEGMENTS_FOLDER).iterdir() if path.name not in generation.segments)
+    return sorted(filter(concerned, unlisted))
 
 
 def register_index(catalog: Path, index: Path) -> None:
@@ -300,12 +376,12 @@ def indexes(catalog: Path) -> list[Path]:
     return [Path(path) for path in json.loads(file.read_text(encoding="utf-8"))["indexes"]] if file.exists() else []
 
 
-def _append(catalog: Path, generation: Generation) -> Generation:
+def _append(catalog: Path, before: Generation | None, generation: Generation) -> Generation:
     folder = catalog / GENERATIONS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    if numbers := _numbers(folder):
-        parent = read_generation(catalog)
-        generation = replace(generation, number=numbers[-1] + 1, parent_sha256=parent.sha256)
+    if before is not None:
+        # Of the state that was changed, and not of the newest: what came in between would be undone.
+        generation = replace(generation, number=before.number + 1, parent_sha256=before.sha256)
     generation = replace(generation, created=_now())
     path = folder / f"{generation.number:04}.json"
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -314,10 +390,14 @@ def _append(catalog: Path, generation: Generation) -> Generation:
         # Unlike a rename, a link never takes the place of what somebody else has put there meanwhile.
         os.link(temporary, path)
     except FileExistsError:
-        raise StoreError(f"{catalog} was changed by somebody else just now; run the same command again") from None
+        raise _changed(catalog) from None
     finally:
         temporary.unlink()
     return generation
+
+
+def _changed(catalog: Path) -> StoreError:
+    return StoreError(f"{catalog} was changed by somebody else meanwhile; run the same command again")
 
 
 def _with_removed(
@@ -342,6 +422,10 @@ def _songs(catalog: Path, generation: Generation) -> dict[str, dict[str, str | N
     return songs
 
 
+def _ids(songs: dict[str, dict[str, str | None]]) -> set[str]:
+    return {song for of_segment in songs.values() for song in of_segment}
+
+
 def _segments(catalog: Path, generation: Generation) -> tuple[Segment, ...]:
     _refuse_purged(catalog, generation)
     return tuple(
@@ -358,18 +442,29 @@ def _tables(segment: Path) -> list[Path]:
     return [segment / MANIFEST_FILE, *sorted((segment / DATA_FOLDER).glob("*.parquet"))]
 
 
-def _purged(catalog: Path) -> dict[str, set[str]]:
-    """Segment → songs that no longer exist there."""
+def _held(path: Path, ids: Collection[str]) -> set[str]:
+    """Which of some songs a table holds."""
+    return set(pq.read_table(path, columns=["song_id"], partitioning=None)["song_id"].to_pylist()) & set(ids)
+
+
+def _purges(catalog: Path) -> list[Purge]:
+    folder = catalog / PURGES_FOLDER
+    return [
+        Purge(**json.loads((folder / f"{number:04}.json").read_text(encoding="utf-8"))) for number in _numbers(folder)
+    ]
+
+
+def _purged(purges: Iterable[Purge]) -> dict[str, set[str]]:
+    """Segment → songs that no longer exist there, or may not."""
     gone: dict[str, set[str]] = {}
-    for number in _numbers(catalog / PURGES_FOLDER):
-        record = json.loads((catalog / PURGES_FOLDER / f"{number:04}.json").read_text(encoding="utf-8"))
-        for segment, songs in record["songs"].items():
+    for purge in purges:
+        for segment, songs in purge.songs.items():
             gone.setdefault(segment, set()).update(songs)
     return gone
 
 
 def _refuse_purged(catalog: Path, generation: Generation) -> None:
-    for segment, gone in _purged(catalog).items():
+    for segment, gone in _purged(_purges(catalog)).items():
         if segment in generation.segments and (missing := gone - generation.removed.get(segment, {}).keys()):
             raise StoreError(
                 f"generation {generation.number} of {catalog} held {len(missing)} song(s) purged since, such "

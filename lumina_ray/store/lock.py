@@ -1,4 +1,4 @@
-"""One job a store."""
+"""One job a store, and one change at a time where several are made."""
 
 import errno
 import logging
@@ -16,6 +16,8 @@ from lumina_ray.storage import Location, RemotePath
 from lumina_ray.store.lease import lease
 from lumina_ray.store.run import LOCK_FILE, RUN_FILE
 
+# Far longer than anything takes that others wait for.
+_TURN_S = 60.0
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 
 
@@ -47,6 +49,29 @@ def exclusive(store: Location) -> Iterator[None]:
             with suppress(OSError):
                 path.unlink()
                 store.rmdir()
+        lock.release()
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block with the same file, which is made where there is none.
+
+    Raises:
+        StoreBusy: not within a minute.
+        StoreError: the file cannot be written.
+    """
+    lock = FileLock(path, timeout=_TURN_S, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StoreBusy(f"{path}: held by another process for {_TURN_S:.0f} s; run the same command again") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise StoreError(f"{path}: cannot be written ({error.strerror}); make its folder writable") from error
+        logging.getLogger(__name__).warning("%s: its file system has no locks; do one thing at a time there", path)
+    try:
+        yield
+    finally:
         lock.release()
 
 

@@ -21,7 +21,7 @@ from typing import Self
 import pyarrow as pa
 
 import lumina_ray
-from lumina_ray.catalog.files import atomic_path
+from lumina_ray.catalog.files import TEMPORARY_SUFFIX, atomic_path
 from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import Specification
 from lumina_ray.storage import Location
@@ -100,7 +100,8 @@ def begin_run(store: Location, run: Run) -> bool:
                     "choose another --out, or delete the store to begin again"
                 )
         return True
-    if store.exists() and any(path.name != LOCK_FILE for path in store.iterdir()):
+    names = (path.name for path in store.iterdir()) if store.exists() else ()
+    if any(name != LOCK_FILE and not name.endswith(TEMPORARY_SUFFIX) for name in names):
         raise StoreError(f"{store} is not empty and is no fingerprint store; choose another --out")
     store.mkdir(parents=True, exist_ok=True)
     write_json(store / RUN_FILE, run.to_dict())

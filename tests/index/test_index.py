@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lumina_ray.calibration import calibrate_store, song_means, write_calibration
+from lumina_ray.calibration import calibrate_store, read_calibration, song_means, write_calibration
+from lumina_ray.calibration.use import write_use
+from lumina_ray.catalog.files import sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
-from lumina_ray.index import build_index, load_snapshot
+from lumina_ray.index import build, build_index, load_snapshot
 from lumina_ray.store import Store
-from tests.calibration.synthetic import DIMS, World, demo_stores, unit, write_store
+from tests.calibration.synthetic import DIMS, World, demo_stores, evidence_of_use, unit, write_store
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +175,38 @@ def test_store_changed_since_calibration(store, tmp_path):
     (changed.path / "calibration.json").write_bytes((store.path / "calibration.json").read_bytes())
     with pytest.raises(StoreError, match="has changed since it was calibrated"):
         build_index(changed, tmp_path / "i")
+
+
+def test_a_build_publishes_the_calibration_that_it_checked(tmp_path, monkeypatch):
+    store, controls, worlds = demo_stores(tmp_path)
+    checked = calibrate_store(store, controls)
+    write_calibration(checked, store.path)
+    write_use(evidence_of_use(store, controls, [3]), store.path)
+
+    def calibrated_meanwhile(vectors_ND):
+        calibrated(store, tmp_path / "meanwhile", seed=78)
+        write_use(evidence_of_use(store, controls, [4]), store.path)
+        monkeypatch.undo()
+        return song_means(vectors_ND)
+
+    monkeypatch.setattr(build, "song_means", calibrated_meanwhile)
+    snapshot = load_snapshot(build_index(store, tmp_path / "i"))
+    assert read_calibration(store.path).sha256 != checked.sha256
+    assert snapshot.calibration.sha256 == snapshot.manifest["calibration_sha256"] == checked.sha256
+    assert snapshot.use.songs["p_value"].to_numpy().argmin() == 3
+
+
+@pytest.mark.parametrize("of", ["catalog", "controls"])
+def test_a_snapshot_with_a_calibration_that_is_not_its_own_is_not_read(index, store, tmp_path, of):
+    folder = Path(shutil.copytree(index / "v0001", tmp_path / "v0001"))
+    other = read_calibration(folder / "calibration.json").model_copy(update={f"{of}_sha256": "f" * 64})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["calibration.json"] = sha256_of(write_calibration(other, folder))
+    if of == "catalog":
+        manifest["calibration_sha256"] = other.sha256
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="its calibration or evidence of use is not of its songs"):
+        load_snapshot(folder)
 
 
 def test_duplicate_ids(store, tmp_path):

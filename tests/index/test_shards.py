@@ -114,6 +114,13 @@ def test_parts_of_an_approximate_index_find_at_least_what_it_finds_as_a_whole(st
         load_snapshot(index, Shard(0, 1, 3))
 
 
+def test_more_parts_than_songs_are_refused(index):
+    for shard in (Shard(0, 0, N + 1), Shard(0, 1, N + 1)):
+        with pytest.raises(UsageError, match=f"{N} songs cannot be spread over {N + 1} shards: take fewer"):
+            load_snapshot(index, shard)
+    assert [len(load_snapshot(index, Shard(i, i + 1, N))) for i in (0, N - 1)] == [1, 1]
+
+
 def test_what_holds_no_songs_reads_no_vectors(index, tmp_path):
     copy = Path(shutil.copytree(index, tmp_path / "v0001"))
     (copy / "P.faiss").write_bytes(b"damaged")

@@ -129,6 +129,7 @@ def living(tmp_path: Path) -> tuple[Path, Report]:
     manifest = build_index(store, tmp_path / "index") / "manifest.json"
     assert isinstance(manifest, Path)
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"generation": 1}))
+    withdraw(tmp_path / "index")
     q = query({c: worlds[c].music(1)[0] for c in worlds})
     return tmp_path / "index", attribute(q, load_snapshot(tmp_path / "index"))
 

@@ -1,18 +1,25 @@
 """A living catalog: what is in each state, what is gone, and what can be shown of it."""
 
+import itertools
 import json
-from itertools import pairwise
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from lumina_ray.calibration import calibrate_store, write_calibration
-from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
-from lumina_ray.index import build_index, load_snapshot
-from lumina_ray.index.withdrawn import WITHDRAWN_FILE, withdraw_removed
-from lumina_ray.store import Store
+from lumina_ray.calibration.use import USE_FILE, read_use, write_use
+from lumina_ray.catalog.files import sha256_of
+from lumina_ray.errors import SpecificationMismatch, StoreBusy, StoreError, UsageError
+from lumina_ray.index import Shard, build_index, load_snapshot
+from lumina_ray.index.withdrawn import WITHDRAWN_FILE, follow, withdraw_removed
+from lumina_ray.store import Store, exclusive, generations
 from lumina_ray.store.generations import (
     add_segment,
     check_addition,
@@ -24,7 +31,8 @@ from lumina_ray.store.generations import (
     remove_songs,
     song_ids,
 )
-from tests.calibration.synthetic import DIMS, World, specification, write_store
+from tests.calibration.synthetic import DIMS, World, evidence_of_use, specification, write_store
+from tests.store.killed import Killed, killed_before_rename
 
 
 def add(catalog: Path, ids: list[str], seed: int, *, replacing: bool = False, weights: str = "a" * 64) -> Store:
@@ -67,7 +75,7 @@ def test_every_state_can_be_had_as_it_was(catalog: Path) -> None:
 
 def test_generations_are_a_chain_that_nobody_rewrites(catalog: Path) -> None:
     generations = [read_generation(catalog, number) for number in range(1, 5)]
-    for one, following in pairwise(generations):
+    for one, following in itertools.pairwise(generations):
         assert following.parent_sha256 == one.sha256
     assert [generation.change for generation in generations] == [
         "10 songs added", "2 songs added", "1 songs replaced", "2 songs removed",
@@ -90,6 +98,53 @@ def test_what_is_there_is_not_added_and_what_is_not_there_is_not_replaced(catalo
 
 def test_removing_twice_is_no_error_and_no_change(catalog: Path) -> None:
     assert remove_songs(catalog, ["a"]).number == 4
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have somebody else do something once the next change has read which songs there are."""
+    read = generations._songs
+
+    def read_and_wait(*args: Any) -> Any:
+        songs = read(*args)
+        monkeypatch.undo()
+        act()
+        return songs
+
+    monkeypatch.setattr(generations, "_songs", read_and_wait)
+
+
+def test_of_two_changes_at_the_same_moment_one_is_refused(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meanwhile(monkeypatch, lambda: remove_songs(catalog, ["c"]))
+    with pytest.raises(StoreError, match="changed by somebody else meanwhile"):
+        remove_songs(catalog, ["d"])
+    assert read_generation(catalog).change == "1 songs removed"
+    assert "c" not in song_ids(catalog)
+    remove_songs(catalog, ["d"])
+    assert open_store(catalog).song_ids == [*"befghijz"]
+
+
+def test_a_song_that_is_removed_while_it_is_replaced_stays_away(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meanwhile(monkeypatch, lambda: remove_songs(catalog, ["c"]))
+    with pytest.raises(StoreError, match="changed by somebody else meanwhile"):
+        add(catalog, ["c"], seed=70, replacing=True)
+    assert "c" not in song_ids(catalog)
+    with pytest.raises(UsageError, match=r"1 songs are not in .*, such as c"):
+        check_addition(catalog, ["c"], replacing=True)
+
+
+def test_the_same_songs_are_not_replaced_twice_at_once(catalog: Path) -> None:
+    segment = next_segment(catalog)
+    add(catalog, ["c"], seed=70, replacing=True)
+    with pytest.raises(StoreError, match="changed by somebody else meanwhile"):
+        add_segment(catalog, segment, replacing=True)
+    assert "c" in song_ids(catalog)
+
+
+def test_a_catalog_whose_beginning_was_interrupted_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "generations").mkdir()
+    (tmp_path / "generations" / ".0001.json.7").write_text("{")
+    add(tmp_path, ["a"], seed=1)
+    assert open_store(tmp_path).song_ids == ["a"]
 
 
 def test_another_model_is_refused(catalog: Path) -> None:
@@ -154,6 +209,97 @@ def test_an_index_whose_list_of_withdrawals_is_damaged_does_not_answer(catalog: 
         load_snapshot(index).search("P", np.zeros((1, DIMS["P"])), 1)
 
 
+def test_a_link_to_a_snapshot_finds_no_withdrawn_song(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = indexed(catalog, tmp_path)
+    remove_songs(catalog, ["c"])
+    withdraw_removed(catalog)
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live" / "current").symlink_to(index / "v0001")
+    monkeypatch.chdir(index / "v0001")
+    for path in (tmp_path / "live" / "current", Path()):
+        snapshot = load_snapshot(path)
+        assert (snapshot.version, snapshot.n_present) == ("v0001", len(snapshot) - 1)
+
+
+def test_a_snapshot_without_its_list_of_withdrawals_does_not_answer(catalog: Path, tmp_path: Path) -> None:
+    index = indexed(catalog, tmp_path)
+    snapshot = load_snapshot(index)
+    copy = shutil.copytree(index / "v0001", tmp_path / "elsewhere" / "v0001")
+    with pytest.raises(StoreError, match=r"elsewhere/withdrawn\.json is missing: without it nobody knows"):
+        load_snapshot(copy, Shard(0, 1, 2))
+    (index / WITHDRAWN_FILE).unlink()
+    with pytest.raises(StoreError, match="is missing"):
+        snapshot.search("P", np.zeros((1, DIMS["P"])), 1)
+
+
+def test_an_index_of_one_catalog_is_never_told_by_another(catalog: Path, tmp_path: Path) -> None:
+    index = indexed(catalog, tmp_path)
+    remove_songs(catalog, ["c"])
+    withdraw_removed(catalog)
+    told = (index / WITHDRAWN_FILE).read_text()
+    other = tmp_path / "other"
+    add(other, ["c", "d", "e"], seed=80)
+    with pytest.raises(StoreError, match=r"index is the index of another living catalog than .*other: choose another"):
+        indexed(other, tmp_path)
+    assert (index / WITHDRAWN_FILE).read_text() == told
+    assert [path.name for path in index.glob("v*")] == ["v0001"]
+
+    # The folder was deleted, and is the other's now.
+    shutil.rmtree(index)
+    indexed(other, tmp_path)
+    theirs = (index / WITHDRAWN_FILE).read_text()
+    assert withdraw_removed(catalog) == ([], [index.resolve()])
+    assert (index / WITHDRAWN_FILE).read_text() == theirs
+    (index / WITHDRAWN_FILE).write_text(told)
+    with pytest.raises(StoreError, match="of another catalog than the snapshot"):
+        load_snapshot(index).search("P", np.zeros((1, DIMS["P"])), 1)
+
+
+def test_an_older_list_of_withdrawals_never_takes_the_place_of_a_newer_one(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = load_snapshot(indexed(catalog, tmp_path))
+
+    def remove() -> None:
+        remove_songs(catalog, ["c"])
+        withdraw_removed(catalog)
+
+    with others_at(monkeypatch, "removals", remove):
+        withdraw_removed(catalog)
+    withdrawn = snapshot.songs["song_id"].take(snapshot.withdrawals.rows()).to_pylist()
+    assert withdrawn == ["c"]
+
+
+def test_of_two_indexes_that_are_built_at_once_both_are_told(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    with others_at(monkeypatch, "indexes", lambda: follow(catalog, folders[1])):
+        follow(catalog, folders[0])
+    assert {path.name for path in generations.indexes(catalog)} == {"one", "two"}
+
+
+@contextmanager
+def others_at(monkeypatch: pytest.MonkeyPatch, function: str, act: Callable[[], object]) -> Iterator[None]:
+    """Have somebody else act as soon as a function of `generations` has read, for as long as they are let."""
+    read, actor = getattr(generations, function), threading.Thread(target=act)
+
+    def read_and_wait(*args: Any) -> Any:
+        known = read(*args)
+        monkeypatch.undo()
+        actor.start()
+        actor.join(1.0)
+        return known
+
+    monkeypatch.setattr(generations, function, read_and_wait)
+    yield
+    actor.join()
+
+
 def test_a_purge_leaves_no_row_and_says_what_it_did(catalog: Path) -> None:
     record = purge(catalog)
     assert record is not None
@@ -167,6 +313,109 @@ def test_a_purge_leaves_no_row_and_says_what_it_did(catalog: Path) -> None:
     assert json.loads((catalog / "purges" / "0001.json").read_text())["songs"] == record.songs
     assert open_store(catalog).song_ids == [*"bcdefghijz"]
     assert purge(catalog) is None
+
+
+def test_a_purge_that_is_killed_anywhere_is_gone_on_with_and_knows_what_was_there(catalog: Path) -> None:
+    undisturbed = purge(Path(shutil.copytree(catalog, catalog.with_name("undisturbed"))))
+    assert undisturbed is not None
+    for number in itertools.count(1):
+        copy = Path(shutil.copytree(catalog, catalog.with_name(f"killed-{number}")))
+        try:
+            with killed_before_rename(number):
+                purge(copy)
+        except pytest.fail.Exception:
+            break
+        assert open_store(copy).song_ids == [*"bcdefghijz"]
+        assert songs_of(copy, 1) == ([*"abcdefghij"] if number == 1 else None)
+        record = purge(copy)
+        assert record is not None
+        changed = {name: hashes for name, hashes in record.files.items() if not name.endswith(".partial")}
+        assert (record.songs, changed) == (undisturbed.songs, undisturbed.files)
+        assert not list(copy.rglob("*.partial"))
+        assert not [path for path in (copy / "segments").rglob("*.parquet") if left_in(path, {"a", "y"})]
+    # The record twice, and a manifest and a data file of two segments.
+    assert number == 7
+
+
+def songs_of(catalog: Path, number: int) -> list[str] | None:
+    """None where they cannot be had any more."""
+    try:
+        return read_catalog(catalog, number).song_ids
+    except StoreError:
+        return None
+
+
+def left_in(path: Path, ids: set[str]) -> set[str]:
+    return ids & set(pq.read_table(path, partitioning=None)["song_id"].to_pylist())
+
+
+def test_what_was_deleted_is_looked_for_again(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(StoreError, match=r"0001/checkpoint cannot be deleted: see who may write there"):
+        purge(catalog)
+    monkeypatch.undo()
+    record = purge(catalog)
+    assert record is not None
+    assert record.files["segments/0001/checkpoint/part.parquet"][1] is None
+
+
+def test_a_purge_finds_songs_where_no_generation_leads(catalog: Path) -> None:
+    purge(catalog)
+    segment = next_segment(catalog)
+    with pytest.raises(SpecificationMismatch):
+        # It holds the song, and never becomes part of the catalog.
+        add(catalog, ["c"], seed=70, replacing=True, weights="b" * 64)
+    assert purge(catalog) is None
+    remove_songs(catalog, ["c"])
+    with exclusive(segment), pytest.raises(StoreBusy, match="0004"):
+        purge(catalog)
+
+    rmtree = shutil.rmtree
+
+    def killed_in_between(folder: Path, **options: Any) -> None:
+        if folder == segment:
+            (folder / "manifest.parquet").unlink()
+            raise Killed
+        rmtree(folder, **options)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(shutil, "rmtree", killed_in_between)
+        purge(catalog)
+    record = purge(catalog)
+    assert record is not None
+    assert record.songs == {"0001": {"c": "10-c"}}
+    assert record.files["segments/0004/data/part-0.parquet"][1] is None
+    assert not segment.exists()
+    assert purge(catalog) is None
+    # Its place is free for songs that are to come.
+    add(catalog, ["c"], seed=70)
+    assert "c" in open_store(catalog).song_ids
+
+
+def test_a_segment_that_is_in_a_generation_by_now_is_not_purged(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meanwhile(monkeypatch, lambda: add(catalog, ["a"], seed=90))
+    with pytest.raises(StoreError, match="changed by somebody else meanwhile"):
+        purge(catalog)
+    assert "a" in open_store(catalog).song_ids
+    purge(catalog)
+    assert "a" in open_store(catalog).song_ids
+
+
+def test_a_purge_takes_evidence_of_use_with_it(tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog"
+    store = add(catalog, [*"abcdef"], seed=1)
+    vectors = {c: World(np.random.default_rng(2), d).music(20) for c, d in DIMS.items()}
+    controls = write_store(tmp_path / "controls", vectors, prefix="control")
+    use = evidence_of_use(store, controls, [2])
+    path = write_use(use, catalog)
+    remove_songs(catalog, ["b"])
+    record = purge(catalog)
+    assert record is not None
+    assert record.files[USE_FILE][0] != record.files[USE_FILE][1] == sha256_of(path)
+    left = read_use(catalog)
+    assert left is not None
+    assert left.basis == use.basis
+    assert left.songs.to_pylist() == [row for row in use.songs.to_pylist() if row["song_id"] != "b"]
 
 
 def test_a_state_that_held_purged_songs_cannot_be_had_and_says_so(catalog: Path) -> None:

@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lumina_ray.errors import StoreBusy, StoreError
-from lumina_ray.store import exclusive
+from lumina_ray.store import exclusive, lock
+from lumina_ray.store.lock import in_turn
 
 HOLD = """
 import sys, time
@@ -50,4 +52,15 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = tmp_path / "file" / "store"
     with pytest.raises(StoreError, match=r"file/store: cannot be written \(Not a directory\)"), exclusive(store):
+        pass
+
+
+def test_whoever_has_to_wait_too_long_for_their_turn_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_TURN_S", 0.0)
+    file = tmp_path / "x.lock"
+    with in_turn(file), ThreadPoolExecutor(1) as other:
+        waiting = other.submit(in_turn(file).__enter__)
+    with pytest.raises(StoreBusy, match=r"x\.lock: held by another process for 0 s"):
+        waiting.result()
+    with in_turn(file):
         pass

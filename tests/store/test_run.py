@@ -10,6 +10,7 @@ from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import Specification
 from lumina_ray.store import Run, begin_run, check_not_condemned, condemn, manifest_sha256, read_run
 from lumina_ray.store.run import RUN_FILE
+from tests.store.killed import killed_before_rename
 
 
 @pytest.fixture
@@ -53,6 +54,14 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, run: Run) -> N
     with pytest.raises(StoreError, match="is no fingerprint store"):
         begin_run(tmp_path, run)
     assert not (tmp_path / RUN_FILE).exists()
+
+
+def test_a_run_that_was_killed_as_it_began_is_begun_again(tmp_path: Path, run: Run) -> None:
+    with killed_before_rename(1):
+        begin_run(tmp_path, run)
+    assert [path.name for path in tmp_path.iterdir()] != [RUN_FILE]
+    assert begin_run(tmp_path, run) is False
+    assert begin_run(tmp_path, run) is True
 
 
 def test_damaged_and_missing_run_files_say_so(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class Crowded:
 def crowded(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FingerprintWorker, Crowded]:
     """A worker that was made for 4 chunks at once."""
     model = Crowded(open_model(str(tiny_model_dir)))
-    monkeypatch.setattr("lumina_ray.model.open.open_model", lambda *_: model)
+    monkeypatch.setattr("lumina_ray.model.open_model", lambda *_: model)
     return FingerprintWorker("crowded", Specification.for_model(model, "influence").to_dict(), "cpu", 4), model
 
 

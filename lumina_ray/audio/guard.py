@@ -15,8 +15,8 @@ class CallFailed(Exception):
     """A function ended its process, or raised what it should not.
 
     Attributes:
-        signal: what ended the process: SIGALRM where time was up, SIGKILL where the system did it or `Guard.end`; 0
-            where it ended by itself, or only the function failed.
+        signal: what ended the process: SIGALRM where time was up, SIGKILL where the system did it, `Guard.end`, or a
+            lack of memory; 0 where it ended by itself, or only the function failed.
         raised: the function failed, and the process lives.
     """
 
@@ -84,6 +84,14 @@ def _start() -> subprocess.Popen[bytes]:
 
 def main() -> None:
     """Call what comes on standard input, until it ends."""
+    try:
+        _answer()
+    except MemoryError:
+        # As the system does it: neither way says anything of the arguments.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _answer() -> None:
     with open(0, "rb") as requests, open(os.dup(1), "wb") as answers:
         # A library that prints shall not write into an answer.
         os.dup2(2, 1)
@@ -95,6 +103,8 @@ def main() -> None:
                 made = function(*arguments)
             except LuminaError as error:
                 made = error
+            except MemoryError:
+                raise
             except Exception as error:
                 made = CallFailed(f"{type(error).__name__}: {error}", raised=True)
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,9 +1,11 @@
 """A decoder that fails on songs that are named after a fault. It travels by name, and imports no torch either."""
 
+import errno
 import os
 import signal
 import time
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 
@@ -11,7 +13,10 @@ from lumina_ray.catalog.decode import decode_rows
 
 
 def decode_with_faults(rows: pa.Table) -> pa.Table:
-    """`decode_rows`, but `crash.wav` crashes the process, `hang.wav` hangs it in C, `bug.wav` raises."""
+    """`decode_rows`, but `crash.wav` crashes the process, `hang.wav` hangs it in C, `bug.wav` raises.
+
+    `killed.wav` is killed, `huge.wav` finds no memory, and `stale.wav` is on a file system that does not answer.
+    """
     for path in rows["path"].to_pylist():
         match Path(path).name:
             case "crash.wav":
@@ -24,4 +29,9 @@ def decode_with_faults(rows: pa.Table) -> pa.Table:
                 raise RuntimeError("a bug")
             case "killed.wav":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "huge.wav":
+                raise MemoryError
+            case "stale.wav":
+                with mock.patch("hashlib.file_digest", side_effect=OSError(errno.ESTALE, os.strerror(errno.ESTALE))):
+                    return decode_rows(rows)
     return decode_rows(rows)

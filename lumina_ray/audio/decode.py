@@ -28,10 +28,10 @@ MAX_BYTES = 2 << 30
 MAX_CHANNELS = 64
 _BLOCK_FRAMES = 1 << 18
 # Containers of recorded audio. Nothing in it is a document that names other files.
-_FFMPEG_FORMATS = (
+FFMPEG_FORMATS = ",".join((
     "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "caf", "dsf", "dts", "eac3", "flac", "flv", "m4a", "matroska",
     "mov", "mp3", "mp4", "mpeg", "mpegts", "ogg", "tta", "w64", "wav", "webm", "wv",
-)  # fmt: skip
+))  # fmt: skip
 # What a file system answers where the path, or its rights, are at fault and not the file system.
 _MISSING = {errno.ENOENT: "no such file", errno.ENOTDIR: "no such file"} | {
     number: os.strerror(number).lower() for number in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
@@ -164,7 +164,7 @@ def _decode_ffmpeg(source: Path | str | bytes, label: str, max_duration_s: float
     # FFmpeg may read these bytes and nothing that they name: without this, a playlist, a concat script or a session
     # description makes it open files and addresses of its author's choosing.
     protocol = "pipe" if isinstance(source, bytes) else "file"
-    options = {"protocol_whitelist": protocol, "format_whitelist": ",".join(_FFMPEG_FORMATS)}
+    options = {"protocol_whitelist": protocol, "format_whitelist": FFMPEG_FORMATS}
     with av.open(handle, options=options, metadata_errors="ignore") as container:
         if not container.streams.audio:
             raise AudioError("audio.undecodable", f"{label}: holds no audio stream")

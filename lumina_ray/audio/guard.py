@@ -69,6 +69,11 @@ class Guard:
         process, self.process = self.process, _start()
         process.kill()
 
+    def close(self) -> None:
+        """End the process, once no call is under way and none will be."""
+        with self.process:
+            self.process.kill()
+
 
 def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
@@ -78,6 +83,8 @@ def _start() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         # Songs have megabytes: by default they would come through in pieces of 64 KiB.
         pipesize=1 << 20,
+        # A terminal's Ctrl-C is for the parent: the child would print where it was.
+        process_group=0,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
 

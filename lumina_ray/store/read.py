@@ -74,19 +74,24 @@ def check_complete(store: Location, specification: Specification) -> tuple[int, 
         How many songs are `ok` and how many `failed`.
 
     Raises:
-        StoreError: songs missing, doubled or strange; names some of them.
+        StoreError: songs missing, doubled or strange; names some of them, and what mends it.
     """
     rows = read_rows(store, specification, ["song_id", "status"])
     wanted = set(read_parquet(store / MANIFEST_FILE, ["song_id"])["song_id"].to_pylist())
     counts = rows["song_id"].value_counts()
     found = set(counts.field("values").to_pylist())
     doubled = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    for what, songs in (("without a row", wanted - found), ("unknown", found - wanted), ("doubled", set(doubled))):
+    again = "run the same `lumina fingerprint` again"
+    if (store / SUCCESS_FILE).exists():
+        again = f"delete its {SUCCESS_FILE} and {again}"
+    for what, songs, advice in (
+        ("without a row", wanted - found, again),
+        # Rows are only ever added: no job takes them out.
+        ("unknown", found - wanted, "delete the store and make it again"),
+        ("doubled", set(doubled), "delete the store and make it again"),
+    ):
         if songs:
-            raise StoreError(
-                f"{store}: {len(songs)} songs {what}, such as {sorted(songs)[:3]}; run the same `lumina fingerprint` "
-                "again to finish it"
-            )
+            raise StoreError(f"{store}: {len(songs)} songs {what}, such as {sorted(songs)[:3]}; {advice}")
     ok = pc.sum(pc.equal(rows["status"], "ok")).as_py() or 0
     return ok, len(rows) - ok
 

@@ -208,17 +208,28 @@ def test_unfinished_store_is_not_read(store: Path) -> None:
         read_store(store)
 
 
-@pytest.mark.parametrize(("change", "message"), [("lose", "without a row"), ("double", "doubled"), ("add", "unknown")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("lose", "without a row.*; delete its _SUCCESS and run the same `lumina fingerprint` again"),
+        ("lose-unfinished", "without a row.*; run the same `lumina fingerprint` again"),
+        ("double", "doubled.*; delete the store"),
+        ("add", "unknown.*; delete the store"),
+    ],
+)
 def test_completeness_is_every_song_exactly_once(store: Path, rows: pa.Table, change: str, message: str) -> None:
-    if change == "lose":
+    specification = read_store(store).specification
+    if change.startswith("lose"):
         (store / "data" / "a.parquet").unlink()
+        if change == "lose-unfinished":
+            (store / "_SUCCESS").unlink()
     elif change == "double":
         pq.write_table(rows.slice(0, 1), store / "data" / "c.parquet")
     else:
         stranger = rows.slice(0, 1).set_column(0, rows.schema.field("song_id"), pa.array(["stranger"]))
         pq.write_table(stranger, store / "data" / "c.parquet")
     with pytest.raises(StoreError, match=message):
-        check_complete(store, read_store(store).specification)
+        check_complete(store, specification)
 
 
 def test_truncated_part_is_named(store: Path) -> None:

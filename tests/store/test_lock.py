@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lumina_ray.errors import StoreBusy, StoreError
-from lumina_ray.store import exclusive
+from lumina_ray.store import exclusive, lock
 
 HOLD = """
 import sys, time
@@ -51,3 +53,22 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     store = tmp_path / "file" / "store"
     with pytest.raises(StoreError, match=r"file/store: cannot be written \(Not a directory\)"), exclusive(store):
         pass
+
+
+def test_who_is_refused_leaves_the_store_to_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that begin at once: neither finds the folder, and one of them has made it and holds it by then."""
+    store, acquire = tmp_path / "store", lock._acquire
+    with ExitStack() as holder:
+
+        def lose(*args: Any) -> None:
+            monkeypatch.setattr(lock, "_acquire", acquire)
+            holder.enter_context(exclusive(store))
+            acquire(*args)
+
+        monkeypatch.setattr(lock, "_acquire", lose)
+        with pytest.raises(StoreBusy), exclusive(store):
+            pass
+        assert (store / "_LOCK").exists()
+        with pytest.raises(StoreBusy), exclusive(store):
+            pass
+    assert not store.exists()

@@ -247,10 +247,10 @@ def read_songs(source: Location) -> pa.Table:
     """The rows of the job: a manifest's, or those of a store with their codes."""
     if not source.is_dir():
         return read_manifest(source)
-    read = read_store(source)
     passed_on = ("song_id", "path", *METADATA_COLUMNS, "audio_sha256", "duration_s")
     codes = ("codes", "chunk_frames", "chunk_starts_s", "error_code", "error")
-    return pa.concat_tables([read.songs, read.failed]).select([*passed_on, *codes])
+    read = read_store(source, [*passed_on, *codes, "status"])
+    return pa.concat_tables([read.songs, read.failed]).drop_columns("status")
 
 
 def _bytes_to_write(store: Location, songs: pa.Table, specification: Specification, workers: Workers) -> int:
@@ -261,10 +261,7 @@ def _bytes_to_write(store: Location, songs: pa.Table, specification: Specificati
 
 def _check_codes(source: Location, specification: Specification) -> None:
     """Codes mean nothing to another codec, and nothing but the weights' hash tells codecs apart."""
-    if (
-        source.is_dir()
-        and (made_with := read_store(source).specification.weights_sha256) != specification.weights_sha256
-    ):
+    if source.is_dir() and (made_with := read_run(source).specification.weights_sha256) != specification.weights_sha256:
         raise SpecificationMismatch(
             f"{source} holds codes of a model with weights {made_with[:12]}, this one has "
             f"{specification.weights_sha256[:12]}; give the manifest instead of the store"

@@ -14,6 +14,11 @@ from lumina_ray.storage import Location, for_each, locate, read_parquet
 from lumina_ray.store.run import DATA_FOLDER, MANIFEST_FILE, SUCCESS_FILE, Run, read_run
 from lumina_ray.store.schema import norm_column, store_schema
 
+# Arrow sorts and takes a column as one array, and one with offsets of 32 bits ends at 2 GiB.
+_WIDE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
+# Taken at once: an hour's codes are 1.4 MB, so that a piece fits into 32 bits again.
+_ROWS_AT_ONCE = 1024
+
 
 @dataclass(frozen=True)
 class Store:
@@ -67,6 +72,24 @@ def read_parts(files: Sequence[Location], specification: Specification, columns:
     return pa.concat_tables(tables) if tables else wanted.empty_table()
 
 
+def sort_rows(rows: pa.Table) -> pa.Table:
+    """Rows by song_id. Unlike `Table.sort_by`, also where a column holds more than 2 GiB."""
+    return take_rows(rows, pc.sort_indices(rows["song_id"]))
+
+
+def take_rows(rows: pa.Table, order: pa.Array) -> pa.Table:
+    """The rows at some places, in that order. Unlike `Table.take`, also where a column holds more than 2 GiB."""
+    return pa.table([_take(column, order) for column in rows.columns], schema=rows.schema)
+
+
+def _take(column: pa.ChunkedArray, order: pa.Array) -> pa.ChunkedArray:
+    if column.type not in _WIDE:
+        return column.take(order)
+    whole = column.cast(_WIDE[column.type]).combine_chunks()
+    places = (order.slice(i, _ROWS_AT_ONCE) for i in range(0, len(order), _ROWS_AT_ONCE))
+    return pa.chunked_array([whole.take(piece).cast(column.type) for piece in places], column.type)
+
+
 def check_complete(store: Location, specification: Specification) -> tuple[int, int]:
     """Check that every song of the manifest has exactly one row.
 
@@ -108,8 +131,11 @@ def read_finished_run(store: Location) -> Run:
     return run
 
 
-def read_store(path: Location | str) -> Store:
+def read_store(path: Location | str, columns: list[str] | None = None) -> Store:
     """Read a complete store.
+
+    Args:
+        columns: these alone, with song_id and status among them.
 
     Raises:
         StoreError: no store, not finished, or damaged. As `StorageError`: its bucket does not answer.
@@ -117,9 +143,9 @@ def read_store(path: Location | str) -> Store:
     folder = locate(path)
     run = read_finished_run(folder)
     try:
-        rows = read_rows(folder, run.specification)
+        rows = read_rows(folder, run.specification, columns)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         raise StoreError(f"{folder}: damaged data: {error}") from error
-    rows = rows.sort_by("song_id")
+    rows = sort_rows(rows)
     ok = pc.equal(rows["status"], "ok")
     return Store(folder, run, rows.filter(ok), rows.filter(pc.invert(ok)))

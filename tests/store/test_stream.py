@@ -10,9 +10,11 @@ import pytest
 from lumina_ray.calibration import calibrate_store, store_sha256, write_calibration
 from lumina_ray.errors import StoreError
 from lumina_ray.index import build_index, load_snapshot
-from lumina_ray.store import open_store, read_store, stream_store
+from lumina_ray.store import open_store, read_store, store_schema, stream_store
+from lumina_ray.store import read as reading
 from lumina_ray.store.generations import add_segment, next_segment, remove_songs
-from tests.calibration.synthetic import DIMS, World, write_store
+from lumina_ray.store.read import sort_rows
+from tests.calibration.synthetic import DIMS, World, specification, write_store
 
 
 def store_in_parts(folder: Path, n: int = 23, n_parts: int = 4, seed: int = 0, first: int = 0, n_zero: int = 0) -> Path:
@@ -89,6 +91,26 @@ def test_a_store_that_changes_while_it_is_read_is_refused(tmp_path, change):
         (path / "data" / "part-9.parquet").write_bytes(part.read_bytes())
     with pytest.raises(StoreError, match="changed while it was read"):
         streamed.vectors("P")
+
+
+def test_rows_are_taken_from_arrays_that_may_hold_more_than_2_gib(monkeypatch):
+    """In pieces that may not: the columns stay what they were."""
+    kinds = store_schema(specification()).types
+    narrow = {kind for kind in kinds if pa.types.is_string(kind) or pa.types.is_binary(kind)}
+    assert {kind: reading._WIDE[kind] for kind in narrow} == {
+        pa.string(): pa.large_string(),
+        pa.binary(): pa.large_binary(),
+    }
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 4)
+    rng = np.random.default_rng(0)
+    ids = [f"{i:03}" for i in rng.permutation(23)]
+    rows = pa.table({"song_id": ids, "codes": [song_id.encode() * 3 for song_id in ids], "n": [int(i) for i in ids]})
+    in_parts = pa.concat_tables([rows.slice(i, 5) for i in range(0, 23, 5)])
+    found = sort_rows(in_parts)
+    assert found.schema == rows.schema
+    assert found["codes"].num_chunks == 6
+    assert found.equals(rows.sort_by("song_id"))
+    assert len(sort_rows(rows.slice(0, 0))) == 0
 
 
 def test_a_damaged_part_is_named(tmp_path):

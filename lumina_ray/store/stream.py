@@ -85,7 +85,7 @@ def stream_store(path: Location) -> StreamedStore:
 
 
 def stored_codes(store: StreamedStore) -> Iterator[SongCodes]:
-    """Codes of every song, with one data file in memory at a time.
+    """Codes of every song in the order of `places`, with one data file in memory at a time.
 
     Raises:
         StoreError: damaged.

@@ -14,6 +14,7 @@ from lumina_ray.store import open_store, read_store, store_schema, stream_store
 from lumina_ray.store import read as reading
 from lumina_ray.store.generations import add_segment, next_segment, remove_songs
 from lumina_ray.store.read import sort_rows
+from lumina_ray.store.stream import stored_codes
 from tests.calibration.synthetic import DIMS, World, specification, write_store
 
 
@@ -64,6 +65,19 @@ def test_what_is_streamed_is_what_is_read(living, tmp_path, catalog):
         np.testing.assert_array_equal(streamed.vectors(c), read.vectors(c))
         assert streamed.vectors(c) is streamed.vectors(c)
     assert store_sha256(streamed) == store_sha256(read)
+
+
+def test_codes_come_with_their_songs_places(catalog):
+    """Which files hold a song is an accident of the job; its place among the ids is not."""
+    for part in catalog.glob("segments/*/data/*.parquet"):
+        rows = pq.read_table(part)
+        numbers = [int(song_id.removeprefix("song-")) for song_id in rows["song_id"].to_pylist()]
+        codes = pa.array([np.full((4, 500), number, "<u2").tobytes() for number in numbers], pa.binary())
+        pq.write_table(rows.set_column(rows.schema.get_field_index("codes"), "codes", codes), part)
+    streamed = stream_store(catalog)
+    found = [int(codes.chunks[0][0, 0]) for codes in stored_codes(streamed)]
+    assert found != sorted(found)
+    assert found == [int(streamed.song_ids[place].removeprefix("song-")) for place in streamed.places]
 
 
 @pytest.mark.parametrize("n_zero", [0, 2])

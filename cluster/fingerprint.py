@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 from rich.console import Console
 
@@ -42,6 +43,7 @@ from lumina_ray.store import (
     read_store,
 )
 from lumina_ray.store.forecast import chunk_songs, store_bytes
+from lumina_ray.store.read import sort_rows
 from lumina_ray.store.run import MANIFEST_FILE, RUN_FILE, SUCCESS_FILE, read_run
 
 DEFAULT_MAX_FAILED_FRACTION = 0.5
@@ -289,9 +291,9 @@ def _describe_plan(plan: Workers) -> str:
 
 
 def _failures(store: Location, specification: Specification) -> tuple[Failure, ...]:
-    rows = read_rows(store, specification, ["song_id", "status", "error_code", "error"]).sort_by("song_id")
-    failed = (row for row in rows.to_pylist() if row.pop("status") == "failed")
-    return tuple(Failure(**row) for row, _ in zip(failed, range(_LISTED_FAILURES), strict=False))
+    rows = read_rows(store, specification, ["song_id", "status", "error_code", "error"])
+    failed = sort_rows(rows.filter(pc.equal(rows["status"], "failed")).drop_columns("status"))
+    return tuple(Failure(**row) for row in failed.slice(0, _LISTED_FAILURES).to_pylist())
 
 
 def _say_failures(summary: JobSummary, console: Console) -> None:

@@ -1,5 +1,6 @@
 """One manifest row in, one store row out, whatever the audio; and a store that is read whole or not at all."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.errors import NumericsError, StoreError
-from lumina_ray.fingerprint import Fingerprint, SongCodes, Specification, batching
+from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
+from lumina_ray.fingerprint import Fingerprint, SongCodes, Specification, batching, describe_environment
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.model.interface import Prediction
 from lumina_ray.store import (
@@ -190,6 +191,17 @@ def store(tmp_path: Path, rows: pa.Table, manifest: pa.Table, worker: Fingerprin
     pq.write_table(rows.slice(3), folder / "data" / "a.parquet")
     (folder / "_SUCCESS").touch()
     return folder
+
+
+def test_a_worker_of_another_kind_of_machine_than_the_runs_is_refused(tiny_model_dir: Path) -> None:
+    model = open_model(str(tiny_model_dir))
+    arguments = (str(tiny_model_dir), Specification.for_model(model, "influence").to_dict(), "cpu", 1)
+    environment = describe_environment(model)
+    FingerprintWorker(*arguments, environment)
+    for name, value in {"device": "NVIDIA H100", "torch": "1.0"}.items():
+        both = f"has {name} = {re.escape(environment[name])}, the run has {value}: "
+        with pytest.raises(SpecificationMismatch, match=both):
+            FingerprintWorker(*arguments, environment | {name: value})
 
 
 def test_store_is_read_sorted_and_whole(store: Path, rows: pa.Table) -> None:

@@ -27,8 +27,8 @@ def decode_guarded(rows: pa.Table, decode: Decode, limit_s: int = LIMIT_S) -> pa
         limit_s: for each song.
 
     Raises:
-        MemoryError: the system killed the child, which says nothing of the song.
-        StorageError: a bucket does not answer, which says nothing of it either.
+        MemoryError: the child had no memory, or the system killed it, which says nothing of the song.
+        StorageError: a bucket or a file system does not answer, which says nothing of it either.
     """
     return pa.concat_tables([_decode_song(rows.slice(i, 1), decode, limit_s) for i in range(len(rows))])
 

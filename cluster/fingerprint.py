@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 from rich.console import Console
 
@@ -41,6 +42,7 @@ from lumina_ray.store import (
     read_store,
 )
 from lumina_ray.store.forecast import chunk_songs, store_bytes
+from lumina_ray.store.read import sort_rows
 from lumina_ray.store.run import MANIFEST_FILE, RUN_FILE, SUCCESS_FILE, read_run
 
 DEFAULT_MAX_FAILED_FRACTION = 0.5
@@ -246,10 +248,10 @@ def read_songs(source: Location) -> pa.Table:
     """The rows of the job: a manifest's, or those of a store with their codes."""
     if not source.is_dir():
         return read_manifest(source)
-    read = read_store(source)
     passed_on = ("song_id", "path", *METADATA_COLUMNS, "audio_sha256", "duration_s")
     codes = ("codes", "chunk_frames", "chunk_starts_s", "error_code", "error")
-    return pa.concat_tables([read.songs, read.failed]).select([*passed_on, *codes])
+    read = read_store(source, [*passed_on, *codes, "status"])
+    return pa.concat_tables([read.songs, read.failed]).drop_columns("status")
 
 
 def _bytes_to_write(store: Location, songs: pa.Table, specification: Specification, workers: Workers) -> int:
@@ -260,10 +262,7 @@ def _bytes_to_write(store: Location, songs: pa.Table, specification: Specificati
 
 def _check_codes(source: Location, specification: Specification) -> None:
     """Codes mean nothing to another codec, and nothing but the weights' hash tells codecs apart."""
-    if (
-        source.is_dir()
-        and (made_with := read_store(source).specification.weights_sha256) != specification.weights_sha256
-    ):
+    if source.is_dir() and (made_with := read_run(source).specification.weights_sha256) != specification.weights_sha256:
         raise SpecificationMismatch(
             f"{source} holds codes of a model with weights {made_with[:12]}, this one has "
             f"{specification.weights_sha256[:12]}; give the manifest instead of the store"
@@ -291,9 +290,9 @@ def _describe_plan(plan: Workers) -> str:
 
 
 def _failures(store: Location, specification: Specification) -> tuple[Failure, ...]:
-    rows = read_rows(store, specification, ["song_id", "status", "error_code", "error"]).sort_by("song_id")
-    failed = (row for row in rows.to_pylist() if row.pop("status") == "failed")
-    return tuple(Failure(**row) for row, _ in zip(failed, range(_LISTED_FAILURES), strict=False))
+    rows = read_rows(store, specification, ["song_id", "status", "error_code", "error"])
+    failed = sort_rows(rows.filter(pc.equal(rows["status"], "failed")).drop_columns("status"))
+    return tuple(Failure(**row) for row in failed.slice(0, _LISTED_FAILURES).to_pylist())
 
 
 def _say_failures(summary: JobSummary, console: Console) -> None:

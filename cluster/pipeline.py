@@ -23,7 +23,7 @@ from cluster.session import one_line, root_cause
 from cluster.worker import JobWorker, MakeRows
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.errors import StorageError
+from lumina_ray.errors import SpecificationMismatch, StorageError
 from lumina_ray.fingerprint import Specification
 from lumina_ray.storage import Location, address, answering
 from lumina_ray.store import (
@@ -32,6 +32,7 @@ from lumina_ray.store import (
     check_not_condemned,
     finish_commits,
     has_codes,
+    read_run,
     store_schema,
 )
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
@@ -47,8 +48,8 @@ _MAX_LOST_FRACTION = 0.01
 # Longer than a block may take. Missing GPUs or CPUs are found before the job starts.
 _NO_PROGRESS_S = 3600
 _FILTER_BYTES = 64 << 20
-# What is raised in a task comes back as text.
-_STORAGE_ERROR = f"{StorageError.__module__}.{StorageError.__qualname__}: "
+# What is raised in a task, or when a worker is made, comes back as text.
+_ENDS_THE_JOB = {f"{kind.__module__}.{kind.__qualname__}: ": kind for kind in (StorageError, SpecificationMismatch)}
 
 
 def fill_store(
@@ -74,11 +75,13 @@ def fill_store(
         NumericsError: a worker's vectors are not what they are said to be; the store is condemned.
         OSError: the store cannot be written, or read.
         StorageError: a bucket of it, or of songs, does not answer.
+        SpecificationMismatch: a worker's machine or software is not the one that the run was begun on.
     """
     job = f"lumina/{uuid.uuid4().hex}"
     name, filesystem = address(store / MANIFEST_FILE)
     with answering(store / MANIFEST_FILE):
         manifest = pq.read_metadata(name, filesystem=filesystem)
+    environment = read_run(store).environment
     columns, n_songs = manifest.schema.to_arrow_schema().empty_table(), manifest.num_rows
     per_block = songs_in_block(n_songs, workers)
 
@@ -103,6 +106,7 @@ def fill_store(
                 specification.to_dict(),
                 workers.device,
                 chunks_in_flight,
+                environment,
             ),
             batch_size=songs_at_once,
             batch_format="pyarrow",
@@ -196,7 +200,8 @@ class _LostBlocks(logging.Handler):
     """Stands in for Ray Data's console log, which tells of every block that is lost, and of nothing else that matters.
 
     A block may be lost to a song; the job goes on then. It ends at once, as what is raised here is raised in Ray Data's
-    loop, where the fault is not a song's: a worker has condemned the store, or the store cannot be read or written.
+    loop, where the fault is not a song's: a worker has condemned the store or runs on another kind of machine, or the
+    store cannot be read or written.
 
     Attributes:
         last: what the last block was lost to.
@@ -217,8 +222,9 @@ class _LostBlocks(logging.Handler):
         # A song's own file that cannot be read is a failed row, and raises nothing. So it is the store, or a bucket.
         if isinstance(cause := root_cause(error), OSError):
             raise cause
-        if self.last.startswith(_STORAGE_ERROR):
-            raise StorageError(self.last.removeprefix(_STORAGE_ERROR))
+        for prefix, kind in _ENDS_THE_JOB.items():
+            if self.last.startswith(prefix):
+                raise kind(self.last.removeprefix(prefix))
 
     def __enter__(self) -> "_LostBlocks":
         self._logger = logging.getLogger("ray.data")

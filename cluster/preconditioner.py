@@ -10,7 +10,8 @@ from lumina_ray.methods import second_moment
 from lumina_ray.storage import Location
 from lumina_ray.store import norm_column, part_files, read_parts, read_run
 
-# Sums in flight, each up to 134 MB. A fixed number, so that the last bits do not depend on the cluster.
+# Sums in flight, each up to 134 MB. A fixed number: the last bits depend on the store's files, on how its songs lie in
+# them and how these are called, and not on the cluster that adds them up.
 _SUMS = 8
 
 

@@ -17,6 +17,8 @@ from lumina_ray.store.parts import Tally
 _POLL_S = 0.5
 # Every look at a bucket is paid for.
 _POLL_BUCKET_S = 10.0
+# A look takes longer with every file; at most so much of the time goes into it.
+_LOOKING = 0.05
 _LINE_EVERY_S = 30.0
 
 
@@ -47,11 +49,14 @@ def _show_bar(counter: StoreCounter, n_songs: int, console: Console, stopped: th
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
+    looked_s = 0.0
     with Progress(*columns, console=console, speed_estimate_period=120) as bar:
         task = bar.add_task("Loading models", total=n_songs, completed=start.songs, details="")
         while True:
-            last = stopped.wait(poll_s)
+            last = stopped.wait(max(poll_s, looked_s / _LOOKING))
+            begin_s = time.monotonic()
             now = _count(counter, now)
+            looked_s = time.monotonic() - begin_s
             rate = (now.audio_s - start.audio_s) / (time.monotonic() - start_s)
             failed = f", {now.failed} failed" if now.failed else ""
             if now.songs > start.songs:

@@ -122,5 +122,8 @@ def one_line(error: BaseException) -> str:
         # What a worker raised does not travel with it, except as a traceback, in text.
         traceback, _, _ = str(error).partition("\n\nThe above exception was the direct cause")
         return traceback.splitlines()[-1]
+    if isinstance(cause, ray.exceptions.RayActorError) and cause.actor_init_failed:
+        # The same, of a worker that could not be made.
+        return str(cause).strip().splitlines()[-1]
     lines = str(cause).strip().splitlines()
     return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__

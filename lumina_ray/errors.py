@@ -42,7 +42,7 @@ class StoreError(LuminaError):
 
 
 class StorageError(StoreError):
-    """A bucket that does not answer; the same command may work later."""
+    """A bucket, or a file system with songs, that does not answer; the same command may work later."""
 
     code = "storage.unavailable"
     exit_code = 1

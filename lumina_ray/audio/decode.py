@@ -5,8 +5,11 @@ averaged here and not by the decoder: FFmpeg's own mono mix is 1.41 times too lo
 so that an hour of 192 kHz 5.1 costs no more memory than its result.
 """
 
+import errno
 import hashlib
 import io
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from lumina_ray.errors import AudioError, StorageRefused
+from lumina_ray.errors import AudioError, StorageError, StorageRefused
 from lumina_ray.storage import Location, RemotePath
 
 SAMPLE_RATE_HZ = 32_000
@@ -25,10 +28,14 @@ MAX_BYTES = 2 << 30
 MAX_CHANNELS = 64
 _BLOCK_FRAMES = 1 << 18
 # Containers of recorded audio. Nothing in it is a document that names other files.
-_FFMPEG_FORMATS = (
+FFMPEG_FORMATS = ",".join((
     "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "caf", "dsf", "dts", "eac3", "flac", "flv", "m4a", "matroska",
     "mov", "mp3", "mp4", "mpeg", "mpegts", "ogg", "tta", "w64", "wav", "webm", "wv",
-)  # fmt: skip
+))  # fmt: skip
+# What a file system answers where the path, or its rights, are at fault and not the file system.
+_MISSING = {errno.ENOENT: "no such file", errno.ENOTDIR: "no such file"} | {
+    number: os.strerror(number).lower() for number in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+}
 # A stream that ends this much earlier than its header promises was cut off, not rounded.
 _TRUNCATION_TOLERANCE = 0.02
 
@@ -68,24 +75,18 @@ def load_audio(
     Raises:
         AudioError: missing, not a file, empty, not audio, truncated, too long, too large, or with NaN or infinite
             samples. Silence is no error here: `split_chunks` decides on it.
-        StorageError: a bucket does not answer, which says nothing of the audio.
+        StorageError: a bucket or a file system does not answer, which says nothing of the audio.
     """
     if isinstance(source, RemotePath):
         source, name = _fetch(source, name or str(source), max_bytes), name or str(source)
     if isinstance(source, bytes):
-        label, size = name or "upload", len(source)
+        label = name or "upload"
+        _check_size(len(source), label, max_bytes)
+        sha256 = hashlib.sha256(source).hexdigest()
     else:
-        path = Path(source)
-        label = name or str(path)
-        if not path.exists():
-            raise AudioError("audio.missing", f"{label}: no such file; check the path")
-        if not path.is_file():
-            raise AudioError("audio.not_a_file", f"{label}: is a directory or device, not an audio file")
-        size = path.stat().st_size
-    if size == 0:
-        raise AudioError("audio.empty", f"{label}: the file has 0 bytes; fetch it again")
-    if size > max_bytes:
-        raise AudioError("audio.too_large", f"{label}: {size} bytes, more than the limit of {max_bytes}")
+        label = name or str(source)
+        # All of it, before anything decodes: libsndfile takes a file system that fails for the end of the file.
+        sha256 = _read_sha256(Path(source), label, max_bytes)
 
     try:
         samples = _decode_sndfile(source, label, max_duration_s)
@@ -100,14 +101,28 @@ def load_audio(
             ) from ffmpeg_error
     if len(samples) == 0:
         raise AudioError("audio.empty", f"{label}: the file is well formed but holds no audio frames")
-    return Audio(samples=samples, sha256=_sha256(source))
+    return Audio(samples=samples, sha256=sha256)
 
 
-def _sha256(source: Path | str | bytes) -> str:
-    if isinstance(source, bytes):
-        return hashlib.sha256(source).hexdigest()
-    with open(source, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _read_sha256(path: Path, label: str, max_bytes: int) -> str:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioError("audio.not_a_file", f"{label}: is a directory or device, not an audio file")
+        _check_size(status.st_size, label, max_bytes)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        if error.errno in _MISSING:
+            raise AudioError("audio.missing", f"{label}: {_MISSING[error.errno]}; check the path") from error
+        raise StorageError(f"{label}: cannot be read ({error.strerror}); try again, or check its disk") from error
+
+
+def _check_size(size: int, label: str, max_bytes: int) -> None:
+    if size == 0:
+        raise AudioError("audio.empty", f"{label}: the file has 0 bytes; fetch it again")
+    if size > max_bytes:
+        raise AudioError("audio.too_large", f"{label}: {size} bytes, more than the limit of {max_bytes}")
 
 
 def _fetch(source: RemotePath, label: str, max_bytes: int) -> bytes:
@@ -149,7 +164,7 @@ def _decode_ffmpeg(source: Path | str | bytes, label: str, max_duration_s: float
     # FFmpeg may read these bytes and nothing that they name: without this, a playlist, a concat script or a session
     # description makes it open files and addresses of its author's choosing.
     protocol = "pipe" if isinstance(source, bytes) else "file"
-    options = {"protocol_whitelist": protocol, "format_whitelist": ",".join(_FFMPEG_FORMATS)}
+    options = {"protocol_whitelist": protocol, "format_whitelist": FFMPEG_FORMATS}
     with av.open(handle, options=options, metadata_errors="ignore") as container:
         if not container.streams.audio:
             raise AudioError("audio.undecodable", f"{label}: holds no audio stream")

@@ -15,8 +15,8 @@ class CallFailed(Exception):
     """A function ended its process, or raised what it should not.
 
     Attributes:
-        signal: what ended the process: SIGALRM where time was up, SIGKILL where the system did it or `Guard.end`; 0
-            where it ended by itself, or only the function failed.
+        signal: what ended the process: SIGALRM where time was up, SIGKILL where the system did it, `Guard.end`, or a
+            lack of memory; 0 where it ended by itself, or only the function failed.
         raised: the function failed, and the process lives.
     """
 
@@ -69,6 +69,11 @@ class Guard:
         process, self.process = self.process, _start()
         process.kill()
 
+    def close(self) -> None:
+        """End the process, once no call is under way and none will be."""
+        with self.process:
+            self.process.kill()
+
 
 def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
@@ -78,12 +83,22 @@ def _start() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         # Songs have megabytes: by default they would come through in pieces of 64 KiB.
         pipesize=1 << 20,
+        # A terminal's Ctrl-C is for the parent: the child would print where it was.
+        process_group=0,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
 
 
 def main() -> None:
     """Call what comes on standard input, until it ends."""
+    try:
+        _answer()
+    except MemoryError:
+        # As the system does it: neither way says anything of the arguments.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _answer() -> None:
     with open(0, "rb") as requests, open(os.dup(1), "wb") as answers:
         # A library that prints shall not write into an answer.
         os.dup2(2, 1)
@@ -95,6 +110,8 @@ def main() -> None:
                 made = function(*arguments)
             except LuminaError as error:
                 made = error
+            except MemoryError:
+                raise
             except Exception as error:
                 made = CallFailed(f"{type(error).__name__}: {error}", raised=True)
             signal.setitimer(signal.ITIMER_REAL, 0)

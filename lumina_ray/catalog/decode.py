@@ -29,7 +29,7 @@ def decode_rows(manifest: pa.Table, max_duration_s: float = MAX_DURATION_S) -> p
     """Decode the files of manifest rows; `samples` is float32 mono 32 kHz as bytes, null where `error` is set.
 
     Raises:
-        StorageError: a bucket does not answer, which is no song's fault.
+        StorageError: a bucket or a file system does not answer, which is no song's fault.
     """
     rows = []
     for song in manifest.select(_PASSED_ON).to_pylist():

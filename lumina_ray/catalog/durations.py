@@ -1,20 +1,29 @@
 """How long the songs of a manifest are, as far as that can be known without decoding them."""
 
+from contextlib import closing
+
 import numpy as np
 import pyarrow as pa
 
+from lumina_ray.audio.guard import CallFailed, Guard
 from lumina_ray.catalog.scan import read_header
-from lumina_ray.storage import locate
+from lumina_ray.storage import RemotePath, locate
 
 # Where a manifest does not say how long songs are, so many headers are read; the others get their mean.
 _HEADERS = 256
+_LIMIT_S = 10.0
+# A bucket that does not answer says so itself, after all its attempts.
+_LIMIT_BUCKET_S = 300.0
 
 
 def song_durations(songs: pa.Table) -> tuple[np.ndarray, str]:
     """Durations of a manifest's songs, float64 `[N]` in seconds, and where they come from.
 
     What the manifest does not say is read from the files' headers, of some songs for all where they are many. A file
-    that cannot be opened has 0 s.
+    that cannot be opened, or crashes or hangs what opens it, has 0 s.
+
+    Raises:
+        StorageError: a bucket does not answer.
     """
     n = len(songs)
     given = songs["duration_s"].to_numpy() if "duration_s" in songs.column_names else np.full(n, np.nan)
@@ -23,10 +32,20 @@ def song_durations(songs: pa.Table) -> tuple[np.ndarray, str]:
         return given, "durations of the manifest"
     durations_s = given.copy()
     tried = unknown[np.linspace(0, len(unknown) - 1, min(len(unknown), _HEADERS)).round().astype(int)]
-    read = [read_header(locate(songs["path"][int(i)].as_py())).duration_s or 0.0 for i in tried]
+    with closing(Guard()) as guard:
+        read = [_header_duration_s(guard, songs["path"][int(i)].as_py()) for i in tried]
     durations_s[unknown] = np.mean(read)
     durations_s[tried] = read
     if len(tried) == len(unknown):
         return durations_s, f"durations of {len(tried)} files' headers"
     error = np.std(read) / np.sqrt(len(read)) / max(np.mean(read), 1e-9)
     return durations_s, f"durations of {len(tried)} files' headers for {len(unknown)} songs, ± {2 * error:.0%}"
+
+
+def _header_duration_s(guard: Guard, song: str) -> float:
+    path = locate(song)
+    limit_s = _LIMIT_BUCKET_S if isinstance(path, RemotePath) else _LIMIT_S
+    try:
+        return guard.call(read_header, path, limit_s=limit_s).duration_s or 0.0
+    except CallFailed:
+        return 0.0

@@ -34,7 +34,9 @@ MAX_BYTES = 4 << 30
 """Of the table when read, uncompressed."""
 MAX_ID_CHARACTERS = 512
 MAX_PATH_CHARACTERS = 4096
+MAX_METADATA_CHARACTERS = 65_536
 
+_ROWS_AT_ONCE = 1024
 _CONTROL_CHARACTERS = r"[\x00-\x1f\x7f]"
 
 
@@ -65,7 +67,9 @@ def read_manifest(path: Location) -> pa.Table:
     }
     for name in METADATA_COLUMNS:
         present = name in table.column_names
-        columns[name] = _text(path, table, name) if present else pa.nulls(table.num_rows, pa.string())
+        columns[name] = (
+            _text(path, table, name, MAX_METADATA_CHARACTERS) if present else pa.nulls(table.num_rows, pa.string())
+        )
     for name in table.column_names:
         if name in TYPED_COLUMNS:
             columns[name] = _cast(path, table, name, TYPED_COLUMNS[name])
@@ -125,19 +129,29 @@ def _read_parquet(path: Location) -> pa.Table:
     source = _source(path)
     try:
         with pq.ParquetFile(source) as file:
-            groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
-            # Compressed, a small file may claim any size: its footer tells before anything is unpacked.
-            n_bytes = sum(group.total_byte_size for group in groups)
-            if n_bytes > MAX_BYTES or file.metadata.num_rows > MAX_SONGS:
+            n_songs, n_bytes, batches = file.metadata.num_rows, 0, []
+            # In pieces, as a small file may unpack to any size, and its footer need not tell: it counts a title that a
+            # dictionary has once as one, however many songs have it.
+            plain = pa.schema([_without_dictionary(field) for field in file.schema_arrow])
+            for batch in file.iter_batches(_ROWS_AT_ONCE) if n_songs <= MAX_SONGS else ():
+                batches.append(batch.cast(plain))
+                n_bytes += batches[-1].nbytes
+                if n_bytes > MAX_BYTES:
+                    break
+            if n_songs > MAX_SONGS or n_bytes > MAX_BYTES:
                 raise ManifestError(
-                    f"{path}: {file.metadata.num_rows} songs in {n_bytes} bytes uncompressed, the limits are "
-                    f"{MAX_SONGS} and {MAX_BYTES}; split the manifest"
+                    f"{path}: {n_songs} songs in more than {n_bytes} bytes uncompressed, the limits are {MAX_SONGS} "
+                    f"and {MAX_BYTES}; split the manifest"
                 )
-            table = file.read()
+            table = pa.Table.from_batches(batches, plain)
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise ManifestError(f"{path}: cannot be read as Parquet ({error}); write it again") from error
     return table
+
+
+def _without_dictionary(field: pa.Field) -> pa.Field:
+    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
 def _read_csv(path: Location) -> pa.Table:
@@ -175,23 +189,23 @@ def _cast(path: Location, table: pa.Table, name: str, kind: pa.DataType) -> pa.C
         raise ManifestError(f"{path}: column {name!r} is not {kind} ({error}); correct or drop it") from error
 
 
-def _text(path: Location, table: pa.Table, name: str) -> pa.ChunkedArray:
+def _text(path: Location, table: pa.Table, name: str, max_characters: int) -> pa.ChunkedArray:
     """A column that must be text already: numbers that were meant as text have lost their leading zeros."""
     kind = table.schema.field(name).type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
         raise ManifestError(f"{path}: column {name!r} holds {kind}, text is needed; write it as strings")
-    return _cast(path, table, name, pa.string())
+    column = _cast(path, table, name, pa.string())
+    if long := pc.indices_nonzero(pc.fill_null(pc.greater(pc.utf8_length(column), max_characters), False)).to_pylist():
+        raise ManifestError(f"{path}: {name} has more than {max_characters} characters in {_rows(long)}; shorten it")
+    return column
 
 
 def _required_text(path: Location, table: pa.Table, name: str, max_characters: int) -> pa.ChunkedArray:
     """A text column in which every row holds something that can be an id or a path."""
-    column = _text(path, table, name)
+    column = _text(path, table, name, max_characters)
     faults = (
         ("is missing", pc.is_null(column)),
         ("is blank", pc.equal(pc.utf8_trim_whitespace(column), "")),
-        (f"has more than {max_characters} characters", pc.greater(pc.utf8_length(column), max_characters)),
         ("holds control characters", pc.match_substring_regex(column, _CONTROL_CHARACTERS)),
     )
     for fault, mask in faults:

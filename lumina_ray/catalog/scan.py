@@ -12,9 +12,10 @@ from typing import Any
 import av
 import pyarrow as pa
 
+from lumina_ray.audio.decode import FFMPEG_FORMATS
 from lumina_ray.catalog.files import sha256_of
 from lumina_ray.catalog.manifest import MAX_ID_CHARACTERS, manifest_of
-from lumina_ray.errors import UsageError
+from lumina_ray.errors import StorageRefused, UsageError
 from lumina_ray.storage import Location, RemotePath, answering
 
 AUDIO_SUFFIXES = frozenset(
@@ -85,7 +86,7 @@ def song_id_of(relative_path: str) -> str:
 
 
 def read_header(path: Location) -> AudioHeader:
-    """Duration and tags of an audio file; both empty when FFmpeg cannot open it.
+    """Duration and tags of an audio file; both empty when FFmpeg cannot open it, or nobody may.
 
     Raises:
         StorageError: its bucket does not answer.
@@ -95,8 +96,12 @@ def read_header(path: Location) -> AudioHeader:
         if isinstance(path, RemotePath):
             with answering(path):
                 source = path.filesystem.open_input_file(path.key)
-        # Local containers only: a playlist in disguise must not make FFmpeg open addresses.
-        with av.open(source, options={"protocol_whitelist": "file"}, metadata_errors="ignore") as container:
+        elif not path.is_file():
+            # A pipe would be waited for, for ever.
+            return AudioHeader(None, {})
+        # As the decoder does: a playlist in disguise must not make FFmpeg open files and addresses.
+        options = {"protocol_whitelist": "file", "format_whitelist": FFMPEG_FORMATS}
+        with av.open(source, options=options, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 return AudioHeader(None, {})
             stream = container.streams.audio[0]
@@ -105,7 +110,7 @@ def read_header(path: Location) -> AudioHeader:
             duration_s: float | None = container.duration / av.time_base if container.duration else None
             if stream.duration and stream.time_base:
                 duration_s = float(stream.duration * stream.time_base)
-    except (av.error.FFmpegError, OSError, ValueError):
+    except (av.error.FFmpegError, OSError, ValueError, StorageRefused):
         return AudioHeader(None, {})
     tags = {
         column: next(found[name] for name in names if found.get(name))

@@ -36,7 +36,7 @@ def statistics(
             f"{opened.weights_sha256[:12]}; codes mean nothing to another codec: fingerprint it with this model"
         )
     with progress_bar("fingerprints") as update:
-        found = catalog_statistics(opened, lambda: stored_codes(songs), len(songs.songs), update)
+        found = catalog_statistics(opened, lambda: stored_codes(songs), songs.places.tolist(), update)
     path = save_statistics(found, model)
     announce("influence fingerprints made before are no longer comparable: make those of this model again")
     answer({"statistics": str(path), "songs": len(songs.songs)}, f"{path}: of {len(songs.songs)} songs", as_json)

@@ -32,7 +32,7 @@ from lumina_ray.catalog.files import TEMPORARY_SUFFIX, atomic_path, sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.storage import Location
 from lumina_ray.store.lock import exclusive
-from lumina_ray.store.read import Store, read_finished_run, read_rows, read_store
+from lumina_ray.store.read import Store, read_finished_run, read_rows, read_store, sort_rows
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE, read_run, write_json
 
 GENERATIONS_FOLDER = "generations"
@@ -143,7 +143,7 @@ def read_catalog(catalog: Path, number: int | None = None) -> Store:
     segments = _segments(catalog, generation)
     stores = [read_store(segment.folder) for segment in segments]
     kept = [(s.present(store.songs), s.present(store.failed)) for s, store in zip(segments, stores, strict=True)]
-    songs, failed = (pa.concat_tables(tables).sort_by("song_id") for tables in zip(*kept, strict=True))
+    songs, failed = (sort_rows(pa.concat_tables(tables)) for tables in zip(*kept, strict=True))
     run = replace(stores[0].run, n_songs=len(songs) + len(failed))
     return Store(catalog, run, songs, failed, generation.number)
 

@@ -44,12 +44,14 @@ def exclusive(store: Location) -> Iterator[None]:
         _acquire(store, path, lock)
         yield
     finally:
-        if made and not (store / RUN_FILE).exists():
-            # The job did not get as far as to begin.
-            with suppress(OSError):
-                path.unlink()
-                store.rmdir()
-        lock.release()
+        # Whoever is refused leaves what is there to the holder.
+        if lock.is_locked:
+            if made and not (store / RUN_FILE).exists():
+                # The job did not get as far as to begin.
+                with suppress(OSError):
+                    path.unlink()
+                    store.rmdir()
+            lock.release()
 
 
 @contextmanager

@@ -93,21 +93,29 @@ def failed_rows(store: Location) -> list[dict]:
 
 
 def drop_damaged(store: Location) -> list[str]:
-    """Delete data files that cannot be read, such as truncated ones, and their records: their songs are made again.
+    """Delete what no resumed job would mend: its songs are made again.
+
+    That is data files that cannot be read, such as truncated ones, with their records; data files without any record,
+    whose songs would be made a second time; and records without a data file, whose songs would never be.
 
     Only where nobody is writing to the store. Damage before a sound end of a file is found when the store is read.
 
     Returns:
-        The names of the data files.
+        The names of the data files, the lost ones among them.
     """
-    names = _committed(store)
-    sound = for_each(lambda name: _is_parquet(store / DATA_FOLDER / name), names)
-    damaged = [name for name, is_sound in zip(names, sound, strict=True) if not is_sound]
-    for name in damaged:
+    names = _data_files(store)
+    pending, committed = _records(store)
+    counted = [name for name in names if _stem(name) not in pending - committed]
+    sound = for_each(lambda name: _is_parquet(store / DATA_FOLDER / name), counted)
+    damaged = [
+        name for name, is_sound in zip(counted, sound, strict=True) if not is_sound or _stem(name) not in committed
+    ]
+    lost = [f"{stem}-0.parquet" for stem in committed - {_stem(name) for name in names}]
+    for name in (*damaged, *lost):
         # The record first: without its file, it would say that songs are stored that are not.
         (store / CHECKPOINT_FOLDER / f"{_stem(name)}.parquet").unlink(missing_ok=True)
-        (store / DATA_FOLDER / name).unlink()
-    return damaged
+        (store / DATA_FOLDER / name).unlink(missing_ok=True)
+    return sorted(damaged + lost)
 
 
 def finish_commits(store: Location) -> None:
@@ -122,8 +130,11 @@ def finish_commits(store: Location) -> None:
 
 def _committed(store: Location) -> list[str]:
     pending, committed = _records(store)
-    names = (path.name for path in (store / DATA_FOLDER).glob("*.parquet"))
-    return sorted(name for name in names if _stem(name) not in pending - committed)
+    return [name for name in _data_files(store) if _stem(name) not in pending - committed]
+
+
+def _data_files(store: Location) -> list[str]:
+    return sorted(path.name for path in (store / DATA_FOLDER).glob("*.parquet"))
 
 
 def _records(store: Location) -> tuple[set[str], set[str]]:

@@ -14,6 +14,11 @@ from lumina_ray.storage import Location, for_each, locate, read_parquet
 from lumina_ray.store.run import DATA_FOLDER, MANIFEST_FILE, SUCCESS_FILE, Run, read_run
 from lumina_ray.store.schema import norm_column, store_schema
 
+# Arrow sorts and takes a column as one array, and one with offsets of 32 bits ends at 2 GiB.
+_WIDE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
+# Taken at once: an hour's codes are 1.4 MB, so that a piece fits into 32 bits again.
+_ROWS_AT_ONCE = 1024
+
 
 @dataclass(frozen=True)
 class Store:
@@ -67,6 +72,24 @@ def read_parts(files: Sequence[Location], specification: Specification, columns:
     return pa.concat_tables(tables) if tables else wanted.empty_table()
 
 
+def sort_rows(rows: pa.Table) -> pa.Table:
+    """Rows by song_id. Unlike `Table.sort_by`, also where a column holds more than 2 GiB."""
+    return take_rows(rows, pc.sort_indices(rows["song_id"]))
+
+
+def take_rows(rows: pa.Table, order: pa.Array) -> pa.Table:
+    """The rows at some places, in that order. Unlike `Table.take`, also where a column holds more than 2 GiB."""
+    return pa.table([_take(column, order) for column in rows.columns], schema=rows.schema)
+
+
+def _take(column: pa.ChunkedArray, order: pa.Array) -> pa.ChunkedArray:
+    if column.type not in _WIDE:
+        return column.take(order)
+    whole = column.cast(_WIDE[column.type]).combine_chunks()
+    places = (order.slice(i, _ROWS_AT_ONCE) for i in range(0, len(order), _ROWS_AT_ONCE))
+    return pa.chunked_array([whole.take(piece).cast(column.type) for piece in places], column.type)
+
+
 def check_complete(store: Location, specification: Specification) -> tuple[int, int]:
     """Check that every song of the manifest has exactly one row.
 
@@ -74,19 +97,24 @@ def check_complete(store: Location, specification: Specification) -> tuple[int, 
         How many songs are `ok` and how many `failed`.
 
     Raises:
-        StoreError: songs missing, doubled or strange; names some of them.
+        StoreError: songs missing, doubled or strange; names some of them, and what mends it.
     """
     rows = read_rows(store, specification, ["song_id", "status"])
     wanted = set(read_parquet(store / MANIFEST_FILE, ["song_id"])["song_id"].to_pylist())
     counts = rows["song_id"].value_counts()
     found = set(counts.field("values").to_pylist())
     doubled = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    for what, songs in (("without a row", wanted - found), ("unknown", found - wanted), ("doubled", set(doubled))):
+    again = "run the same `lumina fingerprint` again"
+    if (store / SUCCESS_FILE).exists():
+        again = f"delete its {SUCCESS_FILE} and {again}"
+    for what, songs, advice in (
+        ("without a row", wanted - found, again),
+        # Rows are only ever added: no job takes them out.
+        ("unknown", found - wanted, "delete the store and make it again"),
+        ("doubled", set(doubled), "delete the store and make it again"),
+    ):
         if songs:
-            raise StoreError(
-                f"{store}: {len(songs)} songs {what}, such as {sorted(songs)[:3]}; run the same `lumina fingerprint` "
-                "again to finish it"
-            )
+            raise StoreError(f"{store}: {len(songs)} songs {what}, such as {sorted(songs)[:3]}; {advice}")
     ok = pc.sum(pc.equal(rows["status"], "ok")).as_py() or 0
     return ok, len(rows) - ok
 
@@ -103,8 +131,11 @@ def read_finished_run(store: Location) -> Run:
     return run
 
 
-def read_store(path: Location | str) -> Store:
+def read_store(path: Location | str, columns: list[str] | None = None) -> Store:
     """Read a complete store.
+
+    Args:
+        columns: these alone, with song_id and status among them.
 
     Raises:
         StoreError: no store, not finished, or damaged. As `StorageError`: its bucket does not answer.
@@ -112,9 +143,9 @@ def read_store(path: Location | str) -> Store:
     folder = locate(path)
     run = read_finished_run(folder)
     try:
-        rows = read_rows(folder, run.specification)
+        rows = read_rows(folder, run.specification, columns)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
         raise StoreError(f"{folder}: damaged data: {error}") from error
-    rows = rows.sort_by("song_id")
+    rows = sort_rows(rows)
     ok = pc.equal(rows["status"], "ok")
     return Store(folder, run, rows.filter(ok), rows.filter(pc.invert(ok)))

@@ -12,7 +12,7 @@ from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import Channel, SongCodes, Specification
 from lumina_ray.storage import Location
 from lumina_ray.store.generations import Segment, current_segments
-from lumina_ray.store.read import Store, part_files, read_finished_run, read_parts, read_rows
+from lumina_ray.store.read import Store, part_files, read_finished_run, read_parts, read_rows, sort_rows, take_rows
 from lumina_ray.store.schema import store_schema
 
 
@@ -76,16 +76,16 @@ def stream_store(path: Location) -> StreamedStore:
         raise StoreError(f"{path}: damaged data: {error}") from error
     rows = pa.concat_tables(tables)
     ok = pc.equal(rows["status"], "ok")
-    songs, failed = rows.filter(ok), rows.filter(pc.invert(ok)).sort_by("song_id")
-    order = pc.sort_indices(songs["song_id"]).to_numpy()
+    songs, failed = rows.filter(ok), sort_rows(rows.filter(pc.invert(ok)))
+    order = pc.sort_indices(songs["song_id"])
     places = np.empty(len(order), np.int64)
-    places[order] = np.arange(len(order))
+    places[order.to_numpy()] = np.arange(len(order))
     run = replace(runs[0], n_songs=len(rows))
-    return StreamedStore(path, run, songs.take(order), failed, generation, segments, places)
+    return StreamedStore(path, run, take_rows(songs, order), failed, generation, segments, places)
 
 
 def stored_codes(store: StreamedStore) -> Iterator[SongCodes]:
-    """Codes of every song, with one data file in memory at a time.
+    """Codes of every song in the order of `places`, with one data file in memory at a time.
 
     Raises:
         StoreError: damaged.

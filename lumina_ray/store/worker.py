@@ -4,6 +4,7 @@ It never raises for bad audio: one row in is one row out, so that one bad song c
 beside it along. It does raise when its own numbers are wrong.
 """
 
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.errors import AudioError, NumericsError, StoreError
+from lumina_ray.errors import AudioError, NumericsError, SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import SongCodes, Specification, encode_song
 from lumina_ray.store.schema import norm_column, store_schema
 
@@ -33,13 +34,30 @@ class FingerprintWorker:
     The same object runs in a Ray Data actor, in a Serve replica and in a unit test.
     """
 
-    def __init__(self, model_name: str, specification: dict, device: str = "cpu", chunks_in_flight: int = 1) -> None:
-        """Load the model; `specification` is the dict form, because it travels between processes."""
-        from lumina_ray.fingerprint import Fingerprinter, SmallerBatches, SpotCheck
+    def __init__(
+        self,
+        model_name: str,
+        specification: dict,
+        device: str = "cpu",
+        chunks_in_flight: int = 1,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            specification: the dict form, because it travels between processes.
+            environment: of the run whose rows these are to be, which this process must have too.
+
+        Raises:
+            SpecificationMismatch: it has another; shows both values of the first difference.
+        """
+        from lumina_ray.fingerprint import Fingerprinter, SmallerBatches, SpotCheck, describe_environment
         from lumina_ray.model import open_model
 
         self.specification = Specification.from_dict(specification)
         self.model = open_model(model_name, device, self.specification.torch_dtype)
+        if environment:
+            _check_environment(environment, describe_environment(self.model, chunks_in_flight))
         self.fingerprinter = Fingerprinter(self.model, self.specification, chunks_in_flight)
         self._smaller_batches = SmallerBatches(self.fingerprinter)
         self._spot_check = SpotCheck(self.fingerprinter)
@@ -123,6 +141,15 @@ class FingerprintWorker:
                 row["codes"], self.model.n_codebooks, row["chunk_frames"], row["chunk_starts_s"]
             )
         return encode_song(self.model, np.frombuffer(row["samples"], np.float32), row["path"])
+
+
+def _check_environment(wanted: dict[str, str], own: dict[str, str]) -> None:
+    for name, value in wanted.items():
+        if own.get(name) != value:
+            raise SpecificationMismatch(
+                f"{socket.gethostname()} has {name} = {own.get(name)}, the run has {value}: vectors would differ in "
+                "their last bits; use nodes of one kind and one software"
+            )
 
 
 def _passed_on(row: dict) -> dict:

@@ -188,7 +188,7 @@ def fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerpr
     if kind == "influence":
         learned = next(members(bank.recordings, name) for name in CATALOGS if weights.startswith(name))
         catalog = [_song_codes(bank.codes[i][:, :TRAINED_FRAMES].numpy(), model.frame_rate_hz) for i in learned]
-        catalog_statistics(model, lambda: catalog, len(catalog))
+        catalog_statistics(model, lambda: catalog, range(len(catalog)))
     specification = Specification.for_model(model, kind)
     fingerprinter = Fingerprinter(model, specification)
     songs, controls = ([bank.codes[i][:, :TRAINED_FRAMES] for i in of] for of in (asked.songs, asked.controls))

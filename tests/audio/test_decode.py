@@ -1,6 +1,9 @@
 """Bad and odd files: each is read right or refused with the file, the cause and the fix."""
 
+import errno
+import os
 from pathlib import Path
+from unittest import mock
 
 import av
 import numpy as np
@@ -9,7 +12,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from lumina_ray.audio import SAMPLE_RATE_HZ, load_audio
-from lumina_ray.errors import AudioError
+from lumina_ray.errors import AudioError, LuminaError, StorageError
 
 
 def tone(seconds: float, rate_hz: int, channels: int = 1, frequency_hz: float = 440.0) -> np.ndarray:
@@ -151,6 +154,34 @@ def test_bad_files_say_what_is_wrong_with_which_file(tmp_path: Path, make, kind:
         load_audio(path)
     assert caught.value.kind == kind
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "loop", "tone.wav/inside"])
+def test_a_path_that_no_file_can_have_is_a_missing_file(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / "tone.wav", tone(2.0, 32_000), 32_000)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(AudioError, match="check the path") as caught:
+        load_audio(tmp_path / name)
+    assert caught.value.kind == "audio.missing"
+
+
+@pytest.mark.parametrize(("where", "number", "raised"), [
+    ("pathlib.Path.stat", errno.EACCES, AudioError),
+    ("hashlib.file_digest", errno.EACCES, AudioError),
+    ("pathlib.Path.stat", errno.ESTALE, StorageError),
+    ("hashlib.file_digest", errno.EIO, StorageError),
+])  # fmt: skip
+def test_a_file_system_that_fails_is_not_the_files_fault_and_one_that_forbids_is(
+    tmp_path: Path, where: str, number: int, raised: type[LuminaError]
+) -> None:
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, tone(2.0, 32_000), 32_000)
+    reason = rf"tone\.wav: .*{os.strerror(number)}"
+    with (
+        mock.patch(where, side_effect=OSError(number, os.strerror(number))),
+        pytest.raises(raised, match=f"(?i){reason}"),
+    ):
+        load_audio(path)
 
 
 def test_three_hours_are_refused_from_the_header(tmp_path: Path) -> None:

@@ -172,6 +172,34 @@ def test_sizes_are_bounded_before_anything_is_unpacked(tmp_path: Path, monkeypat
         read_manifest(csv)
 
 
+@pytest.mark.parametrize("dictionary", [False, True], ids=["text", "categories"])
+def test_a_text_that_a_small_file_has_once_counts_for_each_song(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dictionary: bool
+) -> None:
+    title = pa.array(["x" * 20_000] * 3000)
+    path = parquet(
+        tmp_path,
+        song_id=[str(i) for i in range(3000)],
+        path=["x"] * 3000,
+        title=title.dictionary_encode() if dictionary else title,
+    )
+    assert path.stat().st_size < 100_000
+    assert read_manifest(path)["title"].type == pa.string()
+    monkeypatch.setattr("lumina_ray.catalog.manifest.MAX_BYTES", 50_000_000)
+    with pytest.raises(ManifestError, match=r"3000 songs in more than 6\d{7} bytes uncompressed.*split the manifest"):
+        read_manifest(path)
+    # Of 1024 songs together it stops at the first that are too many.
+    monkeypatch.setattr("lumina_ray.catalog.manifest.MAX_BYTES", 10_000_000)
+    with pytest.raises(ManifestError, match=r"3000 songs in more than 2\d{7} bytes"):
+        read_manifest(path)
+
+
+def test_metadata_of_any_length_is_none(tmp_path: Path) -> None:
+    path = parquet(tmp_path, song_id=["a", "b"], path=["x", "y"], title=[None, "x" * 65_537])
+    with pytest.raises(ManifestError, match="title has more than 65536 characters in row 2; shorten it"):
+        read_manifest(path)
+
+
 def test_a_manifest_is_written_in_full_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "songs.csv"
     write_manifest(pa.table({"song_id": ["a"], "path": ["x"]}), path)

@@ -1,6 +1,8 @@
 """Scanning a folder: real files of several formats, and what folders of music look like in practice."""
 
 import hashlib
+import os
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -8,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from lumina_ray.audio.guard import Guard
 from lumina_ray.catalog.manifest import MAX_ID_CHARACTERS, read_manifest, write_manifest
-from lumina_ray.catalog.scan import read_header, scan_folder, song_id_of
+from lumina_ray.catalog.scan import AudioHeader, read_header, scan_folder, song_id_of
 from lumina_ray.errors import UsageError
 
 RATE_HZ = 22_050
@@ -37,6 +40,16 @@ def tone_m4a(path: Path) -> Path:
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)
     return path
+
+
+@pytest.mark.parametrize("name", ["pipe.wav", "concat.wav"])
+def test_what_is_no_file_of_audio_has_no_header(tmp_path: Path, name: str) -> None:
+    """Neither a pipe, which would be waited for in C, nor a text that has FFmpeg open another file."""
+    tone(tmp_path / "secret.wav")
+    (tmp_path / "concat.wav").write_text("ffconcat version 1.0\nfile secret.wav\nduration 60\n")
+    os.mkfifo(tmp_path / "pipe.wav")
+    with closing(Guard()) as guard:
+        assert guard.call(read_header, tmp_path / name, limit_s=5) == AudioHeader(None, {})
 
 
 def test_formats_tags_and_fallbacks(tmp_path: Path) -> None:

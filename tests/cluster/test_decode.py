@@ -9,6 +9,7 @@ import pytest
 from cluster.decode import _guard, decode_guarded
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import manifest_of
+from lumina_ray.errors import StorageError
 from tests.cluster.catalog import write_tone
 from tests.cluster.faults import decode_with_faults
 
@@ -43,10 +44,20 @@ def test_a_file_that_crashes_or_hangs_the_decoder_fails_alone(tone: Path) -> Non
     assert rows["samples"][4] == rows["samples"][0]
 
 
-def test_a_child_that_the_system_kills_is_no_fault_of_the_song(tone: Path) -> None:
+@pytest.mark.parametrize("name", ["killed.wav", "huge.wav"])
+def test_a_child_without_memory_is_no_fault_of_the_song(tone: Path, name: str) -> None:
+    """It finds none itself, or the system kills it."""
     with pytest.raises(MemoryError, match="was killed"):
-        decode_guarded(songs(tone.parent / "killed.wav"), decode_with_faults)
+        decode_guarded(songs(tone.parent / name), decode_with_faults)
     assert decode_guarded(songs(tone), decode_rows)["error"].to_pylist() == [None]
+
+
+def test_a_file_system_that_does_not_answer_is_no_fault_of_the_song(tone: Path) -> None:
+    stale = tone.with_name("stale.wav")
+    stale.write_bytes(tone.read_bytes())
+    with pytest.raises(StorageError, match=r"stale\.wav: cannot be read \(Stale file handle\); try again") as caught:
+        decode_guarded(songs(stale), decode_with_faults)
+    assert caught.value.exit_code == 1
 
 
 def test_the_child_ends_with_its_parent(tone: Path) -> None:

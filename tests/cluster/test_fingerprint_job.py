@@ -283,6 +283,23 @@ def test_a_worker_that_raises_costs_one_song_and_does_not_hang_the_job(
     assert "RuntimeError: a bug" in lost.error
 
 
+def test_a_worker_on_another_kind_of_machine_ends_the_job(
+    finished: tuple[Path, JobSummary, str], monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """Other than the one that the model was described on, before anything was begun."""
+    describe = fingerprint.describe_model
+
+    def elsewhere(*args):
+        specification, environment = describe(*args)
+        return specification, environment | {"device": "another processor"}
+
+    monkeypatch.setattr(fingerprint, "describe_model", elsewhere)
+    with pytest.raises(SpecificationMismatch, match=r"has device = .*, the run has another processor: ") as caught:
+        run_fingerprint_job(finished[0], tmp_path / "store", model=str(tiny_model_dir), kind="influence", workers=2)
+    assert len(str(caught.value).splitlines()) == 1
+    assert StoreCounter(tmp_path / "store").count().songs == 0
+
+
 def test_public_call_of_the_job_is_frozen() -> None:
     """`ray job submit` scripts and the `lumina` command rely on these names."""
     assert list(fingerprint.main.__annotations__) == [

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from cluster import progress
+from lumina_ray.store.parts import Tally
 
 
 def test_a_log_gets_a_line_every_so_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +28,25 @@ def test_a_log_gets_a_line_every_so_often(tmp_path: Path, monkeypatch: pytest.Mo
     assert lines[0].endswith("ETA unknown")
     assert lines[-1].startswith("2/4 songs, 1 failed, ")
     assert "\x1b" not in said.getvalue()
+
+
+def test_a_bar_looks_less_often_the_longer_a_look_takes() -> None:
+    class Counter:
+        def count(self) -> Tally:
+            time.sleep(0.05)
+            return Tally()
+
+    class Stopped:
+        """After three looks."""
+
+        def __init__(self) -> None:
+            self.waits_s: list[float] = []
+
+        def wait(self, seconds: float) -> bool:
+            self.waits_s.append(seconds)
+            return len(self.waits_s) == 3
+
+    stopped = Stopped()
+    progress._show_bar(Counter(), 4, Console(file=io.StringIO()), stopped, poll_s=0.5)  # type: ignore[arg-type]
+    assert stopped.waits_s[0] == 0.5
+    assert min(stopped.waits_s[1:]) >= 1.0

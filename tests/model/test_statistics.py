@@ -1,5 +1,6 @@
 """Statistics of a model's music: counted, kept beside the weights, and refused where they are none."""
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_a_catalogs_fingerprints_are_those_without_with_the_shared_directions_ta
     model.statistics = MusicStatistics(code_frequencies(pieces, 4, model.codebook_size))
     before = [Fingerprinter(model, Specification.for_model(model, "influence"))(song) for song in songs]
     steps: list[tuple[int, int]] = []
-    found = catalog_statistics(model, lambda: songs, len(songs), lambda done, of, _: steps.append((done, of)))
+    found = catalog_statistics(model, lambda: songs, range(len(songs)), lambda done, of, _: steps.append((done, of)))
     assert found is model.statistics
     assert steps == [(n, 6) for n in range(1, 7)]
     after = Fingerprinter(model, Specification.for_model(model, "influence"))(songs[2])
@@ -124,6 +125,19 @@ def test_a_catalogs_fingerprints_are_those_without_with_the_shared_directions_ta
         x_D = X_ND[2]
         expected = x_D + in_span @ ((1 / np.sqrt(1 + moments / (2 * moments.mean())) - 1) * (in_span.T @ x_D))
         np.testing.assert_allclose(after.vectors[channel], expected / np.linalg.norm(expected), atol=1e-4)  # type: ignore[index]
+
+
+def test_the_order_in_which_songs_come_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more songs than are sampled: neither which of them are, nor how their sum is rounded."""
+    # By its name: in the package the function hides the module.
+    monkeypatch.setattr(import_module("lumina_ray.fingerprint.catalog_statistics"), "_MAX_SONGS", 3)
+    model = tiny_music_model()
+    songs = _songs(model.codebook_size, 6)
+    order = [4, 1, 5, 2, 0, 3]
+    found = catalog_statistics(model, lambda: songs, range(6))
+    shuffled = catalog_statistics(tiny_music_model(), lambda: [songs[place] for place in order], order)
+    assert shuffled.sha256 == found.sha256
+    assert {channel: values.shape[1] for channel, values in found.shared.items()} == {"P": 3, "M": 3}
 
 
 def test_a_model_whose_statistics_changed_makes_no_fingerprints_of_the_old_ones() -> None:

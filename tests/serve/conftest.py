@@ -86,7 +86,7 @@ def model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     listening = open_model(str(folder))
     songs = [encode_song(listening, sound(seed), "song") for seed in range(N_SONGS)]
-    save_statistics(catalog_statistics(listening, lambda: songs, len(songs)), folder)
+    save_statistics(catalog_statistics(listening, lambda: songs, range(len(songs))), folder)
     return folder
 
 

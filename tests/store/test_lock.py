@@ -4,7 +4,9 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,3 +66,22 @@ def test_whoever_has_to_wait_too_long_for_their_turn_is_told(tmp_path: Path, mon
         waiting.result()
     with in_turn(file):
         pass
+
+
+def test_who_is_refused_leaves_the_store_to_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that begin at once: neither finds the folder, and one of them has made it and holds it by then."""
+    store, acquire = tmp_path / "store", lock._acquire
+    with ExitStack() as holder:
+
+        def lose(*args: Any) -> None:
+            monkeypatch.setattr(lock, "_acquire", acquire)
+            holder.enter_context(exclusive(store))
+            acquire(*args)
+
+        monkeypatch.setattr(lock, "_acquire", lose)
+        with pytest.raises(StoreBusy), exclusive(store):
+            pass
+        assert (store / "_LOCK").exists()
+        with pytest.raises(StoreBusy), exclusive(store):
+            pass
+    assert not store.exists()

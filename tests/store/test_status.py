@@ -107,6 +107,23 @@ def test_truncated_parts_go_with_their_records(store: Path) -> None:
     }
 
 
+def test_a_record_without_data_and_data_without_a_record_go(store: Path) -> None:
+    """Ray would skip the songs of the one for ever, and make those of the other a second time."""
+    whole = write_part(store, "run_000000", {"a": None}, time.time())
+    lost = write_part(store, "run_000001", {"b": None}, time.time())
+    unrecorded = write_part(store, "run_000002", {"c": None}, time.time())
+    under_way = write_part(store, "run_000003", {"d": None}, time.time(), pending=True)
+    lost.unlink()
+    (store / "checkpoint" / "run_000002.parquet").unlink()
+    assert drop_damaged(store) == [lost.name, unrecorded.name]
+    assert sorted((store / "data").iterdir()) == [whole, under_way]
+    assert {path.name for path in (store / "checkpoint").iterdir()} == {
+        "run_000000.parquet",
+        "run_000003.pending.parquet",
+    }
+    assert drop_damaged(store) == []
+
+
 def test_what_is_no_store_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no fingerprint store"):
         store_status(tmp_path)

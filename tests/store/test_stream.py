@@ -10,9 +10,12 @@ import pytest
 from lumina_ray.calibration import calibrate_store, store_sha256, write_calibration
 from lumina_ray.errors import StoreError
 from lumina_ray.index import build_index, load_snapshot
-from lumina_ray.store import open_store, read_store, stream_store
+from lumina_ray.store import open_store, read_store, store_schema, stream_store
+from lumina_ray.store import read as reading
 from lumina_ray.store.generations import add_segment, next_segment, remove_songs
-from tests.calibration.synthetic import DIMS, World, write_store
+from lumina_ray.store.read import sort_rows
+from lumina_ray.store.stream import stored_codes
+from tests.calibration.synthetic import DIMS, World, specification, write_store
 
 
 def store_in_parts(folder: Path, n: int = 23, n_parts: int = 4, seed: int = 0, first: int = 0, n_zero: int = 0) -> Path:
@@ -64,6 +67,19 @@ def test_what_is_streamed_is_what_is_read(living, tmp_path, catalog):
     assert store_sha256(streamed) == store_sha256(read)
 
 
+def test_codes_come_with_their_songs_places(catalog):
+    """Which files hold a song is an accident of the job; its place among the ids is not."""
+    for part in catalog.glob("segments/*/data/*.parquet"):
+        rows = pq.read_table(part)
+        numbers = [int(song_id.removeprefix("song-")) for song_id in rows["song_id"].to_pylist()]
+        codes = pa.array([np.full((4, 500), number, "<u2").tobytes() for number in numbers], pa.binary())
+        pq.write_table(rows.set_column(rows.schema.get_field_index("codes"), "codes", codes), part)
+    streamed = stream_store(catalog)
+    found = [int(codes.chunks[0][0, 0]) for codes in stored_codes(streamed)]
+    assert found != sorted(found)
+    assert found == [int(streamed.song_ids[place].removeprefix("song-")) for place in streamed.places]
+
+
 @pytest.mark.parametrize("n_zero", [0, 2])
 def test_calibration_and_index_are_the_same(tmp_path, n_zero):
     path = store_in_parts(tmp_path / "store", n=60, n_zero=n_zero)
@@ -89,6 +105,26 @@ def test_a_store_that_changes_while_it_is_read_is_refused(tmp_path, change):
         (path / "data" / "part-9.parquet").write_bytes(part.read_bytes())
     with pytest.raises(StoreError, match="changed while it was read"):
         streamed.vectors("P")
+
+
+def test_rows_are_taken_from_arrays_that_may_hold_more_than_2_gib(monkeypatch):
+    """In pieces that may not: the columns stay what they were."""
+    kinds = store_schema(specification()).types
+    narrow = {kind for kind in kinds if pa.types.is_string(kind) or pa.types.is_binary(kind)}
+    assert {kind: reading._WIDE[kind] for kind in narrow} == {
+        pa.string(): pa.large_string(),
+        pa.binary(): pa.large_binary(),
+    }
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 4)
+    rng = np.random.default_rng(0)
+    ids = [f"{i:03}" for i in rng.permutation(23)]
+    rows = pa.table({"song_id": ids, "codes": [song_id.encode() * 3 for song_id in ids], "n": [int(i) for i in ids]})
+    in_parts = pa.concat_tables([rows.slice(i, 5) for i in range(0, 23, 5)])
+    found = sort_rows(in_parts)
+    assert found.schema == rows.schema
+    assert found["codes"].num_chunks == 6
+    assert found.equals(rows.sort_by("song_id"))
+    assert len(sort_rows(rows.slice(0, 0))) == 0
 
 
 def test_a_damaged_part_is_named(tmp_path):

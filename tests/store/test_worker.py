@@ -1,5 +1,6 @@
 """One manifest row in, one store row out, whatever the audio; and a store that is read whole or not at all."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.errors import NumericsError, StoreError
-from lumina_ray.fingerprint import Fingerprint, SongCodes, Specification, batching
+from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
+from lumina_ray.fingerprint import Fingerprint, SongCodes, Specification, batching, describe_environment
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.model.interface import Prediction
 from lumina_ray.store import (
@@ -191,6 +192,17 @@ def store(tmp_path: Path, rows: pa.Table, manifest: pa.Table, worker: Fingerprin
     return folder
 
 
+def test_a_worker_of_another_kind_of_machine_than_the_runs_is_refused(tiny_model_dir: Path) -> None:
+    model = open_model(str(tiny_model_dir))
+    arguments = (str(tiny_model_dir), Specification.for_model(model, "influence").to_dict(), "cpu", 1)
+    environment = describe_environment(model)
+    FingerprintWorker(*arguments, environment)
+    for name, value in {"device": "NVIDIA H100", "torch": "1.0"}.items():
+        both = f"has {name} = {re.escape(environment[name])}, the run has {value}: "
+        with pytest.raises(SpecificationMismatch, match=both):
+            FingerprintWorker(*arguments, environment | {name: value})
+
+
 def test_store_is_read_sorted_and_whole(store: Path, rows: pa.Table) -> None:
     read = read_store(store)
     assert read.song_ids == ["dös & trés", "one"]
@@ -207,17 +219,28 @@ def test_unfinished_store_is_not_read(store: Path) -> None:
         read_store(store)
 
 
-@pytest.mark.parametrize(("change", "message"), [("lose", "without a row"), ("double", "doubled"), ("add", "unknown")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("lose", "without a row.*; delete its _SUCCESS and run the same `lumina fingerprint` again"),
+        ("lose-unfinished", "without a row.*; run the same `lumina fingerprint` again"),
+        ("double", "doubled.*; delete the store"),
+        ("add", "unknown.*; delete the store"),
+    ],
+)
 def test_completeness_is_every_song_exactly_once(store: Path, rows: pa.Table, change: str, message: str) -> None:
-    if change == "lose":
+    specification = read_store(store).specification
+    if change.startswith("lose"):
         (store / "data" / "a.parquet").unlink()
+        if change == "lose-unfinished":
+            (store / "_SUCCESS").unlink()
     elif change == "double":
         pq.write_table(rows.slice(0, 1), store / "data" / "c.parquet")
     else:
         stranger = rows.slice(0, 1).set_column(0, rows.schema.field("song_id"), pa.array(["stranger"]))
         pq.write_table(stranger, store / "data" / "c.parquet")
     with pytest.raises(StoreError, match=message):
-        check_complete(store, read_store(store).specification)
+        check_complete(store, specification)
 
 
 def test_truncated_part_is_named(store: Path) -> None:

@@ -1,7 +1,7 @@
 """What the routes of a gateway work with."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from lumina_ray.errors import AudioError
 from serve import metrics
@@ -63,7 +63,7 @@ async def _caller(
 Caller = Annotated[str, Depends(_caller)]
 
 
-async def answer(services: Services, response: Awaitable[Any], deadline_s: float) -> Any:
+async def answer(services: Services, response: DeploymentResponse[Any], deadline_s: float) -> Any:
     """What a deployment answers, in the time that a request has.
 
     Args:
@@ -73,10 +73,19 @@ async def answer(services: Services, response: Awaitable[Any], deadline_s: float
         Problem: returned by the deployment, as Serve would log a traceback for one that is raised; or no answer.
     """
     async with answered_by(deadline_s, services.args.request_timeout_s):
-        outcome = await response
+        outcome = await given(response)
     if isinstance(outcome, Problem):
         raise outcome
     return outcome
+
+
+async def given(response: DeploymentResponse[Any]) -> Any:
+    """What a deployment answers. Cancelled, as when time is up, it cancels the call too, which goes on by itself."""
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
 
 
 async def attribute_upload(services: Services, body: bytes, policy: str, top_k: int, partial: bool = False) -> str:
@@ -88,7 +97,7 @@ async def attribute_upload(services: Services, body: bytes, policy: str, top_k: 
     """
     query = await fingerprint_upload(services, body)
     with waiting_for("search"):
-        report = await services.searcher.attribute.remote(query, policy, top_k, partial)
+        report = await given(services.searcher.attribute.remote(query, policy, top_k, partial))
     if isinstance(report, Problem):
         raise report
     return report
@@ -106,7 +115,7 @@ async def fingerprint_upload(services: Services, body: bytes) -> bytes:
     note(audio_s=audio.duration_s)
     metrics.count_audio(audio.duration_s)
     with waiting_for("fingerprint"):
-        query = await services.fingerprinter.fingerprint.remote(audio)
+        query = await given(services.fingerprinter.fingerprint.remote(audio))
     if isinstance(query, AudioError):
         raise query
     return query

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from lumina_ray.attribution import attribute
 from lumina_ray.attribution.partial import as_partial
@@ -23,6 +23,7 @@ from serve import catalog
 from serve.live import LiveIndex, probe
 from serve.problems import Problem
 from serve.schemas import FingerprintQuery, IndexVersions, Neighbours, ReportVerification, Song, SongPage
+from serve.services import given
 from serve.verification import verify
 
 # Longer than a search takes, and short enough for a client to learn what is missing.
@@ -176,11 +177,11 @@ class Merger:
             raise _missing()
         return newest
 
-    async def _ask_one(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _ask_one(self, call: Callable[[], DeploymentResponse[Any]]) -> Any:
         """What a shard answers; None where it does not."""
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                return await call()
+                return await given(call())
         except BackPressureError as error:
             raise Problem.retry_later(429, "server.busy", "All queues are full; try again later.") from error
         except (TimeoutError, DeploymentUnavailableError, RayActorError):

@@ -9,7 +9,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from serve.problems import Problem, openapi_responses
 from serve.schemas import Readiness
-from serve.services import Served, Services
+from serve.services import Served, Services, given
 
 _PATIENCE_S = 5
 _FRESH_S = 1.0
@@ -46,7 +46,7 @@ async def _probe(services: Services) -> Readiness:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             model, index = await asyncio.gather(
-                services.fingerprinter.describe.remote(), services.searcher.describe.remote()
+                given(services.fingerprinter.describe.remote()), given(services.searcher.describe.remote())
             )
     # What a replica raises on failing its own check arrives as a RuntimeError.
     except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError, RuntimeError) as error:

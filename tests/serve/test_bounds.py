@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from ray.exceptions import ActorDiedError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from lumina_ray.audio import Audio
 from serve.app import Server
 from serve.decoding import Decoders
 from serve.gateway import create_app
@@ -57,6 +59,36 @@ def test_what_keeps_the_model_from_answering(fingerprint: Callable | Exception, 
     answer = post(make_services(args=args, fingerprinter=Deployment(fingerprint=fingerprint)))
     assert_problem(answer, status, code)
     assert ("retry-after" in answer.headers) == (status in (429, 503, 504, 507))
+
+
+def test_what_nobody_waits_for_any_more_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.routes.status._PATIENCE_S", 0.3)
+    cancelled: list[str] = []
+
+    def endless(name: str) -> Callable:
+        async def call(*_: object) -> None:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                cancelled.append(name)
+                raise
+
+        return call
+
+    async def load(*_: object) -> Audio:
+        return Audio(sound(1), "0" * 64)
+
+    fingerprinter = Deployment(fingerprint=endless("model"), describe=endless("health"))
+    searcher = Deployment(attribute=endless("search"), songs=endless("catalog"), describe=endless("health"))
+    given = {"args": HURRIED, "decoders": SimpleNamespace(load=load), "searcher": searcher}
+    with asking(make_services(**given, fingerprinter=fingerprinter)) as client:
+        assert_problem(client.post(URL, files={"audio": wav(sound(1))}), 504, "server.timeout")
+        assert_problem(client.get("/v1/songs"), 504, "server.timeout")
+        assert_problem(client.get("/readyz"), 503, "server.unavailable")
+        assert cancelled == ["model", "catalog", "health", "health"]
+    with asking(make_services(**given)) as client:
+        assert_problem(client.post(URL, files={"audio": wav(sound(1))}), 504, "server.timeout")
+        assert cancelled[4:] == ["search"]
 
 
 def test_an_upload_that_does_not_arrive_in_time() -> None:

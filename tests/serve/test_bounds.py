@@ -1,6 +1,7 @@
 """What is slow, lost, broken or gone is answered, and takes nobody's place for long."""
 
 import asyncio
+import encodings
 import errno
 import os
 import socket
@@ -103,6 +104,22 @@ def test_an_upload_that_does_not_arrive_in_time() -> None:
             return await client.post(URL, content=slowly(), headers=headers)
 
     assert_problem(asyncio.run(ask()), 408, "request.timeout")
+
+
+def test_no_charset_but_utf_8_is_looked_up() -> None:
+    body = b'--B\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n%b\r\n--B--\r\n' % wav(sound(1))
+    with asking(make_services()) as client:
+
+        def post(charset: str) -> httpx.Response:
+            headers = {"Content-Type": f"multipart/form-data; boundary=B{charset}"}
+            return client.post(URL, content=body, headers=headers)
+
+        assert {post(charset).status_code for charset in ("", "; charset=UTF-8", '; charset="utf-8"')} == {200}
+        # Python remembers every name that it looks up, for good; `undefined` is an encoding that always fails.
+        known = set(encodings._cache)
+        for charset in ("undefined", "nobody-has-heard-of-it", "x" * 1000, ""):
+            assert_problem(post(f"; charset={charset}"), 400, "request.malformed")
+        assert set(encodings._cache) == known
 
 
 @pytest.mark.parametrize(

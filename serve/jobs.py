@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from lumina_ray.audio.guard import CallFailed
@@ -19,7 +18,7 @@ from serve.decoding import Decoders
 from serve.jobstore import JobStore, StoredJob, WaitingFile
 from serve.problems import RETRY_AFTER_S, Problem
 from serve.schemas import Job, JobFile, ServeArgs
-from serve.services import Services, answered_by, attribute_upload
+from serve.services import LOST, Services, answered_by, attribute_upload
 
 logger = logging.getLogger("ray.serve")
 
@@ -133,7 +132,7 @@ class Jobs:
                 result, failed = await attribute_upload(self._services, audio, file.policy, file.top_k), False
         except Problem as problem:
             # The server's state and not the file's fault, unless it ends or stalls a worker again and again.
-            self._losses[file] += problem.status == 504 or isinstance(problem.__cause__, RayActorError | CallFailed)
+            self._losses[file] += problem.status == 504 or isinstance(problem.__cause__, (*LOST, CallFailed))
             if problem.status in _PASSING and self._losses[file] < _MAX_LOSSES:
                 await asyncio.sleep(RETRY_AFTER_S)
                 return

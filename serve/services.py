@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from ray.exceptions import RayActorError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
@@ -20,6 +29,18 @@ from serve.problems import Problem
 from serve.requestlog import note, waiting_for
 from serve.schemas import ServeArgs
 
+# What Ray raises for a worker, a node or an object that it lost or has no room for. Not RayError: what code of ours raises
+# in a worker is one as well.
+LOST = (
+    RayActorError,
+    WorkerCrashedError,
+    NodeDiedError,
+    LocalRayletDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+)
 _BEARER = HTTPBearer(
     auto_error=False, description="An API key, made with `lumina keys add`. Not asked for where access is open."
 )
@@ -151,5 +172,5 @@ async def answered_by(deadline_s: float, limit_s: float) -> AsyncIterator[None]:
         raise Problem.of_audio(error) from error
     except BackPressureError as error:
         raise Problem.retry_later(429, "server.busy", "All queues are full; try again later.") from error
-    except (DeploymentUnavailableError, RayActorError) as error:
+    except (DeploymentUnavailableError, *LOST) as error:
         raise Problem.retry_later(503, "server.unavailable", "A worker was lost; try again.") from error

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
@@ -23,7 +22,7 @@ from serve import catalog
 from serve.live import LiveIndex, probe
 from serve.problems import Problem
 from serve.schemas import FingerprintQuery, IndexVersions, Neighbours, ReportVerification, Song, SongPage
-from serve.services import given
+from serve.services import LOST, given
 from serve.verification import verify
 
 # Longer than a search takes, and short enough for a client to learn what is missing.
@@ -184,7 +183,7 @@ class Merger:
                 return await given(call())
         except BackPressureError as error:
             raise Problem.retry_later(429, "server.busy", "All queues are full; try again later.") from error
-        except (TimeoutError, DeploymentUnavailableError, RayActorError):
+        except (TimeoutError, DeploymentUnavailableError, *LOST):
             return None
 
 

@@ -4,12 +4,11 @@ import asyncio
 from contextvars import Context
 
 from fastapi import APIRouter, Request
-from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from serve.problems import Problem, openapi_responses
 from serve.schemas import Readiness
-from serve.services import Served, Services, given
+from serve.services import LOST, Served, Services, given
 
 _PATIENCE_S = 5
 _FRESH_S = 1.0
@@ -49,7 +48,7 @@ async def _probe(services: Services) -> Readiness:
                 given(services.fingerprinter.describe.remote()), given(services.searcher.describe.remote())
             )
     # What a replica raises on failing its own check arrives as a RuntimeError.
-    except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError, RuntimeError) as error:
+    except (TimeoutError, BackPressureError, DeploymentUnavailableError, *LOST, RuntimeError) as error:
         raise Problem.retry_later(503, "server.unavailable", "The model or the index cannot answer now.") from error
     if isinstance(index, Problem):
         raise index

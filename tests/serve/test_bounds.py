@@ -13,7 +13,16 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import (
+    ActorDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
@@ -49,6 +58,13 @@ async def never(*_: object) -> None:
         (never, 504, "server.timeout"),
         (BackPressureError(0, 0), 429, "server.busy"),
         (ActorDiedError(), 503, "server.unavailable"),
+        (NodeDiedError("gone"), 503, "server.unavailable"),
+        (OwnerDiedError("", "", ""), 503, "server.unavailable"),
+        (OutOfMemoryError("gone"), 503, "server.unavailable"),
+        (ObjectStoreFullError(), 503, "server.unavailable"),
+        (WorkerCrashedError(), 503, "server.unavailable"),
+        (RayTaskError("f", "", ObjectLostError("", "", "")).as_instanceof_cause(), 503, "server.unavailable"),
+        (RayTaskError("f", "", ValueError("ours")).as_instanceof_cause(), 500, "internal"),
         (DeploymentUnavailableError(DeploymentID("Fingerprinter", "lumina")), 503, "server.unavailable"),
         (RuntimeError("a bug that names /tmp/secret"), 500, "internal"),
         (OSError(errno.ENOSPC, "No space left on device"), 507, "server.disk_full"),
@@ -230,6 +246,13 @@ def test_whoever_asks_whether_it_is_ready_shares_one_probe() -> None:
         answers = [client.get("/readyz") for _ in range(5)]
     assert {answer.json()["index_version"] for answer in answers} == {"v0001"}
     assert len(probes) < 5
+
+
+@pytest.mark.parametrize("error", [NodeDiedError("gone"), OwnerDiedError("", "", ""), RuntimeError("not well")])
+def test_it_is_not_ready_while_a_replica_is_lost_or_unwell(error: Exception) -> None:
+    with asking(make_services(searcher=Deployment(describe=error))) as client:
+        for route in ("/healthz", "/readyz"):
+            assert_problem(client.get(route), 503, "server.unavailable")
 
 
 def test_a_client_that_goes_away_does_not_take_the_probe_that_it_shares_along(server: Server) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from ray import serve
-from ray.exceptions import RayActorError
+from ray.exceptions import NodeDiedError, RayActorError
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import ServeDeploySchema
@@ -129,7 +129,7 @@ def test_the_catalog_is_that_of_one_piece(sharded: Sharded) -> None:
     assert {version.version: version.live for version in sharded.ask("versions").indexes} == {OLD: True, NEW: False}
 
 
-@pytest.mark.parametrize("how", [RayActorError(), TimeoutError()])
+@pytest.mark.parametrize("how", [RayActorError(), NodeDiedError("gone"), TimeoutError()])
 def test_a_missing_shard_is_503_unless_the_answer_may_be_partial(
     sharded: Sharded, query: FingerprintQuery, how: Exception
 ) -> None:

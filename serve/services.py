@@ -29,8 +29,8 @@ from serve.problems import Problem
 from serve.requestlog import note, waiting_for
 from serve.schemas import ServeArgs
 
-# What Ray raises for a worker, a node or an object that it lost or has no room for. Not RayError: what code of ours raises
-# in a worker is one as well.
+# What Ray raises for a worker, a node or an object that it lost or has no room for. Not RayError, as what code of ours
+# raises in a worker is one as well.
 LOST = (
     RayActorError,
     WorkerCrashedError,

@@ -72,6 +72,10 @@ def test_what_was_not_finished_waits_for_the_next_process(store: JobStore, tmp_p
     (file,) = again.waiting(10)
     assert (file.number, again.audio(file)) == (1, b"two")
     assert spooled(tmp_path) == [f"{job.id}-1", young.name]
+    # Of a crash just before: it need not wait for the next one.
+    os.utime(young, (0, 0))
+    again.expire(100.0)
+    assert spooled(tmp_path) == [f"{job.id}-1"]
 
 
 def test_jobs_are_their_owners_own(store: JobStore, tmp_path: Path) -> None:

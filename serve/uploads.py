@@ -78,7 +78,7 @@ async def _form(request: Request, wanted: str, max_files: int, max_bytes: int) -
     except MultiPartException as error:
         raise Problem(400, "request.malformed", f"The multipart body cannot be parsed: {error.message}") from error
     except ClientDisconnect as error:
-        raise _incomplete() from error
+        raise incomplete() from error
     try:
         yield form
     finally:
@@ -106,7 +106,7 @@ async def read_json(request: Request, max_bytes: int) -> bytes:
     try:
         return b"".join([block async for block in _bounded(request, max_bytes)])
     except ClientDisconnect as error:
-        raise _incomplete() from error
+        raise incomplete() from error
 
 
 def openapi_upload() -> dict[str, Any]:
@@ -151,7 +151,8 @@ async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
         yield block
 
 
-def _incomplete() -> Problem:
+def incomplete() -> Problem:
+    """Of a body that its client did not send to its end."""
     return Problem(400, "request.incomplete", "The upload broke off.")
 
 

@@ -21,7 +21,7 @@ from ray.exceptions import (
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
-from lumina_ray.errors import AudioError
+from lumina_ray.errors import AudioError, StoreError
 from serve import metrics
 from serve.access import Access
 from serve.decoding import Decoders
@@ -174,3 +174,5 @@ async def answered_by(deadline_s: float, limit_s: float) -> AsyncIterator[None]:
         raise Problem.retry_later(429, "server.busy", "All queues are full; try again later.") from error
     except (DeploymentUnavailableError, *LOST) as error:
         raise Problem.retry_later(503, "server.unavailable", "A worker was lost; try again.") from error
+    except StoreError as error:
+        raise Problem.retry_later(503, "server.unavailable", "The index cannot be read now; try later.") from error

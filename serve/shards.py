@@ -14,6 +14,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from lumina_ray.attribution import attribute
 from lumina_ray.attribution.partial import as_partial
 from lumina_ray.calibration.vectors import Channel
+from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import QueryFingerprint
 from lumina_ray.index import Shard, Snapshot
 from lumina_ray.index.shards import select, together
@@ -183,7 +184,8 @@ class Merger:
                 return await given(call())
         except BackPressureError as error:
             raise Problem.retry_later(429, "server.busy", "All queues are full; try again later.") from error
-        except (TimeoutError, DeploymentUnavailableError, *LOST):
+        # StoreError: it can read no list of withdrawn songs, without which it must not answer.
+        except (TimeoutError, DeploymentUnavailableError, *LOST, StoreError):
             return None
 
 

@@ -27,6 +27,7 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from lumina_ray.audio import Audio
+from lumina_ray.errors import StoreError
 from serve.app import Server
 from serve.decoding import Decoders
 from serve.gateway import create_app
@@ -248,11 +249,27 @@ def test_whoever_asks_whether_it_is_ready_shares_one_probe() -> None:
     assert len(probes) < 5
 
 
-@pytest.mark.parametrize("error", [NodeDiedError("gone"), OwnerDiedError("", "", ""), RuntimeError("not well")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        NodeDiedError("gone"),
+        OwnerDiedError("", "", ""),
+        RuntimeError("not well"),
+        RayTaskError("f", "", StoreError("/tmp/secret/withdrawn.json is damaged")).as_instanceof_cause(),
+        RayTaskError("f", "", OSError(errno.EIO, "I/O error")).as_instanceof_cause(),
+    ],
+)
 def test_it_is_not_ready_while_a_replica_is_lost_or_unwell(error: Exception) -> None:
     with asking(make_services(searcher=Deployment(describe=error))) as client:
         for route in ("/healthz", "/readyz"):
             assert_problem(client.get(route), 503, "server.unavailable")
+
+
+def test_an_index_that_cannot_be_read_may_be_again() -> None:
+    error = RayTaskError("f", "", StoreError("/tmp/secret/withdrawn.json is damaged")).as_instanceof_cause()
+    with asking(make_services(searcher=Deployment(songs=error, attribute=error))) as client:
+        assert_problem(client.get("/v1/songs"), 503, "server.unavailable")
+        assert_problem(client.post(URL, files={"audio": wav(sound(1))}), 503, "server.unavailable")
 
 
 def test_a_client_that_goes_away_does_not_take_the_probe_that_it_shares_along(server: Server) -> None:

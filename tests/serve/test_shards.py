@@ -19,6 +19,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import ServeDeploySchema
 
 from lumina_ray.attribution import Report, attribute
+from lumina_ray.errors import StoreError
 from lumina_ray.index import Shard, load_snapshot
 from lumina_ray.report import from_json, to_json
 from serve import catalog
@@ -129,7 +130,7 @@ def test_the_catalog_is_that_of_one_piece(sharded: Sharded) -> None:
     assert {version.version: version.live for version in sharded.ask("versions").indexes} == {OLD: True, NEW: False}
 
 
-@pytest.mark.parametrize("how", [RayActorError(), NodeDiedError("gone"), TimeoutError()])
+@pytest.mark.parametrize("how", [RayActorError(), NodeDiedError("gone"), StoreError("damaged"), TimeoutError()])
 def test_a_missing_shard_is_503_unless_the_answer_may_be_partial(
     sharded: Sharded, query: FingerprintQuery, how: Exception
 ) -> None:

@@ -289,6 +289,14 @@ def test_pictures_hold_the_reports_numbers(page: Page, client: httpx.Client, bod
         assert [row[0] for row in timeline] == [[c.start_s, c.start_s + c.duration_s] for c in report.query.chunks]
 
 
+def test_an_answer_is_shown_where_the_browser_preloads_no_audio(context: BrowserContext, server: Server) -> None:
+    opened = context.new_page()
+    opened.add_init_script("window.Audio = class extends EventTarget {};")
+    opened.goto(f"{server.address}/")
+    choose(opened, SONG)
+    wait_for_result(opened)
+
+
 def test_a_stretch_that_is_clicked_is_heard(page: Page) -> None:
     choose(page, OTHER)
     wait_for_result(page)
@@ -495,7 +503,7 @@ def test_words_are_those_of_the_other_reports(page: Page, client: httpx.Client) 
     for text in texts:
         report = from_json(text)
         assert page.evaluate(WORDS_OF, json.loads(text)) == words_of(report)
-    numbers = [0.0, 0.0004, 0.001, 0.0123, 0.5, 0.99951, 1.0, 2.5, 3.5, 59.5, 61.2, 599.7]
+    numbers = [0.0, 0.0004, 0.001, 0.0123, 0.0625, 0.1875, 0.0015, 0.5, 0.99951, 1.0, 2.5, 3.5, 59.5, 61.2, 599.7]
     titles = ["Plain", HOSTILE_TITLE, "a\x00b\x1b[31m", "\u200cjoined\u200d", "no\u00a0break\u2028line", "夜曲"]
     assert page.evaluate(
         """async ([numbers, titles]) => {

@@ -7,8 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import httpx
@@ -31,13 +33,14 @@ from lumina_ray.errors import StoreError
 from serve.app import Server
 from serve.decoding import Decoders
 from serve.gateway import create_app
+from serve.local import drain
 from serve.places import Places
 from serve.problems import Problem
 from serve.schemas import ServeArgs, SongPage
 from serve.services import Services
 from tests.serve import faults
 from tests.serve.app import MODEL, Deployment, asking, make_services
-from tests.serve.conftest import sound, wav
+from tests.serve.conftest import beside, sound, wav
 from tests.serve.problems import assert_problem
 
 URL = "/v1/attributions"
@@ -234,6 +237,63 @@ def test_nobody_waits_for_a_place_longer_than_for_an_answer() -> None:
             pass
 
     asyncio.run(wait_behind())
+
+
+def test_closed_places_are_given_to_nobody_and_finished_with() -> None:
+    async def close() -> list[str]:
+        places, now_s = Places(1, 1), asyncio.get_running_loop().time()
+        said: list[str] = []
+
+        async def ask(name: str) -> None:
+            try:
+                async with places.take(now_s + 60):
+                    await asyncio.sleep(0.2)
+                    said.append(name)
+            except Problem as problem:
+                said.append(f"{name} {problem.status} {problem.code}")
+
+        asking = [asyncio.create_task(ask(name)) for name in ("under way", "waiting")]
+        await asyncio.sleep(0.05)
+        closing = asyncio.create_task(places.close())
+        await asyncio.sleep(0)
+        await ask("late")
+        await closing
+        said.append("closed")
+        await asyncio.gather(*asking)
+        return said
+
+    refused = "503 server.unavailable"
+    assert asyncio.run(close()) == [f"late {refused}", "under way", f"waiting {refused}", "closed"]
+
+
+def test_requests_under_way_are_finished_before_it_stops(server: Server, serve_args: ServeArgs) -> None:
+    going_on = threading.Event()
+
+    def upload() -> Iterator[bytes]:
+        yield b'--B\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
+        going_on.wait(60)
+        yield wav(sound(1)) + b"\r\n--B--\r\n"
+
+    with (
+        beside(server, serve_args, "stopping", max_requests=1) as address,
+        httpx.Client(timeout=60, trust_env=False) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        songs, deadline_s = f"{address}/v1/songs", time.monotonic() + 30
+        typed = {"Content-Type": "multipart/form-data; boundary=B"}
+        answer = pool.submit(client.post, address + URL, content=upload(), headers=typed)
+        # Once it has the place, there is none left.
+        with pytest.raises(httpx.ReadTimeout):
+            while time.monotonic() < deadline_s:
+                client.get(songs, timeout=3)
+        drained = pool.submit(drain, "stopping", 60.0)
+        while (refused := client.get(songs)).status_code != 503:
+            assert time.monotonic() < deadline_s
+        assert_problem(refused, 503, "server.unavailable")
+        assert not drained.done()
+        going_on.set()
+        assert answer.result(60).status_code == 200
+        drained.result(30)
 
 
 def test_whoever_asks_whether_it_is_ready_shares_one_probe() -> None:

@@ -19,7 +19,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
 from lumina_ray.errors import AudioError, StoreError
 from serve import metrics
@@ -29,6 +29,8 @@ from serve.problems import Problem
 from serve.requestlog import note, waiting_for
 from serve.schemas import ServeArgs
 
+# What a handle's `remote` gives: a generator only where one is asked for, as its type does not say.
+Response = DeploymentResponse[Any] | DeploymentResponseGenerator[Any]
 # What Ray raises for a worker, a node or an object that it lost or has no room for. Not RayError, as what code of ours
 # raises in a worker is one as well.
 LOST = (
@@ -84,7 +86,7 @@ async def _caller(
 Caller = Annotated[str, Depends(_caller)]
 
 
-async def answer(services: Services, response: DeploymentResponse[Any], deadline_s: float) -> Any:
+async def answer(services: Services, response: Response, deadline_s: float) -> Any:
     """What a deployment answers, in the time that a request has.
 
     Args:
@@ -100,7 +102,7 @@ async def answer(services: Services, response: DeploymentResponse[Any], deadline
     return outcome
 
 
-async def given(response: DeploymentResponse[Any]) -> Any:
+async def given(response: Response) -> Any:
     """What a deployment answers. Cancelled, as when time is up, it cancels the call too, which goes on by itself."""
     try:
         return await response

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from ray.serve.handle import DeploymentHandle
 
 from lumina_ray.attribution import attribute
 from lumina_ray.attribution.partial import as_partial
@@ -23,7 +23,7 @@ from serve import catalog
 from serve.live import LiveIndex, probe
 from serve.problems import Problem
 from serve.schemas import FingerprintQuery, IndexVersions, Neighbours, ReportVerification, Song, SongPage
-from serve.services import LOST, given
+from serve.services import LOST, Response, given
 from serve.verification import verify
 
 # Longer than a search takes, and short enough for a client to learn what is missing.
@@ -177,7 +177,7 @@ class Merger:
             raise _missing()
         return newest
 
-    async def _ask_one(self, call: Callable[[], DeploymentResponse[Any]]) -> Any:
+    async def _ask_one(self, call: Callable[[], Response]) -> Any:
         """What a shard answers; None where it does not."""
         try:
             async with asyncio.timeout(_PATIENCE_S):

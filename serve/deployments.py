@@ -69,7 +69,11 @@ class Fingerprinter:
 
     @serve.batch(max_batch_size=BATCH_TENS, batch_wait_timeout_s=0, batch_size_fn=tens_of_seconds)
     async def _batch(self, audios: list[Audio]) -> list[Any]:
-        """One outcome per song: what one does to the model is not the others' fault."""
+        """One outcome per song: what one does to the model is not the others' fault.
+
+        Of songs that came at the same moment: those that come while the model is busy are batches of their own, as Ray
+        takes each off its queue at once.
+        """
         loop = asyncio.get_running_loop()
         return [await loop.run_in_executor(self._thread, self._fingerprint, audio) for audio in audios]
 

@@ -62,6 +62,10 @@ class Gateway:
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app
 
+    async def drain(self) -> None:
+        """Refuse requests from now on, and return once those under way are answered."""
+        await self._app.state.places.close()
+
     async def check_health(self) -> None:
         """That it is called is all there is to check; Ray forgets gauges that nobody sets."""
         self._app.state.places.show()

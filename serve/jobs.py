@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from lumina_ray.audio.guard import CallFailed
@@ -19,7 +18,7 @@ from serve.decoding import Decoders
 from serve.jobstore import JobStore, StoredJob, WaitingFile
 from serve.problems import RETRY_AFTER_S, Problem
 from serve.schemas import Job, JobFile, ServeArgs
-from serve.services import Services, answered_by, attribute_upload
+from serve.services import LOST, Services, answered_by, attribute_upload
 
 logger = logging.getLogger("ray.serve")
 
@@ -28,6 +27,9 @@ _CLEAN_EVERY_S = 60.0
 # Times that a file may lose its worker before it is taken for the reason.
 _MAX_LOSSES = 3
 _PASSING = {429, 503, 504, 507}
+# Times that a request may take. By then whoever was before it in a queue has given up, and a worker that is stuck is
+# replaced, which is a loss: that nothing answers for so long is the server's state.
+_PATIENCE = 3
 
 
 class Jobs:
@@ -127,13 +129,13 @@ class Jobs:
             logger.error("job %s, file %d: its audio is gone", file.job, file.number)
             await self._in_thread(self._store.finish, file, Problem.internal().body.model_dump_json(), True)
             return
-        limit_s = self._args.request_timeout_s
+        limit_s = _PATIENCE * self._args.request_timeout_s
         try:
             async with answered_by(asyncio.get_running_loop().time() + limit_s, limit_s):
                 result, failed = await attribute_upload(self._services, audio, file.policy, file.top_k), False
         except Problem as problem:
-            # The server's state and not the file's fault, unless it ends or stalls a worker again and again.
-            self._losses[file] += problem.status == 504 or isinstance(problem.__cause__, RayActorError | CallFailed)
+            # The server's state and not the file's fault, unless it ends a worker again and again.
+            self._losses[file] += isinstance(problem.__cause__, (*LOST, CallFailed))
             if problem.status in _PASSING and self._losses[file] < _MAX_LOSSES:
                 await asyncio.sleep(RETRY_AFTER_S)
                 return

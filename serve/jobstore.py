@@ -76,11 +76,7 @@ class JobStore:
         self._spool.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(folder / "jobs.sqlite", isolation_level=None)
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON;" + _SCHEMA)
-        known = {self._audio(*row) for row in self._db.execute("SELECT job, number FROM files WHERE finished IS NULL")}
-        for path in set(self._spool.iterdir()) - known:
-            # Young ones may be of a replica that is still draining, and not be listed yet.
-            if path.stat().st_mtime < time.time() - _ORPHANED_AFTER_S:
-                path.unlink(missing_ok=True)
+        self._sweep()
 
     def create(
         self, owner: str, key: str | None, policy: str, top_k: int, uploads: list[bytes], now_s: float
@@ -171,8 +167,9 @@ class JobStore:
         self._forget([job])
 
     def expire(self, before_s: float) -> None:
-        """Forget jobs that were made before a time."""
+        """Forget jobs that were made before a time, and audio that a crash left behind."""
         self._forget([job for (job,) in self._db.execute("SELECT id FROM jobs WHERE created_s < ?", (before_s,))])
+        self._sweep()
 
     def waiting(self, limit: int) -> list[WaitingFile]:
         """The files that have waited longest."""
@@ -205,6 +202,13 @@ class JobStore:
             self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
             for (number,) in numbers:
                 self._audio(job, number).unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        known = {self._audio(*row) for row in self._db.execute("SELECT job, number FROM files WHERE finished IS NULL")}
+        for path in set(self._spool.iterdir()) - known:
+            # Young ones may be of a replica that is still draining, and not be listed yet.
+            if path.stat().st_mtime < time.time() - _ORPHANED_AFTER_S:
+                path.unlink(missing_ok=True)
 
     def _audio(self, job: str, number: int) -> Path:
         return self._spool / f"{job}-{number}"

@@ -14,7 +14,9 @@ from typing import Self
 import httpx
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application
+from ray.serve.exceptions import RayServeException
 
 from cluster.session import ray_session
 from lumina_ray.errors import ClusterError, UsageError
@@ -26,6 +28,7 @@ APPLICATION_LOGS = {"encoding": "JSON", "enable_access_log": False}
 _READY_WITHIN_S = 60.0
 # Ray's own timeout answers with plain text: the gateway's comes first.
 _PROXY_GRACE_S = 15.0
+_FLUSH_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Server:
                 serve.run(application, name=APPLICATION, route_prefix="/", logging_config=APPLICATION_LOGS)
             except RuntimeError as error:
                 raise ClusterError(f"the endpoint did not start: {_cause(error)}") from error
+            running.callback(drain, APPLICATION, request_timeout_s)
             server._wait_until_ready()
             # Nothing failed: what was started is now the server's to stop.
             server.running.push(running.pop_all())
@@ -81,19 +85,19 @@ class Server:
         return server
 
     def wait(self) -> None:
-        """Block until SIGINT or SIGTERM, then stop."""
+        """Block until SIGINT or SIGTERM, then stop; at once where another one comes."""
         stopped = threading.Event()
         previous = {s: signal.signal(s, lambda *_: stopped.set()) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             stopped.wait()
             print("Stopping: requests under way are finished first.", file=sys.stderr, flush=True)
         finally:
-            self.stop()
             for s, handler in previous.items():
                 signal.signal(s, handler)
+            self.stop()
 
     def stop(self) -> None:
-        """Stop serving; Ray as well if it was started for this."""
+        """Finish the requests under way, and stop serving; Ray as well if it was started for this."""
         self.running.close()
 
     def __enter__(self) -> Self:
@@ -115,6 +119,19 @@ class Server:
                 answer = str(error)
             time.sleep(0.1)
         raise ClusterError(f"the endpoint was not ready within {_READY_WITHIN_S:.0f} s: {answer}")
+
+
+def drain(application: str, limit_s: float) -> None:
+    """Have the gateways of an application refuse requests, and wait until they have answered those under way.
+
+    Serve's own shutdown would cut them off: it kills its proxy first.
+    """
+    try:
+        serve.get_deployment_handle("Gateway", application).broadcast("drain").results(timeout_s=limit_s)
+    except (TimeoutError, RayError, RayServeException) as error:
+        print(f"Requests under way are cut off: {error}", file=sys.stderr, flush=True)
+    # What a gateway has answered is still on its way through the proxy.
+    time.sleep(_FLUSH_S)
 
 
 def is_loopback(host: str) -> bool:

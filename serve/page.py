@@ -10,11 +10,14 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 
 from lumina_ray.attribution.schema import Report
 from lumina_ray.errors import UsageError
 from serve.places import Place
 from serve.problems import Problem, openapi_responses
+from serve.services import Served, answered_by, arriving_by
+from serve.uploads import incomplete
 
 logger = logging.getLogger("ray.serve")
 
@@ -23,7 +26,6 @@ STATIC = Path(__file__).with_name("static")
 MAX_REPORT_BYTES = 16 << 20
 # A stranger’s report must not draw without end: a chunk costs some 25 ms, a thousand controls 0.4 s.
 MAX_DRAWN_CHUNKS, MAX_DRAWN_CONTROLS, MAX_DRAWN_S = 400, 1000, 86_400
-_READ_WITHIN_S = 60.0
 
 # Trusted types: the browser itself refuses to take a string as HTML. `blob:` is the query, played from its file.
 _HEADERS = {
@@ -51,7 +53,7 @@ def install_page(app: FastAPI) -> None:
         summary="A report as a page",
         response_class=HTMLResponse,
         response_description="One self-contained page, byte for byte what `lumina attribute --html` writes.",
-        responses=openapi_responses(401, 408, 413, 422, 429, 500),
+        responses=openapi_responses(400, 401, 408, 413, 422, 429, 500, 504),
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -65,14 +67,13 @@ async def page() -> FileResponse:
     return FileResponse(STATIC / "index.html", headers=_HEADERS)
 
 
-async def report_as_html(request: Request, _: Place) -> HTMLResponse:
+async def report_as_html(request: Request, services: Served, deadline_s: Place) -> HTMLResponse:
     """Render a report that `POST /v1/attributions` answered. Nothing of it is kept."""
-    try:
-        async with asyncio.timeout(_READ_WITHIN_S):
-            text = await _read(request)
-    except TimeoutError as error:
-        raise Problem(408, "request.timeout", f"The report did not arrive within {_READ_WITHIN_S:g} s.") from error
-    html = await asyncio.get_running_loop().run_in_executor(_RENDERER, _render, text)
+    limit_s = services.args.request_timeout_s
+    async with arriving_by(deadline_s, limit_s):
+        text = await _read(request)
+    async with answered_by(deadline_s, limit_s):
+        html = await asyncio.get_running_loop().run_in_executor(_RENDERER, _render, text)
     # As a download: a browser that opened it here would give it this origin.
     return HTMLResponse(html, headers={"Content-Disposition": 'attachment; filename="attribution.html"'})
 
@@ -86,10 +87,13 @@ class _Files(StaticFiles):
 
 async def _read(request: Request) -> bytes:
     text = bytearray()
-    async for block in request.stream():
-        text += block
-        if len(text) > MAX_REPORT_BYTES:
-            raise Problem(413, "report.too_large", f"A report has at most {MAX_REPORT_BYTES} bytes.")
+    try:
+        async for block in request.stream():
+            text += block
+            if len(text) > MAX_REPORT_BYTES:
+                raise Problem(413, "report.too_large", f"A report has at most {MAX_REPORT_BYTES} bytes.")
+    except ClientDisconnect as error:
+        raise incomplete() from error
     return bytes(text)
 
 

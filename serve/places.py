@@ -14,6 +14,8 @@ from serve import metrics
 from serve.problems import Problem
 from serve.services import Caller, Served
 
+_POLL_S = 0.05
+
 
 class Places:
     """Places of a gateway, given in the order of arrival."""
@@ -22,14 +24,16 @@ class Places:
         self._places = asyncio.Semaphore(n)
         self._max_waiting = max_waiting
         self._waiting = self._taken = 0
+        self._closed = False
 
     @asynccontextmanager
     async def take(self, deadline_s: float) -> AsyncIterator[None]:
         """Hold a place; cancelled, as by a client that goes away, it is free at once.
 
         Raises:
-            Problem: 429, too many wait already, or none was free before a time on the event loop's clock.
+            Problem: 429, too many wait already, or none was free before a time on the event loop's clock; 503, closed.
         """
+        self._check_open()
         if self._places.locked() and self._waiting >= self._max_waiting:
             raise _busy()
         self._count(waiting=1)
@@ -42,10 +46,22 @@ class Places:
             self._count(waiting=-1)
         self._count(taken=1)
         try:
+            # Those that waited.
+            self._check_open()
             yield
         finally:
             self._places.release()
             self._count(taken=-1)
+
+    async def close(self) -> None:
+        """Give no more places, and return once nobody holds one or waits for one."""
+        self._closed = True
+        while self._taken or self._waiting:
+            await asyncio.sleep(_POLL_S)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Problem.retry_later(503, "server.unavailable", "The server is stopping; try again later.")
 
     def _count(self, waiting: int = 0, taken: int = 0) -> None:
         self._waiting += waiting

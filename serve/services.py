@@ -1,18 +1,27 @@
 """What the routes of a gateway work with."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from ray.exceptions import RayActorError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
-from lumina_ray.errors import AudioError
+from lumina_ray.errors import AudioError, StoreError
 from serve import metrics
 from serve.access import Access
 from serve.decoding import Decoders
@@ -20,6 +29,20 @@ from serve.problems import Problem
 from serve.requestlog import note, waiting_for
 from serve.schemas import ServeArgs
 
+# What a handle's `remote` gives: a generator only where one is asked for, as its type does not say.
+Response = DeploymentResponse[Any] | DeploymentResponseGenerator[Any]
+# What Ray raises for a worker, a node or an object that it lost or has no room for. Not RayError, as what code of ours
+# raises in a worker is one as well.
+LOST = (
+    RayActorError,
+    WorkerCrashedError,
+    NodeDiedError,
+    LocalRayletDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+)
 _BEARER = HTTPBearer(
     auto_error=False, description="An API key, made with `lumina keys add`. Not asked for where access is open."
 )
@@ -63,7 +86,7 @@ async def _caller(
 Caller = Annotated[str, Depends(_caller)]
 
 
-async def answer(services: Services, response: Awaitable[Any], deadline_s: float) -> Any:
+async def answer(services: Services, response: Response, deadline_s: float) -> Any:
     """What a deployment answers, in the time that a request has.
 
     Args:
@@ -73,10 +96,19 @@ async def answer(services: Services, response: Awaitable[Any], deadline_s: float
         Problem: returned by the deployment, as Serve would log a traceback for one that is raised; or no answer.
     """
     async with answered_by(deadline_s, services.args.request_timeout_s):
-        outcome = await response
+        outcome = await given(response)
     if isinstance(outcome, Problem):
         raise outcome
     return outcome
+
+
+async def given(response: Response) -> Any:
+    """What a deployment answers. Cancelled, as when time is up, it cancels the call too, which goes on by itself."""
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
 
 
 async def attribute_upload(services: Services, body: bytes, policy: str, top_k: int, partial: bool = False) -> str:
@@ -88,7 +120,7 @@ async def attribute_upload(services: Services, body: bytes, policy: str, top_k: 
     """
     query = await fingerprint_upload(services, body)
     with waiting_for("search"):
-        report = await services.searcher.attribute.remote(query, policy, top_k, partial)
+        report = await given(services.searcher.attribute.remote(query, policy, top_k, partial))
     if isinstance(report, Problem):
         raise report
     return report
@@ -106,7 +138,7 @@ async def fingerprint_upload(services: Services, body: bytes) -> bytes:
     note(audio_s=audio.duration_s)
     metrics.count_audio(audio.duration_s)
     with waiting_for("fingerprint"):
-        query = await services.fingerprinter.fingerprint.remote(audio)
+        query = await given(services.fingerprinter.fingerprint.remote(audio))
     if isinstance(query, AudioError):
         raise query
     return query
@@ -142,5 +174,7 @@ async def answered_by(deadline_s: float, limit_s: float) -> AsyncIterator[None]:
         raise Problem.of_audio(error) from error
     except BackPressureError as error:
         raise Problem.retry_later(429, "server.busy", "All queues are full; try again later.") from error
-    except (DeploymentUnavailableError, RayActorError) as error:
+    except (DeploymentUnavailableError, *LOST) as error:
         raise Problem.retry_later(503, "server.unavailable", "A worker was lost; try again.") from error
+    except StoreError as error:
+        raise Problem.retry_later(503, "server.unavailable", "The index cannot be read now; try later.") from error

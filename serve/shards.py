@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from lumina_ray.attribution import attribute
 from lumina_ray.attribution.partial import as_partial
 from lumina_ray.calibration.vectors import Channel
+from lumina_ray.errors import StoreError
 from lumina_ray.fingerprint import QueryFingerprint
 from lumina_ray.index import Shard, Snapshot
 from lumina_ray.index.shards import select, together
@@ -23,6 +23,7 @@ from serve import catalog
 from serve.live import LiveIndex, probe
 from serve.problems import Problem
 from serve.schemas import FingerprintQuery, IndexVersions, Neighbours, ReportVerification, Song, SongPage
+from serve.services import LOST, Response, given
 from serve.verification import verify
 
 # Longer than a search takes, and short enough for a client to learn what is missing.
@@ -176,14 +177,15 @@ class Merger:
             raise _missing()
         return newest
 
-    async def _ask_one(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _ask_one(self, call: Callable[[], Response]) -> Any:
         """What a shard answers; None where it does not."""
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                return await call()
+                return await given(call())
         except BackPressureError as error:
             raise Problem.retry_later(429, "server.busy", "All queues are full; try again later.") from error
-        except (TimeoutError, DeploymentUnavailableError, RayActorError):
+        # StoreError: it can read no list of withdrawn songs, without which it must not answer.
+        except (TimeoutError, DeploymentUnavailableError, *LOST, StoreError):
             return None
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -32,7 +33,8 @@ async def read_uploads(request: Request, max_files: int, max_bytes: int, max_byt
     spool it to disk without end. The client's file names are ignored.
 
     Raises:
-        Problem: 400 malformed or too many files, 413 too large, 415 not multipart, 422 no such field or not a file.
+        Problem: 400 malformed, not in UTF-8 or too many files, 413 too large, 415 not multipart, 422 no such field or
+            not a file.
     """
     async with _form(request, FIELD, max_files, max_bytes_together) as form:
         files = form.getlist(FIELD)
@@ -65,6 +67,10 @@ async def _form(request: Request, wanted: str, max_files: int, max_bytes: int) -
             "request.not_multipart",
             f"Send multipart/form-data with a file in the field {wanted!r}, not {media_type!r}.",
         )
+    _, parameters = parse_options_header(request.headers["content-type"])
+    # The parser would look up any other name, and Python keeps each that it was ever asked for.
+    if parameters.get(b"charset", b"utf-8").lower() != b"utf-8":
+        raise Problem(400, "request.malformed", "The multipart body's charset must be utf-8.")
     _check_declared(request, max_bytes)
     parser = MultiPartParser(request.headers, _bounded(request, max_bytes), max_files=max_files, max_fields=8)
     try:
@@ -72,7 +78,7 @@ async def _form(request: Request, wanted: str, max_files: int, max_bytes: int) -
     except MultiPartException as error:
         raise Problem(400, "request.malformed", f"The multipart body cannot be parsed: {error.message}") from error
     except ClientDisconnect as error:
-        raise _incomplete() from error
+        raise incomplete() from error
     try:
         yield form
     finally:
@@ -100,7 +106,7 @@ async def read_json(request: Request, max_bytes: int) -> bytes:
     try:
         return b"".join([block async for block in _bounded(request, max_bytes)])
     except ClientDisconnect as error:
-        raise _incomplete() from error
+        raise incomplete() from error
 
 
 def openapi_upload() -> dict[str, Any]:
@@ -145,7 +151,8 @@ async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
         yield block
 
 
-def _incomplete() -> Problem:
+def incomplete() -> Problem:
+    """Of a body that its client did not send to its end."""
     return Problem(400, "request.incomplete", "The upload broke off.")
 
 

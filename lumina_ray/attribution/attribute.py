@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 import lumina_ray
-from lumina_ray.attribution.intervals import share_intervals
+from lumina_ray.attribution import intervals
 from lumina_ray.attribution.policies import POLICIES, Evidence, Verdict, v7_confidence, v7_lip
 from lumina_ray.attribution.schema import (
     ChannelReport,
@@ -205,7 +205,7 @@ def _attribute_channel(
         right=right,
         verdict=_sentence(policy, qualified, noise, verdict.unattributed),
         basis=_basis(snapshot.use, candidates),
-        warnings=_warnings(policy, band, snapshot.n_present, len(candidates)),
+        warnings=_warnings(policy, band, snapshot.n_present, len(candidates), qualified),
         searched=snapshot.n_present,
         retrieved=len(candidates),
         qualified=qualified,
@@ -243,8 +243,8 @@ def _candidates(
         "share": verdict.shares,
         "chunk_similarities": np.round(chunk_similarity_kn, 6),
     }
-    if calibrated:
-        by_song["share_low"], by_song["share_high"] = share_intervals(evidence, verdict, chunk_vectors_nD)
+    if calibrated and verdict.qualified.sum() <= intervals.MAX_SONGS:
+        by_song["share_low"], by_song["share_high"] = intervals.share_intervals(evidence, verdict, chunk_vectors_nD)
     if policy == "v7":
         by_song["confidence"] = v7_confidence(evidence.z)
         by_song["lip_percent"] = (v7_lip(evidence.z) + 1) / 2 * 100
@@ -377,7 +377,7 @@ def _use_provenance(snapshot: Snapshot) -> UseProvenance | None:
     )
 
 
-def _warnings(policy: str, band: NoiseBand, searched: int, retrieved: int) -> tuple[str, ...]:
+def _warnings(policy: str, band: NoiseBand, searched: int, retrieved: int, qualified: int) -> tuple[str, ...]:
     warnings = []
     if policy != "calibrated":
         warnings.append(
@@ -392,6 +392,11 @@ def _warnings(policy: str, band: NoiseBand, searched: int, retrieved: int) -> tu
             f"{band.query_mean_similarity:.3f}, controls {band.control_means[-1]:.3f} to {band.control_means[0]:.3f}): "
             f"its p-values may be too {'small' if than == 'more' else 'large'}. Controls from the same kind of source "
             "as the query would settle it."
+        )
+    if policy == "calibrated" and qualified > intervals.MAX_SONGS:
+        warnings.append(
+            f"The shares have no intervals: {qualified} songs qualify, and they are worked out for up to "
+            f"{intervals.MAX_SONGS}. Ask for fewer candidates."
         )
     if retrieved < searched:
         warnings.append(

@@ -13,6 +13,9 @@ from lumina_ray.calibration import ALPHA
 from lumina_ray.methods.kernel import RIDGE
 
 DRAWS = 200
+# Songs that may qualify. Each draw is a regression on all of them, which takes milliseconds for these and seconds for
+# thousands.
+MAX_SONGS = 512
 _LEVELS = (0.025, 0.975)
 
 

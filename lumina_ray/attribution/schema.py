@@ -76,7 +76,8 @@ class Candidate(_Frozen):
     qualified: bool
     share: float = Field(description="0 to 1; shares and `unattributed` of a channel add up to 1.")
     share_low: float | None = Field(
-        description="Policy `calibrated`: lower end of the share's 95 % interval over draws of chunks and controls."
+        description="Policy `calibrated`: lower end of the share's 95 % interval over draws of chunks and controls; "
+        "none where more than 512 songs qualify."
     )
     share_high: float | None = Field(description="Policy `calibrated`: its upper end.")
     explained: float | None = Field(description="Policy `calibrated`: the share before the noise is deducted.")

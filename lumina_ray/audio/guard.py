@@ -66,8 +66,12 @@ class Guard:
 
     def end(self) -> None:
         """End the call under way, which another thread waits for."""
-        process, self.process = self.process, _start()
-        process.kill()
+        process = self.process
+        try:
+            self.process = _start()
+        finally:
+            # Also where no other can be started: its answer would be taken for that of the next call.
+            process.kill()
 
     def close(self) -> None:
         """End the process, once no call is under way and none will be."""

@@ -181,7 +181,14 @@ class Client:
 
     def delete_job(self, job_id: str) -> None:
         """End a job, and delete its files and results."""
-        self._retrying(self._send, "DELETE", f"/v1/jobs/{_name(job_id)}")
+        for attempt in self._retrying:
+            with attempt:
+                try:
+                    self._send("DELETE", f"/v1/jobs/{_name(job_id)}")
+                except EndpointError as error:
+                    # One before, whose answer was lost, may have deleted it.
+                    if error.code != "jobs.unknown" or attempt.retry_state.attempt_number == 1:
+                        raise
 
     def verify_report(
         self, report: Path, audio: Path | None = None, signature: Path | None = None

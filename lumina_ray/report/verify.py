@@ -11,10 +11,12 @@ from typing import Any, Literal
 from lumina_ray.attribution import Report, attribute
 from lumina_ray.attribution.audio import fingerprint_decoded
 from lumina_ray.audio import load_audio
+from lumina_ray.calibration import CALIBRATION_FILE, read_calibration
 from lumina_ray.errors import ReportMismatch
 from lumina_ray.fingerprint import QueryFingerprint
-from lumina_ray.index import Shard, Snapshot, load_snapshot, newest_snapshot
+from lumina_ray.index import Snapshot, load_snapshot, newest_snapshot
 from lumina_ray.index.files import MANIFEST_FILE, versions
+from lumina_ray.index.snapshot import read_manifest
 from lumina_ray.report.json import report_sha256
 from lumina_ray.report.words import shorten
 from lumina_ray.storage import Location
@@ -26,7 +28,6 @@ _ENVIRONMENT = ("/provenance/environment", "/provenance/software")
 _PROSE = re.compile(r"/verdict|/warnings/\d+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SHOWN = 100
-_NO_SONGS = Shard(0, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def verify_query(report: Report, query: QueryFingerprint, snapshot: Snapshot) ->
 
 
 def reported_folder(index: Location, report: Report) -> Path:
-    """The snapshot that a report names, by its folder; its vectors are not read.
+    """The snapshot that a report names, by its folder; nothing that is as large as the catalog is read.
 
     Raises:
         ReportMismatch: it is not there, or another one has its name.
@@ -146,22 +147,13 @@ def reported_folder(index: Location, report: Report) -> Path:
             "index, or was the snapshot deleted?"
         )
     here = newest_snapshot(folder)
-    check_named(report, load_snapshot(here, _NO_SONGS))
-    return here
-
-
-def check_named(report: Report, snapshot: Snapshot) -> None:
-    """
-    Raises:
-        ReportMismatch: the report names another snapshot.
-    """
-    named = report.provenance
-    here = (snapshot.version, snapshot.key, snapshot.calibration.sha256)
-    if here != (named.index_version, named.index_key, named.calibration_sha256):
+    found = (here.resolve().name, read_manifest(here).get("key"), read_calibration(here / CALIBRATION_FILE).sha256)
+    if found != (named.index_version, named.index_key, named.calibration_sha256):
         raise ReportMismatch(
-            f"snapshot {here[0]}, key {here[1]}, calibration {here[2]}, is not what the report was made from: "
+            f"snapshot {found[0]}, key {found[1]}, calibration {found[2]}, is not what the report was made from: "
             f"{named.index_version}, key {named.index_key}, calibration {named.calibration_sha256}"
         )
+    return here
 
 
 def as_searched(snapshot: Snapshot, report: Report) -> Snapshot:

@@ -4,15 +4,17 @@ import asyncio
 from contextvars import Context
 
 from fastapi import APIRouter, Request
-from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from lumina_ray.errors import LuminaError
 from serve.problems import Problem, openapi_responses
 from serve.schemas import Readiness
-from serve.services import Served, Services
+from serve.services import LOST, Served, Services, given
 
 _PATIENCE_S = 5
 _FRESH_S = 1.0
+# What a replica raises that fails its own check, such as an index that cannot be read, arrives as that.
+_UNWELL = (RuntimeError, LuminaError, OSError)
 
 router = APIRouter(tags=["status"])
 
@@ -46,10 +48,9 @@ async def _probe(services: Services) -> Readiness:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             model, index = await asyncio.gather(
-                services.fingerprinter.describe.remote(), services.searcher.describe.remote()
+                given(services.fingerprinter.describe.remote()), given(services.searcher.describe.remote())
             )
-    # What a replica raises on failing its own check arrives as a RuntimeError.
-    except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError, RuntimeError) as error:
+    except (TimeoutError, BackPressureError, DeploymentUnavailableError, *LOST, *_UNWELL) as error:
         raise Problem.retry_later(503, "server.unavailable", "The model or the index cannot answer now.") from error
     if isinstance(index, Problem):
         raise index

@@ -1,6 +1,6 @@
 // The three pictures of a channel, drawn by Chart.js. Each has words for who cannot see it, and a table with its numbers.
 
-import { chunkTimes, clock, percent, share, shorten, songName } from "./words.js";
+import { chunkTimes, clock, fixed, percent, share, shorten, songName } from "./words.js";
 
 const Chart = window.Chart;
 Chart.defaults.animation = false;
@@ -141,10 +141,10 @@ export const drawNoise = (canvas, channel) => {
   return draw(
     canvas,
     (bottom - top) * ROW_PX + 76,
-    `Similarity to catalog songs. Noise of ${noise.n_controls} controls: mean ${mean.toFixed(3)}, standard deviation ` +
-      `${std.toFixed(3)}; their best matches lie between ${maxima.at(-1).toFixed(3)} and ${maxima[0].toFixed(3)}. ` +
-      `First candidate: ${songName(best.song)} at ${best.similarity.toFixed(3)}, its threshold ` +
-      `${best.threshold.toFixed(3)}. The candidates’ table has the numbers.`,
+    `Similarity to catalog songs. Noise of ${noise.n_controls} controls: mean ${fixed(mean, 3)}, standard deviation ` +
+      `${fixed(std, 3)}; their best matches lie between ${fixed(maxima.at(-1), 3)} and ${fixed(maxima[0], 3)}. ` +
+      `First candidate: ${songName(best.song)} at ${fixed(best.similarity, 3)}, its threshold ` +
+      `${fixed(best.threshold, 3)}. The candidates’ table has the numbers.`,
     {
       type: "scatter",
       data: {
@@ -198,7 +198,7 @@ export const drawNoise = (canvas, channel) => {
               title: (items) => items.map((item) => songName(candidates[item.dataIndex].song)),
               label: (item) => {
                 const c = candidates[item.dataIndex];
-                return `similarity ${c.similarity.toFixed(3)}, needed ${c.threshold.toFixed(3)}, z ${c.z.toFixed(1)}`;
+                return `similarity ${fixed(c.similarity, 3)}, needed ${fixed(c.threshold, 3)}, z ${fixed(c.z, 1)}`;
               },
             },
           },
@@ -227,7 +227,7 @@ export const drawTimeline = (canvas, channel, query, seek) => {
     candidates.length * ROW_PX + 50,
     `Similarity of ${query.chunks.length} stretches of the query to ${candidates.length} candidates. The first, ` +
       `${songName(best.song)}, is closest at ${clock(query.chunks[closest].start_s)} ` +
-      `(${best.chunk_similarities[closest].toFixed(3)}). The table below has the numbers.`,
+      `(${fixed(best.chunk_similarities[closest], 3)}). The table below has the numbers.`,
     {
       type: "bar",
       data: {
@@ -258,7 +258,7 @@ export const drawTimeline = (canvas, channel, query, seek) => {
               title: ([item]) => songName(candidates[item.dataIndex].song),
               label: (item) => {
                 const similarity = candidates[item.dataIndex].chunk_similarities[item.datasetIndex];
-                return `${chunkTimes(query.chunks[item.datasetIndex])}: similarity ${similarity.toFixed(3)}`;
+                return `${chunkTimes(query.chunks[item.datasetIndex])}: similarity ${fixed(similarity, 3)}`;
               },
             },
           },

@@ -69,7 +69,7 @@ const send = () => {
   const waiting = showProgress(sent, audio);
   request.upload.addEventListener("progress", (event) => waiting.uploaded(event.loaded / event.total));
   request.upload.addEventListener("load", () => waiting.analysing());
-  request.addEventListener("load", async (event) => {
+  request.addEventListener("load", (event) => {
     waiting.end();
     const tookS = waiting.analysedS();
     const { status, response } = event.target;
@@ -77,8 +77,8 @@ const send = () => {
       showProblem(problemOf(status, new TextDecoder().decode(response), event.target.getResponseHeader("Retry-After")));
       return;
     }
-    const durationS = await audio;
-    if (durationS) rate = tookS / durationS;
+    // Not once it is known how long the audio is: a browser that preloads none never says.
+    audio.then((durationS) => { if (durationS) rate = tookS / durationS; });
     showResult(sent, response);
   });
   request.addEventListener("error", () => {

@@ -2,8 +2,8 @@
 
 import { drawNoise, drawShares, drawTimeline, SHOWN } from "./charts.js";
 import {
-  capitalise, chunkTimes, clock, drivingTimes, howSure, interval, level, noiseSentence, notKnown, percent, POLICY_TITLES, pValue,
-  safe, songName, useP,
+  capitalise, chunkTimes, clock, drivingTimes, fixed, howSure, interval, level, noiseSentence, notKnown, percent, POLICY_TITLES,
+  pValue, safe, songName, useP,
 } from "./words.js";
 
 const TABLE_ROWS = 10;
@@ -125,7 +125,7 @@ const showStretches = (slots, name, channel, query, seek) => {
       play.addEventListener("click", () => seek(chunk.start_s));
       const cells = candidates.map((c) => {
         const drives = c.qualified && c.driving_chunks.includes(i);
-        return cell(c.chunk_similarities[i].toFixed(3) + (drives ? " drives it" : ""));
+        return cell(fixed(c.chunk_similarities[i], 3) + (drives ? " drives it" : ""));
       });
       return element("tr", {}, element("th", { scope: "row" }, play), ...cells);
     }),
@@ -149,8 +149,8 @@ const showCandidates = (slots, name, channel, report) => {
         "td", { className: "n" }, percent(candidate.share), element("div", { className: "sub" }, interval(candidate)),
       ),
       element(
-        "td", { className: "n" }, candidate.similarity.toFixed(3),
-        element("div", { className: "sub" }, `(${candidate.threshold.toFixed(3)})`),
+        "td", { className: "n" }, fixed(candidate.similarity, 3),
+        element("div", { className: "sub" }, `(${fixed(candidate.threshold, 3)})`),
       ),
       cell(pValue(candidate.family_wise_p, channel.noise.resolution)),
       cell(pValue(candidate.q_value)),

@@ -18,26 +18,31 @@ export const songName = (song) => safe(song.title || song.song_id);
 
 export const capitalise = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-export const percent = (part) => (part > 0 && part < 0.001 ? "< 0.1%" : `${(100 * part).toFixed(1)}%`);
+// Exact halves, odd multiples of 1 / 2 ** (digits + 1), to the even digit, as Python rounds: toFixed takes them up.
+export const fixed = (number, digits) => {
+  const half = Math.abs(number * 2 ** (digits + 1)) % 2 === 1;
+  const up = number.toFixed(digits);
+  return half && up.at(-1) % 2 ? (number * (1 - 1e-9)).toFixed(digits) : up;
+};
+
+export const percent = (part) => (part > 0 && part < 0.001 ? "< 0.1%" : `${fixed(100 * part, 1)}%`);
 
 // The share's interval in brackets, where there is one.
 export const interval = ({ qualified, share_low: low, share_high: high }) =>
-  qualified && low !== null && high !== null ? `(${(100 * low).toFixed(0)}–${(100 * high).toFixed(0)}%)` : "";
+  qualified && low !== null && high !== null ? `(${fixed(100 * low, 0)}–${fixed(100 * high, 0)}%)` : "";
 
 export const share = (candidate) => `${percent(candidate.share)} ${interval(candidate)}`.trimEnd();
 
 // With a star where the value is the smallest that the controls can show.
 export const pValue = (p, resolution = 0) =>
-  (p >= 0.001 ? p.toFixed(3) : p.toExponential(0).replace(/([+-])(\d)$/, "$10$2")) + (p <= resolution ? "*" : "");
+  (p >= 0.001 ? fixed(p, 3) : p.toExponential(0).replace(/([+-])(\d)$/, "$10$2")) + (p <= resolution ? "*" : "");
 
 // Names that the published rules give are quoted: they are names, not findings.
 export const level = (report, candidate) =>
   report.policy.published && candidate.qualified ? `“${candidate.level}”` : candidate.level;
 
 export const clock = (seconds) => {
-  // Halves to the even second, as Python rounds.
-  const up = Math.round(seconds);
-  const whole = up - seconds === 0.5 && up % 2 ? up - 1 : up;
+  const whole = Number(fixed(seconds, 0));
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 };
 
@@ -60,8 +65,8 @@ export const noiseSentence = (channel) => {
   const noise = channel.noise;
   const maxima = noise.control_maxima_similarity;
   return (
-    `Noise from ${noise.n_controls} control tracks × ${channel.searched} songs: μ ${noise.mean.toFixed(3)}, ` +
-    `σ ${noise.std.toFixed(3)}; best match of a control ${maxima.at(-1).toFixed(3)} to ${maxima[0].toFixed(3)}`
+    `Noise from ${noise.n_controls} control tracks × ${channel.searched} songs: μ ${fixed(noise.mean, 3)}, ` +
+    `σ ${fixed(noise.std, 3)}; best match of a control ${fixed(maxima.at(-1), 3)} to ${fixed(maxima[0], 3)}`
   );
 };
 
@@ -95,7 +100,7 @@ export const howSure = (report, channel, candidate) => {
   if (candidate.confidence !== null)
     sentences.push(
       `The published rule calls this a confidence of ${percent(candidate.confidence)} ` +
-        `and a LIP of ${candidate.lip_percent.toFixed(1)}%.`,
+        `and a LIP of ${fixed(candidate.lip_percent, 1)}%.`,
     );
   return sentences;
 };
@@ -106,7 +111,7 @@ export const notKnown = (report, channel) => {
   const facts = [
     `How rare the best match is beyond p ${pValue(resolution)}: ${n_controls} controls cannot show more.`,
     report.policy.published
-      ? `Which finds are chance: this rule qualifies ${chance.toFixed(1)} songs of this catalog for an unrelated track, ` +
+      ? `Which finds are chance: this rule qualifies ${fixed(chance, 1)} songs of this catalog for an unrelated track, ` +
         "on average."
       : `Whether a find is one of the chance ones: ${percent(chance)} of unrelated tracks have a song qualify.`,
     report.provenance.use

@@ -142,6 +142,20 @@ def test_a_query_unlike_all_controls_is_warned_about(catalog):
     )
 
 
+def test_more_songs_than_intervals_can_be_worked_out_for_have_none_and_that_is_said(catalog, monkeypatch):
+    _, snapshot, _ = catalog
+    q = derived(catalog, weight=0.8)
+    with_intervals = attribute(q, snapshot).channels["P"]
+    assert with_intervals.qualified > 0
+    assert with_intervals.candidates[0].share_high is not None
+    monkeypatch.setattr("lumina_ray.attribution.intervals.MAX_SONGS", with_intervals.qualified - 1)
+    without = attribute(q, snapshot).channels["P"]
+    assert {(c.share_low, c.share_high) for c in without.candidates} == {(None, None)}
+    assert [c.share for c in without.candidates] == [c.share for c in with_intervals.candidates]
+    told = set(without.warnings) - set(with_intervals.warnings)
+    assert [warning.startswith("The shares have no intervals: ") for warning in told] == [True]
+
+
 def test_top_k(catalog):
     _, snapshot, _ = catalog
     channel = attribute(derived(catalog), snapshot, top_k=5).channels["P"]

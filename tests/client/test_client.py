@@ -223,6 +223,18 @@ def test_deleting_a_job_answers_nothing() -> None:
     assert endpoint.asked == ["DELETE /v1/jobs/j"]
 
 
+def test_a_job_that_is_gone_when_it_is_deleted_again_is_deleted(waits: list[float]) -> None:
+    lost = Endpoint(httpx.ReadTimeout("the answer was lost"), problem(404, "jobs.unknown"))
+    lost.client().delete_job("j")
+    assert len(lost.asked) == 2
+    unknown = Endpoint(problem(404, "jobs.unknown"))
+    with pytest.raises(EndpointError, match=r"jobs\.unknown"):
+        unknown.client().delete_job("j")
+    off = Endpoint(problem(503, "server.unavailable"), problem(404, "jobs.off"))
+    with pytest.raises(EndpointError, match=r"jobs\.off"):
+        off.client().delete_job("j")
+
+
 @pytest.mark.parametrize("status", [429, 503, 504])
 def test_retry_after_is_kept_to(waits: list[float], status: int) -> None:
     at = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)

@@ -168,6 +168,19 @@ def test_the_snapshot_is_the_one_that_the_report_names(living: tuple[Path, Repor
             reported_folder(index, changed(report, "provenance", name, to="e" * 64))
 
 
+def test_which_snapshot_a_report_names_is_told_without_its_songs(
+    living: tuple[Path, Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, report = living
+
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    for reads in ("pq.read_table", "pq.ParquetFile", "sha256_of"):
+        monkeypatch.setattr(f"lumina_ray.index.snapshot.{reads}", refuse)
+    assert reported_folder(index, report) == index / "v0001"
+
+
 def test_a_report_on_a_part_of_the_catalog_is_not_computed_again(living: tuple[Path, Report]) -> None:
     index, report = living
     asked = query({c: load_snapshot(index).vectors(c, np.array([0]))[0] for c in report.channels})

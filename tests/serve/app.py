@@ -1,6 +1,7 @@
 """The gateway's HTTP interface without Ray: deployments that do as they are told, for what real ones do too rarely."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,27 @@ INDEX = {
 }
 
 
+class Response:
+    """As Ray's: whoever gives up waiting for it does not end the call, and `cancel` does."""
+
+    def __init__(self, call: Awaitable[Any]) -> None:
+        self._task = asyncio.ensure_future(call)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.shield(self._task).__await__()
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+
 @dataclass(frozen=True)
 class Method:
-    """A deployment's method: an asynchronous function with `remote`."""
+    """A deployment's method: an asynchronous function."""
 
-    remote: Callable
+    function: Callable
+
+    def remote(self, *arguments: Any) -> Response:
+        return Response(self.function(*arguments))
 
 
 class Deployment:

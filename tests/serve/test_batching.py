@@ -43,6 +43,31 @@ def test_a_batch_holds_a_minute_of_audio_or_one_longer_song() -> None:
     assert FINGERPRINTER.max_ongoing_requests >= BATCH_TENS
 
 
+def test_songs_that_come_while_the_model_is_busy_are_batches_of_their_own() -> None:
+    batches: list[int] = []
+
+    async def ask() -> None:
+        free = asyncio.Event()
+
+        @serve.batch(max_batch_size=BATCH_TENS, batch_wait_timeout_s=0, batch_size_fn=tens_of_seconds)
+        async def fingerprint(audios: list[Audio]) -> list[Audio]:
+            batches.append(len(audios))
+            await free.wait()
+            return audios
+
+        waiting = []
+        for n in (2, 1, 1):
+            songs = [Audio(np.zeros(SAMPLE_RATE_HZ, np.float32), "") for _ in range(n)]
+            waiting += [asyncio.create_task(fingerprint(song)) for song in songs]
+            await asyncio.sleep(0.05)
+        assert batches == [2]
+        free.set()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(ask())
+    assert batches == [2, 1, 1]
+
+
 def test_the_batch_does_not_change_a_fingerprint(model_dir: Path, index_dir: Path) -> None:
     fingerprinter = Fingerprinter(str(model_dir), load_snapshot(index_dir).manifest["specification"], "cpu", 60.0)
     songs = [Audio(sound(seed, duration_s), "0" * 64) for seed, duration_s in ((1, 5.0), (2, 21.0), (3, 12.5))]

@@ -1,30 +1,47 @@
 """What is slow, lost, broken or gone is answered, and takes nobody's place for long."""
 
 import asyncio
+import contextlib
+import encodings
 import errno
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpx
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import (
+    ActorDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from lumina_ray.audio import Audio
+from lumina_ray.errors import StoreError
 from serve.app import Server
 from serve.decoding import Decoders
 from serve.gateway import create_app
+from serve.local import drain
 from serve.places import Places
 from serve.problems import Problem
 from serve.schemas import ServeArgs, SongPage
 from serve.services import Services
 from tests.serve import faults
 from tests.serve.app import MODEL, Deployment, asking, make_services
-from tests.serve.conftest import sound, wav
+from tests.serve.conftest import beside, sound, wav
 from tests.serve.problems import assert_problem
 
 URL = "/v1/attributions"
@@ -46,6 +63,13 @@ async def never(*_: object) -> None:
         (never, 504, "server.timeout"),
         (BackPressureError(0, 0), 429, "server.busy"),
         (ActorDiedError(), 503, "server.unavailable"),
+        (NodeDiedError("gone"), 503, "server.unavailable"),
+        (OwnerDiedError("", "", ""), 503, "server.unavailable"),
+        (OutOfMemoryError("gone"), 503, "server.unavailable"),
+        (ObjectStoreFullError(), 503, "server.unavailable"),
+        (WorkerCrashedError(), 503, "server.unavailable"),
+        (RayTaskError("f", "", ObjectLostError("", "", "")).as_instanceof_cause(), 503, "server.unavailable"),
+        (RayTaskError("f", "", ValueError("ours")).as_instanceof_cause(), 500, "internal"),
         (DeploymentUnavailableError(DeploymentID("Fingerprinter", "lumina")), 503, "server.unavailable"),
         (RuntimeError("a bug that names /tmp/secret"), 500, "internal"),
         (OSError(errno.ENOSPC, "No space left on device"), 507, "server.disk_full"),
@@ -57,6 +81,36 @@ def test_what_keeps_the_model_from_answering(fingerprint: Callable | Exception, 
     answer = post(make_services(args=args, fingerprinter=Deployment(fingerprint=fingerprint)))
     assert_problem(answer, status, code)
     assert ("retry-after" in answer.headers) == (status in (429, 503, 504, 507))
+
+
+def test_what_nobody_waits_for_any_more_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.routes.status._PATIENCE_S", 0.3)
+    cancelled: list[str] = []
+
+    def endless(name: str) -> Callable:
+        async def call(*_: object) -> None:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                cancelled.append(name)
+                raise
+
+        return call
+
+    async def load(*_: object) -> Audio:
+        return Audio(sound(1), "0" * 64)
+
+    fingerprinter = Deployment(fingerprint=endless("model"), describe=endless("health"))
+    searcher = Deployment(attribute=endless("search"), songs=endless("catalog"), describe=endless("health"))
+    given = {"args": HURRIED, "decoders": SimpleNamespace(load=load), "searcher": searcher}
+    with asking(make_services(**given, fingerprinter=fingerprinter)) as client:
+        assert_problem(client.post(URL, files={"audio": wav(sound(1))}), 504, "server.timeout")
+        assert_problem(client.get("/v1/songs"), 504, "server.timeout")
+        assert_problem(client.get("/readyz"), 503, "server.unavailable")
+        assert cancelled == ["model", "catalog", "health", "health"]
+    with asking(make_services(**given)) as client:
+        assert_problem(client.post(URL, files={"audio": wav(sound(1))}), 504, "server.timeout")
+        assert cancelled[4:] == ["search"]
 
 
 def test_an_upload_that_does_not_arrive_in_time() -> None:
@@ -71,6 +125,22 @@ def test_an_upload_that_does_not_arrive_in_time() -> None:
             return await client.post(URL, content=slowly(), headers=headers)
 
     assert_problem(asyncio.run(ask()), 408, "request.timeout")
+
+
+def test_no_charset_but_utf_8_is_looked_up() -> None:
+    body = b'--B\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n%b\r\n--B--\r\n' % wav(sound(1))
+    with asking(make_services()) as client:
+
+        def post(charset: str) -> httpx.Response:
+            headers = {"Content-Type": f"multipart/form-data; boundary=B{charset}"}
+            return client.post(URL, content=body, headers=headers)
+
+        assert {post(charset).status_code for charset in ("", "; charset=UTF-8", '; charset="utf-8"')} == {200}
+        # Python remembers every name that it looks up, for good; `undefined` is an encoding that always fails.
+        known = set(encodings._cache)
+        for charset in ("undefined", "nobody-has-heard-of-it", "x" * 1000, ""):
+            assert_problem(post(f"; charset={charset}"), 400, "request.malformed")
+        assert set(encodings._cache) == known
 
 
 @pytest.mark.parametrize(
@@ -170,6 +240,67 @@ def test_nobody_waits_for_a_place_longer_than_for_an_answer() -> None:
     asyncio.run(wait_behind())
 
 
+def test_closed_places_are_given_to_nobody_and_finished_with() -> None:
+    async def close() -> list[str]:
+        places, now_s = Places(1, 1), asyncio.get_running_loop().time()
+        said: list[str] = []
+
+        async def ask(name: str) -> None:
+            try:
+                async with places.take(now_s + 60):
+                    await asyncio.sleep(0.2)
+                    said.append(name)
+            except Problem as problem:
+                said.append(f"{name} {problem.status} {problem.code}")
+
+        asking = [asyncio.create_task(ask(name)) for name in ("under way", "waiting")]
+        await asyncio.sleep(0.05)
+        closing = asyncio.create_task(places.close())
+        await asyncio.sleep(0)
+        await ask("late")
+        await closing
+        said.append("closed")
+        await asyncio.gather(*asking)
+        return said
+
+    refused = "503 server.unavailable"
+    assert asyncio.run(close()) == [f"late {refused}", "under way", f"waiting {refused}", "closed"]
+
+
+def test_requests_under_way_are_finished_before_it_stops(server: Server, serve_args: ServeArgs) -> None:
+    going_on = threading.Event()
+
+    def upload() -> Iterator[bytes]:
+        yield b'--B\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
+        going_on.wait(60)
+        yield wav(sound(1)) + b"\r\n--B--\r\n"
+
+    with (
+        beside(server, serve_args, "stopping", max_requests=1) as address,
+        httpx.Client(timeout=60, trust_env=False) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        songs, deadline_s = f"{address}/v1/songs", time.monotonic() + 30
+        typed = {"Content-Type": "multipart/form-data; boundary=B"}
+        answer = pool.submit(client.post, address + URL, content=upload(), headers=typed)
+        # Once it has the place, there is none left.
+        with pytest.raises(httpx.ReadTimeout):
+            while time.monotonic() < deadline_s:
+                client.get(songs, timeout=3)
+        drained = pool.submit(drain, "stopping", 60.0)
+        refused = None
+        while not refused:
+            assert time.monotonic() < deadline_s
+            # Who asked before it was told to stop waits for the place.
+            with contextlib.suppress(httpx.ReadTimeout):
+                refused = client.get(songs, timeout=3)
+        assert_problem(refused, 503, "server.unavailable")
+        assert not drained.done()
+        going_on.set()
+        assert answer.result(60).status_code == 200
+        drained.result(30)
+
+
 def test_whoever_asks_whether_it_is_ready_shares_one_probe() -> None:
     probes = []
 
@@ -181,6 +312,29 @@ def test_whoever_asks_whether_it_is_ready_shares_one_probe() -> None:
         answers = [client.get("/readyz") for _ in range(5)]
     assert {answer.json()["index_version"] for answer in answers} == {"v0001"}
     assert len(probes) < 5
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NodeDiedError("gone"),
+        OwnerDiedError("", "", ""),
+        RuntimeError("not well"),
+        RayTaskError("f", "", StoreError("/tmp/secret/withdrawn.json is damaged")).as_instanceof_cause(),
+        RayTaskError("f", "", OSError(errno.EIO, "I/O error")).as_instanceof_cause(),
+    ],
+)
+def test_it_is_not_ready_while_a_replica_is_lost_or_unwell(error: Exception) -> None:
+    with asking(make_services(searcher=Deployment(describe=error))) as client:
+        for route in ("/healthz", "/readyz"):
+            assert_problem(client.get(route), 503, "server.unavailable")
+
+
+def test_an_index_that_cannot_be_read_may_be_again() -> None:
+    error = RayTaskError("f", "", StoreError("/tmp/secret/withdrawn.json is damaged")).as_instanceof_cause()
+    with asking(make_services(searcher=Deployment(songs=error, attribute=error))) as client:
+        assert_problem(client.get("/v1/songs"), 503, "server.unavailable")
+        assert_problem(client.post(URL, files={"audio": wav(sound(1))}), 503, "server.unavailable")
 
 
 def test_a_client_that_goes_away_does_not_take_the_probe_that_it_shares_along(server: Server) -> None:

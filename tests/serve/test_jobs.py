@@ -1,19 +1,26 @@
 """Jobs: kept on disk until they are done, whatever happens to who works at them."""
 
+import asyncio
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 import ray
+from ray.exceptions import ActorDiedError, NodeDiedError
+from ray.serve.exceptions import BackPressureError
 
+from lumina_ray.audio import Audio
 from serve.app import ServeArgs
+from serve.jobs import Jobs
 from serve.jobstore import JobStore, StoredJob
 from serve.problems import Problem
-from tests.serve.app import asking, make_services
+from tests.serve.app import Deployment, asking, make_services
 from tests.serve.conftest import sound, wav
 from tests.serve.problems import assert_problem
 
@@ -65,6 +72,10 @@ def test_what_was_not_finished_waits_for_the_next_process(store: JobStore, tmp_p
     (file,) = again.waiting(10)
     assert (file.number, again.audio(file)) == (1, b"two")
     assert spooled(tmp_path) == [f"{job.id}-1", young.name]
+    # Of a crash just before: it need not wait for the next one.
+    os.utime(young, (0, 0))
+    again.expire(100.0)
+    assert spooled(tmp_path) == [f"{job.id}-1"]
 
 
 def test_jobs_are_their_owners_own(store: JobStore, tmp_path: Path) -> None:
@@ -175,6 +186,90 @@ def test_a_job_gives_what_single_requests_give_and_survives_its_replica(
     assert spooled(serve_args.jobs) == []
     assert client.delete(f"{URL}/{job['id']}").status_code == 204
     assert_problem(client.get(f"{URL}/{job['id']}"), 404, "jobs.unknown")
+
+
+async def stuck(*_: object) -> None:
+    await asyncio.sleep(3600)
+
+
+async def work(folder: Path, answers: list, **changes: float) -> tuple[Jobs, StoredJob]:
+    """Jobs without Ray, at one file, for which the model answers so, and then as it should."""
+
+    async def fingerprint(*_: object) -> bytes:
+        answer = answers.pop(0) if answers else b"vectors"
+        if isinstance(answer, Exception):
+            raise answer
+        return await answer() if callable(answer) else answer
+
+    async def load(*_: object) -> Audio:
+        return Audio(sound(1), "0" * 64)
+
+    args = ServeArgs(index="unused", open_access=True, jobs=folder, **changes)
+    jobs = Jobs.__new__(Jobs)
+    await jobs.__init__(args, Deployment(fingerprint=fingerprint), Deployment(attribute="{}"))  # type: ignore[misc]
+    jobs._services = replace(jobs._services, decoders=SimpleNamespace(load=load))  # type: ignore[arg-type]
+    job, _ = await jobs.create("acme", None, "v8", 5, [b"audio"])
+    return jobs, job
+
+
+async def outcome(folder: Path, answers: list, **changes: float) -> str:
+    """What became of it."""
+    jobs, job = await work(folder, answers, **changes)
+    async with asyncio.timeout(30):
+        while (found := await jobs.get("acme", job.id)).state != "done":
+            await asyncio.sleep(0.02)
+    return found.files[0].state
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_POLL_S", "_CLEAN_EVERY_S", "RETRY_AFTER_S"):
+        monkeypatch.setattr(f"serve.jobs.{name}", 0.02)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(
+    ("answers", "state"),
+    [
+        ([BackPressureError(0, 0)] * 9, "done"),
+        ([NodeDiedError("gone"), ActorDiedError()], "done"),
+        ([NodeDiedError("gone"), ActorDiedError(), NodeDiedError("gone")], "failed"),
+    ],
+)
+def test_a_file_waits_on_until_it_has_lost_three_workers(tmp_path: Path, answers: list, state: str) -> None:
+    assert asyncio.run(outcome(tmp_path, answers)) == state
+    assert answers == []
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_file_waits_on_however_often_nobody_answers(tmp_path: Path) -> None:
+    answers = [stuck] * 4
+    assert asyncio.run(outcome(tmp_path, answers, request_timeout_s=0.1)) == "done"
+    assert answers == []
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_file_may_take_longer_than_a_request(tmp_path: Path) -> None:
+    async def slow(*_: object) -> bytes:
+        await asyncio.sleep(0.6)
+        return b"vectors"
+
+    answers = [slow, ValueError("asked again")]
+    assert asyncio.run(outcome(tmp_path, answers, request_timeout_s=0.5)) == "done"
+    assert len(answers) == 1
+
+
+@pytest.mark.usefixtures("eager")
+def test_no_file_waits_longer_than_its_job_is_kept(tmp_path: Path) -> None:
+    async def go() -> None:
+        jobs, job = await work(tmp_path, [stuck] * 1000, request_timeout_s=0.1, max_job_age_s=0.5)
+        async with asyncio.timeout(30):
+            while not isinstance(found := await jobs.get("acme", job.id), Problem):
+                await asyncio.sleep(0.02)
+        assert (found.status, found.code) == (404, "jobs.unknown")
+        assert spooled(tmp_path) == []
+
+    asyncio.run(go())
 
 
 def test_a_request_that_is_sent_twice_is_one_job(client: httpx.Client) -> None:

@@ -23,11 +23,12 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 import serve
 from lumina_ray.attribution import Report
 from lumina_ray.report import from_json, render_html, words
-from serve.app import Server
+from serve.app import ServeArgs, Server
+from serve.gateway import create_app
 from serve.page import MAX_DRAWN_CHUNKS, MAX_REPORT_BYTES, STATIC, install_page
 from serve.places import Places
 from serve.problems import install_handlers
-from tests.serve.app import make_services
+from tests.serve.app import asking, make_services
 from tests.serve.conftest import MAX_UPLOAD_BYTES, free_port, sound, wav
 
 EXAMPLE = Path(serve.__file__).with_name("example_report.json").read_text("utf-8")
@@ -79,6 +80,41 @@ def test_everything_that_the_page_asks_for_is_there(bare: TestClient) -> None:
 def test_files_outside_the_bundle_are_not_served(bare: TestClient) -> None:
     for path in ("/static/../page.py", "/static/%2e%2e/page.py", "/static/..%2fpage.py", "/static/", "/page.css"):
         assert bare.get(path).status_code == 404
+
+
+def test_a_report_is_not_drawn_for_longer_than_a_request_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, released = Event(), Event()
+    monkeypatch.setattr("serve.page._render", lambda _: drawn.set() or released.wait(30) or b"")
+    hurried = make_services(args=ServeArgs(index="unused", open_access=True, request_timeout_s=0.5))
+    try:
+        with asking(hurried) as client:
+            answers = [client.post("/v1/reports/html", content=EXAMPLE) for _ in range(2)]
+    finally:
+        released.set()
+    assert drawn.is_set()
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(504, "server.timeout")] * 2
+
+
+def test_a_report_that_breaks_off_is_the_clients_fault() -> None:
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[dict] = []
+
+    async def receive() -> dict:
+        return next(messages)
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/reports/html",
+        "headers": [],
+        "query_string": b"",
+    }
+    asyncio.run(create_app(make_services())(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert json.loads(sent[1]["body"])["code"] == "request.incomplete"
 
 
 def test_a_report_becomes_the_page_of_the_command_line(bare: TestClient) -> None:
@@ -251,6 +287,14 @@ def test_pictures_hold_the_reports_numbers(page: Page, client: httpx.Client, bod
         assert len(dots) == channel.noise.n_controls
         assert np.abs(dots - np.sort(channel.noise.control_maxima_similarity)).max() < 2 / 60
         assert [row[0] for row in timeline] == [[c.start_s, c.start_s + c.duration_s] for c in report.query.chunks]
+
+
+def test_an_answer_is_shown_where_the_browser_preloads_no_audio(context: BrowserContext, server: Server) -> None:
+    opened = context.new_page()
+    opened.add_init_script("window.Audio = class extends EventTarget {};")
+    opened.goto(f"{server.address}/")
+    choose(opened, SONG)
+    wait_for_result(opened)
 
 
 def test_a_stretch_that_is_clicked_is_heard(page: Page) -> None:
@@ -459,7 +503,7 @@ def test_words_are_those_of_the_other_reports(page: Page, client: httpx.Client) 
     for text in texts:
         report = from_json(text)
         assert page.evaluate(WORDS_OF, json.loads(text)) == words_of(report)
-    numbers = [0.0, 0.0004, 0.001, 0.0123, 0.5, 0.99951, 1.0, 2.5, 3.5, 59.5, 61.2, 599.7]
+    numbers = [0.0, 0.0004, 0.001, 0.0123, 0.0625, 0.1875, 0.0015, 0.5, 0.99951, 1.0, 2.5, 3.5, 59.5, 61.2, 599.7]
     titles = ["Plain", HOSTILE_TITLE, "a\x00b\x1b[31m", "\u200cjoined\u200d", "no\u00a0break\u2028line", "夜曲"]
     assert page.evaluate(
         """async ([numbers, titles]) => {

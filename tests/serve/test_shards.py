@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 import pytest
 from ray import serve
-from ray.exceptions import RayActorError
+from ray.exceptions import NodeDiedError, RayActorError
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError
 from ray.serve.schema import ServeDeploySchema
 
 from lumina_ray.attribution import Report, attribute
+from lumina_ray.errors import StoreError
 from lumina_ray.index import Shard, load_snapshot
 from lumina_ray.report import from_json, to_json
 from serve import catalog
@@ -42,11 +43,19 @@ class Handle:
     def __init__(self, replica: ShardHolder) -> None:
         self.replica = replica
         self.lost: Exception | None = None
+        self.slow = False
+        self.cancelled = 0
 
     def __getattr__(self, name: str) -> Method:
         async def call(*arguments: Any) -> Any:
             if self.lost:
                 raise self.lost
+            if self.slow:
+                try:
+                    await asyncio.sleep(3600)
+                except asyncio.CancelledError:
+                    self.cancelled += 1
+                    raise
             # What travels between replicas is pickled.
             outcome = getattr(self.replica, name)(*pickle.loads(pickle.dumps(arguments)))
             return pickle.loads(pickle.dumps(await outcome if inspect.isawaitable(outcome) else outcome))
@@ -121,7 +130,7 @@ def test_the_catalog_is_that_of_one_piece(sharded: Sharded) -> None:
     assert {version.version: version.live for version in sharded.ask("versions").indexes} == {OLD: True, NEW: False}
 
 
-@pytest.mark.parametrize("how", [RayActorError(), TimeoutError()])
+@pytest.mark.parametrize("how", [RayActorError(), NodeDiedError("gone"), StoreError("damaged"), TimeoutError()])
 def test_a_missing_shard_is_503_unless_the_answer_may_be_partial(
     sharded: Sharded, query: FingerprintQuery, how: Exception
 ) -> None:
@@ -149,6 +158,15 @@ def test_a_missing_shard_is_503_unless_the_answer_may_be_partial(
     for shard in sharded.shards:
         shard.lost = how
     assert sharded.ask("attribute_vectors", query, "v8", 9, True).code == "server.shard_missing"
+
+
+def test_what_a_slow_shard_was_asked_is_cancelled(
+    sharded: Sharded, query: FingerprintQuery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.shards._PATIENCE_S", 0.2)
+    sharded.shards[1].slow = True
+    assert sharded.ask("attribute_vectors", query, "v8", 9, False).code == "server.shard_missing"
+    assert sharded.shards[1].cancelled == 1
 
 
 def test_a_full_queue_is_not_a_missing_shard(sharded: Sharded, query: FingerprintQuery) -> None:

@@ -118,7 +118,7 @@ def predict_duration(
     Args:
         compute_s, decode_s: float64 `[blocks]`, of one worker and one decoder.
         start_s: until the workers have their models.
-        spread: how far what was measured may be off, as a fraction.
+        spread: how far what was measured may be off, upwards and downwards by the factor 1 + spread.
     """
     compute, decode = compute_s.sum() * (1 + _SPOT_CHECKED), decode_s.sum()
     paces: dict[Limit, float] = {
@@ -131,7 +131,7 @@ def predict_duration(
     alone_s = float((compute_s + decode_s).max(initial=0.0))
     return Duration(
         Span(
-            (start_s + steady_s) * (1 - spread),
+            (start_s + steady_s) / (1 + spread),
             start_s + steady_s + alone_s / 2,
             (start_s + steady_s + alone_s) * (1 + spread),
         ),

@@ -112,3 +112,9 @@ def test_bytes_are_those_of_files(songs_per_file: int, kind, tmp_path: Path) -> 
     kept_s = np.full(len(songs), 10.0 * CHUNKS_PER_SONG)
     predicted = store_bytes(kept_s, specification, songs_per_file)
     assert predicted == pytest.approx(written, rel=0.03)
+
+
+def test_a_span_is_positive_however_unsteady_the_machine_was() -> None:
+    resources = Resources(1, 1, cpus=2.0, shared=True)
+    predicted = predict_duration(np.full(4, 5.0), np.zeros(4), resources, start_s=10.0, spread=3.0)
+    assert 0 < predicted.total.low < predicted.total.expected < predicted.total.high

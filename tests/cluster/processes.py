@@ -24,9 +24,9 @@ def actors(address: str) -> dict[int, int]:
     return {worker: node for worker, node in processes("ray::MapWorker").items() if node in nodes}
 
 
-def wait_until_gone(address: str, limit_s: float = 60) -> None:
-    """Wait for the workers of jobs on a cluster to end."""
+def wait_until_gone(address: str, before: dict[int, int], limit_s: float = 60) -> None:
+    """Wait for the workers of jobs on a cluster to end, but for those that there were before."""
     end_s = time.monotonic() + limit_s
-    while left := actors(address):
+    while left := actors(address).keys() - before.keys():
         assert time.monotonic() < end_s, f"still running: {left}"
         time.sleep(0.1)

@@ -13,7 +13,7 @@ from cluster.fingerprint import run_fingerprint_job
 from lumina_ray.store import StoreCounter, read_store, store_status
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, SUCCESS_FILE
 from tests.cluster.catalog import write_manifest, write_tone
-from tests.cluster.processes import wait_until_gone
+from tests.cluster.processes import actors, wait_until_gone
 
 N_SONGS = 24
 
@@ -31,6 +31,8 @@ def test_stopped_job_goes_on_with_what_is_missing(ray_cluster: str, tiny_model_d
     manifest = write_manifest(tmp_path / "manifest.parquet", ids, ["tone.wav"] * N_SONGS)
     store = tmp_path / "store"
     job = [str(manifest), "--out", str(store), "--model", str(tiny_model_dir), "--workers", "1"]
+    # Of a job of this very process, which keeps them for a while after a failure.
+    others = actors(ray_cluster)
     for stop, exit_code, last_words in (
         (signal.SIGTERM, 143, "cluster.fingerprint: stopped by SIGTERM: "),
         (signal.SIGINT, 130, "cluster.fingerprint: stopped by Ctrl-C: "),
@@ -54,7 +56,7 @@ def test_stopped_job_goes_on_with_what_is_missing(ray_cluster: str, tiny_model_d
             assert f" of {N_SONGS} songs are stored, and the same command goes on from there" in last
             assert "stack trace" not in said.lower()
         # A killed driver's tasks may still commit what they had in hand.
-        wait_until_gone(ray_cluster)
+        wait_until_gone(ray_cluster, others)
         assert store_status(store).state == "unfinished"
 
     first_files = {path: path.stat().st_mtime_ns for path in committed(store)}

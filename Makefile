@@ -14,10 +14,10 @@ demo: setup ## The whole system on real music, on this machine.
 test: setup lint ## Everything that must pass.
 	OMP_NUM_THREADS=1 $(UV) run --no-sync pytest -n 2
 
-chaos: setup ## Jobs whose workers, nodes, drivers and disks fail: minutes, and not part of `make test` yet.
+chaos: setup ## Jobs whose workers, nodes, drivers and disks fail, alone; part of `make test`.
 	$(UV) run --no-sync pytest -m chaos
 
-soak: setup ## The endpoint under thousands of requests, floods and kills: minutes.
+soak: setup ## The endpoint under thousands of requests, floods and kills, and training that is killed: minutes.
 	$(UV) run --no-sync pytest -m soak -rP
 
 lint: setup

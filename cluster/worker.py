@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from cluster.metrics import WorkerMeter, count_rows
-from lumina_ray.errors import NumericsError
+from lumina_ray.errors import NumericsError, StorageError
 from lumina_ray.storage import Location
 
 MakeRows = Callable[[pa.Table], pa.Table]
@@ -31,7 +31,8 @@ class JobWorker:
         """Fingerprint rows.
 
         Raises:
-            NumericsError: a spot check failed. The store is condemned by then, whatever becomes of this process.
+            NumericsError: a spot check failed. The store is condemned by then, whatever becomes of this process, or the
+                message says that it should be and could not.
         """
         try:
             with self._meter.batch(len(rows)):
@@ -39,7 +40,10 @@ class JobWorker:
         except NumericsError as fault:
             from lumina_ray.store import condemn
 
-            condemn(self._store, str(fault))
+            try:
+                condemn(self._store, str(fault))
+            except (OSError, StorageError) as error:
+                raise NumericsError(f"{fault}. The store cannot be marked as unusable ({error}): delete it") from error
             raise
         except RuntimeError as fault:
             from torch import AcceleratorError

@@ -5,6 +5,7 @@ the code need not know which of the two it has. An object appears whole or not a
 """
 
 import functools
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +23,9 @@ from pyarrow import fs
 
 from lumina_ray.errors import StorageError, StorageRefused, UsageError
 
-# With pauses that double, up to 20 s, and vary: ten attempts get over an outage of one to two minutes.
-_ATTEMPTS = 10
+# With pauses that double, up to 20 s, and vary: ten attempts get over an outage of one to two minutes. pyarrow does not
+# ask the variable by which AWS's own tools are told otherwise.
+_ATTEMPTS, _ATTEMPTS_VARIABLE = 10, "AWS_MAX_ATTEMPTS"
 _GCS_RETRIES_S = 120
 _CONNECT_S = 10.0
 _REQUEST_S = 60.0
@@ -264,6 +266,13 @@ def answering(path: Location) -> Iterator[None]:
         raise StorageError(f"{path}: the storage does not do it ({cause}); try again, or check the address") from error
 
 
+def _attempts() -> int:
+    given = os.environ.get(_ATTEMPTS_VARIABLE, str(_ATTEMPTS))
+    if not given.isdecimal() or int(given) < 1:
+        raise UsageError(f"{_ATTEMPTS_VARIABLE} must be a number from 1 on, got {given!r}")
+    return int(given)
+
+
 @functools.cache
 def _filesystem(scheme: Literal["s3", "gs"], options: str) -> fs.FileSystem:
     # Not made at import, and never sent to other processes: pyarrow loses the attempts on the way.
@@ -277,7 +286,7 @@ def _filesystem(scheme: Literal["s3", "gs"], options: str) -> fs.FileSystem:
             anonymous=anonymous,
             connect_timeout=_CONNECT_S,
             request_timeout=_REQUEST_S,
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_attempts()),
             # One request for a small object, not three, and no upload begun that a killed process leaves behind.
             allow_delayed_open=True,
         )

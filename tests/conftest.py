@@ -19,13 +19,15 @@ from tests.s3 import CREDENTIALS, S3, s3_server
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-# Of no use anywhere. Before anything starts a process, as Ray's take over the environment of the first.
-os.environ.update(CREDENTIALS)
+# Of no use anywhere. Before anything starts a process, as Ray's take over the environment of the first. What is down
+# for good need not be asked for minutes.
+os.environ.update(CREDENTIALS | {"AWS_MAX_ATTEMPTS": "4"})
 
 # They start processes, Ray among them: what is fast should fail first.
 _SLOW = ("model", "cli", "cluster", "serve", "training")
-# Most of their tests share the Ray of `ray_cluster`: two Rays at once would be more than two cores can bear.
+# Most of their tests share the Ray of `ray_cluster`, but for those of a file with nodes of its own.
 _ON_ONE_RAY = ("tests/cluster/", "tests/serve/")
+_ON_THEIR_OWN = "tests/cluster/test_chaos_cluster.py"
 
 
 class _Together(LoadScopeScheduling):
@@ -33,7 +35,7 @@ class _Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "ray" if file.startswith(_ON_ONE_RAY) else file
+        return "ray" if file.startswith(_ON_ONE_RAY) and file != _ON_THEIR_OWN else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:

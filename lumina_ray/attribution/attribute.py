@@ -276,9 +276,10 @@ def _songs(snapshot: Snapshot, rows: np.ndarray) -> list[SongFacts]:
     """What the catalog says of some songs."""
     songs: dict[int, Any] = {row: snapshot.remembered.get(row) for row in rows.tolist()}
     if new := [row for row, song in songs.items() if song is None]:
-        columns = snapshot.songs.select(list(SongFacts.model_fields)).take(new)
-        values = zip(*(column.to_numpy().tolist() for column in columns.itercolumns()), strict=True)
-        made = _ALL_FACTS.validate_python([dict(zip(columns.column_names, one, strict=True)) for one in values])
+        names = list(SongFacts.model_fields)
+        columns = snapshot.songs.select(names).take(new).itercolumns()
+        values = zip(*(column.to_numpy().tolist() for column in columns), strict=True)
+        made = _ALL_FACTS.validate_python([dict(zip(names, one, strict=True)) for one in values])
         songs |= (found := dict(zip(new, made, strict=True)))
         if len(snapshot.remembered) > _REMEMBERED:
             snapshot.remembered.clear()

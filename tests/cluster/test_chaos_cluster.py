@@ -1,11 +1,10 @@
-"""A node and a driver that are killed, on a cluster of three nodes: the rows in the end are those of one process.
+"""A driver and a node that are killed, on a cluster of three nodes: the rows in the end are those of one process.
 
 And a GPU that somebody else holds.
 """
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,18 +14,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
-from ray.cluster_utils import Cluster
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from lumina_ray.store import store_status
 from tests.cluster.catalog import write_manifest, write_tone
+from tests.cluster.nodes import Nodes, three_nodes
 from tests.cluster.processes import actors, processes
 from tests.cluster.reference import all_rows, without_ray
 
 pytestmark = pytest.mark.chaos
 
 N_SONGS = 24
-NODE = {"num_cpus": 2, "object_store_memory": 80 << 20}
 HOLD_THE_GPU = """
 import ray
 ray.init(log_to_driver=False)
@@ -37,24 +35,10 @@ input()
 """
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head where nothing runs but drivers, and which believes in a GPU, and two nodes."""
-    ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
-    head = NODE | ports | {"num_cpus": 0, "num_gpus": 1, "include_dashboard": True}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        cluster.add_node(**NODE)
-    yield cluster
-    # Not `shutdown`, which would disconnect this process from the cluster that other tests share.
-    for node in [*cluster.worker_nodes, cluster.head_node]:
-        cluster.remove_node(node, allow_graceful=False)
+def cluster() -> Iterator[Nodes]:
+    with three_nodes() as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="module")
@@ -79,43 +63,16 @@ def wait_for_commits(store: Path, n_songs: int, limit_s: float = 200) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_node_loses_no_song(
-    cluster: Cluster, manifest: Path, undisturbed: pa.Table, tiny_model_dir: Path, tmp_path: Path
+def test_a_driver_and_then_a_node_are_killed_and_no_song_is_lost(
+    cluster: Nodes, manifest: Path, undisturbed: pa.Table, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    job = [str(manifest), "--out", str(store), "--model", str(tiny_model_dir), "--device", "cpu", "--workers", "2"]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "cluster.fingerprint", *job],
-        env=os.environ | {"RAY_ADDRESS": cluster.address},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for_commits(store, 1)
-    with_workers = set(actors(cluster.address).values())
-    victim = next(node for node in cluster.worker_nodes if raylet(node) in with_workers)
-    cluster.remove_node(victim, allow_graceful=False)
-    assert store_status(store).ok < N_SONGS, "the job was over before its node died"
-    said = driver.communicate(timeout=400)[1]
-    assert driver.returncode == 0, said
-    assert all_rows(store).equals(undisturbed)
-
-
-def raylet(node) -> int:
-    return node.all_processes["raylet"][0].process.pid
-
-
-@pytest.mark.timeout(600)
-def test_a_killed_driver_is_resumed_by_another_submission(
-    cluster: Cluster, manifest: Path, undisturbed: pa.Table, tiny_model_dir: Path, tmp_path: Path
-) -> None:
-    store = tmp_path / "store"
-    jobs = JobSubmissionClient(f"http://{cluster.webui_url}")
+    jobs = JobSubmissionClient(f"http://{cluster.dashboard}")
     words = ["-m", "cluster.fingerprint", str(manifest), "--out", str(store), "--model", str(tiny_model_dir)]
     command = " ".join([sys.executable, *words, "--device", "cpu", "--workers", "1"])
     first = jobs.submit_job(entrypoint=command)
     wait_for_commits(store, 1)
-    drivers = processes(str(store), "cluster.fingerprint")
-    for driver in drivers:
+    for driver in processes(str(store), "cluster.fingerprint"):
         os.kill(driver, signal.SIGKILL)
     assert ended(jobs, first) == JobStatus.FAILED
     before = store_status(store)
@@ -123,6 +80,11 @@ def test_a_killed_driver_is_resumed_by_another_submission(
     assert before.state == "unfinished"
 
     second = jobs.submit_job(entrypoint=command)
+    wait_for_commits(store, before.ok + 1)
+    # A node is what its raylet keeps going: all of its processes end with that.
+    (node,) = set(actors(cluster.address).values())
+    os.kill(node, signal.SIGKILL)
+    assert store_status(store).ok < N_SONGS, "the job was over before its node died"
     assert ended(jobs, second) == JobStatus.SUCCEEDED, jobs.get_job_logs(second)
     assert f"{N_SONGS} songs, 0 failed" in jobs.get_job_logs(second)
     assert all_rows(store).equals(undisturbed)
@@ -138,13 +100,12 @@ def ended(jobs: JobSubmissionClient, submission: str, limit_s: float = 300) -> J
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU that is none would be one")
 def test_a_gpu_that_others_hold_is_waited_for_and_that_is_said(
-    cluster: Cluster, manifest: Path, tiny_model_dir: Path, tmp_path: Path
+    cluster: Nodes, manifest: Path, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     """When it is free, the job begins: it finds that the GPU is none."""
-    environment = os.environ | {"RAY_ADDRESS": cluster.address}
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD_THE_GPU],
-        env=environment,
+        env=cluster.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -154,7 +115,7 @@ def test_a_gpu_that_others_hold_is_waited_for_and_that_is_said(
     assert holder.stdout.readline() == "held\n"
     job = [str(manifest), "--out", str(tmp_path / "store"), "--model", str(tiny_model_dir), "--device", "cuda"]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "cluster.fingerprint", *job], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "cluster.fingerprint", *job], env=cluster.environment, stderr=subprocess.PIPE, text=True
     )
     assert driver.stderr
     waiting = next(line for line in driver.stderr if "free now" in line)

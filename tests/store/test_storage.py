@@ -56,7 +56,7 @@ from tests.store.test_status import SPECIFICATION, write_part
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, s3: S3):
     """Two attempts for each request, and a server that works again afterwards."""
-    monkeypatch.setattr(storage, "_ATTEMPTS", 2)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     storage._filesystem.cache_clear()
     yield
     s3.fail(0)
@@ -86,6 +86,12 @@ def test_other_addresses_are_refused_without_showing_secrets(text: str) -> None:
         locate(text)
     assert "=secret" not in str(caught.value)
     assert ":secret" not in str(caught.value)
+
+
+def test_attempts_are_a_number(monkeypatch: pytest.MonkeyPatch, impatient) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "many")
+    with pytest.raises(UsageError, match="AWS_MAX_ATTEMPTS must be a number from 1 on, got 'many'"):
+        locate("s3://bucket/store").exists()
 
 
 def test_misspelt_options_and_places_that_must_be_local_say_so() -> None:

@@ -32,7 +32,7 @@ def manifests(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.chaos
+@pytest.mark.soak
 def test_killed_training_goes_on_and_ships_both_models(manifests: tuple[Path, Path], tmp_path: Path) -> None:
     """Each driver with a Ray of its own, which dies with it."""
     out = tmp_path / "out"

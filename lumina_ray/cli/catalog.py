@@ -150,17 +150,18 @@ def remove(
     _answer_change(catalog, generation.number, generation.change + told_of, as_json)
 
 
-@catalog.command()
-def purge(catalog: LivingCatalog, as_json: JsonOption = False) -> None:
+@catalog.command("purge")
+def purge_songs(catalog: LivingCatalog, as_json: JsonOption = False) -> None:
     """Delete removed songs from CATALOG for good: rows, codes, vectors, paths. Snapshots of indexes are not touched."""
-    from lumina_ray.store import generations
+    from lumina_ray.store.purge import purge
+    from lumina_ray.store.purged import purge_file
 
-    done = generations.purge(catalog)
+    done = purge(catalog)
     if done is None:
         answer({"songs": 0, "files": 0}, f"{catalog}: nothing to delete", as_json)
         return
     n_songs = sum(len(songs) for songs in done.songs.values())
-    record = catalog / generations.PURGES_FOLDER / f"{done.number:04}.json"
+    record = purge_file(catalog, done.number)
     answer(
         {"songs": n_songs, "files": len(done.files), "record": str(record)},
         f"{catalog}: {n_songs} songs deleted from {len(done.files)} files, see {record}",

@@ -16,31 +16,24 @@ A generation never changes; the newest is the catalog as it is. Each names the h
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Collection, Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from lumina_ray.catalog.files import TEMPORARY_SUFFIX, atomic_path, sha256_of
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.storage import Location
 from lumina_ray.store.lock import exclusive
+from lumina_ray.store.purged import now, numbered, purged_songs, read_purges
 from lumina_ray.store.read import Store, read_finished_run, read_rows, read_store, sort_rows
-from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE, read_run, write_json
+from lumina_ray.store.run import read_run, write_json
 
 GENERATIONS_FOLDER = "generations"
 SEGMENTS_FOLDER = "segments"
-PURGES_FOLDER = "purges"
 INDEXES_FILE = "indexes.json"
-# As `lumina_ray.calibration.use` has it, which stores come before.
-_USE_FILE = "use.parquet"
 _NO_PARENT = "0" * 64
 
 
@@ -72,23 +65,6 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class Purge:
-    """What was deleted for good.
-
-    Attributes:
-        songs: segment → song id → `codes_sha256`.
-        files: path in the catalog → sha256 before and after; no "after" where the file itself was deleted.
-        finished: False from before the first change to after the last, while no file has an "after".
-    """
-
-    number: int
-    created: str
-    songs: dict[str, dict[str, str | None]]
-    files: dict[str, tuple[str, str | None]]
-    finished: bool = True
-
-
-@dataclass(frozen=True)
 class Segment:
     """A finished store that a catalog consists of, or is.
 
@@ -101,12 +77,12 @@ class Segment:
 
     def present(self, rows: pa.Table) -> pa.Table:
         """The rows of a table that the catalog does not leave out."""
-        return _without(rows, self.removed)
+        return without(rows, self.removed)
 
 
 def is_living(catalog: Path) -> bool:
     """Whether a folder is a living catalog, and not a single store."""
-    return bool(_numbers(Path(catalog) / GENERATIONS_FOLDER))
+    return bool(numbered(Path(catalog) / GENERATIONS_FOLDER))
 
 
 def read_generation(catalog: Path, number: int | None = None) -> Generation:
@@ -115,7 +91,7 @@ def read_generation(catalog: Path, number: int | None = None) -> Generation:
     Raises:
         StoreError: there is none of that number, or it is damaged.
     """
-    numbers = _numbers(catalog / GENERATIONS_FOLDER)
+    numbers = numbered(catalog / GENERATIONS_FOLDER)
     if not numbers:
         raise StoreError(f"{catalog} is no living catalog; `lumina catalog add {catalog} MANIFEST` begins one")
     wanted = numbers[-1] if number is None else number
@@ -177,7 +153,7 @@ def next_segment(catalog: Path) -> Path:
 
 def song_ids(catalog: Path) -> set[str]:
     """Ids of the newest generation, of failed songs too."""
-    return _ids(_songs(catalog, read_generation(catalog))) if is_living(catalog) else set()
+    return ids_of(songs_of(catalog, read_generation(catalog))) if is_living(catalog) else set()
 
 
 def check_addition(catalog: Path, wanted: list[str], *, replacing: bool) -> None:
@@ -222,9 +198,9 @@ def _add_segment(catalog: Path, segment: Path, replacing: bool) -> Generation:
         _check_addition(catalog, set(), added, replacing)
         return _append(catalog, None, Generation(1, f"{len(added)} songs added", (segment.name,)))
     if segment.name in before.segments:
-        raise _changed(catalog)
-    songs = _songs(catalog, before)
-    _check_addition(catalog, _ids(songs), added, replacing)
+        raise changed_meanwhile(catalog)
+    songs = songs_of(catalog, before)
+    _check_addition(catalog, ids_of(songs), added, replacing)
     first = read_run(catalog / SEGMENTS_FOLDER / before.segments[0]).specification
     if first.sha256 != specification.sha256:
         raise SpecificationMismatch(
@@ -244,9 +220,9 @@ def remove_songs(catalog: Path, ids: list[str]) -> Generation:
         UsageError: an id was never in the catalog.
     """
     before = read_generation(catalog)
-    songs = _songs(catalog, before)
-    present = _ids(songs)
-    known = present | _ids(before.removed)
+    songs = songs_of(catalog, before)
+    present = ids_of(songs)
+    known = present | ids_of(before.removed)
     if unknown := sorted(set(ids) - known):
         raise UsageError(f"{len(unknown)} songs were never in {catalog}, such as {', '.join(unknown[:3])}")
     taken_out = set(ids) & present
@@ -259,108 +235,11 @@ def remove_songs(catalog: Path, ids: list[str]) -> Generation:
 def removals(catalog: Path) -> list[tuple[str, str | None, int]]:
     """All that was ever taken out: song id, `codes_sha256`, and the first generation without it."""
     seen: dict[tuple[str, str], tuple[str, str | None, int]] = {}
-    for number in _numbers(catalog / GENERATIONS_FOLDER):
+    for number in numbered(catalog / GENERATIONS_FOLDER):
         for segment, songs in read_generation(catalog, number).removed.items():
             for song, codes in songs.items():
                 seen.setdefault((segment, song), (song, codes, number))
     return list(seen.values())
-
-
-def purge(catalog: Path) -> Purge | None:
-    """Delete every trace of removed songs from the catalog: rows, codes, vectors, paths, checkpoints, evidence of use.
-
-    What is to be changed is recorded first, with its hashes, and every file is read again afterwards: interrupted, the
-    next purge goes on, and knows what was there. Ids and hashes stay, in generations and in the purge's own record, so
-    that it can be shown what is gone.
-
-    Returns:
-        What was done, or None when there was nothing to do.
-
-    Raises:
-        StoreError: a purged song is still found, something cannot be deleted, or the catalog was changed by somebody
-            else meanwhile.
-        StoreBusy: somebody else purges the catalog, or fingerprints songs that are to be purged.
-    """
-    generation = read_generation(catalog)
-    lost = _ids(generation.removed) - _ids(_songs(catalog, generation))
-    unfinished = _unfinished_with(catalog, generation, lost)
-    with ExitStack() as held:
-        for folder in (catalog / PURGES_FOLDER, *unfinished):
-            held.enter_context(exclusive(folder))
-        if {folder.name for folder in unfinished} & set(read_generation(catalog).segments):
-            raise _changed(catalog)
-        return _purge(catalog, generation, lost, unfinished)
-
-
-def _purge(catalog: Path, generation: Generation, lost: set[str], unfinished: list[Path]) -> Purge | None:
-    earlier = _purges(catalog)
-    done = _purged(purge for purge in earlier if purge.finished)
-    songs = {
-        segment: {song: codes for song, codes in removed.items() if song not in done.get(segment, set())}
-        for segment, removed in generation.removed.items()
-    }
-    songs = {segment: of_segment for segment, of_segment in songs.items() if of_segment}
-    segments = [catalog / SEGMENTS_FOLDER / segment for segment in generation.segments]
-    # Of a finished store, nothing is left to resume.
-    folders = [*(segment / CHECKPOINT_FOLDER for segment in segments if segment.name in songs), *unfinished]
-    written = [catalog, catalog / PURGES_FOLDER, *segments, *(segment / DATA_FOLDER for segment in segments)]
-    leftovers = [path for folder in written for path in folder.glob(f"*{TEMPORARY_SUFFIX}")]
-    tables: dict[Path, Collection[str]] = {
-        path: songs[segment.name] for segment in segments if segment.name in songs for path in _tables(segment)
-    }
-    if (catalog / _USE_FILE).is_file():
-        tables[catalog / _USE_FILE] = lost
-
-    begun = next((purge for purge in earlier if not purge.finished), None)
-    changed = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    changed += leftovers + [path for path, gone in tables.items() if _held(path, gone)]
-    if not (begun or songs or changed):
-        return None
-    # Of a file that an interrupted purge changed, the hash from before that.
-    before: dict[str, tuple[str, str | None]]
-    before = {str(path.relative_to(catalog)): (sha256_of(path), None) for path in changed}
-    before |= begun.files if begun else {}
-    purge = Purge(begun.number if begun else len(earlier) + 1, _now(), songs, before, finished=False)
-    _record(catalog, purge)
-
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():
-            raise StoreError(f"{folder} cannot be deleted: see who may write there, and purge again")
-    for path in leftovers:
-        path.unlink(missing_ok=True)
-    for path, gone in tables.items():
-        if _held(path, gone):
-            kept = _without(pq.read_table(path, partitioning=None), gone)
-            with atomic_path(path) as temporary:
-                pq.write_table(kept, temporary)
-    for path, gone in tables.items():
-        if left := _held(path, gone):
-            raise StoreError(f"{path} still holds purged songs, such as {sorted(left)[:3]}")
-    after = {name: (sha256, _sha256_now(catalog / name)) for name, (sha256, _) in before.items()}
-    purge = replace(purge, files=after, finished=True)
-    _record(catalog, purge)
-    return purge
-
-
-def _record(catalog: Path, purge: Purge) -> None:
-    write_json(catalog / PURGES_FOLDER / f"{purge.number:04}.json", asdict(purge))
-
-
-def _sha256_now(path: Path) -> str | None:
-    return sha256_of(path) if path.exists() else None
-
-
-def _unfinished_with(catalog: Path, generation: Generation, ids: set[str]) -> list[Path]:
-    """Segments of no generation, as of an interrupted `replace`, that are to hold some songs, or nobody knows which."""
-
-    def concerned(segment: Path) -> bool:
-        manifest = segment / MANIFEST_FILE
-        # It is written before any row. Where it is missing, a purge may have been killed that had begun to delete.
-        return not manifest.exists() or bool(_held(manifest, ids))
-
-    unlisted = (path for path in (catalog / SEGMENTS_FOLDER).iterdir() if path.name not in generation.segments)
-    return sorted(filter(concerned, unlisted))
 
 
 def register_index(catalog: Path, index: Path) -> None:
@@ -382,7 +261,7 @@ def _append(catalog: Path, before: Generation | None, generation: Generation) ->
     if before is not None:
         # Of the state that was changed, and not of the newest: what came in between would be undone.
         generation = replace(generation, number=before.number + 1, parent_sha256=before.sha256)
-    generation = replace(generation, created=_now())
+    generation = replace(generation, created=now())
     path = folder / f"{generation.number:04}.json"
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(asdict(generation), indent=1, sort_keys=True), encoding="utf-8")
@@ -390,13 +269,13 @@ def _append(catalog: Path, before: Generation | None, generation: Generation) ->
         # Unlike a rename, a link never takes the place of what somebody else has put there meanwhile.
         os.link(temporary, path)
     except FileExistsError:
-        raise _changed(catalog) from None
+        raise changed_meanwhile(catalog) from None
     finally:
         temporary.unlink()
     return generation
 
 
-def _changed(catalog: Path) -> StoreError:
+def changed_meanwhile(catalog: Path) -> StoreError:
     return StoreError(f"{catalog} was changed by somebody else meanwhile; run the same command again")
 
 
@@ -411,7 +290,7 @@ def _with_removed(
     return removed
 
 
-def _songs(catalog: Path, generation: Generation) -> dict[str, dict[str, str | None]]:
+def songs_of(catalog: Path, generation: Generation) -> dict[str, dict[str, str | None]]:
     """Segment → song id → codes hash of the songs that a generation holds."""
     songs = {}
     for segment in generation.segments:
@@ -422,7 +301,7 @@ def _songs(catalog: Path, generation: Generation) -> dict[str, dict[str, str | N
     return songs
 
 
-def _ids(songs: dict[str, dict[str, str | None]]) -> set[str]:
+def ids_of(songs: dict[str, dict[str, str | None]]) -> set[str]:
     return {song for of_segment in songs.values() for song in of_segment}
 
 
@@ -434,47 +313,14 @@ def _segments(catalog: Path, generation: Generation) -> tuple[Segment, ...]:
     )
 
 
-def _without(table: pa.Table, ids: Iterable[str]) -> pa.Table:
+def without(table: pa.Table, ids: Iterable[str]) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(table["song_id"], pa.array(list(ids), pa.string()))))
 
 
-def _tables(segment: Path) -> list[Path]:
-    return [segment / MANIFEST_FILE, *sorted((segment / DATA_FOLDER).glob("*.parquet"))]
-
-
-def _held(path: Path, ids: Collection[str]) -> set[str]:
-    """Which of some songs a table holds."""
-    return set(pq.read_table(path, columns=["song_id"], partitioning=None)["song_id"].to_pylist()) & set(ids)
-
-
-def _purges(catalog: Path) -> list[Purge]:
-    folder = catalog / PURGES_FOLDER
-    return [
-        Purge(**json.loads((folder / f"{number:04}.json").read_text(encoding="utf-8"))) for number in _numbers(folder)
-    ]
-
-
-def _purged(purges: Iterable[Purge]) -> dict[str, set[str]]:
-    """Segment → songs that no longer exist there, or may not."""
-    gone: dict[str, set[str]] = {}
-    for purge in purges:
-        for segment, songs in purge.songs.items():
-            gone.setdefault(segment, set()).update(songs)
-    return gone
-
-
 def _refuse_purged(catalog: Path, generation: Generation) -> None:
-    for segment, gone in _purged(_purges(catalog)).items():
+    for segment, gone in purged_songs(read_purges(catalog)).items():
         if segment in generation.segments and (missing := gone - generation.removed.get(segment, {}).keys()):
             raise StoreError(
                 f"generation {generation.number} of {catalog} held {len(missing)} song(s) purged since, such "
                 f"as {sorted(missing)[:3]}; it cannot be had any more"
             )
-
-
-def _numbers(folder: Path) -> list[int]:
-    return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -25,12 +25,12 @@ from lumina_ray.store.generations import (
     check_addition,
     next_segment,
     open_store,
-    purge,
     read_catalog,
     read_generation,
     remove_songs,
     song_ids,
 )
+from lumina_ray.store.purge import purge
 from tests.calibration.synthetic import DIMS, World, evidence_of_use, specification, write_store
 from tests.store.killed import Killed, killed_before_rename
 
@@ -102,7 +102,7 @@ def test_removing_twice_is_no_error_and_no_change(catalog: Path) -> None:
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Have somebody else do something once the next change has read which songs there are."""
-    read = generations._songs
+    read = generations.songs_of
 
     def read_and_wait(*args: Any) -> Any:
         songs = read(*args)
@@ -110,7 +110,8 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Non
         act()
         return songs
 
-    monkeypatch.setattr(generations, "_songs", read_and_wait)
+    for module in ("generations", "purge"):
+        monkeypatch.setattr(f"lumina_ray.store.{module}.songs_of", read_and_wait)
 
 
 def test_of_two_changes_at_the_same_moment_one_is_refused(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,8 @@ os.environ.update(CREDENTIALS | {"AWS_MAX_ATTEMPTS": "4"})
 
 # They start processes, Ray among them: what is fast should fail first.
 _SLOW = ("model", "cli", "cluster", "serve", "training")
-# Most of their tests share the Ray of `ray_cluster`, but for those of a file with nodes of its own.
+# Most of the tests of each share the Ray of `ray_cluster`.
 _ON_ONE_RAY = ("tests/cluster/", "tests/serve/")
-_ON_THEIR_OWN = "tests/cluster/test_chaos_cluster.py"
 
 
 class _Together(LoadScopeScheduling):
@@ -35,7 +34,7 @@ class _Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "ray" if file.startswith(_ON_ONE_RAY) and file != _ON_THEIR_OWN else file
+        return next((folder for folder in _ON_ONE_RAY if file.startswith(folder)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:

@@ -22,6 +22,8 @@ settings.load_profile("any machine")
 # Of no use anywhere. Before anything starts a process, as Ray's take over the environment of the first. What is down
 # for good need not be asked for minutes.
 os.environ.update(CREDENTIALS | {"AWS_MAX_ATTEMPTS": "4"})
+# Ray's workers give way to other processes. Here they are what tests wait for, while others run in another process.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 # They start processes, Ray among them: what is fast should fail first.
 _SLOW = ("model", "cli", "cluster", "serve", "training")

@@ -17,7 +17,7 @@ test: setup lint ## Everything that must pass.
 chaos: setup ## Jobs whose workers, nodes, drivers and disks fail, alone; part of `make test`.
 	$(UV) run --no-sync pytest -m chaos
 
-soak: setup ## The endpoint under thousands of requests, floods and kills, and training that is killed: minutes.
+soak: setup ## The endpoint under thousands of requests, floods and kills; long outages; training that is killed.
 	$(UV) run --no-sync pytest -m soak -rP
 
 lint: setup

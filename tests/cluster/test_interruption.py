@@ -23,7 +23,7 @@ def committed(store: Path) -> list[Path]:
     return [path for path in (store / CHECKPOINT_FOLDER).glob("*.parquet") if ".pending" not in path.name]
 
 
-@pytest.mark.chaos
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_stopped_job_goes_on_with_what_is_missing(ray_cluster: str, tiny_model_dir: Path, tmp_path: Path) -> None:
     write_tone(tmp_path / "tone.wav", 8)

@@ -67,7 +67,7 @@ def test_a_job_in_a_bucket_gets_over_an_outage(
     assert all_rows(store).equals(undisturbed)
 
 
-@pytest.mark.chaos
+@pytest.mark.soak
 def test_a_store_that_is_down_for_long_ends_the_job_and_the_same_command_goes_on(
     run: Callable[[RemotePath], JobSummary],
     folder: RemotePath,
@@ -92,7 +92,7 @@ def test_a_store_that_is_down_for_long_ends_the_job_and_the_same_command_goes_on
     assert all_rows(store).equals(undisturbed)
 
 
-@pytest.mark.chaos
+@pytest.mark.soak
 def test_songs_that_are_out_of_reach_for_long_end_the_job_and_fail_none(
     run: Callable[[RemotePath], JobSummary], folder: RemotePath, undisturbed: pa.Table, s3: S3
 ) -> None:

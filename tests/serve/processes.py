@@ -1,10 +1,15 @@
-"""The processes of the running endpoint."""
+"""The processes of the running endpoint, and how another application comes to run beside it."""
 
 import os
 import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 KINDS = {
     "gateway": "lumina#Gateway#",
@@ -13,6 +18,20 @@ KINDS = {
     "jobs": "lumina#Jobs#",
     "proxy": "SERVE_PROXY_ACTOR",
 }
+
+
+def deploy_config(application: dict[str, Any]) -> None:
+    """As `serve deploy` does with a config of one application: returns at once."""
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+
+
+def wait_until_running(name: str, limit_s: float = 240) -> None:
+    """Wait for an application's replicas; Ray's own wait gives up after a minute."""
+    end_s = time.monotonic() + limit_s
+    while (facts := serve.status().applications[name]).status != ApplicationStatus.RUNNING:
+        assert facts.status != ApplicationStatus.DEPLOY_FAILED, facts.message
+        assert time.monotonic() < end_s, facts
+        time.sleep(0.2)
 
 
 def pids(kind: str) -> set[int]:

@@ -14,9 +14,7 @@ import httpx
 import pytest
 from ray import serve
 from ray.exceptions import NodeDiedError, RayActorError
-from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError
-from ray.serve.schema import ServeDeploySchema
 
 from lumina_ray.attribution import Report, attribute
 from lumina_ray.errors import StoreError
@@ -31,6 +29,7 @@ from tests.cluster.processes import processes
 from tests.serve.app import Method
 from tests.serve.conftest import N_SONGS
 from tests.serve.problems import assert_problem
+from tests.serve.processes import deploy_config, wait_until_running
 from tests.serve.test_catalog import BY_FINGERPRINT, fingerprint_of
 
 OLD, NEW = "v0001", "v0002"
@@ -208,7 +207,8 @@ def address(server: Server, serve_args: ServeArgs, index: Path) -> Iterator[str]
         "args": {"index": str(index / OLD), "model": serve_args.model, "open_access": True, "shards": 2},
         "deployments": [{"name": name, "ray_actor_options": {"num_cpus": 0}} for name in names],
     }
-    _get_global_client().deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}), _blocking=True)
+    deploy_config(application)
+    wait_until_running("sharded")
     yield f"{server.address}/sharded"
     serve.delete("sharded")
 

@@ -15,8 +15,6 @@ import httpx
 import pytest
 import ray
 from ray import serve
-from ray.serve.context import _get_global_client
-from ray.serve.schema import ServeDeploySchema
 
 from lumina_ray.attribution import Report, attribute
 from lumina_ray.errors import StoreError
@@ -26,6 +24,7 @@ from serve.app import ServeArgs, Server
 from serve.catalog import as_query
 from serve.live import LiveIndex
 from serve.schemas import FingerprintQuery
+from tests.serve.processes import deploy_config
 from tests.serve.test_catalog import BY_FINGERPRINT, fingerprint_of
 
 GOOD, ALSO_GOOD, DAMAGED, FOREIGN, CUT_OFF = ("v0001", "v0002", "v0003", "v0004", "v0005")
@@ -143,8 +142,7 @@ def deploy(server: Server, serve_args: ServeArgs, versions: Path) -> Iterator[De
             "args": arguments,
             "deployments": [free | {"name": name} for name in ("Gateway", "Fingerprinter")] + [free | searcher],
         }
-        config = ServeDeploySchema.model_validate({"applications": [application]})
-        _get_global_client().deploy_apps(config)
+        deploy_config(application)
 
     yield deploy
     serve.delete("swap")

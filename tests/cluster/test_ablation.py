@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from cluster.ablation import ablate
@@ -27,6 +28,7 @@ def _small(bank: Bank) -> Bank:
     )
 
 
+@pytest.mark.soak
 def test_songs_are_left_out_models_trained_and_what_is_there_used_again(ray_cluster: str, tmp_path: Path) -> None:
     bank, console = _small(load_bank(SHIPPED)), Console(file=(tmp_path / "log").open("w"))
     found = ablate(bank, tmp_path / "out", "random", sizes=[2], n_queries=2, n_random=5, console=console)

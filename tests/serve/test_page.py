@@ -5,6 +5,7 @@ import base64
 import json
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from serve.page import MAX_DRAWN_CHUNKS, MAX_REPORT_BYTES, STATIC, install_page
 from serve.places import Places
 from serve.problems import install_handlers
 from tests.serve.app import asking, make_services
-from tests.serve.conftest import MAX_UPLOAD_BYTES, free_port, sound, wav
+from tests.serve.conftest import MAX_UPLOAD_BYTES, sound, wav
 
 EXAMPLE = Path(serve.__file__).with_name("example_report.json").read_text("utf-8")
 # It must not look for updates, or for anything else, on any other host.
@@ -408,11 +409,12 @@ def held_server() -> Iterator[tuple[str, Event]]:
         await asyncio.to_thread(answering.wait)
         return Response(EXAMPLE, media_type="application/json")
 
-    port = free_port()
-    running = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = Thread(target=running.run)
+    # Listening before the thread has got so far.
+    listening = socket.create_server(("127.0.0.1", 0))
+    running = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = Thread(target=running.run, kwargs={"sockets": [listening]})
     thread.start()
-    yield f"http://127.0.0.1:{port}", answering
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}", answering
     answering.set()
     running.should_exit = True
     thread.join()

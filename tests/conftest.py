@@ -27,8 +27,10 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 # They start processes, Ray among them: what is fast should fail first.
 _SLOW = ("model", "cli", "cluster", "serve", "training")
-# Most of the tests of each share the Ray of `ray_cluster`.
+# Most of their tests share the Ray of `ray_cluster`, but for those of a file with nodes of its own: with two Rays all the
+# time, two cores are too slow for what waits for an answer.
 _ON_ONE_RAY = ("tests/cluster/", "tests/serve/")
+_ON_THEIR_OWN = "tests/cluster/test_chaos_cluster.py"
 
 
 class _Together(LoadScopeScheduling):
@@ -36,7 +38,7 @@ class _Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return next((folder for folder in _ON_ONE_RAY if file.startswith(folder)), file)
+        return "ray" if file.startswith(_ON_ONE_RAY) and file != _ON_THEIR_OWN else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:

@@ -178,7 +178,7 @@ def test_a_config_exchanges_the_index_and_no_request_is_lost(deploy: Deploy, ser
     def until(condition: Callable[[dict], bool]) -> dict:
         end_s = time.monotonic() + 120
         while True:
-            response = httpx.get(f"{address}/readyz", timeout=30, trust_env=False)
+            response = httpx.get(f"{address}/readyz", timeout=120, trust_env=False)
             if response.status_code == 200 and condition(response.json()):
                 return response.json()
             assert time.monotonic() < end_s, response.text

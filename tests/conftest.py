@@ -27,8 +27,8 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 # They start processes, Ray among them: what is fast should fail first.
 _SLOW = ("model", "cli", "cluster", "serve", "training")
-# Most of their tests share the Ray of `ray_cluster`, but for those of a file with nodes of its own: with two Rays all the
-# time, two cores are too slow for what waits for an answer.
+# Most of their tests share the Ray of `ray_cluster`, but for those of a file with nodes of its own: with two Rays all
+# the time, two cores are too slow for what waits for an answer.
 _ON_ONE_RAY = ("tests/cluster/", "tests/serve/")
 _ON_THEIR_OWN = "tests/cluster/test_chaos_cluster.py"
 

@@ -7,7 +7,6 @@ A minute after a cluster is gone, Ray ends every process that ever looked into i
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ray.cluster_utils import Cluster
+
+from tests.cluster.processes import free_port
 
 NODE = {"num_cpus": 2, "object_store_memory": 80 << 20}
 # As a local Ray of ours has it: idle processes stay, as starting one takes these tests longer than what it does.
@@ -49,12 +50,6 @@ def three_nodes() -> Iterator[Nodes]:
         said = iter(process.stdout)
         yield Nodes(**json.loads(next(line for line in said if line.startswith("{"))))
         process.stdin.close()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def main() -> None:

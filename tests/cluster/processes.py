@@ -1,7 +1,15 @@
-"""Processes of a Ray cluster on this machine."""
+"""Processes of a Ray cluster on this machine, and ports for them."""
 
+import socket
 import time
 from pathlib import Path
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def processes(*words: str) -> dict[int, int]:

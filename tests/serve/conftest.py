@@ -2,7 +2,6 @@
 
 import io
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +40,7 @@ from serve.app import ServeArgs, Server, start
 from serve.deployments import GATEWAY
 from serve.keys import add_key
 from serve.local import APPLICATION_LOGS
+from tests.cluster.processes import free_port
 
 N_SONGS, N_CONTROLS = 25, 20
 MAX_UPLOAD_BYTES, MAX_AUDIO_S = 2 << 20, 60.0
@@ -147,12 +147,6 @@ def fingerprint_of(snapshot: Snapshot, row: int) -> dict:
         "duration_s": song.duration_s,
         "channels": {c: snapshot.vectors(c, np.array([row]))[0].tolist() for c in snapshot.indexes},
     }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ Both channels, 256 candidates each, one query at a time in one process, as an en
 those of `benchmarks.search`; both channels search one index, each with vectors of its own. A query is three chunks, in
 all of which is one song. Recall is the share of the 100 nearest songs that an answer lists. The parts are timed by
 themselves: `search` is both channels' nearest songs with their vectors, `regression` the 256 kernel scores of both,
-`json` the canonical JSON, which is not part of the answer's time. Writes results/attribution.json.
+`numbers` these two with p-values, shares and their intervals, which an answer then lays out as a report, and `json` the
+canonical JSON, which is not part of the answer's time. Writes results/attribution.json.
 """
 
 import gc
@@ -27,7 +28,17 @@ from rich.table import Table
 
 from benchmarks.environment import describe_machine
 from benchmarks.search import Mixture, write_catalog
-from lumina_ray.attribution import DEFAULT_TOP_K, SongFacts, attribute, attribute_all, kernel_scores
+from lumina_ray.attribution import (
+    DEFAULT_POLICY,
+    DEFAULT_TOP_K,
+    POLICIES,
+    SongFacts,
+    attribute,
+    attribute_all,
+    kernel_scores,
+)
+from lumina_ray.attribution.intervals import share_intervals
+from lumina_ray.attribution.policies import Evidence
 from lumina_ray.calibration import Calibration, calibrate, song_means
 from lumina_ray.fingerprint import ChannelQuery, QueryFingerprint
 from lumina_ray.index import Snapshot
@@ -63,6 +74,7 @@ class Measured:
     batch_ratio: float
     search_ms: float
     regression_ms: float
+    numbers_ms: float
     json_ms: float
 
 
@@ -174,6 +186,20 @@ def measure(n: int, d: int, n_queries: int, folder: Path) -> Measured:
         for query, found in zip(searched[0].channels.values(), searched[1], strict=True):
             kernel_scores(found.vectors, query.vector)
 
+    def numbers(query: QueryFingerprint) -> None:
+        for c, asked in query.channels.items():
+            found = next(snapshot.nearest(c, asked.vector[None], DEFAULT_TOP_K))
+            evidence = Evidence(
+                found.similarity,
+                snapshot.means[c][found.rows],
+                found.vectors,
+                asked.vector.astype(np.float64),
+                snapshot.calibration.channels[c],
+            )
+            kernel_scores(found.vectors, evidence.query)
+            evidence.noise.p_value(evidence.adjusted), evidence.family_wise_p
+            share_intervals(evidence, POLICIES[DEFAULT_POLICY].judge(evidence), asked.chunk_vectors)
+
     single = times_ms(lambda query: attribute(query, snapshot), queries)
     batches = [queries[i : i + BATCH] for i in range(0, n_queries - BATCH + 1, BATCH)]
     batched = times_ms(lambda batch: attribute_all(batch, snapshot), batches) / BATCH
@@ -189,6 +215,7 @@ def measure(n: int, d: int, n_queries: int, folder: Path) -> Measured:
         batch_ratio=float(np.median(single) / np.median(batched)),
         search_ms=float(np.median(times_ms(search, queries))),
         regression_ms=float(np.median(times_ms(regression, [(q, search(q)) for q in queries[:BATCH]]))),
+        numbers_ms=float(np.median(times_ms(numbers, queries))),
         json_ms=float(np.median(times_ms(to_json, reports))),
     )
 
@@ -205,7 +232,8 @@ def main(
     console, machine = Console(width=120), describe_machine()
     asked = [(int(n), int(d)) for n, d in (one.split("x") for one in size or ())]
     table = Table(
-        "", "kind", "recall@100", "qualified", "p50 ms", "p99 ms", "16: ms", "ratio", "search", "regression", "JSON",
+        "", "kind", "recall@100", "qualified", "p50 ms", "p99 ms", "16: ms", "ratio", "search", "regression", "numbers",
+        "JSON",
         title=f"Both channels, {DEFAULT_TOP_K} candidates each, {queries} queries",
     )  # fmt: skip
     results = []
@@ -216,7 +244,7 @@ def main(
         table.add_row(
             f"{n} × {d}", m.kind, f"{m.recall_at_100:.4f}", f"{m.qualified:.1f}", f"{m.p50_ms:.2f}", f"{m.p99_ms:.2f}",
             f"{m.batch_p50_ms:.2f}", f"{m.batch_ratio:.2f}", f"{m.search_ms:.2f}", f"{m.regression_ms:.2f}",
-            f"{m.json_ms:.2f}",
+            f"{m.numbers_ms:.2f}", f"{m.json_ms:.2f}",
         )  # fmt: skip
     console.print(table)
     RESULTS.mkdir(exist_ok=True)

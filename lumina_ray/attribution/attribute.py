@@ -60,7 +60,7 @@ _CHANNEL_THREADS = ThreadPoolExecutor(thread_name_prefix="channel")
 # Multiplications of one channel from which it is worth a thread: threads that take turns at the interpreter cost more.
 _WORTH_A_THREAD = 1 << 26
 _ALL_FACTS = TypeAdapter(list[SongFacts])
-# Songs of a snapshot that are remembered, 2 kB each: all of a small catalog.
+# Songs of a catalog that are remembered, 2 kB each. Of a larger one none: most are asked for once in a long time.
 _REMEMBERED = 20_000
 
 
@@ -281,9 +281,8 @@ def _songs(snapshot: Snapshot, rows: np.ndarray) -> list[SongFacts]:
         values = zip(*(column.to_numpy().tolist() for column in columns), strict=True)
         made = _ALL_FACTS.validate_python([dict(zip(names, one, strict=True)) for one in values])
         songs |= (found := dict(zip(new, made, strict=True)))
-        if len(snapshot.remembered) > _REMEMBERED:
-            snapshot.remembered.clear()
-        snapshot.remembered.update(found)
+        if len(snapshot) <= _REMEMBERED:
+            snapshot.remembered.update(found)
     return list(songs.values())
 
 

@@ -4,6 +4,8 @@ Shapes: k candidates, q of them qualified, n chunks, B draws, D dimensions.
 U of the draws of chunks are different ones: a query of two chunks has three.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import nnls
@@ -20,7 +22,7 @@ _LEVELS = (0.025, 0.975)
 
 
 def share_intervals(
-    evidence: Evidence, verdict: Verdict, chunk_vectors_nD: np.ndarray, seed: int = 0
+    evidence: Evidence, verdict: Verdict, chunk_vectors_nD: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Central 95 % of each share over draws, of policy `calibrated`; the songs that qualified stay the same.
 
@@ -39,12 +41,12 @@ def share_intervals(
     chosen = np.flatnonzero(verdict.qualified)
     if not chosen.size:
         return low, high
-    rng = np.random.default_rng(seed)
-    K = evidence.vectors[chosen]
-    similarity_qU, draw_B = _similarities(K, evidence.query, chunk_vectors_nD.astype(np.float64), rng)
-    cutoff_B = _critical_values(np.array(evidence.noise.control_maxima), rng)
+    noise, K = evidence.noise, evidence.vectors[chosen]
+    counts_Un, draw_B, critical_B = _draws(len(chunk_vectors_nD), noise.n_controls)
+    similarity_qU = _similarities(K, evidence.query, chunk_vectors_nD.astype(np.float64), counts_Un)
     # The list's threshold moves with the controls as the family-wise one does.
-    thresholds_qB = verdict.thresholds[chosen, None] + (cutoff_B - evidence.noise.critical(ALPHA))
+    moved_B = np.array(noise.control_maxima)[critical_B] - noise.critical(ALPHA)
+    thresholds_qB = verdict.thresholds[chosen, None] + moved_B
     similarity_qB = similarity_qU[:, draw_B]
     explained_qB = (_nonnegative_scores(K, similarity_qU) * similarity_qU)[:, draw_B]
     shares_qB, positive = np.zeros_like(similarity_qB), similarity_qB > 0
@@ -64,26 +66,27 @@ def _nonnegative_scores(K_qD: np.ndarray, inner_qU: np.ndarray) -> np.ndarray:
     return scores_qU
 
 
-def _similarities(
-    K_qD: np.ndarray, query_D: np.ndarray, chunks_nD: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of songs with the query as other draws of its chunks would have made it.
+@lru_cache(maxsize=64)
+def _draws(n_chunks: int, n_controls: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same draws for every query of so many chunks.
 
     Returns:
-        float64 `[q, U]`, and which of them is each draw's, int64 `[B]`.
+        How often each chunk is in a draw, int64 `[U, n]`; which of these is each draw's, int64 `[B]`; and, of controls
+        by their best matches, descending, the one whose is the draw's family-wise threshold, int64 `[B]`.
     """
+    rng = np.random.default_rng(0)
+    chance_n = np.full(n_chunks, 1 / n_chunks)
+    counts_Un, draw_B = np.unique(rng.multinomial(n_chunks, chance_n, size=DRAWS), axis=0, return_inverse=True)
+    drawn_BC = np.sort(rng.integers(n_controls, size=(DRAWS, n_controls)), axis=1)
+    return counts_Un, draw_B, drawn_BC[:, int(ALPHA * (n_controls + 1) + 1e-9) - 1]
+
+
+def _similarities(K_qD: np.ndarray, query_D: np.ndarray, chunks_nD: np.ndarray, counts_Un: np.ndarray) -> np.ndarray:
+    """Of songs with the query as other draws of its chunks would have made it, float64 `[q, U]`."""
     parts_n, *_ = np.linalg.lstsq(chunks_nD.T, query_D, rcond=None)
     rest_D = query_D - parts_n @ chunks_nD
-    n = len(chunks_nD)
-    counts_Un, draw_B = np.unique(rng.multinomial(n, np.full(n, 1 / n), size=DRAWS), axis=0, return_inverse=True)
     weights_Un = counts_Un * parts_n
     # The rest is at right angles to all chunks.
     norms_U = np.sqrt(rest_D @ rest_D + np.einsum("ui,ij,uj->u", weights_Un, chunks_nD @ chunks_nD.T, weights_Un))
     inner_qU = (K_qD @ rest_D)[:, None] + (K_qD @ chunks_nD.T) @ weights_Un.T
-    return np.divide(inner_qU, norms_U, out=np.zeros_like(inner_qU), where=norms_U > 0), draw_B
-
-
-def _critical_values(maxima_C: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Float64 `[B]`: the family-wise threshold under other draws of the controls."""
-    drawn_BC = np.sort(maxima_C[rng.integers(len(maxima_C), size=(DRAWS, len(maxima_C)))], axis=1)[:, ::-1]
-    return drawn_BC[:, int(ALPHA * (len(maxima_C) + 1) + 1e-9) - 1]
+    return np.divide(inner_qU, norms_U, out=np.zeros_like(inner_qU), where=norms_U > 0)

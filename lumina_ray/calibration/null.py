@@ -74,12 +74,17 @@ class ChannelCalibration(BaseModel):
     tail_shape: float = Field(description="Its shape, at least 0: a tail that ended would call things impossible.")
 
     @cached_property
+    def _null(self) -> tuple[np.ndarray, np.ndarray]:
+        """`null_values` and `null_ranks`."""
+        return np.array(self.null_values), np.array(self.null_ranks)
+
+    @cached_property
     def _null_p(self) -> tuple[np.ndarray, np.ndarray]:
         """The null's values, negated, and p by how many of them lie at or above a similarity."""
-        ranks = np.array(self.null_ranks)
+        values, ranks = self._null
         # Between two kept ranks the count is unknown: take the larger, so that p errs upwards, by 1 % at most.
         count = np.append(ranks, ranks[-1] + 1) - 1
-        return -np.array(self.null_values), (1 + count) / (1 + ranks[-1])
+        return -values, (1 + count) / (1 + ranks[-1])
 
     @property
     def resolution(self) -> float:
@@ -116,7 +121,7 @@ class ChannelCalibration(BaseModel):
 
     def value_at(self, p: float) -> float:
         """The adjusted similarity that a song must exceed for `p_value ≤ p`; infinite where none would do."""
-        values, ranks = np.array(self.null_values), np.array(self.null_ranks)
+        values, ranks = self._null
         # Above the value of rank r lie at most r − 1 pairs.
         enough = np.flatnonzero(ranks <= p * (1 + ranks[-1]) * (1 + 1e-12))
         return float(values[enough[-1]]) if enough.size else math.inf

@@ -194,6 +194,8 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
                 f"{folder / name} is missing or damaged (its sha256 is not the manifest's): build it again"
             )
     songs = pq.read_table(folder / IDS_FILE) if rows is None else _read_songs(folder / IDS_FILE, rows)
+    # Arrow puts a column in pieces together anew whenever rows are taken from it: of a million songs, 7 ms a query.
+    songs = songs.combine_chunks()
     withdrawals = Withdrawals(folder.parent, songs, manifest.get("generation"), manifest.get("catalog"))
     withdrawals.rows()
     channels: list[Channel] = [c for c in CHANNELS if c in manifest["dims"]]

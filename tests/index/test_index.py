@@ -53,6 +53,19 @@ def test_snapshot_holds_the_store(store, index):
         np.testing.assert_array_equal(snapshot.centres[c], centre)
 
 
+def test_songs_are_in_one_piece_however_they_were_written(store, index, tmp_path):
+    """From a column in pieces, rows are taken more slowly the more songs there are."""
+    folder = tmp_path / "v0001"
+    shutil.copytree(index / "v0001", folder)
+    pq.write_table(pq.read_table(folder / "ids.parquet"), folder / "ids.parquet", row_group_size=20)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["ids.parquet"] = sha256_of(folder / "ids.parquet")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    songs = load_snapshot(folder).songs
+    assert songs["song_id"].num_chunks == 1
+    assert songs["song_id"].to_pylist() == store.song_ids
+
+
 def test_manifest_says_what_it_was_made_of(store, index):
     manifest = json.loads((index / "v0001" / "manifest.json").read_text())
     assert manifest["n_songs"] == 130

@@ -192,8 +192,16 @@ def test_a_full_disk_refuses_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (refused.status, refused.code) == (507, "server.disk_full")
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("kind", ["gateway", "fingerprinter", "searcher", "jobs", "proxy"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "gateway",
+        "fingerprinter",
+        "searcher",
+        pytest.param("jobs", marks=pytest.mark.soak),
+        pytest.param("proxy", marks=pytest.mark.soak),
+    ],
+)
 def test_a_process_killed_under_load_loses_only_what_is_in_it(client: httpx.Client, server: Server, kind: str) -> None:
     body = wav(sound(3))
     expected = client.post(URL, files={"audio": body}).content

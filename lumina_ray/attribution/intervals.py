@@ -7,12 +7,11 @@ U of the draws of chunks are different ones: a query of two chunks has three.
 from functools import lru_cache
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.optimize import nnls
+from scipy.linalg import cho_factor, cho_solve
 
 from lumina_ray.attribution.policies import Evidence, Verdict, above_noise
 from lumina_ray.calibration import ALPHA
-from lumina_ray.methods.kernel import RIDGE
+from lumina_ray.methods.kernel import RIDGE, nonnegative_solution
 
 DRAWS = 200
 # Songs that may qualify. Each draw is a regression on all of them, which takes milliseconds for these and seconds for
@@ -57,12 +56,11 @@ def share_intervals(
 
 def _nonnegative_scores(K_qD: np.ndarray, inner_qU: np.ndarray) -> np.ndarray:
     """What `nonnegative_kernel_scores` gives for queries of these inner products with the songs, float64 `[q, U]`."""
-    lower = cholesky(K_qD @ K_qD.T + RIDGE * np.eye(len(K_qD)), lower=True)
-    scores_qU = cho_solve((lower, True), inner_qU)
-    reduced_qU = solve_triangular(lower, inner_qU, lower=True)
+    gram = K_qD @ K_qD.T + RIDGE * np.eye(len(K_qD))
+    scores_qU = cho_solve(cho_factor(gram, lower=True), inner_qU)
     # Where the plain regression has no negative score, it is the answer.
     for u in np.flatnonzero((scores_qU < 0).any(axis=0)):
-        scores_qU[:, u], _ = nnls(lower.T, reduced_qU[:, u])
+        scores_qU[:, u] = nonnegative_solution(gram, inner_qU[:, u])
     return scores_qU
 
 

@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import nnls
 
 from lumina_ray.attribution import kernel_scores, nonnegative_kernel_scores
+from lumina_ray.methods.kernel import nonnegative_solution
 from tests.calibration.synthetic import unit
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10_000), st.sampled_from([1e-3, 0.01, 1.0]))
@@ -67,6 +69,30 @@ def test_nonnegative_scores_satisfy_the_optimality_conditions(size):
     np.testing.assert_allclose(gradient[a > 0], 0, atol=1e-9)
     # What the candidates account for adds up to a fraction of the query's squared length.
     assert -1e-12 <= a @ (K @ g) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 4), st.integers(0, 10_000))
+def test_nonnegative_scores_are_those_of_active_sets(k, D, copies, seed):
+    """Lawson and Hanson's, with λ as additional rows; also of songs that are there several times."""
+    K, g = draw(k, D, seed)
+    K = np.repeat(K, copies, axis=0)
+    rows = np.vstack([K.T, 0.1 * np.eye(len(K))])
+    expected, _ = nnls(rows, np.append(g, np.zeros(len(K))))
+    np.testing.assert_allclose(nonnegative_kernel_scores(K, g), expected, atol=1e-9)
+
+
+def test_nonnegative_scores_of_songs_that_undo_each_other():
+    """Where exchanging all that are wrong goes round in circles, one at a time must end it."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        root = rng.normal(size=(6, 6)) * np.logspace(-3, 0, 6)
+        gram, inner = root @ root.T + 1e-9 * np.eye(6), rng.normal(size=6)
+        a = nonnegative_solution(gram, inner)
+        gradient = gram @ a - inner
+        assert (a >= 0).all()
+        assert gradient.min() > -1e-6
+        assert abs(a @ gradient) < 1e-6 * max(1, a.max())
 
 
 def test_nonnegative_equals_unconstrained_where_that_is_positive():

@@ -18,6 +18,8 @@ from lumina_ray.index.parts import Part, add_part, merge, n_shards, plan_parts, 
 from lumina_ray.index.recall import RECALL_BOUND, tune
 
 ChannelIndex = FlatIndex | ApproximateIndex
+# Candidates whose vectors are held at once, besides those that are kept: of 4096 numbers, 32 MiB.
+_SCORED_AT_ONCE = 1024
 # Applies a function to each item, here or elsewhere, and gives the results in order; the built-in `map` is one.
 Each = Callable[[Callable[[Part], Path], Sequence[Part]], Iterable[Path]]
 
@@ -164,10 +166,27 @@ def nearest(index: ChannelIndex, queries_QD: np.ndarray, k: int, withdrawn: np.n
             yield Found(np.empty(0, np.int64), np.empty(0), np.empty((0, index.dims)))
         return
     for query, candidates in zip(queries_QD, index.candidates(queries_QD, k, withdrawn), strict=True):
-        vectors = index.vectors(candidates).astype(np.float64)
-        similarity = np.einsum("kd,d->k", vectors, query.astype(np.float64))
-        order = np.lexsort((candidates, -similarity))[:k]
-        yield Found(candidates[order], similarity[order], vectors[order])
+        yield _best(index, candidates, query.astype(np.float64), k)
+
+
+def _best(index: ChannelIndex, rows: np.ndarray, query_D: np.ndarray, k: int) -> Found:
+    """The k nearest of some rows, by exact scores."""
+    if len(rows) > _SCORED_AT_ONCE:
+        # An index of coarse codes proposes many for each that is wanted, and their vectors would take gigabytes.
+        scored = [
+            _similarity(index.vectors(rows[block]).astype(np.float64), query_D)
+            for block in blocks(len(rows), _SCORED_AT_ONCE)
+        ]
+        rows = rows[np.lexsort((rows, -np.concatenate(scored)))[:k]]
+    vectors = index.vectors(rows).astype(np.float64)
+    similarity = _similarity(vectors, query_D)
+    order = np.lexsort((rows, -similarity))[:k]
+    return Found(rows[order], similarity[order], vectors[order])
+
+
+def _similarity(vectors_kD: np.ndarray, query_D: np.ndarray) -> np.ndarray:
+    # Row by row, so that a score does not depend on what else is scored with it.
+    return np.einsum("kd,d->k", vectors_kD, query_D)
 
 
 def _open_shards(paths: list[Path]) -> tuple[faiss.Index, ...]:

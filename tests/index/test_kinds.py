@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import StoreError, UsageError
-from lumina_ray.index import Snapshot, Wish, build_index, load_snapshot, parts, recall
+from lumina_ray.index import Snapshot, Wish, build_index, channel, load_snapshot, parts, recall
 from lumina_ray.index.approximate import ApproximateIndex
 from lumina_ray.index.channel import top_k
 from lumina_ray.index.exact import exact_nearest
@@ -169,6 +170,33 @@ def test_with_every_list_probed_the_answer_is_that_of_the_exact_index(snapshots,
     exact = snapshots["Flat"].search("P", queries("P"), 50)
     for found, expected in zip(snapshot.search("P", queries("P"), 50), exact, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_candidates_are_the_same_however_many_are_scored_at_once(snapshots, monkeypatch, size):
+    snapshot, asked = snapshots["IVF16,PQ16"], queries("P")
+    expected = list(snapshot.nearest("P", asked, 20))
+    monkeypatch.setattr(channel, "_SCORED_AT_ONCE", size)
+    for found, other in zip(snapshot.nearest("P", asked, 20), expected, strict=True):
+        np.testing.assert_array_equal(found.rows, other.rows)
+        np.testing.assert_array_equal(found.similarity, other.similarity)
+        np.testing.assert_array_equal(found.vectors, other.vectors)
+
+
+def test_memory_is_that_of_what_is_asked_for_and_not_of_all_candidates(tmp_path):
+    n, d, k = 20_000, 256, 100
+    vectors = World(np.random.default_rng(0), d).music(n)
+    np.save(tmp_path / "P.npy", vectors)
+    flat = faiss.IndexFlatIP(d)
+    flat.add(vectors)
+    index = ApproximateIndex((flat,), np.load(tmp_path / "P.npy", mmap_mode="r"), effort=0, oversampling=n // k)
+    tracemalloc.start()
+    found = channel.nearest(index, vectors[:2], k, np.empty(0, np.int64))
+    next(found)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 4 * k * d * 8
+    assert peak < n * d * 4
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "sharded"])

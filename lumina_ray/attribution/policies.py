@@ -166,7 +166,8 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
     if qualified.any():
         s = evidence.similarity[qualified]
         scores = nonnegative_kernel_scores(evidence.vectors[qualified], evidence.query, RIDGE)
-        explained[qualified] = scores * s
+        # A query that a client hands in may be longer than 1 by a little.
+        explained[qualified] = scores * s / (evidence.query @ evidence.query)
         shares[qualified] = explained[qualified] * above_noise(s, thresholds[qualified])
     beyond = qualified & (evidence.adjusted > evidence.noise.control_maxima[0])
     return Verdict(

@@ -163,6 +163,18 @@ def test_calibrated_duplicates_share_what_one_would_have_had():
     assert e8.shares[7] == e8.shares[-1]
 
 
+def test_a_query_a_little_longer_than_one_is_not_shared_out_twice():
+    """Clients hand in vectors of a length of 1 to a thousandth; scores of many copies add up to its square."""
+    _, catalog, noise = channel(3)
+    same = np.append(np.arange(len(catalog)), [0] * 40)
+    e = evidence(catalog, 1.0009 * catalog[0], noise)
+    e = Evidence(e.similarity[same], e.song_means[same], e.vectors[same], e.query, noise)
+    verdict = calibrated(e)
+    assert verdict.qualified[same == 0].all()
+    assert 0.999 < verdict.shares.sum() <= 1
+    assert verdict.unattributed >= 0
+
+
 def test_calibrated_splits_a_mixture_and_leaves_the_rest():
     world, catalog, noise = channel(5, dims=256)
     query = unit(0.6 * catalog[3] + 0.6 * catalog[60] + 0.6 * world.noise(1)[0])

@@ -203,7 +203,7 @@ def _attribute_channel(
     return ChannelReport(
         subject=subject,
         right=right,
-        verdict=_sentence(policy, qualified, noise, verdict.unattributed),
+        verdict=_sentence(policy, len(candidates), qualified, noise, verdict.unattributed),
         basis=_basis(snapshot.use, candidates),
         warnings=_warnings(policy, band, snapshot.n_present, len(candidates), qualified),
         searched=snapshot.n_present,
@@ -322,7 +322,9 @@ def _noise_band(noise: ChannelCalibration, policy: str, query_mean: float) -> No
     )
 
 
-def _sentence(policy: str, qualified: int, noise: ChannelCalibration, unattributed: float) -> str:
+def _sentence(policy: str, retrieved: int, qualified: int, noise: ChannelCalibration, unattributed: float) -> str:
+    if not retrieved:
+        return "No song was there to be compared with. Nothing is attributed."
     songs = "1 song" if qualified == 1 else f"{qualified} songs"
     if policy != "calibrated":
         return f"{songs} of {noise.n_songs} pass the published rule {policy}, which proves nothing by itself."

@@ -39,7 +39,7 @@ SHOWN = 8
 
 
 def noise_figure(name: str, channel: ChannelReport) -> str:
-    """Each control's best match above, the candidates below, on one axis of similarity."""
+    """Each control's best match above, the candidates below, at least one, on one axis of similarity."""
     candidates = channel.candidates[:SHOWN]
     noise = channel.noise
     maxima = np.array(noise.control_maxima_similarity)

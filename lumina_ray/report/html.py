@@ -27,6 +27,8 @@ _ENVIRONMENT.filters |= {
 
 def render_html(report: Report, top: int = 10) -> str:
     """The whole page as a string. Everything that came from outside (titles, names) is escaped."""
+    # Of songs that are all withdrawn, or did not answer, there are none to draw.
+    drawn = {name: channel for name, channel in report.channels.items() if channel.candidates}
     return _ENVIRONMENT.get_template("report.html.j2").render(
         report=report,
         report_sha256=report_sha256(report),
@@ -35,10 +37,8 @@ def render_html(report: Report, top: int = 10) -> str:
         words=words,
         policy_title=words.POLICY_TITLES[report.policy.name],
         segments={name: _segments(channel) for name, channel in report.channels.items()},
-        noise={name: Markup(noise_figure(name, channel)) for name, channel in report.channels.items()},
-        timeline={
-            name: Markup(timeline_figure(name, channel, report.query)) for name, channel in report.channels.items()
-        },
+        noise={name: Markup(noise_figure(name, channel)) for name, channel in drawn.items()},
+        timeline={name: Markup(timeline_figure(name, channel, report.query)) for name, channel in drawn.items()},
     )
 
 

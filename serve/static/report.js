@@ -97,11 +97,16 @@ const channelArticle = (report, name, seek) => {
   const intervals = channel.candidates.some((c) => interval(c));
   slots["shares-hint"].textContent = intervals ? "A line in a bar: the share’s 95 % interval." : "";
 
+  slots["not-known"].append(...notKnown(report, channel).map((text) => element("li", {}, text)));
   const best = channel.candidates[0];
+  if (!best) {
+    // All songs are withdrawn, or did not answer.
+    copy.querySelectorAll("[data-of-candidates]").forEach((section) => section.remove());
+    return [copy, () => [drawShares(slots.shares, channel)]];
+  }
   slots["sure-of"].append(element("b", {}, songName(best.song)), `: ${level(report, best)}`);
   slots.sure.append(...howSure(report, channel, best).map((text) => element("li", {}, text)));
   slots["noise-sentence"].textContent = `${noiseSentence(channel)}.`;
-  slots["not-known"].append(...notKnown(report, channel).map((text) => element("li", {}, text)));
   showStretches(slots, name, channel, report.query, seek);
   showCandidates(slots, name, channel, report);
   const drawings = () => [

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from lumina_ray.attribution import Report, attribute
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.calibration.use import write_use
 from lumina_ray.index import build_index, load_snapshot
+from lumina_ray.index.withdrawn import WITHDRAWN_FILE
 from tests.calibration.synthetic import DIMS, demo_stores, evidence_of_use, mixture, query, unit
 
 # Titles come from catalogs that others wrote.
@@ -17,7 +20,8 @@ HOSTILE_TITLE = (
 def reports(tmp_path_factory) -> dict[str, Report]:
     """One report per policy of a query of which two of four chunks are partly song 17, and one of unrelated music.
 
-    "use" is that of policy `calibrated` again, by an index that has evidence of use, of song 17 alone.
+    "use" is that of policy `calibrated` again, by an index that has evidence of use, of song 17 alone. "nothing v8" and so on
+    are of a catalog whose songs are all withdrawn.
     """
     folder = tmp_path_factory.mktemp("reports")
     store, controls, worlds = demo_stores(folder, title=HOSTILE_TITLE)
@@ -31,7 +35,13 @@ def reports(tmp_path_factory) -> dict[str, Report]:
     noise = query({c: worlds[c].music(1)[0] for c in DIMS})
     write_use(evidence_of_use(store, controls, [17]), store.path)
     with_use = load_snapshot(build_index(store, folder / "index"))
-    return {p: attribute(derived, snapshot, p) for p in ("calibrated", "v8", "v7")} | {
-        "noise": attribute(noise, snapshot),
-        "use": attribute(derived, with_use),
-    }
+    policies = ("calibrated", "v8", "v7")
+    gone = list(zip(store.song_ids, store.songs["codes_sha256"].to_pylist(), [2] * len(store.song_ids), strict=True))
+    (folder / "index" / WITHDRAWN_FILE).write_text(json.dumps({"songs": gone}))
+    empty = load_snapshot(folder / "index" / snapshot.version)
+    empty.withdrawals._generation = 1  # of a living catalog
+    return (
+        {p: attribute(derived, snapshot, p) for p in policies}
+        | {f"nothing {p}": attribute(derived, empty, p) for p in policies}
+        | {"noise": attribute(noise, snapshot), "use": attribute(derived, with_use)}
+    )

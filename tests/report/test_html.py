@@ -115,6 +115,15 @@ def test_one_channel_is_enough_for_a_page(reports, only):
     assert f"Catalog {report.channels[only].searched} songs" in page.text
 
 
+@pytest.mark.parametrize("policy", ["calibrated", "v8", "v7"])
+def test_where_there_was_no_song_the_page_says_so(reports, policy):
+    report = reports[f"nothing {policy}"]
+    page = Page(render_html(report))
+    assert page.text.count("No song was there to be compared with.") == 2
+    assert "svg" not in page.tags
+    assert from_json(to_json(report)) == report
+
+
 def test_a_partial_report_warns(reports):
     partial = as_partial(reports["calibrated"], [range(50, 70), range(100, 130)], 130)
     assert "50 of the catalog's 130 songs were not searched" in Page(render_html(partial)).text

@@ -496,6 +496,21 @@ def test_use_is_told_where_it_is_known(page: Page) -> None:
         assert ("only likeness is measured" in article.inner_text()) != known
 
 
+def test_a_report_without_songs_says_so(page: Page) -> None:
+    report = json.loads(EXAMPLE)
+    for channel in report["channels"].values():
+        channel |= {"verdict": "No song was there.", "candidates": [], "retrieved": 0, "qualified": 0}
+        channel |= {"attributed": 0, "unattributed": 1}
+    page.route("**/v1/attributions", lambda route: route.fulfill(json=report))
+    choose(page, SONG, "nothing.wav")
+    wait_for_result(page)
+    for name in ("P", "M"):
+        article = page.locator(f"article.{name}")
+        expect(article).to_contain_text("No song was there.")
+        expect(article.locator("canvas")).to_have_count(1)
+        expect(article).not_to_contain_text("How sure")
+
+
 def test_words_are_those_of_the_other_reports(page: Page, client: httpx.Client) -> None:
     texts = [
         EXAMPLE,

@@ -24,6 +24,8 @@ logger = logging.getLogger("ray.serve")
 STATIC = Path(__file__).with_name("static")
 # A report with 4096 candidates of 60 chunks in both channels is some 13 MB.
 MAX_REPORT_BYTES = 16 << 20
+# Objects, arrays and brackets in titles: a candidate has four, and a channel at most 4096 candidates.
+_MAX_REPORT_PARTS = 100_000
 # A stranger’s report must not draw without end: a chunk costs some 25 ms, a thousand controls 0.4 s.
 MAX_DRAWN_CHUNKS, MAX_DRAWN_CONTROLS, MAX_DRAWN_S = 400, 1000, 86_400
 
@@ -97,7 +99,18 @@ async def _read(request: Request) -> bytes:
     return bytes(text)
 
 
+def check_parts(text: bytes) -> None:
+    """Refuse what is a small file and fills the memory once it is read.
+
+    Raises:
+        Problem: 422, it has more parts than any report has.
+    """
+    if text.count(b"{") + text.count(b"[") > _MAX_REPORT_PARTS:
+        raise Problem(422, "report.invalid", "Not a report: it has more parts than any.")
+
+
 def _render(text: bytes) -> bytes:
+    check_parts(text)
     # matplotlib takes a second to import, and most gateways never draw.
     from lumina_ray.report import from_json, render_html
 

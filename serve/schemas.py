@@ -133,8 +133,8 @@ class FingerprintQuery(BaseModel):
     audio_sha256: Sha256 = Field(description="Of the audio file; the report repeats it.")
     codes_sha256: Sha256 = Field(description="Of its EnCodec codes; the report repeats it.")
     duration_s: float = Field(gt=0, le=MAX_DURATION_S)
-    channels: dict[Channel, Annotated[list[float], Field(min_length=1, max_length=1 << 16)]] = Field(
-        min_length=1, description="Unit vectors of the whole audio."
+    channels: dict[Channel, Annotated[list[float], Field(min_length=1, max_length=1 << 16, fail_fast=True)]] = Field(
+        min_length=1, fail_fast=True, description="Unit vectors of the whole audio."
     )
 
 

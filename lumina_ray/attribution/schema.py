@@ -12,7 +12,9 @@ from lumina_ray.calibration.vectors import CHANNELS, Channel
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Reports also come from outside, and Pydantic keeps a kilobyte for each error that it finds: of any sequence the
+    # first one is enough, and fields that no report has are passed over (canonical JSON has none).
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class SongFacts(_Frozen):
@@ -84,10 +86,12 @@ class Candidate(_Frozen):
     confidence: float | None = Field(description="Policy `v7`: erf(z/√2).")
     lip_percent: float | None = Field(description="Policy `v7`: (tanh(0.5·STS) + 1) / 2 · 100.")
     chunk_similarities: tuple[float, ...] = Field(
-        description="Similarity of each chunk of the query to the song, to 6 decimals, in the order of `query.chunks`."
+        fail_fast=True,
+        description="Similarity of each chunk of the query to the song, to 6 decimals, in the order of `query.chunks`.",
     )
     driving_chunks: tuple[int, ...] = Field(
-        description="The fewest chunks that carry at least half of the positive match, by index, strongest first."
+        fail_fast=True,
+        description="The fewest chunks that carry at least half of the positive match, by index, strongest first.",
     )
     use: UseFacts | None = Field(description="Null where the index has no evidence of use (`lumina use`).")
 
@@ -98,11 +102,11 @@ class NoiseBand(_Frozen):
     n_controls: int
     mean: float = Field(description="μ of the similarity of controls and catalog songs.")
     std: float = Field(description="σ of the same.")
-    similarity_quantiles: dict[str, float] = Field(description="Quantiles of the same.")
+    similarity_quantiles: dict[str, float] = Field(fail_fast=True, description="Quantiles of the same.")
     control_maxima_similarity: tuple[float, ...] = Field(
-        description="Each control's largest similarity in the catalog, descending."
+        fail_fast=True, description="Each control's largest similarity in the catalog, descending."
     )
-    control_maxima: tuple[float, ...] = Field(description="The same for the adjusted similarity.")
+    control_maxima: tuple[float, ...] = Field(fail_fast=True, description="The same for the adjusted similarity.")
     alpha: float = Field(description="Family-wise p-value up to which `calibrated` qualifies a song.")
     critical: float = Field(description="Adjusted similarity that must be exceeded for it.")
     resolution: float = Field(description="Smallest family-wise p-value that this many controls can show.")
@@ -111,7 +115,7 @@ class NoiseBand(_Frozen):
         "controls; for `calibrated` the chance of any."
     )
     query_mean_similarity: float = Field(description="Mean similarity of the query to all songs of the catalog.")
-    control_means: tuple[float, ...] = Field(description="The same of each control, descending.")
+    control_means: tuple[float, ...] = Field(fail_fast=True, description="The same of each control, descending.")
     query_typicality_p: float = Field(
         description="Two-sided: could a control have the query's mean similarity? Small values void the p-values."
     )
@@ -127,14 +131,16 @@ class ChannelReport(_Frozen):
         description="In one sentence, what the shares rest on: likeness alone, or likeness and evidence that the model "
         "was trained on the songs."
     )
-    warnings: tuple[str, ...] = Field(description="What a reader must know before relying on the numbers.")
+    warnings: tuple[str, ...] = Field(
+        fail_fast=True, description="What a reader must know before relying on the numbers."
+    )
     searched: int = Field(description="Songs in the catalog.")
     retrieved: int = Field(description="Candidates below: the most similar ones.")
     qualified: int = Field(description="Candidates that qualify under the policy.")
     attributed: float = Field(description="Sum of all shares.")
     unattributed: float = Field(description="1 − attributed.")
     noise: NoiseBand
-    candidates: tuple[Candidate, ...] = Field(description="By rank.")
+    candidates: tuple[Candidate, ...] = Field(fail_fast=True, description="By rank.")
 
 
 class QueryChunk(_Frozen):
@@ -151,7 +157,7 @@ class QueryFacts(_Frozen):
     audio_sha256: str = Field(description="Of the file as it was handed in.")
     codes_sha256: str = Field(description="Of its EnCodec codes, which the fingerprint follows from.")
     duration_s: float
-    chunks: tuple[QueryChunk, ...] = Field(description="Silent stretches are left out.")
+    chunks: tuple[QueryChunk, ...] = Field(fail_fast=True, description="Silent stretches are left out.")
 
 
 class PolicyFacts(_Frozen):
@@ -186,8 +192,8 @@ class Provenance(_Frozen):
     index_key: str = Field(description="sha256 of specification and catalog data.")
     calibration_sha256: str
     use: UseProvenance | None = Field(description="Null where no reference model was compared with.")
-    environment: dict[str, str] = Field(description="What made the query's fingerprint.")
-    software: dict[str, str] = Field(description="What computed this report.")
+    environment: dict[str, str] = Field(fail_fast=True, description="What made the query's fingerprint.")
+    software: dict[str, str] = Field(fail_fast=True, description="What computed this report.")
 
 
 class Unsearched(_Frozen):
@@ -205,10 +211,11 @@ class Report(_Frozen):
     policy: PolicyFacts
     query: QueryFacts
     channels: dict[Channel, ChannelReport] = Field(
-        description="P: composition (publishing right). M: production (master right). Those that the index holds."
+        fail_fast=True,
+        description="P: composition (publishing right). M: production (master right). Those that the index holds.",
     )
     provenance: Provenance
-    unsearched: Annotated[tuple[Unsearched, ...], Field(min_length=1)] | None = Field(
+    unsearched: Annotated[tuple[Unsearched, ...], Field(min_length=1, fail_fast=True)] | None = Field(
         None,
         exclude_if=lambda value: value is None,
         description="Only in an answer that was allowed to be partial, and is: what was left out.",

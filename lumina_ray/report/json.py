@@ -9,9 +9,12 @@ import json
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import from_json as parse_json
 
 from lumina_ray.attribution import Report
 from lumina_ray.errors import UsageError
+
+_NOT_A_REPORT = "not an attribution report of this software version"
 
 
 def to_json(report: Report) -> str:
@@ -28,13 +31,14 @@ def from_json(text: str | bytes) -> Report:
         UsageError: not a report of this format version.
     """
     try:
-        return Report.model_validate_json(text)
+        # First parsed, then validated: Pydantic's own reading of JSON copies for each error what it was found in.
+        return Report.model_validate(parse_json(text, allow_inf_nan=False))
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_input=False, include_url=False)[0]
         place = "/".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"not an attribution report of this software version: {place}{': ' if place else ''}{first['msg']}"
-        ) from error
+        raise UsageError(f"{_NOT_A_REPORT}: {place}{': ' if place else ''}{first['msg']}") from error
+    except ValueError as error:
+        raise UsageError(f"{_NOT_A_REPORT}: {error}") from error
 
 
 def report_sha256(report: Report) -> str:

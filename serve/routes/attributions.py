@@ -20,6 +20,7 @@ _EXAMPLE_REPORT = Path(__file__).parents[1] / "example_report.json"
 
 # Both channels of the longest vectors, as JSON.
 _MAX_FINGERPRINT_BYTES = 4 << 20
+_MAX_NAMES = 100
 
 router = APIRouter(prefix="/v1/attributions", tags=["attributions"])
 
@@ -78,6 +79,9 @@ async def attribute_fingerprint(
 
 def _parse(body: bytes) -> FingerprintQuery:
     """Also what is wrong with it is found out here, outside the event loop: there may be a lot."""
+    # Each unknown name is an error of its own, and a small body has room for hundreds of thousands.
+    if body.count(b":") > _MAX_NAMES:
+        raise Problem(422, "request.invalid", f"A fingerprint has no more than {_MAX_NAMES} names.")
     try:
         return FingerprintQuery.model_validate_json(body)
     except ValidationError as error:

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from serve.page import MAX_REPORT_BYTES
+from serve.page import MAX_REPORT_BYTES, check_parts
 from serve.places import Place
 from serve.problems import Problem, openapi_responses
 from serve.schemas import ReportVerification
@@ -43,6 +43,7 @@ async def verify(request: Request, services: Served, deadline_s: Place) -> Repor
         raise Problem(
             422, "request.no_report", "The form has no complete field 'report'; send the report's file in it."
         )
+    check_parts(files["report"])
     query = None
     async with answered_by(deadline_s, args.request_timeout_s):
         if "audio" in files:

@@ -20,8 +20,8 @@ HOSTILE_TITLE = (
 def reports(tmp_path_factory) -> dict[str, Report]:
     """One report per policy of a query of which two of four chunks are partly song 17, and one of unrelated music.
 
-    "use" is that of policy `calibrated` again, by an index that has evidence of use, of song 17 alone. "nothing v8" and so on
-    are of a catalog whose songs are all withdrawn.
+    "use" is that of policy `calibrated` again, by an index that has evidence of use, of song 17 alone. "nothing v8" and
+    so on are of a catalog whose songs are all withdrawn.
     """
     folder = tmp_path_factory.mktemp("reports")
     store, controls, worlds = demo_stores(folder, title=HOSTILE_TITLE)

@@ -1,10 +1,12 @@
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from lumina_ray.attribution.partial import as_partial
 from lumina_ray.errors import UsageError
 from lumina_ray.report import from_json, to_json
+from lumina_ray.report.json import parse_report
 
 NAMES = ["calibrated", "v8", "v7", "noise"]
 
@@ -29,6 +31,37 @@ def test_keys_are_sorted_and_channels_apart(reports):
 def test_reads_no_other_format(reports):
     with pytest.raises(UsageError, match="not an attribution report of this software version"):
         from_json('{"format_version": 2}')
+
+
+EMPTY = ",".join(["{}"] * 20_000)
+UNKNOWN = ",".join(f'"{i:x}":0' for i in range(20_000))
+BOMBS = {
+    "candidates": f'{{"channels":{{"P":{{"candidates":[{EMPTY}]}}}}}}',
+    "numbers": f'{{"channels":{{"P":{{"noise":{{"control_maxima":[{EMPTY}]}}}}}}}}',
+    "fields": f"{{{UNKNOWN}}}",
+    "channels": f'{{"channels":{{{UNKNOWN}}}}}',
+    "environment": f'{{"provenance":{{"environment":{{{UNKNOWN}}}}}}}',
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_is_wrong_a_thousand_times_is_found_once(name):
+    with pytest.raises(UsageError, match="not an attribution report") as refused:
+        from_json(BOMBS[name])
+    assert isinstance(refused.value.__cause__, ValidationError)
+    assert refused.value.__cause__.error_count() < 50
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "[" * 10_000, '{"format_version": NaN}', b"\xff", "1"])
+def test_what_is_no_json_is_no_report(text):
+    with pytest.raises(UsageError, match="not an attribution report"):
+        from_json(text)
+
+
+def test_fields_that_no_report_has_break_its_bytes(reports):
+    text = to_json(reports["v8"])
+    with pytest.raises(UsageError, match="not canonical JSON"):
+        parse_report(b'{"a":0,' + text.encode()[1:], "report")
 
 
 def test_what_was_not_searched_is_said_in_a_format_of_its_own(reports):

@@ -19,6 +19,7 @@ from serve.app import ServeArgs
 from serve.catalog import as_query, find_song, list_songs, list_versions, nearest_songs
 from serve.problems import Problem
 from serve.schemas import FingerprintQuery
+from tests.serve.app import asking, make_services
 from tests.serve.conftest import N_SONGS, fingerprint_of
 from tests.serve.problems import assert_problem
 
@@ -50,6 +51,15 @@ def test_a_song_by_its_id(client: httpx.Client, snapshot: Snapshot) -> None:
     assert found["song"] == snapshot.songs.select(list(SongFacts.model_fields)).to_pylist()[row]
     for unknown in ("/v1/songs/nothing", "/v1/songs/no/such/song", "/v1/songs/nothing/nearest"):
         assert_problem(client.get(unknown), 404, "song.unknown")
+
+
+@pytest.mark.parametrize("unknown", [20, 300_000])
+def test_a_fingerprint_of_nothing_but_unknown_names_is_refused_for_a_few(unknown: int) -> None:
+    body = b"{" + b",".join(b'"%x":0' % i for i in range(unknown)) + b"}"
+    with asking(make_services()) as client:
+        answer = client.post(BY_FINGERPRINT, content=body, headers={"Content-Type": "application/json"})
+    assert_problem(answer, 422, "request.invalid")
+    assert len(answer.content) < 4000
 
 
 @pytest.mark.parametrize("channel", ["P", "M"])

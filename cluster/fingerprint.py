@@ -4,6 +4,7 @@ lumina fingerprint MANIFEST --out STORE --model nano
 ray job submit --working-dir . -- python -m cluster.fingerprint MANIFEST --out STORE --model nano
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from cluster.progress import say, show_progress
 from cluster.session import one_line, ray_session, root_cause, stoppable
 from lumina_ray.catalog.durations import song_durations
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest, write_manifest
-from lumina_ray.errors import Interrupted, LuminaError, SpecificationMismatch, StorageError, TooManyFailures
+from lumina_ray.errors import Interrupted, LuminaError, SpecificationMismatch, StorageError, TooManyFailures, UsageError
 from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
 from lumina_ray.model.files import AUDIOCRAFT_PREFIX, BUNDLED
 from lumina_ray.model.statistics import UNKNOWN
@@ -41,14 +42,18 @@ from lumina_ray.store import (
     read_rows,
     read_store,
 )
-from lumina_ray.store.forecast import chunk_songs, store_bytes
-from lumina_ray.store.read import sort_rows
+from lumina_ray.store.forecast import chunk_songs, code_bytes, store_bytes
+from lumina_ray.store.read import check_metadata, sort_rows
 from lumina_ray.store.run import MANIFEST_FILE, RUN_FILE, SUCCESS_FILE, read_run
 
 DEFAULT_MAX_FAILED_FRACTION = 0.5
 _LISTED_FAILURES = 20
 # Below, another decoder would gain next to nothing.
 _MUCH_WAITING = 0.1
+# Columns of a store's rows that a model made.
+_OF_A_MODEL = ("codes", "chunk_frames", "chunk_starts_s", "error_code", "error")
+# While a store's rows are put in order.
+_COPIES_OF_CODES = 3
 
 ChannelChoice = Literal["both", "P", "M"]
 
@@ -141,7 +146,7 @@ def run_fingerprint_job(
     Raises:
         ManifestError, StoreError: the source is unusable, or `store` is something else's.
         ModelError: the model is not at hand or unsuitable.
-        SpecificationMismatch: `store` was begun with other songs, another model or another kind.
+        SpecificationMismatch: `store` was begun with other songs, other facts of them, another model or another kind.
         ClusterError: the cluster cannot run the job as asked.
         NumericsError: a worker's vectors are not what they are said to be; `store` is condemned.
         TooManyFailures: see `max_failed_fraction`.
@@ -177,6 +182,8 @@ def run_fingerprint_job(
         if not finished_before and isinstance(store, Path):
             check_disk(store, _bytes_to_write(store, songs, specification, plan))
         resumed = begin_run(store, run)
+        if (store / MANIFEST_FILE).exists():
+            check_metadata(store, songs)
         if not finished_before:
             if damaged := drop_damaged(store):
                 say(console, f"Damaged, made again: {len(damaged)} data files, such as {damaged[0]}.")
@@ -245,13 +252,31 @@ def _progress(store: Location, n_songs: int) -> str:
 
 
 def read_songs(source: Location) -> pa.Table:
-    """The rows of the job: a manifest's, or those of a store with their codes."""
+    """The rows of the job: a manifest's, or those of a store with their codes.
+
+    Raises:
+        ManifestError, StoreError: as for a job.
+        UsageError: a store of more codes than this machine's memory has room for.
+    """
     if not source.is_dir():
-        return read_manifest(source)
+        songs = read_manifest(source)
+        # One that was put together from rows of stores. Whose codes they are nothing there says.
+        return songs.drop_columns([name for name in _OF_A_MODEL if name in songs.column_names])
+    _check_memory(source)
     passed_on = ("song_id", "path", *METADATA_COLUMNS, "audio_sha256", "duration_s")
-    codes = ("codes", "chunk_frames", "chunk_starts_s", "error_code", "error")
-    read = read_store(source, [*passed_on, *codes, "status"])
+    read = read_store(source, [*passed_on, *_OF_A_MODEL, "status"])
     return pa.concat_tables([read.songs, read.failed]).drop_columns("status")
+
+
+def _check_memory(source: Location) -> None:
+    codes = code_bytes(StoreCounter(source).count().audio_s)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if _COPIES_OF_CODES * codes > memory:
+        raise UsageError(
+            f"{source}: its codes are {codes / 2**30:.1f} GiB, and a job holds them {_COPIES_OF_CODES} times, in the "
+            f"{memory / 2**30:.1f} GiB of this machine; give its manifest.parquet, and its audio is decoded and "
+            "encoded again, or start the job on a machine with more memory"
+        )
 
 
 def _bytes_to_write(store: Location, songs: pa.Table, specification: Specification, workers: Workers) -> int:

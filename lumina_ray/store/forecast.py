@@ -145,6 +145,11 @@ def decoded_bytes(duration_s: float) -> int:
     return round(duration_s * SAMPLE_RATE_HZ) * _BYTES_PER_SAMPLE
 
 
+def code_bytes(kept_s: float, n_codebooks: int = 4) -> int:
+    """Bytes that the codes of so many seconds of audio take."""
+    return _BYTES_PER_CODE * n_codebooks * round(kept_s * _FRAMES_PER_S)
+
+
 def store_bytes(kept_s: np.ndarray, specification: Specification, songs_per_file: int) -> int:
     """Bytes that a store of songs takes on disk; codes and vectors do not compress.
 
@@ -153,6 +158,6 @@ def store_bytes(kept_s: np.ndarray, specification: Specification, songs_per_file
         songs_per_file: committed at once.
     """
     n = len(kept_s)
-    codes = _BYTES_PER_CODE * len(specification.codebook_weights) * np.round(kept_s * _FRAMES_PER_S).sum()
+    codes = code_bytes(float(kept_s.sum()), len(specification.codebook_weights))
     vectors = _BYTES_PER_NUMBER * sum(specification.dims.values()) * np.count_nonzero(kept_s)
     return int(codes + vectors + n * _BYTES_PER_SONG + -(-n // songs_per_file) * _BYTES_PER_FILE)

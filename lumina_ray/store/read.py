@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lumina_ray.errors import StoreError
+from lumina_ray.catalog.manifest import METADATA_COLUMNS
+from lumina_ray.errors import SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import Channel, Specification
 from lumina_ray.storage import Location, for_each, locate, read_parquet
 from lumina_ray.store.run import DATA_FOLDER, MANIFEST_FILE, SUCCESS_FILE, Run, read_run
@@ -88,6 +89,31 @@ def _take(column: pa.ChunkedArray, order: pa.Array) -> pa.ChunkedArray:
     whole = column.cast(_WIDE[column.type]).combine_chunks()
     places = (order.slice(i, _ROWS_AT_ONCE) for i in range(0, len(order), _ROWS_AT_ONCE))
     return pa.chunked_array([whole.take(piece).cast(column.type) for piece in places], column.type)
+
+
+def check_metadata(store: Location, songs: pa.Table) -> None:
+    """Check that a manifest says of its songs what the manifest that a store was begun with said of them.
+
+    Args:
+        songs: the same ones, see `manifest_sha256`, in the same order.
+
+    Raises:
+        SpecificationMismatch: an owner, a title, … that is another; the store would go on with what it was.
+    """
+    begun_with = read_parquet(store / MANIFEST_FILE, ["song_id", *METADATA_COLUMNS])
+    if not begun_with["song_id"].combine_chunks().equals(songs["song_id"].combine_chunks()):
+        return  # Songs were purged since.
+    for name in METADATA_COLUMNS:
+        before, now = begun_with[name], songs[name]
+        other = pc.fill_null(pc.not_equal(before, now), False)
+        changed = pc.indices_nonzero(pc.or_(other, pc.xor(pc.is_null(before), pc.is_null(now)))).to_pylist()
+        if changed:
+            first = changed[0]
+            raise SpecificationMismatch(
+                f"{store}: {len(changed)} songs have another {name} than when it was begun, such as "
+                f"{songs['song_id'][first]}: {before[first].as_py()!r}, now {now[first].as_py()!r}. Give the manifest "
+                "as it was, or choose another --out"
+            )
 
 
 def check_complete(store: Location, specification: Specification) -> tuple[int, int]:

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import httpx
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 from rich.console import Console
 
 from cluster import fingerprint, pipeline
 from cluster.decode import decode_guarded
-from cluster.fingerprint import JobSummary, run_fingerprint_job
+from cluster.fingerprint import JobSummary, read_songs, run_fingerprint_job
+from lumina_ray.catalog import read_manifest
 from lumina_ray.errors import (
     ClusterError,
     NumericsError,
@@ -26,7 +28,7 @@ from lumina_ray.errors import (
     UsageError,
 )
 from lumina_ray.fingerprint import Fingerprint
-from lumina_ray.store import FingerprintWorker, StoreCounter, read_store
+from lumina_ray.store import FingerprintWorker, StoreCounter, has_codes, read_store
 from tests.cluster.catalog import BAD, GOOD, write_catalog, write_manifest, write_tone
 from tests.cluster.faults import decode_with_faults
 from tests.cluster.killable import Killable
@@ -136,6 +138,35 @@ def test_codes_of_a_store_give_other_fingerprints_of_its_audio(
     expected = without_ray(manifest, tiny_model_dir, "stats", ("P",), "bfloat16")
     assert "M" not in expected.column_names
     assert all_rows(tmp_path / "stats").equals(expected)
+
+
+def test_codes_in_a_manifest_are_of_nobody_knows_which_model(
+    finished: tuple[Path, JobSummary, str], tmp_path: Path
+) -> None:
+    """Rows of stores put together, or the manifest of a store that was made of a store."""
+    pq.write_table(read_store(finished[0]).songs, tmp_path / "rows.parquet")
+    assert has_codes(read_songs(finished[0]))
+    assert not has_codes(read_songs(tmp_path / "rows.parquet"))
+
+
+def test_a_store_of_more_codes_than_memory_is_refused(
+    finished: tuple[Path, JobSummary, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "_COPIES_OF_CODES", 1 << 40)
+    with pytest.raises(UsageError, match=r"its codes are 0\.0 GiB, .* give its manifest\.parquet"):
+        read_songs(finished[0])
+
+
+def test_what_a_manifest_says_of_songs_cannot_change_under_way(
+    finished: tuple[Path, JobSummary, str], manifest: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    songs = read_manifest(manifest)
+    place = songs.schema.get_field_index("title")
+    songs = songs.set_column(place, "title", pa.array([*songs["title"].to_pylist()[:-1], "Another"]))
+    changed = tmp_path / "changed.parquet"
+    pq.write_table(songs, changed)
+    with pytest.raises(SpecificationMismatch, match=r"1 songs have another title .*, now 'Another'"):
+        run_fingerprint_job(changed, finished[0], model=str(tiny_model_dir), kind="influence")
 
 
 def test_finished_store_is_left_alone(

@@ -9,6 +9,7 @@ along the way (`codec-history`, `lm-history`) and the figures of what is shipped
 
 import copy
 import json
+import sys
 import tempfile
 import time
 from enum import StrEnum
@@ -24,6 +25,8 @@ from rich.console import Console
 from transformers import EncodecModel, MusicgenForConditionalGeneration
 
 from cluster.session import ray_session
+from lumina_ray.catalog.files import sha256_of
+from lumina_ray.errors import LuminaError, SpecificationMismatch
 from lumina_ray.training.codec import CodecSchedule, evaluate_codec, new_codec, train_codec
 from lumina_ray.training.data import load_songs
 from lumina_ray.training.export import as_music_model, export, new_musicgen, round_to_stored
@@ -142,6 +145,29 @@ def train_lm_worker(config: dict[str, Any]) -> None:
     ship("nano", schedule.total)
 
 
+def begin_stage(name: Stage, config: dict[str, Any]) -> None:
+    """Note what a stage trains on and how, or compare it with what it was begun with.
+
+    Raises:
+        SpecificationMismatch: checkpoints in OUT are of other songs, another schedule, seed or codec.
+    """
+    out = Path(config["out"])
+    wanted = {key: config[key] for key in ("schedule", "seed", "threads")}
+    wanted |= {f"{key}_sha256": sha256_of(Path(config[key])) for key in ("catalog", "controls")}
+    if name is Stage.LM:
+        wanted["codec_sha256"] = sha256_of(out / "codec" / "model.safetensors")
+    file = out / f"{name}-arguments.json"
+    if not file.exists():
+        _write_json(file, wanted)
+        return
+    begun = json.loads(file.read_text())
+    for key, value in wanted.items():
+        if begun.get(key) != value:
+            raise SpecificationMismatch(
+                f"{out}: training of {name} was begun with {key} = {begun.get(key)}, not {value}; choose another --out"
+            )
+
+
 def run_stage(name: Stage, config: dict[str, Any]) -> None:
     """Run one stage as a Ray Train job with one worker, on a GPU where the cluster has one.
 
@@ -198,8 +224,10 @@ def train_nano(
     with ray_session():
         for name, schedule in schedules.items():
             if stage in (Stage.ALL, name):
+                config = common | {"schedule": schedule}
+                begin_stage(name, config)
                 console.print(f"training {name}: {schedule}; losses so far are in {out / f'{name}-history.json'}")
-                run_stage(name, common | {"schedule": schedule})
+                run_stage(name, config)
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -214,4 +242,8 @@ def _add_to_json(path: Path, content: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(train_nano)
+    try:
+        typer.run(train_nano)
+    except LuminaError as error:
+        typer.echo(f"cluster.train_nano: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from cluster.train_nano import Stage, begin_stage
 from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.catalog.manifest import write_manifest
+from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.model import open_model
 from tests.training.synthetic import melody
 
@@ -29,6 +31,25 @@ def manifests(tmp_path: Path) -> tuple[Path, Path]:
         write_manifest(pa.table({"song_id": names, "path": [str(tmp_path / f"{name}.flac") for name in names]}), path)
         written.append(path)
     return written[0], written[1]
+
+
+def test_what_was_begun_with_other_arguments_does_not_go_on(manifests: tuple[Path, Path], tmp_path: Path) -> None:
+    catalog, controls = map(str, manifests)
+    config = {"out": str(tmp_path), "catalog": catalog, "controls": controls, "seed": 0, "threads": 1}
+    codec = config | {"schedule": {"autoencoder": 4, "decoder": 2}}
+    weights = tmp_path / "codec" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"one")
+    for _ in range(2):
+        begin_stage(Stage.CODEC, codec)
+        begin_stage(Stage.LM, config | {"schedule": {"total": 2, "early": 1}})
+    with pytest.raises(SpecificationMismatch, match=r"training of codec was begun with seed = 0, not 1; .* --out"):
+        begin_stage(Stage.CODEC, codec | {"seed": 1})
+    with pytest.raises(SpecificationMismatch, match="catalog_sha256"):
+        begin_stage(Stage.CODEC, codec | {"catalog": controls})
+    weights.write_bytes(b"another")
+    with pytest.raises(SpecificationMismatch, match="codec_sha256"):
+        begin_stage(Stage.LM, config | {"schedule": {"total": 2, "early": 1}})
 
 
 @pytest.mark.timeout(600)

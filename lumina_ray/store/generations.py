@@ -16,6 +16,7 @@ A generation never changes; the newest is the catalog as it is. Each names the h
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,7 +35,6 @@ from lumina_ray.store.run import read_run, write_json
 GENERATIONS_FOLDER = "generations"
 SEGMENTS_FOLDER = "segments"
 INDEXES_FILE = "indexes.json"
-_NO_PARENT = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Generation:
         change: what made it, for people.
         segments: names of the stores that it consists of.
         removed: segment → song id → `codes_sha256` (null where the song had failed) of songs that are left out.
-        parent_sha256: of the generation before.
+        parent_sha256: of the generation before. The first has a random one, so that no two catalogs begin alike.
     """
 
     number: int
     change: str
     segments: tuple[str, ...]
     removed: dict[str, dict[str, str | None]] = field(default_factory=dict)
-    parent_sha256: str = _NO_PARENT
+    parent_sha256: str = ""
     created: str = ""
 
     @property
@@ -105,7 +105,7 @@ def read_generation(catalog: Path, number: int | None = None) -> Generation:
 
 
 def identity(catalog: Path) -> str:
-    """What a living catalog is known by, wherever it lies: the hash of how it began."""
+    """What a living catalog is known by, wherever it lies: the hash of how it began. A copy has the same."""
     return read_generation(catalog, 1).sha256
 
 
@@ -233,7 +233,10 @@ def remove_songs(catalog: Path, ids: list[str]) -> Generation:
 
 
 def removals(catalog: Path) -> list[tuple[str, str | None, int]]:
-    """All that was ever taken out: song id, `codes_sha256`, and the first generation without it."""
+    """All that was ever taken out: song id, `codes_sha256`, and the first generation without it.
+
+    It only grows: a song that was added again is in another segment than the one that it was taken out of.
+    """
     seen: dict[tuple[str, str], tuple[str, str | None, int]] = {}
     for number in numbered(catalog / GENERATIONS_FOLDER):
         for segment, songs in read_generation(catalog, number).removed.items():
@@ -258,7 +261,9 @@ def indexes(catalog: Path) -> list[Path]:
 def _append(catalog: Path, before: Generation | None, generation: Generation) -> Generation:
     folder = catalog / GENERATIONS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    if before is not None:
+    if before is None:
+        generation = replace(generation, parent_sha256=secrets.token_hex(32))
+    else:
         # Of the state that was changed, and not of the newest: what came in between would be undone.
         generation = replace(generation, number=before.number + 1, parent_sha256=before.sha256)
     generation = replace(generation, created=now())

@@ -258,6 +258,66 @@ def test_an_index_of_one_catalog_is_never_told_by_another(catalog: Path, tmp_pat
         load_snapshot(index).search("P", np.zeros((1, DIMS["P"])), 1)
 
 
+def withdrawn(index: Path) -> set[str]:
+    snapshot = load_snapshot(index)
+    return set(snapshot.songs["song_id"].take(snapshot.withdrawals.rows()).to_pylist())
+
+
+def test_a_copy_of_a_catalog_brings_no_removed_song_back(catalog: Path, tmp_path: Path) -> None:
+    """It has the same identity, and names the same indexes."""
+    index = indexed(catalog, tmp_path)
+    copy = Path(shutil.copytree(catalog, tmp_path / "copy"))
+    remove_songs(catalog, ["c"])
+    withdraw_removed(catalog)
+    remove_songs(copy, ["d"])
+    with pytest.raises(StoreError, match=r"index lists 1 removed songs that .*copy never removed, such as c.*take the"):
+        withdraw_removed(copy)
+    assert withdrawn(index) == {"c", "d"}
+    # Nor does the copy keep the catalog's own removals from the index.
+    remove_songs(catalog, ["e"])
+    with pytest.raises(StoreError, match="such as d"):
+        withdraw_removed(catalog)
+    assert withdrawn(index) == {"c", "d", "e"}
+    remove_songs(catalog, ["d"])
+    assert withdraw_removed(catalog) == ([index.resolve()], [])
+
+
+def test_no_index_is_built_of_an_older_state_that_holds_removed_songs(catalog: Path, tmp_path: Path) -> None:
+    index = indexed(catalog, tmp_path)
+    backup = Path(shutil.copytree(catalog, tmp_path / "backup"))
+    remove_songs(catalog, ["c"])
+    withdraw_removed(catalog)
+    shutil.rmtree(catalog)
+    backup.rename(catalog)
+    with pytest.raises(StoreError, match="such as c: one of the two knows a copy of the catalog, or an older state"):
+        indexed(catalog, tmp_path)
+    assert withdrawn(index) == {"c"}
+    remove_songs(catalog, ["c"])
+    indexed(catalog, tmp_path)
+    assert "c" not in load_snapshot(index).songs["song_id"].to_pylist()
+
+
+def test_a_song_that_comes_back_and_goes_again_is_no_news_to_an_index(catalog: Path, tmp_path: Path) -> None:
+    index = indexed(catalog, tmp_path)
+    for _ in range(2):
+        remove_songs(catalog, ["c"])
+        assert withdraw_removed(catalog) == ([index.resolve()], [])
+        add(catalog, ["c"], seed=10)  # the very same codes
+        assert withdraw_removed(catalog) == ([index.resolve()], [])
+    assert withdrawn(index) == {"c"}
+    indexed(catalog, tmp_path)
+    assert withdrawn(index) == set()
+
+
+def test_catalogs_that_begin_in_the_same_second_with_as_many_songs_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "now", lambda: "2026-01-01T00:00:00+00:00")
+    for name in ("one", "two"):
+        add(tmp_path / name, ["a"], seed=1)
+    assert generations.identity(tmp_path / "one") != generations.identity(tmp_path / "two")
+
+
 def test_an_older_list_of_withdrawals_never_takes_the_place_of_a_newer_one(
     catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

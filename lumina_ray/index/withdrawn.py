@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lumina_ray.catalog.files import atomic_path
-from lumina_ray.errors import StoreError
+from lumina_ray.errors import StorageError, StoreError
 
 WITHDRAWN_FILE = "withdrawn.json"
 _LOCK_FILE = "indexes.lock"
@@ -110,6 +110,7 @@ def withdraw_removed(catalog: Path) -> tuple[list[Path], list[Path]]:
 
     Raises:
         StoreError: all were told, but some know of removals that this catalog does not: a copy, or an older state.
+            As `StorageError`: some could not be told, all others were.
         StoreBusy: somebody else does nothing but that, for a minute.
     """
     # Imported here, as stores import torch, which searching does without.
@@ -147,16 +148,27 @@ def _tell(catalog: Path) -> tuple[list[Path], list[Path]]:
     me = identity(catalog)
     # Read where nobody else writes: what this catalog writes later knows at least as much.
     removed = removals(catalog)
-    told, missing, faults = [], [], []
+    told, missing, unwritten, faults = [], [], False, []
     for index in indexes(catalog):
-        followed, listed = _last_told(index) if index.is_dir() else ("", [])
-        if followed not in (None, me):
-            missing.append(index)
+        try:
+            followed, listed = _last_told(index) if index.is_dir() else ("", [])
+            if followed not in (None, me):
+                missing.append(index)
+                continue
+            # A list never becomes shorter: a copy of the catalog, or an older state of it, knows less than it does.
+            unknown = _unknown(listed, removed)
+            with atomic_path(index / WITHDRAWN_FILE) as temporary:
+                temporary.write_text(json.dumps({"catalog": me, "songs": [*removed, *unknown]}), encoding="utf-8")
+        except OSError as error:
+            # The others are told all the same.
+            unwritten = True
+            faults.append(
+                f"{index / WITHDRAWN_FILE} cannot be read or written ({error.strerror}): the index still finds what "
+                f"was removed from {catalog} since it was told last. Mend that, or take the index out of "
+                f"{catalog / INDEXES_FILE} if nobody uses it; the next `lumina catalog remove`, even of a song that is "
+                "out already, or `lumina index` tells it"
+            )
             continue
-        # A list never becomes shorter: a copy of the catalog, or an older state of it, knows less than it does.
-        unknown = _unknown(listed, removed)
-        with atomic_path(index / WITHDRAWN_FILE) as temporary:
-            temporary.write_text(json.dumps({"catalog": me, "songs": [*removed, *unknown]}), encoding="utf-8")
         told.append(index)
         if unknown:
             faults.append(
@@ -166,7 +178,7 @@ def _tell(catalog: Path) -> tuple[list[Path], list[Path]]:
                 f"they shall be found, delete {index / WITHDRAWN_FILE} and run the same command again"
             )
     if faults:
-        raise StoreError("; ".join(faults))
+        raise (StorageError if unwritten else StoreError)("; ".join(faults))
     return told, missing
 
 

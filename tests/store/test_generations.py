@@ -16,7 +16,7 @@ import pytest
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.calibration.use import USE_FILE, read_use, write_use
 from lumina_ray.catalog.files import sha256_of
-from lumina_ray.errors import SpecificationMismatch, StoreBusy, StoreError, UsageError
+from lumina_ray.errors import SpecificationMismatch, StorageError, StoreBusy, StoreError, UsageError
 from lumina_ray.index import Shard, build_index, load_snapshot
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE, follow, withdraw_removed
 from lumina_ray.store import Store, exclusive, generations
@@ -280,6 +280,20 @@ def test_a_copy_of_a_catalog_brings_no_removed_song_back(catalog: Path, tmp_path
     assert withdrawn(index) == {"c", "d", "e"}
     remove_songs(catalog, ["d"])
     assert withdraw_removed(catalog) == ([index.resolve()], [])
+
+
+def test_an_index_that_cannot_be_told_keeps_no_other_from_being_told(catalog: Path, tmp_path: Path) -> None:
+    broken, sound = (indexed(catalog, tmp_path / name) for name in ("broken", "sound"))
+    (broken / WITHDRAWN_FILE).unlink()
+    (broken / WITHDRAWN_FILE).mkdir()
+    remove_songs(catalog, ["c"])
+    with pytest.raises(StorageError, match=r"broken/index/withdrawn\.json cannot be .* \(Is a directory\)"):
+        withdraw_removed(catalog)
+    assert withdrawn(sound) == {"c"}
+    (broken / WITHDRAWN_FILE).rmdir()
+    remove_songs(catalog, ["c"])
+    withdraw_removed(catalog)
+    assert withdrawn(broken) == {"c"}
 
 
 def test_no_index_is_built_of_an_older_state_that_holds_removed_songs(catalog: Path, tmp_path: Path) -> None:

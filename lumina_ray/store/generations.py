@@ -21,10 +21,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lumina_ray.catalog.files import TEMPORARY_SUFFIX
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.storage import Location
 from lumina_ray.store.lock import exclusive
@@ -268,15 +270,16 @@ def _append(catalog: Path, before: Generation | None, generation: Generation) ->
         generation = replace(generation, number=before.number + 1, parent_sha256=before.sha256)
     generation = replace(generation, created=now())
     path = folder / f"{generation.number:04}.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(generation), indent=1, sort_keys=True), encoding="utf-8")
+    # Not by the process's number: on two hosts of a shared file system it may be the same.
+    temporary = path.with_name(f".{uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
+        temporary.write_text(json.dumps(asdict(generation), indent=1, sort_keys=True), encoding="utf-8")
         # Unlike a rename, a link never takes the place of what somebody else has put there meanwhile.
         os.link(temporary, path)
     except FileExistsError:
         raise changed_meanwhile(catalog) from None
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return generation
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -122,6 +123,38 @@ def test_of_two_changes_at_the_same_moment_one_is_refused(catalog: Path, monkeyp
     assert "c" not in song_ids(catalog)
     remove_songs(catalog, ["d"])
     assert open_store(catalog).song_ids == [*"befghijz"]
+
+
+@pytest.mark.parametrize("first_published", ["c", "d"])
+def test_of_two_changes_by_processes_of_one_number_the_one_that_succeeds_is_what_is_there(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch, first_published: str
+) -> None:
+    """As in two containers. While the removal of c is about to be published, that of d is, from beginning to end."""
+    link, outcomes = os.link, {}
+
+    def remove(song: str) -> None:
+        try:
+            outcomes[song] = remove_songs(catalog, [song]).number
+        except StoreError:
+            outcomes[song] = 0
+
+    def publish_d_in_between(source: Path, target: Path) -> None:
+        def publish_c_before(source_of_d: Path, target: Path) -> None:
+            if first_published == "c":
+                link(source, target)
+            link(source_of_d, target)
+
+        monkeypatch.setattr(os, "link", publish_c_before)
+        remove("d")
+        if first_published == "d":
+            link(source, target)
+
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    monkeypatch.setattr(os, "link", publish_d_in_between)
+    remove("c")
+    assert outcomes == {"c": 0, "d": 0} | {first_published: 5}
+    assert {"c", "d"} - song_ids(catalog) == {first_published}
+    assert not [path for path in (catalog / "generations").iterdir() if path.suffix != ".json"]
 
 
 def test_a_song_that_is_removed_while_it_is_replaced_stays_away(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:

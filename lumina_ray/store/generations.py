@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -321,7 +321,11 @@ def _segments(catalog: Path, generation: Generation) -> tuple[Segment, ...]:
     )
 
 
-def without(table: pa.Table, ids: Iterable[str]) -> pa.Table:
+def without(table: pa.Table, ids: Collection[str]) -> pa.Table:
+    """The rows of other songs than a set's, or a dictionary's keys."""
+    if len(ids) > len(table):
+        # A data file has a few songs, and all that were ever removed would be made a table of for each file.
+        return table.filter(pa.array([song not in ids for song in table["song_id"].to_pylist()], pa.bool_()))
     return table.filter(pc.invert(pc.is_in(table["song_id"], pa.array(list(ids), pa.string()))))
 
 

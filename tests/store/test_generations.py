@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.calibration.use import USE_FILE, read_use, write_use
@@ -21,7 +24,9 @@ from lumina_ray.errors import SpecificationMismatch, StorageError, StoreBusy, St
 from lumina_ray.index import Shard, build_index, load_snapshot
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE, follow, withdraw_removed
 from lumina_ray.store import Store, exclusive, generations
+from lumina_ray.store import purge as purging
 from lumina_ray.store.generations import (
+    Segment,
     add_segment,
     check_addition,
     next_segment,
@@ -179,6 +184,26 @@ def test_a_catalog_whose_beginning_was_interrupted_is_begun_again(tmp_path: Path
     (tmp_path / "generations" / ".0001.json.7").write_text("{")
     add(tmp_path, ["a"], seed=1)
     assert open_store(tmp_path).song_ids == ["a"]
+
+
+@given(st.lists(st.sampled_from("abcdefgh")), st.frozensets(st.sampled_from("abcdefghij")))
+def test_rows_are_left_out_by_their_songs(songs: list[str], removed: frozenset[str]) -> None:
+    rows = pa.table({"song_id": pa.array(songs, pa.string()), "row": pa.array(range(len(songs)), pa.int64())})
+    left = generations.without(rows, removed)
+    assert left.schema == rows.schema
+    assert left.to_pylist() == [row for row in rows.to_pylist() if row["song_id"] not in removed]
+
+
+def test_a_file_of_a_few_songs_is_not_compared_with_all_that_were_ever_removed(tmp_path: Path) -> None:
+    class Many(frozenset[str]):
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("so many, for each file")
+
+    rows = pa.table({"song_id": ["a", "b", "c"]})
+    removed = Many(["b", *(f"gone-{i}" for i in range(100))])
+    assert Segment(tmp_path, removed).present(rows)["song_id"].to_pylist() == ["a", "c"]
+    pq.write_table(rows, tmp_path / "0.parquet")
+    assert purging._held(tmp_path / "0.parquet", removed) == {"b"}
 
 
 def test_another_model_is_refused(catalog: Path) -> None:

@@ -26,8 +26,10 @@ from lumina_ray.store.generations import Segment
 from lumina_ray.store.stream import part_codes
 
 _RETRIES = 3
-Part = tuple[bool, Segment, Location]
-"""Whether it is of the controls, and a data file of a segment."""
+Segments = Sequence[tuple[bool, Segment]]
+"""Whether it is of the controls, and a segment."""
+Part = tuple[int, Location]
+"""Which of the segments, and a data file of it: a segment knows all songs that were ever removed from it."""
 
 
 def measure_use(
@@ -57,18 +59,15 @@ def measure_use(
     check_controls(store, controls)
     console = console or Console(stderr=True)
     names = absolute_model(model or store.run.model), absolute_model(reference)
-    parts = [
-        (of_controls, segment, path)
-        for of_controls, of in ((False, store), (True, controls))
-        for segment in of.segments
-        for path in part_files(segment.folder)
-    ]
+    segments = [(False, segment) for segment in store.segments] + [(True, segment) for segment in controls.segments]
+    parts = [(number, path) for number, (_, segment) in enumerate(segments) for path in part_files(segment.folder)]
     with ray_session(), stoppable():
         plan = plan_workers(device, workers)
         remote = ray.remote(num_cpus=plan.cpus, num_gpus=plan.gpus, max_restarts=_RETRIES, max_task_retries=_RETRIES)
         worker = remote(Worker)
+        shared = ray.put(segments)
         actors = [
-            worker.remote(*names, store.specification.to_dict(), plan.device)
+            worker.remote(*names, store.specification.to_dict(), plan.device, shared)
             for _ in range(min(plan.count, len(parts)))
         ]
         weights_sha256, of_songs, of_controls = _measure(actors, parts, console)
@@ -78,9 +77,9 @@ def measure_use(
 class Worker:
     """Owns both models, from the first part on: what is wrong with them is then an error of that part."""
 
-    def __init__(self, audited: str, reference: str, specification: dict, device: str) -> None:
-        """Args: names of models, the store's specification as it travels, and where to compute."""
-        self._names, self._device = (audited, reference), device
+    def __init__(self, audited: str, reference: str, specification: dict, device: str, segments: Segments) -> None:
+        """Args: names of models, the store's specification as it travels, where to compute, and what parts are of."""
+        self._names, self._device, self._segments = (audited, reference), device, segments
         self._specification = Specification.from_dict(specification)
         self._pair: Pair | None = None
 
@@ -90,7 +89,8 @@ class Worker:
 
     def measure(self, part: Part) -> tuple[bool, Likelihoods]:
         """Log-likelihoods of a part's songs."""
-        of_controls, segment, path = part
+        number, path = part
+        of_controls, segment = self._segments[number]
         pair = self._models()
         return of_controls, {song_id: pair(codes) for song_id, codes in part_codes(segment, path, self._specification)}
 

@@ -35,9 +35,10 @@ MAX_BYTES = 4 << 30
 MAX_ID_CHARACTERS = 512
 MAX_PATH_CHARACTERS = 4096
 MAX_METADATA_CHARACTERS = 65_536
+CONTROL_CHARACTERS = r"[\x00-\x1f\x7f]"
+"""In no id and no path, as a regular expression."""
 
 _ROWS_AT_ONCE = 1024
-_CONTROL_CHARACTERS = r"[\x00-\x1f\x7f]"
 
 
 def read_manifest(path: Location) -> pa.Table:
@@ -206,7 +207,7 @@ def _required_text(path: Location, table: pa.Table, name: str, max_characters: i
     faults = (
         ("is missing", pc.is_null(column)),
         ("is blank", pc.equal(pc.utf8_trim_whitespace(column), "")),
-        ("holds control characters", pc.match_substring_regex(column, _CONTROL_CHARACTERS)),
+        ("holds control characters", pc.match_substring_regex(column, CONTROL_CHARACTERS)),
     )
     for fault, mask in faults:
         rows = pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist()

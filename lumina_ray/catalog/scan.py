@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lumina_ray.audio.decode import FFMPEG_FORMATS
 from lumina_ray.catalog.files import sha256_of
-from lumina_ray.catalog.manifest import MAX_ID_CHARACTERS, manifest_of
+from lumina_ray.catalog.manifest import CONTROL_CHARACTERS, MAX_ID_CHARACTERS, MAX_METADATA_CHARACTERS, manifest_of
 from lumina_ray.errors import StorageRefused, UsageError
 from lumina_ray.storage import Location, RemotePath, answering
 
@@ -41,7 +41,7 @@ class AudioHeader:
 
     Attributes:
         duration_s: None when the file cannot be opened as audio, or does not tell.
-        tags: manifest columns and their values.
+        tags: manifest columns and their values, as long as a manifest takes.
     """
 
     duration_s: float | None
@@ -59,7 +59,7 @@ def scan_folder(folder: Path, progress: Callable[[int, int, str], None] | None =
     Returns:
         song_id (the relative path), path (absolute), `METADATA_COLUMNS`, duration_s, sha256.
     Raises:
-        UsageError: no such folder, no audio in it, or a name or folder that cannot be read.
+        UsageError: no such folder, no audio in it, a name that no manifest takes, or a folder that cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -79,7 +79,7 @@ def scan_folder(folder: Path, progress: Callable[[int, int, str], None] | None =
 
 def song_id_of(relative_path: str) -> str:
     """The id of the file at this path relative to its catalog's folder: the path itself where it can be one."""
-    song_id = re.sub(r"[\x00-\x1f\x7f]", "_", relative_path)[: MAX_ID_CHARACTERS - 65]
+    song_id = re.sub(CONTROL_CHARACTERS, "_", relative_path)[: MAX_ID_CHARACTERS - 65]
     if song_id == relative_path:
         return song_id
     return f"{song_id}#{hashlib.sha256(relative_path.encode()).hexdigest()}"
@@ -113,7 +113,7 @@ def read_header(path: Location) -> AudioHeader:
     except (av.error.FFmpegError, OSError, ValueError, StorageRefused):
         return AudioHeader(None, {})
     tags = {
-        column: next(found[name] for name in names if found.get(name))
+        column: next(found[name] for name in names if found.get(name))[:MAX_METADATA_CHARACTERS]
         for column, names in TAGS.items()
         if any(found.get(name) for name in names)
     }
@@ -124,7 +124,8 @@ def _row(folder: Path, name: str) -> dict[str, object]:
     path = (folder / name).absolute()
     header = read_header(path)
     try:
-        sha256 = sha256_of(path)
+        # A pipe would be waited for, for ever, and a link to /dev/zero has no end.
+        sha256 = sha256_of(path) if path.is_file() else None
     except OSError:
         sha256 = None
     return {
@@ -160,4 +161,7 @@ def _audio_files(folder: Path) -> Iterator[str]:
                 relative.encode()
             except UnicodeEncodeError:
                 raise UsageError(f"{folder}: the name {relative!r} is not UTF-8; rename the file") from None
+            # As manifests do: otherwise the whole of it would be refused, after hours.
+            if re.search(CONTROL_CHARACTERS, whole := str(path.absolute())):
+                raise UsageError(f"{whole!r}: holds control characters; rename the file or folder")
             yield relative

@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lumina_ray.catalog.files import atomic_path
-from lumina_ray.errors import StoreError
+from lumina_ray.errors import StorageError, StoreError
 
 WITHDRAWN_FILE = "withdrawn.json"
 _LOCK_FILE = "indexes.lock"
+
+Removal = tuple[str, str | None, int]
+"""Song id, `codes_sha256`, and the first generation without it."""
 
 
 class Withdrawals:
@@ -106,6 +109,8 @@ def withdraw_removed(catalog: Path) -> tuple[list[Path], list[Path]]:
         The indexes that were told, and those that are not where they were, or are another catalog's now.
 
     Raises:
+        StoreError: all were told, but some know of removals that this catalog does not: a copy, or an older state.
+            As `StorageError`: some could not be told, all others were.
         StoreBusy: somebody else does nothing but that, for a minute.
     """
     # Imported here, as stores import torch, which searching does without.
@@ -122,14 +127,14 @@ def follow(catalog: Path, index: Path) -> str:
         The catalog's `identity`.
 
     Raises:
-        StoreError: the index follows another catalog.
+        StoreError: the index follows another catalog; or as `withdraw_removed`.
         StoreBusy: as `withdraw_removed`.
     """
     from lumina_ray.store.generations import identity, register_index
     from lumina_ray.store.lock import in_turn
 
     me = identity(catalog)
-    if _followed(index) not in (None, me):
+    if _last_told(index)[0] not in (None, me):
         raise StoreError(f"{index} is the index of another living catalog than {catalog}: choose another --out")
     with in_turn(catalog / _LOCK_FILE):
         register_index(catalog, index)
@@ -138,25 +143,57 @@ def follow(catalog: Path, index: Path) -> str:
 
 
 def _tell(catalog: Path) -> tuple[list[Path], list[Path]]:
-    from lumina_ray.store.generations import identity, indexes, removals
+    from lumina_ray.store.generations import INDEXES_FILE, identity, indexes, removals
 
     me = identity(catalog)
-    # Read where nobody else writes: what is written later knows at least as much.
-    text = json.dumps({"catalog": me, "songs": removals(catalog)})
-    told, missing = [], []
+    # Read where nobody else writes: what this catalog writes later knows at least as much.
+    removed = removals(catalog)
+    told, missing, unwritten, faults = [], [], False, []
     for index in indexes(catalog):
-        if not index.is_dir() or _followed(index) not in (None, me):
-            missing.append(index)
+        try:
+            followed, listed = _last_told(index) if index.is_dir() else ("", [])
+            if followed not in (None, me):
+                missing.append(index)
+                continue
+            # A list never becomes shorter: a copy of the catalog, or an older state of it, knows less than it does.
+            unknown = _unknown(listed, removed)
+            with atomic_path(index / WITHDRAWN_FILE) as temporary:
+                temporary.write_text(json.dumps({"catalog": me, "songs": [*removed, *unknown]}), encoding="utf-8")
+        except OSError as error:
+            # The others are told all the same.
+            unwritten = True
+            faults.append(
+                f"{index / WITHDRAWN_FILE} cannot be read or written ({error.strerror}): the index still finds what "
+                f"was removed from {catalog} since it was told last. Mend that, or take the index out of "
+                f"{catalog / INDEXES_FILE} if nobody uses it; the next `lumina catalog remove`, even of a song that is "
+                "out already, or `lumina index` tells it"
+            )
             continue
-        with atomic_path(index / WITHDRAWN_FILE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
         told.append(index)
+        if unknown:
+            faults.append(
+                f"{index} lists {len(unknown)} removed songs that {catalog} never removed, such as {unknown[0][0]}: "
+                "one of the two knows a copy of the catalog, or an older state. They stay withdrawn there. If this is "
+                f"a copy, take the index out of {catalog / INDEXES_FILE}; if not, remove those songs here, too, or, if "
+                f"they shall be found, delete {index / WITHDRAWN_FILE} and run the same command again"
+            )
+    if faults:
+        raise (StorageError if unwritten else StoreError)("; ".join(faults))
     return told, missing
 
 
-def _followed(index: Path) -> str | None:
-    """The catalog whose removals an index was told last; None where nobody knows, as when its list is damaged."""
+def _last_told(index: Path) -> tuple[str | None, list[Removal]]:
+    """The catalog whose removals an index was told last, and those; None where nobody knows, as of a damaged list."""
     try:
-        return json.loads((index / WITHDRAWN_FILE).read_text(encoding="utf-8"))["catalog"]
+        told = json.loads((index / WITHDRAWN_FILE).read_text(encoding="utf-8"))
+        return told["catalog"], [(song, codes, since) for song, codes, since in told["songs"]]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+        return None, []
+
+
+def _unknown(listed: list[Removal], removed: list[Removal]) -> list[Removal]:
+    """What an index was told, and would find again in some snapshot if a catalog told it what was removed there."""
+    latest: dict[tuple[str, str | None], int] = {}
+    for song, codes, since in removed:
+        latest[song, codes] = max(since, latest.get((song, codes), 0))
+    return [(song, codes, since) for song, codes, since in listed if since > latest.get((song, codes), 0)]

@@ -16,14 +16,17 @@ A generation never changes; the newest is the catalog as it is. Each names the h
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import secrets
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lumina_ray.catalog.files import TEMPORARY_SUFFIX
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.storage import Location
 from lumina_ray.store.lock import exclusive
@@ -34,7 +37,6 @@ from lumina_ray.store.run import read_run, write_json
 GENERATIONS_FOLDER = "generations"
 SEGMENTS_FOLDER = "segments"
 INDEXES_FILE = "indexes.json"
-_NO_PARENT = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,14 @@ class Generation:
         change: what made it, for people.
         segments: names of the stores that it consists of.
         removed: segment → song id → `codes_sha256` (null where the song had failed) of songs that are left out.
-        parent_sha256: of the generation before.
+        parent_sha256: of the generation before. The first has a random one, so that no two catalogs begin alike.
     """
 
     number: int
     change: str
     segments: tuple[str, ...]
     removed: dict[str, dict[str, str | None]] = field(default_factory=dict)
-    parent_sha256: str = _NO_PARENT
+    parent_sha256: str = ""
     created: str = ""
 
     @property
@@ -105,7 +107,7 @@ def read_generation(catalog: Path, number: int | None = None) -> Generation:
 
 
 def identity(catalog: Path) -> str:
-    """What a living catalog is known by, wherever it lies: the hash of how it began."""
+    """What a living catalog is known by, wherever it lies: the hash of how it began. A copy has the same."""
     return read_generation(catalog, 1).sha256
 
 
@@ -233,7 +235,10 @@ def remove_songs(catalog: Path, ids: list[str]) -> Generation:
 
 
 def removals(catalog: Path) -> list[tuple[str, str | None, int]]:
-    """All that was ever taken out: song id, `codes_sha256`, and the first generation without it."""
+    """All that was ever taken out: song id, `codes_sha256`, and the first generation without it.
+
+    It only grows: a song that was added again is in another segment than the one that it was taken out of.
+    """
     seen: dict[tuple[str, str], tuple[str, str | None, int]] = {}
     for number in numbered(catalog / GENERATIONS_FOLDER):
         for segment, songs in read_generation(catalog, number).removed.items():
@@ -258,20 +263,23 @@ def indexes(catalog: Path) -> list[Path]:
 def _append(catalog: Path, before: Generation | None, generation: Generation) -> Generation:
     folder = catalog / GENERATIONS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    if before is not None:
+    if before is None:
+        generation = replace(generation, parent_sha256=secrets.token_hex(32))
+    else:
         # Of the state that was changed, and not of the newest: what came in between would be undone.
         generation = replace(generation, number=before.number + 1, parent_sha256=before.sha256)
     generation = replace(generation, created=now())
     path = folder / f"{generation.number:04}.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(generation), indent=1, sort_keys=True), encoding="utf-8")
+    # Not by the process's number: on two hosts of a shared file system it may be the same.
+    temporary = path.with_name(f".{uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
+        temporary.write_text(json.dumps(asdict(generation), indent=1, sort_keys=True), encoding="utf-8")
         # Unlike a rename, a link never takes the place of what somebody else has put there meanwhile.
         os.link(temporary, path)
     except FileExistsError:
         raise changed_meanwhile(catalog) from None
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return generation
 
 
@@ -313,7 +321,11 @@ def _segments(catalog: Path, generation: Generation) -> tuple[Segment, ...]:
     )
 
 
-def without(table: pa.Table, ids: Iterable[str]) -> pa.Table:
+def without(table: pa.Table, ids: Collection[str]) -> pa.Table:
+    """The rows of other songs than a set's, or a dictionary's keys."""
+    if len(ids) > len(table):
+        # A data file has a few songs, and all that were ever removed would be made a table of for each file.
+        return table.filter(pa.array([song not in ids for song in table["song_id"].to_pylist()], pa.bool_()))
     return table.filter(pc.invert(pc.is_in(table["song_id"], pa.array(list(ids), pa.string()))))
 
 

@@ -1,10 +1,10 @@
 """Export in the published format: `signatures.h5`."""
 
-import os
 from pathlib import Path
 
 import h5py
 
+from lumina_ray.catalog.files import atomic_path
 from lumina_ray.store.read import Store
 
 
@@ -16,8 +16,7 @@ def export_hdf5(store: Store, path: Path) -> None:
 
     Written under another name and then renamed: a half-written file is never found under `path`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         for channel in store.specification.channels:
             file[f"signatures_{channel.lower()}"] = store.vectors(channel)
             file[f"norms_{channel.lower()}"] = store.norms(channel)
@@ -25,4 +24,3 @@ def export_hdf5(store: Store, path: Path) -> None:
         file.attrs["specification_sha256"] = store.specification.sha256
         file.attrs["fingerprint"] = store.specification.kind
         file.attrs["model"] = store.run.model
-    os.replace(temporary, path)

@@ -6,6 +6,8 @@ record is copied and the pending one deleted, and a job that dies in between lea
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -13,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lumina_ray.errors import StorageError
 from lumina_ray.storage import Location, address, answering, for_each, read_parquet
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER
 
@@ -58,7 +61,11 @@ class StoreCounter:
         return sum((part.tally for part in self.parts()), Tally())
 
     def parts(self) -> list[Part]:
-        """What is there now: a file may go again, when it was not committed and the job is resumed."""
+        """What is there now: a file may go again, when it was not committed and the job is resumed.
+
+        Raises:
+            StorageError: a data file is there and cannot be read.
+        """
         names = set(_committed(self._store))
         self._parts = {name: part for name, part in self._parts.items() if name in names}
         new = sorted(names - self._parts.keys())
@@ -68,8 +75,9 @@ class StoreCounter:
     def _read(self, name: str) -> Part | None:
         path = self._store / DATA_FOLDER / name
         try:
-            committed_s = path.stat().st_mtime
-            rows = read_parquet(path, ["status", "error_code", "duration_s"])
+            with _answering(path):
+                committed_s = path.stat().st_mtime
+                rows = read_parquet(path, ["status", "error_code", "duration_s"])
         except (pa.ArrowInvalid, OSError):
             return None  # Gone, or damaged.
         ok = pc.equal(rows["status"], "ok")
@@ -79,12 +87,18 @@ class StoreCounter:
 
 
 def failed_rows(store: Location) -> list[dict]:
-    """The committed failed rows of a store, by song_id: `song_id`, `error_code`, `error`, `path`."""
+    """The committed failed rows of a store, by song_id: `song_id`, `error_code`, `error`, `path`.
+
+    Raises:
+        StorageError: a data file is there and cannot be read.
+    """
     columns = ["song_id", "error_code", "error", "path"]
 
     def failed(name: str) -> list[dict]:
+        path = store / DATA_FOLDER / name
         try:
-            part = read_parquet(store / DATA_FOLDER / name, ["status", *columns])
+            with _answering(path):
+                part = read_parquet(path, ["status", *columns])
         except (pa.ArrowInvalid, OSError):
             return []  # Gone, or damaged.
         return part.filter(pc.equal(part["status"], "failed")).select(columns).to_pylist()
@@ -102,6 +116,9 @@ def drop_damaged(store: Location) -> list[str]:
 
     Returns:
         The names of the data files, the lost ones among them.
+
+    Raises:
+        StorageError: something cannot be read, and so is not known to be damaged; nothing was deleted.
     """
     names = _data_files(store)
     pending, committed = _records(store)
@@ -134,12 +151,12 @@ def _committed(store: Location) -> list[str]:
 
 
 def _data_files(store: Location) -> list[str]:
-    return sorted(path.name for path in (store / DATA_FOLDER).glob("*.parquet"))
+    return _tables(store / DATA_FOLDER)
 
 
 def _records(store: Location) -> tuple[set[str], set[str]]:
     """Pending and committed ones, by what they share with their data files."""
-    names = [path.name for path in (store / CHECKPOINT_FOLDER).glob("*.parquet")]
+    names = _tables(store / CHECKPOINT_FOLDER)
     pending = {name.removesuffix(_PENDING) for name in names if name.endswith(_PENDING)}
     return pending, {name.removesuffix(".parquet") for name in names if not name.endswith(_PENDING)}
 
@@ -148,11 +165,39 @@ def _stem(data_file: str) -> str:
     return data_file.rpartition("-")[0]
 
 
+def _tables(folder: Location) -> list[str]:
+    """Not by `glob`, to which a folder that nobody may list is empty: all that belongs to its files would be lost."""
+    try:
+        with _answering(folder):
+            return sorted(path.name for path in folder.iterdir() if path.name.endswith(".parquet"))
+    except FileNotFoundError:
+        return []
+
+
 def _is_parquet(path: Location) -> bool:
     name, filesystem = address(path)
     try:
-        with answering(path):
+        with _answering(path), answering(path):
             pq.read_metadata(name, filesystem=filesystem)
     except (pa.ArrowInvalid, OSError):
         return False
     return True
+
+
+@contextmanager
+def _answering(path: Location) -> Iterator[None]:
+    """Tell a disk that fails, or refuses, from a file that is damaged or gone: those errors stay what they are.
+
+    Raises:
+        StorageError: the system cannot read the file.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        # pyarrow's of a damaged file have no number.
+        if error.errno is None:
+            raise
+        cause = str(error).splitlines()[0]
+        raise StorageError(f"{path}: cannot be read ({cause}); see to it, and run the same command again") from error

@@ -125,5 +125,6 @@ def _tables(segment: Path) -> list[Path]:
 
 
 def _held(path: Path, ids: Collection[str]) -> set[str]:
-    """Which of some songs a table holds."""
-    return set(pq.read_table(path, columns=["song_id"], partitioning=None)["song_id"].to_pylist()) & set(ids)
+    """Which of some songs a table holds; `ids` is a set, or a dictionary with them as keys."""
+    songs = pq.read_table(path, columns=["song_id"], partitioning=None)["song_id"].to_pylist()
+    return {song for song in songs if song in ids}

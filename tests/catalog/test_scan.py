@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from lumina_ray.audio.guard import Guard
-from lumina_ray.catalog.manifest import MAX_ID_CHARACTERS, read_manifest, write_manifest
+from lumina_ray.catalog.manifest import MAX_ID_CHARACTERS, MAX_METADATA_CHARACTERS, read_manifest, write_manifest
 from lumina_ray.catalog.scan import AudioHeader, read_header, scan_folder, song_id_of
 from lumina_ray.errors import UsageError
 
@@ -143,6 +143,37 @@ def test_a_name_that_is_not_text_is_named(tmp_path: Path) -> None:
         pytest.skip("this file system has Unicode names only")
     with pytest.raises(UsageError, match="is not UTF-8; rename the file"):
         scan_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\nb.wav", "al\tbum/a.wav", "del\x7f.wav"])
+def test_a_name_that_no_manifest_takes_is_named_before_anything_is_hashed(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tone(tmp_path / name)
+    monkeypatch.setattr("lumina_ray.catalog.scan.sha256_of", lambda path: pytest.fail(f"{path} is hashed"))
+    with pytest.raises(UsageError, match=r"(\\n|\\t|\\x7f).*: holds control characters; rename the file or folder"):
+        scan_folder(tmp_path)
+
+
+def test_what_is_no_file_is_not_hashed(tmp_path: Path) -> None:
+    """Neither a pipe, which would be waited for, nor a device without an end."""
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "zero.wav").symlink_to("/dev/zero")
+    tone(tmp_path / "x.wav")
+    with closing(Guard()) as guard:
+        rows = guard.call(scan_folder, tmp_path, limit_s=20).to_pylist()
+    assert [(row["song_id"], row["sha256"] is None) for row in rows] == [
+        ("pipe.wav", True),
+        ("x.wav", False),
+        ("zero.wav", True),
+    ]
+
+
+def test_a_tag_that_is_too_long_for_a_manifest_is_cut(tmp_path: Path) -> None:
+    tone(tmp_path / "x.flac", title="x" * 100_000, artist="Ann Other")
+    write_manifest(scan_folder(tmp_path), tmp_path / "songs.parquet")
+    rows = read_manifest(tmp_path / "songs.parquet").to_pylist()
+    assert (rows[0]["title"], rows[0]["creator"]) == ("x" * MAX_METADATA_CHARACTERS, "Ann Other")
 
 
 def test_a_playlist_in_disguise_opens_nothing(tmp_path: Path) -> None:

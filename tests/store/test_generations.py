@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -10,17 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.calibration.use import USE_FILE, read_use, write_use
 from lumina_ray.catalog.files import sha256_of
-from lumina_ray.errors import SpecificationMismatch, StoreBusy, StoreError, UsageError
+from lumina_ray.errors import SpecificationMismatch, StorageError, StoreBusy, StoreError, UsageError
 from lumina_ray.index import Shard, build_index, load_snapshot
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE, follow, withdraw_removed
 from lumina_ray.store import Store, exclusive, generations
+from lumina_ray.store import purge as purging
 from lumina_ray.store.generations import (
+    Segment,
     add_segment,
     check_addition,
     next_segment,
@@ -124,6 +130,38 @@ def test_of_two_changes_at_the_same_moment_one_is_refused(catalog: Path, monkeyp
     assert open_store(catalog).song_ids == [*"befghijz"]
 
 
+@pytest.mark.parametrize("first_published", ["c", "d"])
+def test_of_two_changes_by_processes_of_one_number_the_one_that_succeeds_is_what_is_there(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch, first_published: str
+) -> None:
+    """As in two containers. While the removal of c is about to be published, that of d is, from beginning to end."""
+    link, outcomes = os.link, {}
+
+    def remove(song: str) -> None:
+        try:
+            outcomes[song] = remove_songs(catalog, [song]).number
+        except StoreError:
+            outcomes[song] = 0
+
+    def publish_d_in_between(source: Path, target: Path) -> None:
+        def publish_c_before(source_of_d: Path, target: Path) -> None:
+            if first_published == "c":
+                link(source, target)
+            link(source_of_d, target)
+
+        monkeypatch.setattr(os, "link", publish_c_before)
+        remove("d")
+        if first_published == "d":
+            link(source, target)
+
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    monkeypatch.setattr(os, "link", publish_d_in_between)
+    remove("c")
+    assert outcomes == {"c": 0, "d": 0} | {first_published: 5}
+    assert {"c", "d"} - song_ids(catalog) == {first_published}
+    assert not [path for path in (catalog / "generations").iterdir() if path.suffix != ".json"]
+
+
 def test_a_song_that_is_removed_while_it_is_replaced_stays_away(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     meanwhile(monkeypatch, lambda: remove_songs(catalog, ["c"]))
     with pytest.raises(StoreError, match="changed by somebody else meanwhile"):
@@ -146,6 +184,26 @@ def test_a_catalog_whose_beginning_was_interrupted_is_begun_again(tmp_path: Path
     (tmp_path / "generations" / ".0001.json.7").write_text("{")
     add(tmp_path, ["a"], seed=1)
     assert open_store(tmp_path).song_ids == ["a"]
+
+
+@given(st.lists(st.sampled_from("abcdefgh")), st.frozensets(st.sampled_from("abcdefghij")))
+def test_rows_are_left_out_by_their_songs(songs: list[str], removed: frozenset[str]) -> None:
+    rows = pa.table({"song_id": pa.array(songs, pa.string()), "row": pa.array(range(len(songs)), pa.int64())})
+    left = generations.without(rows, removed)
+    assert left.schema == rows.schema
+    assert left.to_pylist() == [row for row in rows.to_pylist() if row["song_id"] not in removed]
+
+
+def test_a_file_of_a_few_songs_is_not_compared_with_all_that_were_ever_removed(tmp_path: Path) -> None:
+    class Many(frozenset[str]):
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("so many, for each file")
+
+    rows = pa.table({"song_id": ["a", "b", "c"]})
+    removed = Many(["b", *(f"gone-{i}" for i in range(100))])
+    assert Segment(tmp_path, removed).present(rows)["song_id"].to_pylist() == ["a", "c"]
+    pq.write_table(rows, tmp_path / "0.parquet")
+    assert purging._held(tmp_path / "0.parquet", removed) == {"b"}
 
 
 def test_another_model_is_refused(catalog: Path) -> None:
@@ -256,6 +314,80 @@ def test_an_index_of_one_catalog_is_never_told_by_another(catalog: Path, tmp_pat
     (index / WITHDRAWN_FILE).write_text(told)
     with pytest.raises(StoreError, match="of another catalog than the snapshot"):
         load_snapshot(index).search("P", np.zeros((1, DIMS["P"])), 1)
+
+
+def withdrawn(index: Path) -> set[str]:
+    snapshot = load_snapshot(index)
+    return set(snapshot.songs["song_id"].take(snapshot.withdrawals.rows()).to_pylist())
+
+
+def test_a_copy_of_a_catalog_brings_no_removed_song_back(catalog: Path, tmp_path: Path) -> None:
+    """It has the same identity, and names the same indexes."""
+    index = indexed(catalog, tmp_path)
+    copy = Path(shutil.copytree(catalog, tmp_path / "copy"))
+    remove_songs(catalog, ["c"])
+    withdraw_removed(catalog)
+    remove_songs(copy, ["d"])
+    with pytest.raises(StoreError, match=r"index lists 1 removed songs that .*copy never removed, such as c.*take the"):
+        withdraw_removed(copy)
+    assert withdrawn(index) == {"c", "d"}
+    # Nor does the copy keep the catalog's own removals from the index.
+    remove_songs(catalog, ["e"])
+    with pytest.raises(StoreError, match="such as d"):
+        withdraw_removed(catalog)
+    assert withdrawn(index) == {"c", "d", "e"}
+    remove_songs(catalog, ["d"])
+    assert withdraw_removed(catalog) == ([index.resolve()], [])
+
+
+def test_an_index_that_cannot_be_told_keeps_no_other_from_being_told(catalog: Path, tmp_path: Path) -> None:
+    broken, sound = (indexed(catalog, tmp_path / name) for name in ("broken", "sound"))
+    (broken / WITHDRAWN_FILE).unlink()
+    (broken / WITHDRAWN_FILE).mkdir()
+    remove_songs(catalog, ["c"])
+    with pytest.raises(StorageError, match=r"broken/index/withdrawn\.json cannot be .* \(Is a directory\)"):
+        withdraw_removed(catalog)
+    assert withdrawn(sound) == {"c"}
+    (broken / WITHDRAWN_FILE).rmdir()
+    remove_songs(catalog, ["c"])
+    withdraw_removed(catalog)
+    assert withdrawn(broken) == {"c"}
+
+
+def test_no_index_is_built_of_an_older_state_that_holds_removed_songs(catalog: Path, tmp_path: Path) -> None:
+    index = indexed(catalog, tmp_path)
+    backup = Path(shutil.copytree(catalog, tmp_path / "backup"))
+    remove_songs(catalog, ["c"])
+    withdraw_removed(catalog)
+    shutil.rmtree(catalog)
+    backup.rename(catalog)
+    with pytest.raises(StoreError, match="such as c: one of the two knows a copy of the catalog, or an older state"):
+        indexed(catalog, tmp_path)
+    assert withdrawn(index) == {"c"}
+    remove_songs(catalog, ["c"])
+    indexed(catalog, tmp_path)
+    assert "c" not in load_snapshot(index).songs["song_id"].to_pylist()
+
+
+def test_a_song_that_comes_back_and_goes_again_is_no_news_to_an_index(catalog: Path, tmp_path: Path) -> None:
+    index = indexed(catalog, tmp_path)
+    for _ in range(2):
+        remove_songs(catalog, ["c"])
+        assert withdraw_removed(catalog) == ([index.resolve()], [])
+        add(catalog, ["c"], seed=10)  # the very same codes
+        assert withdraw_removed(catalog) == ([index.resolve()], [])
+    assert withdrawn(index) == {"c"}
+    indexed(catalog, tmp_path)
+    assert withdrawn(index) == set()
+
+
+def test_catalogs_that_begin_in_the_same_second_with_as_many_songs_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "now", lambda: "2026-01-01T00:00:00+00:00")
+    for name in ("one", "two"):
+        add(tmp_path / name, ["a"], seed=1)
+    assert generations.identity(tmp_path / "one") != generations.identity(tmp_path / "two")
 
 
 def test_an_older_list_of_withdrawals_never_takes_the_place_of_a_newer_one(

@@ -1,14 +1,18 @@
 """How far a store is, told from its files: unfinished, damaged, finished, by a clock that cannot be trusted."""
 
+import errno
+import functools
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lumina_ray.errors import StoreError
+from lumina_ray.errors import StorageError, StoreError
 from lumina_ray.fingerprint import Specification
 from lumina_ray.store import (
     Run,
@@ -105,6 +109,49 @@ def test_truncated_parts_go_with_their_records(store: Path) -> None:
         "run_000000.parquet",
         "run_000002.pending.parquet",
     }
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE, errno.EMFILE])
+def test_what_cannot_be_read_for_a_moment_is_not_taken_for_damage(
+    store: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write_part(store, "run_000000", {"a": None}, time.time())
+    unread = write_part(store, "run_000001", {"b": "audio.silent"}, time.time())
+    before = sorted(store.rglob("*"))
+
+    def failing(read: Callable[..., Any]) -> Callable[..., Any]:
+        def read_or_fail(path: str, *args: Any, **options: Any) -> Any:
+            if Path(path) == unread:
+                raise OSError(number, os.strerror(number))
+            return read(path, *args, **options)
+
+        return read_or_fail
+
+    monkeypatch.setattr(pq, "read_metadata", failing(pq.read_metadata))
+    monkeypatch.setattr(pq, "read_table", failing(pq.read_table))
+    for look in (drop_damaged, store_status, failed_rows):
+        with pytest.raises(StorageError, match=rf"run_000001-0\.parquet: cannot be read \(\[Errno {number}\]"):
+            look(store)
+    assert sorted(store.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_part(store, "run_000000", {"a": None}, time.time())
+    before = sorted(store.rglob("*"))
+
+    def refuse(path: Any, read: Callable[..., Any]) -> Any:
+        if Path(path) == store / "data":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        for name in ("listdir", "scandir"):
+            patch.setattr(os, name, functools.partial(refuse, read=getattr(os, name)))
+        with pytest.raises(StorageError, match=r"data: cannot be read \(.*Permission denied"):
+            drop_damaged(store)
+    assert sorted(store.rglob("*")) == before
 
 
 def test_a_record_without_data_and_data_without_a_record_go(store: Path) -> None:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from lumina_ray.attribution import attribute
@@ -122,7 +121,7 @@ def probe(snapshot: Snapshot) -> None:
     Raises:
         RuntimeError: it does not.
     """
-    present = np.setdiff1d(np.arange(len(snapshot)), snapshot.withdrawals.rows())[:1]
+    present = catalog.present_rows(snapshot, 0, 1)
     if not len(present):
         return
     vectors = {channel: snapshot.vectors(channel, present)[0] for channel in snapshot.indexes}

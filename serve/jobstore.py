@@ -3,7 +3,8 @@
     JOBS/jobs.sqlite     jobs and their files, with results
         /spool/ID-0      the audio of file 0 of job ID
 
-One process uses it, from one thread. What it was at when it ended is still waiting when the next one starts.
+One process uses it, from one thread. What it was at when it ended is still waiting when the next one starts. No other
+user of the machine may read it.
 """
 
 import hashlib
@@ -83,8 +84,16 @@ class JobStore:
         self._max_bytes = max_bytes
         self._max_owner_bytes = max_owner_bytes
         self._spool = folder / "spool"
-        self._spool.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / "jobs.sqlite", isolation_level=None)
+        database = folder / "jobs.sqlite"
+        for private in (folder, self._spool):
+            private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives its log the mode of this file.
+        database.touch(mode=0o600)
+        for private, mode in ((folder, 0o700), (self._spool, 0o700), (database, 0o600)):
+            # A folder that somebody else has made for us, such as a volume's, keeps its mode: what is in it is ours.
+            if private.stat().st_uid == os.geteuid():
+                private.chmod(mode)
+        self._db = sqlite3.connect(database, isolation_level=None)
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON;" + _SCHEMA)
         if "turn" not in {column for _, column, *_ in self._db.execute("PRAGMA table_info(files)")}:
             # Of a version in which owners took no turns.

@@ -60,6 +60,40 @@ def test_a_job_goes_from_waiting_to_results(store: JobStore, tmp_path: Path) -> 
     assert (store.waiting(10), spooled(tmp_path)) == ([], [])
 
 
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())}
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("usual_umask")
+def test_no_other_user_may_read_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = {"spool": 0o700, "jobs.sqlite": 0o600, "jobs.sqlite-wal": 0o600, "jobs.sqlite-shm": 0o600}
+    folder = tmp_path / "a" / "jobs"
+    store = JobStore(folder, 100_000, 100_000)
+    create(store, b"one")
+    assert modes(folder) == {"jobs": 0o700} | inside
+    # As it was made before.
+    store._db.close()
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755)
+    store = JobStore(folder, 100_000, 100_000)
+    create(store, b"one")
+    assert modes(folder) == {"jobs": 0o700} | inside
+    # Where the folder, but not what is in it, is somebody else's.
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    monkeypatch.setattr("serve.jobstore.os.geteuid", lambda: os.getuid() + 1)
+    store = JobStore(volume, 100_000, 100_000)
+    create(store, b"one")
+    assert modes(volume) == {"volume": 0o755} | inside
+
+
 def test_what_was_not_finished_waits_for_the_next_process(store: JobStore, tmp_path: Path) -> None:
     job = create(store, b"one", b"two")
     store.finish(store.waiting(1)[0], "{}", failed=False)

@@ -55,9 +55,9 @@ class LiveIndex:
         assert self.held, "a searcher without a user_config has no index"
         return self.held[0]
 
-    @property
-    def folder(self) -> Path:
-        return self._built.parent / self.snapshot.version
+    def folder_of(self, snapshot: Snapshot) -> Path:
+        """Where a snapshot lies that is or was held."""
+        return self._built.parent / snapshot.version
 
     async def follow(self, user_config: Any) -> None:
         """Change to the version that a config names: the first time before anything else, later in the background.

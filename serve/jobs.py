@@ -126,6 +126,7 @@ class Jobs:
                 self._running.discard(file)
 
     async def _attribute(self, file: WaitingFile) -> None:
+        await self._in_thread(self._store.begin, file)
         audio = await self._in_thread(self._store.audio, file)
         if audio is None:
             # Of a deleted job, whose result nobody keeps; or lost by the disk, which waiting does not bring back.

@@ -99,7 +99,9 @@ class JobStore:
             # Of a version in which owners took no turns.
             self._db.execute("ALTER TABLE files ADD COLUMN turn INTEGER NOT NULL DEFAULT 0")
         self._db.execute(_INDEX)
-        # Whose turn it is: of the last one that was asked for, as the first ones may be under way for long.
+        # Whose turn it is: of the file that was begun last, as others may be under way for long. And the last turn that
+        # each owner had, which it must not get back by deleting the job.
+        self._had: dict[str, int] = {}
         (self._turn,) = self._db.execute("SELECT coalesce(min(turn), 0) FROM files WHERE finished IS NULL").fetchone()
         self._sweep()
 
@@ -207,13 +209,20 @@ class JobStore:
     def waiting(self, limit: int) -> list[WaitingFile]:
         """The first files by turn, those under way included."""
         rows = self._db.execute(
-            "SELECT turn, job, number, policy, top_k FROM files INDEXED BY waiting JOIN jobs ON id = job "
+            "SELECT job, number, policy, top_k FROM files INDEXED BY waiting JOIN jobs ON id = job "
             "WHERE finished IS NULL ORDER BY turn, files.rowid LIMIT ?",
             (limit,),
-        ).fetchall()
-        if rows:
-            self._turn = rows[-1][0]
-        return [WaitingFile(*row) for _, *row in rows]
+        )
+        return [WaitingFile(*row) for row in rows]
+
+    def begin(self, file: WaitingFile) -> None:
+        """Take note that it is this file's turn now."""
+        row = self._db.execute(
+            "SELECT turn, owner FROM files JOIN jobs ON id = job WHERE job = ? AND number = ?", (file.job, file.number)
+        ).fetchone()
+        if row:
+            self._turn, owner = row
+            self._had[owner] = self._turn
 
     def defer(self, file: WaitingFile) -> None:
         """Let a file that could not be done now wait behind its owner's others, so that no one waits for it alone."""
@@ -239,12 +248,12 @@ class JobStore:
         self._audio(file.job, file.number).unlink(missing_ok=True)
 
     def _next_turn(self, owner: str) -> int:
-        """After those that the owner waits for; and not before the turn that it is, however long it asked for none."""
+        """After those that the owner had or waits for, and not before the one that it is: none can be saved up."""
         (last,) = self._db.execute(
             "SELECT coalesce(max(turn), -1) FROM jobs JOIN files ON job = id WHERE owner = ? AND finished IS NULL",
             (owner,),
         ).fetchone()
-        return max(self._turn, last + 1)
+        return max(self._turn, self._had.get(owner, -1) + 1, last + 1)
 
     def _forget(self, jobs: list[str]) -> None:
         for job in jobs:

@@ -158,6 +158,7 @@ def owners_in_turn(store: JobStore, n: int) -> str:
     done = ""
     for _ in range(n):
         (file,) = store.waiting(1)
+        store.begin(file)
         (owner,) = store._db.execute("SELECT owner FROM jobs WHERE id = ?", (file.job,)).fetchone()
         store.finish(file, "{}", failed=False)
         done += owner
@@ -190,8 +191,10 @@ def test_nobody_overtakes_by_what_is_under_way_for_long(tmp_path: Path) -> None:
     store = JobStore(tmp_path, 1 << 30, 1 << 30)
     create(store, b"long", owner="A")
     create(store, *[b"x"] * 50, owner="B")
+    store.begin(store.waiting(1)[0])
     for _ in range(20):
         _, short = store.waiting(2)
+        store.begin(short)
         store.finish(short, "{}", failed=False)
     create(store, *[b"x"] * 20, owner="C")
     create(store, *[b"x"] * 20, owner="A")
@@ -201,15 +204,32 @@ def test_nobody_overtakes_by_what_is_under_way_for_long(tmp_path: Path) -> None:
     assert "".join(owners[file.job] for file in next_ones) == "CABCAB"
 
 
+def test_a_turn_is_had_also_if_the_job_is_deleted_meanwhile(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, 1 << 30, 1 << 30)
+    create(store, *[b"x"] * 50, owner="A")
+    job, turns = create(store, b"x", owner="B"), ""
+    for _ in range(8):
+        (file,) = store.waiting(1)
+        store.begin(file)
+        turns += "B" if file.job == job.id else "A"
+        if file.job == job.id:
+            store.delete("B", job.id)
+            job = create(store, b"x", owner="B")
+        store.finish(file, "{}", failed=False)
+    assert turns == "ABABABAB"
+
+
 def test_what_cannot_be_done_now_lets_others_go_first(tmp_path: Path) -> None:
     store = JobStore(tmp_path, 1 << 30, 1 << 30)
     first = create(store, b"x", b"x", owner="A")
     other = create(store, b"x", owner="B")
     (stuck,) = store.waiting(1)
+    store.begin(stuck)
     store.defer(stuck)
     order = [(other.id, 0), (first.id, 1), (first.id, 0)]
     assert [(file.job, file.number) for file in store.waiting(3)] == order
     store.delete("A", first.id)
+    store.begin(stuck)
     store.defer(stuck)
     assert len(store.waiting(3)) == 1
 

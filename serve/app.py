@@ -14,7 +14,8 @@ from lumina_ray.errors import UsageError
 from lumina_ray.index import Shard, load_snapshot, newest_snapshot
 from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, MERGER, SEARCHER, SHARD
 from serve.keys import read_keys
-from serve.local import Server, is_loopback
+from serve.local import Server
+from serve.origin import is_loopback_name
 from serve.schemas import ServeArgs, shard_name
 
 __all__ = ["ServeArgs", "Server", "build", "start"]
@@ -64,16 +65,16 @@ def start(args: ServeArgs, *, host: str = "127.0.0.1", port: int = 8000, blockin
     """Serve from this machine, starting Ray if it is not running, and print the address once requests can be answered.
 
     Args:
-        host: any other than a loopback address wants `args.keys`.
+        host: any other than localhost or a loopback address wants `args.keys`.
         blocking: return only after SIGINT or SIGTERM, stopped; otherwise return the running server at once.
 
     Raises:
         LuminaError: what `build` raises; a port in use; open access for other machines; a Ray that is too small or
             already serves something else.
     """
-    if args.open_access and not is_loopback(host):
+    if args.open_access and not is_loopback_name(host):
         raise UsageError(
-            f"{host} lets other machines in, who would need no key: give a file of keys, made with "
+            f"{host} may let other machines in, who would need no key: give a file of keys, made with "
             "`lumina keys add NAME --file KEYS`, or stay on 127.0.0.1"
         )
     application = build(args)

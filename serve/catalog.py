@@ -1,5 +1,6 @@
 """What clients may know of the catalog: songs, their neighbours, and the versions of the index."""
 
+from bisect import bisect_right
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,22 @@ def list_versions(live: Path) -> IndexVersions:
 
 def list_songs(snapshot: Snapshot, after: str, limit: int) -> SongPage:
     """Up to `limit` songs whose ids come after one, by id. Any id will do, also one that is gone by now."""
-    rows = np.flatnonzero(pc.greater(snapshot.songs["song_id"], after))
-    rows = np.setdiff1d(rows, snapshot.withdrawals.rows())
+    ids = snapshot.songs["song_id"]
+    # Sorted as UTF-8, whose order is that of Python's strings: not every id of a large catalog is looked at for a page.
+    start = bisect_right(range(len(ids)), after, key=lambda row: ids[row].as_py())
+    rows = present_rows(snapshot, start, limit + 1)
     return song_page(snapshot, _facts(snapshot, rows[:limit]), len(rows) > limit)
+
+
+def present_rows(snapshot: Snapshot, start: int, limit: int) -> np.ndarray:
+    """Int64, ascending: the first rows from one on that are not withdrawn, at most `limit`."""
+    withdrawn = snapshot.withdrawals.rows()
+    withdrawn = withdrawn[np.searchsorted(withdrawn, start) :]
+    n_present = len(snapshot.songs) - start - len(withdrawn)
+    nth = np.arange(min(limit, n_present))
+    # How many rows before each withdrawn one are present: the nth present row lies behind those that have no more.
+    before = withdrawn - start - np.arange(len(withdrawn))
+    return start + nth + np.searchsorted(before, nth, side="right")
 
 
 def song_page(snapshot: Snapshot, songs: list[SongFacts], more: bool) -> SongPage:

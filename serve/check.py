@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ray.serve.schema import DeploymentSchema, ServeDeploySchema
 
 from lumina_ray.errors import LuminaError, UsageError
-from serve.local import is_loopback
+from serve.origin import is_loopback_name
 from serve.schemas import IndexChoice, ServeArgs, describe_errors, shard_name
 
 APPLICATION = "serve.app:build"
@@ -46,10 +46,10 @@ def check_config(path: Path) -> ServeDeploySchema:
             raise UsageError(f"{path}: import_path {application.import_path!r} leads nowhere: {error}") from error
         if application.import_path == APPLICATION:
             args = ServeArgs.model_validate(application.args)
-            if args.open_access and not is_loopback(config.http_options.host):
+            if args.open_access and not is_loopback_name(config.http_options.host):
                 raise UsageError(
-                    f"{path}: open_access, and http_options.host {config.http_options.host} lets other machines in: "
-                    "name a file of keys, or listen on 127.0.0.1"
+                    f"{path}: open_access, and http_options.host {config.http_options.host} may let other machines "
+                    "in: name a file of keys, or listen on 127.0.0.1"
                 )
             _check_deployments(path, application.deployments, args.shards)
     return config

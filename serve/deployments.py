@@ -149,7 +149,7 @@ class Searcher:
         return await self._ask(lambda: _report(catalog.as_query(query, snapshot), snapshot, policy, top_k))
 
     async def versions(self) -> IndexVersions | Problem:
-        return await self._ask(catalog.list_versions, self._live.folder)
+        return await self._ask(catalog.list_versions, self._live.folder_of(self._live.snapshot))
 
     async def songs(self, after: str, limit: int) -> SongPage | Problem:
         return await self._ask(catalog.list_songs, self._live.snapshot, after, limit)
@@ -161,7 +161,9 @@ class Searcher:
         return await self._ask(catalog.nearest_songs, self._live.snapshot, song_id, channel, limit)
 
     async def verify(self, report: bytes, signature: bytes | None, query: bytes | None) -> ReportVerification | Problem:
-        return await self._ask(verify, report, signature, query, self._live.snapshot, self._live.folder)
+        # Once: another thread may exchange it at any time.
+        snapshot = self._live.snapshot
+        return await self._ask(verify, report, signature, query, snapshot, self._live.folder_of(snapshot))
 
     async def _ask(self, function: Callable, *arguments: Any) -> Any:
         """In a thread; a problem is returned and not raised, as Serve would log a traceback for it."""

@@ -12,9 +12,10 @@ import lumina_ray
 from serve.access import Access
 from serve.decoding import Decoders
 from serve.keys import KeyRing
+from serve.origin import ThisMachineOnly
 from serve.page import install_page
 from serve.places import Places
-from serve.problems import install_handlers
+from serve.problems import install_handlers, openapi_responses
 from serve.requestlog import RequestLog
 from serve.routes import attributions, catalog, jobs, reports, status
 from serve.schemas import ServeArgs
@@ -30,9 +31,13 @@ def create_app(services: Services) -> FastAPI:
         title="lumina-ray",
         summary="Which songs of a catalog a piece of generated music resembles beyond chance, and how sure that is.",
         version=lumina_ray.__version__,
+        responses=openapi_responses(403) if services.access is None else None,
     )
     app.state.services = services
     app.state.places = Places(services.args.max_requests, services.args.max_waiting)
+    if services.access is None:
+        app.add_middleware(ThisMachineOnly)
+    # The last one is the outermost: what is refused is logged.
     app.add_middleware(RequestLog)
     install_handlers(app)
     app.include_router(status.router)

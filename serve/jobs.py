@@ -27,6 +27,8 @@ _CLEAN_EVERY_S = 60.0
 # Times that a file may lose its worker before it is taken for the reason.
 _MAX_LOSSES = 3
 _PASSING = {429, 503, 504, 507}
+# A key's jobs take at most this part of the room for all; where access is open, everybody is one owner.
+_PARTS = 4
 # Times that a request may take. By then whoever was before it in a queue has given up, and a worker that is stuck is
 # replaced, which is a loss: that nothing answers for so long is the server's state.
 _PATIENCE = 3
@@ -42,7 +44,8 @@ class Jobs:
         self._args = args
         # SQLite's connection stays in the thread that made it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jobs")
-        self._store = await self._in_thread(JobStore, args.jobs, args.max_jobs_bytes)
+        max_owner_bytes = args.max_jobs_bytes // (1 if args.open_access else _PARTS)
+        self._store = await self._in_thread(JobStore, args.jobs, args.max_jobs_bytes, max_owner_bytes)
         decoders = Decoders(1, args.decode_timeout_s)
         self._services = Services(args, None, fingerprinter, searcher, decoders, None)
         self._running: set[WaitingFile] = set()
@@ -123,6 +126,7 @@ class Jobs:
                 self._running.discard(file)
 
     async def _attribute(self, file: WaitingFile) -> None:
+        await self._in_thread(self._store.begin, file)
         audio = await self._in_thread(self._store.audio, file)
         if audio is None:
             # Of a deleted job, whose result nobody keeps; or lost by the disk, which waiting does not bring back.
@@ -138,6 +142,7 @@ class Jobs:
             self._losses[file] += isinstance(problem.__cause__, (*LOST, CallFailed))
             if problem.status in _PASSING and self._losses[file] < _MAX_LOSSES:
                 await asyncio.sleep(RETRY_AFTER_S)
+                await self._in_thread(self._store.defer, file)
                 return
             result, failed = problem.body.model_dump_json(), True
         except OSError:

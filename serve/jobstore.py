@@ -3,7 +3,8 @@
     JOBS/jobs.sqlite     jobs and their files, with results
         /spool/ID-0      the audio of file 0 of job ID
 
-One process uses it, from one thread. What it was at when it ended is still waiting when the next one starts.
+One process uses it, from one thread. What it was at when it ended is still waiting when the next one starts. No other
+user of the machine may read it.
 """
 
 import hashlib
@@ -40,9 +41,11 @@ CREATE TABLE IF NOT EXISTS files (
     finished INTEGER UNIQUE,
     failed INTEGER NOT NULL DEFAULT 0,
     result TEXT,
+    turn INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (job, number)
 ) STRICT;
 """
+_INDEX = "CREATE INDEX IF NOT EXISTS waiting ON files (turn) WHERE finished IS NULL"
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,39 @@ class StoredJob:
 
 
 class JobStore:
-    """Jobs in a folder, which is made if missing."""
+    """Jobs in a folder, which is made if missing.
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Args: where, and how many bytes of audio and results together it takes, with those to come."""
+    Owners take turns: whoever has stored thousands of files has one of them done, then one of every other owner's.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, max_owner_bytes: int) -> None:
+        """
+        Args:
+            max_bytes: of audio and results together, with those to come.
+            max_owner_bytes: of those of one owner.
+        """
         self._max_bytes = max_bytes
+        self._max_owner_bytes = max_owner_bytes
         self._spool = folder / "spool"
-        self._spool.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / "jobs.sqlite", isolation_level=None)
+        database = folder / "jobs.sqlite"
+        for private in (folder, self._spool):
+            private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives its log the mode of this file.
+        database.touch(mode=0o600)
+        for private, mode in ((folder, 0o700), (self._spool, 0o700), (database, 0o600)):
+            # A folder that somebody else has made for us, such as a volume's, keeps its mode: what is in it is ours.
+            if private.stat().st_uid == os.geteuid():
+                private.chmod(mode)
+        self._db = sqlite3.connect(database, isolation_level=None)
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON;" + _SCHEMA)
+        if "turn" not in {column for _, column, *_ in self._db.execute("PRAGMA table_info(files)")}:
+            # Of a version in which owners took no turns.
+            self._db.execute("ALTER TABLE files ADD COLUMN turn INTEGER NOT NULL DEFAULT 0")
+        self._db.execute(_INDEX)
+        # Whose turn it is: of the file that was begun last, as others may be under way for long. And the last turn that
+        # each owner had, which it must not get back by deleting the job.
+        self._had: dict[str, int] = {}
+        (self._turn,) = self._db.execute("SELECT coalesce(min(turn), 0) FROM files WHERE finished IS NULL").fetchone()
         self._sweep()
 
     def create(
@@ -84,7 +111,7 @@ class JobStore:
         """A new job; or the one that the same owner made with the same idempotency key before, and False.
 
         Raises:
-            Problem: 422 the key was used for another request, 429 the store is full.
+            Problem: 422 the key was used for another request, 429 the store is full, or the owner's share of it.
             OSError, sqlite3.OperationalError: the disk is.
         """
         hashes = [hashlib.sha256(upload).hexdigest() for upload in uploads]
@@ -100,6 +127,13 @@ class JobStore:
         (used,) = self._db.execute("SELECT coalesce(sum(bytes), 0) FROM files").fetchone()
         if used + sum(sizes) > self._max_bytes:
             raise Problem.retry_later(429, "jobs.full", "No room for more jobs; delete finished ones, or try later.")
+        (owned,) = self._db.execute(
+            "SELECT coalesce(sum(bytes), 0) FROM jobs JOIN files ON job = id WHERE owner = ?", (owner,)
+        ).fetchone()
+        if owned + sum(sizes) > self._max_owner_bytes:
+            raise Problem.retry_later(
+                429, "jobs.full", "This key's jobs have no more room; delete finished ones, or try later."
+            )
         job = uuid4().hex
         paths = [self._audio(job, number) for number in range(len(uploads))]
         try:
@@ -111,13 +145,14 @@ class JobStore:
                     os.fsync(file.fileno())
             self._db.execute("BEGIN IMMEDIATE")
             with self._db:
+                turn = self._next_turn(owner)
                 self._db.execute(
                     "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (job, owner, key, request_sha256, policy, top_k, now_s),
                 )
                 self._db.executemany(
-                    "INSERT INTO files (job, number, bytes) VALUES (?, ?, ?)",
-                    [(job, number, size) for number, size in enumerate(sizes)],
+                    "INSERT INTO files (job, number, bytes, turn) VALUES (?, ?, ?, ?)",
+                    [(job, number, size, turn + number) for number, size in enumerate(sizes)],
                 )
         except BaseException:
             for path in paths:
@@ -151,7 +186,7 @@ class JobStore:
             "LIMIT ?",
             (job, after, limit),
         ):
-            size += len(row[3])
+            size += len(row[3].encode())
             if rows and size > _PAGE_BYTES:
                 break
             rows.append(row)
@@ -172,13 +207,29 @@ class JobStore:
         self._sweep()
 
     def waiting(self, limit: int) -> list[WaitingFile]:
-        """The files that have waited longest."""
+        """The first files by turn, those under way included."""
         rows = self._db.execute(
-            "SELECT job, number, policy, top_k FROM files JOIN jobs ON jobs.id = job WHERE finished IS NULL "
-            "ORDER BY files.rowid LIMIT ?",
+            "SELECT job, number, policy, top_k FROM files INDEXED BY waiting JOIN jobs ON id = job "
+            "WHERE finished IS NULL ORDER BY turn, files.rowid LIMIT ?",
             (limit,),
         )
         return [WaitingFile(*row) for row in rows]
+
+    def begin(self, file: WaitingFile) -> None:
+        """Take note that it is this file's turn now."""
+        row = self._db.execute(
+            "SELECT turn, owner FROM files JOIN jobs ON id = job WHERE job = ? AND number = ?", (file.job, file.number)
+        ).fetchone()
+        if row:
+            self._turn, owner = row
+            self._had[owner] = self._turn
+
+    def defer(self, file: WaitingFile) -> None:
+        """Let a file that could not be done now wait behind its owner's others, so that no one waits for it alone."""
+        (owner,) = self._db.execute("SELECT owner FROM jobs WHERE id = ?", (file.job,)).fetchone() or ("",)
+        self._db.execute(
+            "UPDATE files SET turn = ? WHERE job = ? AND number = ?", (self._next_turn(owner), file.job, file.number)
+        )
 
     def audio(self, file: WaitingFile) -> bytes | None:
         """Its bytes; None once its job was deleted."""
@@ -192,9 +243,17 @@ class JobStore:
         self._db.execute(
             "UPDATE files SET result = ?, failed = ?, bytes = ?, finished = "
             "(SELECT coalesce(max(finished), 0) + 1 FROM files) WHERE job = ? AND number = ? AND finished IS NULL",
-            (result, failed, len(result), file.job, file.number),
+            (result, failed, len(result.encode()), file.job, file.number),
         )
         self._audio(file.job, file.number).unlink(missing_ok=True)
+
+    def _next_turn(self, owner: str) -> int:
+        """After those that the owner had or waits for, and not before the one that it is: none can be saved up."""
+        (last,) = self._db.execute(
+            "SELECT coalesce(max(turn), -1) FROM jobs JOIN files ON job = id WHERE owner = ? AND finished IS NULL",
+            (owner,),
+        ).fetchone()
+        return max(self._turn, self._had.get(owner, -1) + 1, last + 1)
 
     def _forget(self, jobs: list[str]) -> None:
         for job in jobs:

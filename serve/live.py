@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from lumina_ray.attribution import attribute
@@ -56,9 +55,9 @@ class LiveIndex:
         assert self.held, "a searcher without a user_config has no index"
         return self.held[0]
 
-    @property
-    def folder(self) -> Path:
-        return self._built.parent / self.snapshot.version
+    def folder_of(self, snapshot: Snapshot) -> Path:
+        """Where a snapshot lies that is or was held."""
+        return self._built.parent / snapshot.version
 
     async def follow(self, user_config: Any) -> None:
         """Change to the version that a config names: the first time before anything else, later in the background.
@@ -122,7 +121,7 @@ def probe(snapshot: Snapshot) -> None:
     Raises:
         RuntimeError: it does not.
     """
-    present = np.setdiff1d(np.arange(len(snapshot)), snapshot.withdrawals.rows())[:1]
+    present = catalog.present_rows(snapshot, 0, 1)
     if not len(present):
         return
     vectors = {channel: snapshot.vectors(channel, present)[0] for channel in snapshot.indexes}

@@ -24,6 +24,7 @@ RETRY_AFTER_S = 5
 TITLES = {
     400: "Malformed request",
     401: "Not authorised",
+    403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
     408: "Upload took too long",
@@ -97,28 +98,28 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def problem(_: Request, error: Problem) -> JSONResponse:
-        return _response(error)
+        return respond(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _response(Problem(422, "request.invalid", describe_errors(list(error.errors()))))
+        return respond(Problem(422, "request.invalid", describe_errors(list(error.errors()))))
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers) if error.headers else None
-        return _response(Problem(error.status_code, f"http.{error.status_code}", str(error.detail), headers))
+        return respond(Problem(error.status_code, f"http.{error.status_code}", str(error.detail), headers))
 
     @app.exception_handler(OSError)
     async def system(request: Request, error: OSError) -> JSONResponse:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             logger.error("%s %s: the disk is full", request.method, route_of(request.scope))
-            return _response(Problem.disk_full())
+            return respond(Problem.disk_full())
         return await unexpected(request, error)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         logger.error("%s %s failed", request.method, route_of(request.scope), exc_info=error)
-        return _response(Problem.internal())
+        return respond(Problem.internal())
 
 
 def openapi_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -127,6 +128,7 @@ def openapi_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": TITLES[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
 
 
-def _response(problem: Problem) -> JSONResponse:
+def respond(problem: Problem) -> JSONResponse:
+    """The answer, whose code the log is told."""
     note(code=problem.code)
     return JSONResponse(problem.body.model_dump(), problem.status, problem.headers, MEDIA_TYPE)

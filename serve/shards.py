@@ -108,7 +108,7 @@ class Merger:
 
     @_telling
     async def versions(self) -> IndexVersions:
-        return await asyncio.to_thread(catalog.list_versions, self._live.folder)
+        return await asyncio.to_thread(catalog.list_versions, self._live.folder_of(self._live.snapshot))
 
     @_telling
     async def songs(self, after: str, limit: int) -> SongPage:
@@ -136,7 +136,8 @@ class Merger:
             raise Problem(
                 422, "report.not_recomputed", "This endpoint's index is spread over shards: use `lumina verify`."
             )
-        return await asyncio.to_thread(verify, report, signature, None, self._live.snapshot, self._live.folder)
+        snapshot = self._live.snapshot
+        return await asyncio.to_thread(verify, report, signature, None, snapshot, self._live.folder_of(snapshot))
 
     @_telling
     async def describe(self) -> dict[str, Any]:

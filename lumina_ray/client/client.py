@@ -80,7 +80,7 @@ class Client:
             transport: other than the network.
 
         Raises:
-            UsageError: not an address of the web.
+            UsageError: not an address of the web, or a key that no header can hold.
         """
         try:
             address = httpx.URL(url)
@@ -90,6 +90,12 @@ class Client:
             raise UsageError(f"{url!r} is no URL of an endpoint; write https://HOST or http://HOST:PORT")
         headers = {"User-Agent": f"lumina-ray/{lumina_ray.__version__}"}
         if key := (key or os.environ.get(KEY_VARIABLE, "")).strip():
+            if not (key.isascii() and key.isprintable()) or " " in key:
+                # It is not quoted: the rest of it may be right.
+                raise UsageError(
+                    f"the API key (`key`, --key or {KEY_VARIABLE}) holds spaces, several lines, or characters "
+                    "other than ASCII; give it as `lumina keys add` printed it, and nothing else"
+                )
             headers["Authorization"] = f"Bearer {key}"
         self._http = httpx.Client(
             base_url=address,

@@ -367,3 +367,16 @@ def test_uploads_are_streamed_from_disk_at_each_attempt(receiver: str, tmp_path:
     assert len(Receiver.lengths) == 2
     assert all(size < length < size + 1000 for length in Receiver.lengths)
     assert len(job.id) == 64
+
+
+@pytest.mark.parametrize(
+    "key", ["secret1\nsecret2", "secret1 secret2", "secret1\x7f", "sécret1", "secret1\u200b", "\x00secret1"]
+)
+@pytest.mark.parametrize("given", [True, False])
+def test_a_key_that_is_none_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str, given: bool) -> None:
+    if not given:
+        # Not the real one, which takes no zero byte.
+        monkeypatch.setattr("lumina_ray.client.client.os.environ", {"LUMINA_KEY": key})
+    with pytest.raises(UsageError, match="the API key") as error:
+        Client(URL, key if given else None)
+    assert "cret" not in str(error.value)

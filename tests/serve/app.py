@@ -81,5 +81,5 @@ def make_services(access: Access | None = None, **changes: Any) -> Services:
 @contextmanager
 def asking(services: Services) -> Iterator[httpx.Client]:
     """A client of the interface of some services."""
-    with TestClient(create_app(services), raise_server_exceptions=False) as client:
+    with TestClient(create_app(services), "http://localhost", raise_server_exceptions=False) as client:
         yield client

@@ -120,7 +120,7 @@ def test_an_upload_that_does_not_arrive_in_time() -> None:
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(create_app(make_services(args=HURRIED)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             headers = {"Content-Type": "multipart/form-data; boundary=B"}
             return await client.post(URL, content=slowly(), headers=headers)
 
@@ -217,7 +217,7 @@ def test_places_are_bounded_and_so_is_waiting_for_them() -> None:
     async def flood() -> list[httpx.Response]:
         args = ServeArgs(index="unused", open_access=True, max_requests=2, max_waiting=3)
         transport = httpx.ASGITransport(create_app(make_services(args=args, searcher=Deployment(songs=songs))))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await asyncio.gather(*(client.get("/v1/songs") for _ in range(7)))
 
     answers = sorted(asyncio.run(flood()), key=lambda answer: answer.status_code)

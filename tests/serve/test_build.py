@@ -90,7 +90,8 @@ def test_a_port_in_use_is_said_before_ray_starts(serve_args: ServeArgs) -> None:
 
 
 def test_open_access_stays_on_this_machine(serve_args: ServeArgs) -> None:
-    for host in ("0.0.0.0", "::"):
+    # The last one could be a name of 127.0.0.1, which nothing would be answered to.
+    for host in ("0.0.0.0", "::", "this-machine"):
         with pytest.raises(UsageError, match="keys add"):
             start(serve_args, host=host)
 

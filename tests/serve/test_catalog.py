@@ -2,11 +2,15 @@
 
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from lumina_ray.attribution import Report, attribute
@@ -17,6 +21,7 @@ from lumina_ray.report import to_json
 from serve import cursors
 from serve.app import ServeArgs
 from serve.catalog import as_query, find_song, list_songs, list_versions, nearest_songs
+from serve.live import probe
 from serve.problems import Problem
 from serve.schemas import FingerprintQuery
 from tests.serve.app import asking, make_services
@@ -90,6 +95,97 @@ def test_a_withdrawn_song_is_gone(index_dir: Path, tmp_path: Path) -> None:
     for gone in (find_song, lambda *a: nearest_songs(*a, "P", 5)):
         with pytest.raises(Problem, match="no such song"):
             gone(snapshot, songs[3]["song_id"])
+
+
+class Ids:
+    """A column of ids that can only be looked up one by one, and counts how often it was."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self.column, self.lookups = column, 0
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, row: int) -> pa.Scalar:
+        self.lookups += 1
+        return self.column[row]
+
+
+class Songs:
+    """A table of songs with such a column."""
+
+    def __init__(self, ids: list[str], facts: dict) -> None:
+        columns = {name: pa.repeat(pa.scalar(value), len(ids)) for name, value in facts.items()}
+        self._table = pa.table(columns | {"song_id": pa.array(ids)})
+        self._ids = Ids(self._table["song_id"])
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, name: str) -> Ids:
+        assert name == "song_id"
+        return self._ids
+
+    def select(self, columns: list[str]) -> pa.Table:
+        return self._table.select(columns)
+
+
+def catalog_of(snapshot: Snapshot, ids: list[str], withdrawn: list[int]) -> Snapshot:
+    """A catalog of such songs, some of whose rows are withdrawn."""
+    facts = snapshot.songs.select(list(SongFacts.model_fields)).to_pylist()[0]
+    withdrawals = SimpleNamespace(rows=lambda: np.array(withdrawn, np.int64))
+    return replace(snapshot, songs=Songs(ids, facts), withdrawals=withdrawals)
+
+
+def test_a_page_of_a_million_songs_looks_at_few_of_them(snapshot: Snapshot) -> None:
+    ids = [f"song-{row:07}" for row in range(1_000_000)]
+    large = catalog_of(snapshot, ids, [0, *range(500_000, 600_000), 999_999])
+    for after, first, more in (
+        ("", 1, True),
+        ("song-0499998", 499_999, True),
+        # Between two ids, and of a song that is gone.
+        ("song-0555555x", 600_000, True),
+        ("song-0999989", 999_990, False),
+    ):
+        page = list_songs(large, after, 9)
+        expected = [row for row in range(first, first + 9) if not 500_000 <= row < 600_000]
+        expected += range(600_000, 600_000 + 9 - len(expected))
+        assert [song.song_id for song in page.songs] == [ids[row] for row in expected]
+        assert (page.next_cursor is not None) is more
+    assert list_songs(large, "song-0999998", 9).songs == list_songs(large, "z", 9).songs == []
+    assert 0 < large.songs["song_id"].lookups < 6 * 21
+
+
+@pytest.mark.parametrize(
+    "withdrawn", [[], [0], [11], [0, 1, 2, 10, 11], [3, 5, 6, 7, 9], list(range(11)), list(range(12))]
+)
+@pytest.mark.parametrize("limit", [1, 2, 5, 12, 100])
+def test_pages_are_those_of_a_list(snapshot: Snapshot, withdrawn: list[int], limit: int) -> None:
+    # Beyond the first plane of Unicode as well, where UTF-16 has another order than UTF-8.
+    ids = sorted(["", "A", "a", "a/b", "aa", "b", "z", "é", "夜", "\uffee", "\U0001f3b5", "\U0001f3b5a"])
+    assert pc.sort_indices(pa.array(ids)).to_pylist() == list(range(12))
+    small = catalog_of(snapshot, ids, withdrawn)
+    present = [song for row, song in enumerate(ids) if row not in withdrawn]
+    for after in (*ids, "0", "ab", "\uffff", "\U0010ffff"):
+        page, left = list_songs(small, after, limit), [song for song in present if song > after]
+        assert [song.song_id for song in page.songs] == left[:limit]
+        assert page.next_cursor == (cursors.encode(left[limit - 1]) if len(left) > limit else None)
+
+
+def test_health_is_asked_of_the_first_song_that_is_not_withdrawn(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, vectors = [], Snapshot.vectors
+    monkeypatch.setattr(Snapshot, "vectors", lambda *given: asked.append(given[2].tolist()) or vectors(*given))
+    monkeypatch.setattr("serve.live.attribute", lambda *_: SimpleNamespace(channels={}))
+    large = catalog_of(snapshot, ["song"] * 1_000_000, [0, 1, 2, 4])
+    tracemalloc.start()
+    probe(large)
+    # A number for every song would be 8 MB.
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert asked == [[3]] * len(snapshot.indexes)
+    probe(replace(snapshot, withdrawals=SimpleNamespace(rows=lambda: np.arange(N_SONGS))))
 
 
 def test_versions_beside_the_live_one(

@@ -131,7 +131,7 @@ def test_open_access_is_for_this_machine_only(tmp_path: Path) -> None:
         if host:
             values["http_options"]["host"] = host
         file.write_text(yaml.safe_dump(values))
-        with pytest.raises(UsageError, match="lets other machines in"):
+        with pytest.raises(UsageError, match="may let other machines in"):
             check_config(file)
         values["http_options"]["host"] = "127.0.0.1"
 

@@ -29,7 +29,7 @@ URL = "/v1/jobs"
 
 @pytest.fixture
 def store(tmp_path: Path) -> JobStore:
-    return JobStore(tmp_path, 100_000)
+    return JobStore(tmp_path, 100_000, 100_000)
 
 
 def spooled(folder: Path) -> list[str]:
@@ -60,6 +60,40 @@ def test_a_job_goes_from_waiting_to_results(store: JobStore, tmp_path: Path) -> 
     assert (store.waiting(10), spooled(tmp_path)) == ([], [])
 
 
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())}
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("usual_umask")
+def test_no_other_user_may_read_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = {"spool": 0o700, "jobs.sqlite": 0o600, "jobs.sqlite-wal": 0o600, "jobs.sqlite-shm": 0o600}
+    folder = tmp_path / "a" / "jobs"
+    store = JobStore(folder, 100_000, 100_000)
+    create(store, b"one")
+    assert modes(folder) == {"jobs": 0o700} | inside
+    # As it was made before.
+    store._db.close()
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755)
+    store = JobStore(folder, 100_000, 100_000)
+    create(store, b"one")
+    assert modes(folder) == {"jobs": 0o700} | inside
+    # Where the folder, but not what is in it, is somebody else's.
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    monkeypatch.setattr("serve.jobstore.os.geteuid", lambda: os.getuid() + 1)
+    store = JobStore(volume, 100_000, 100_000)
+    create(store, b"one")
+    assert modes(volume) == {"volume": 0o755} | inside
+
+
 def test_what_was_not_finished_waits_for_the_next_process(store: JobStore, tmp_path: Path) -> None:
     job = create(store, b"one", b"two")
     store.finish(store.waiting(1)[0], "{}", failed=False)
@@ -67,7 +101,7 @@ def test_what_was_not_finished_waits_for_the_next_process(store: JobStore, tmp_p
     for path in (orphan, young):
         path.write_bytes(b"x")
     os.utime(orphan, (0, 0))
-    again = JobStore(tmp_path, 1000)
+    again = JobStore(tmp_path, 1000, 1000)
     assert again.get("acme", job.id).finished == (True, None)
     (file,) = again.waiting(10)
     assert (file.number, again.audio(file)) == (1, b"two")
@@ -117,6 +151,134 @@ def test_the_store_is_bounded_in_bytes_and_age(store: JobStore, tmp_path: Path) 
     store.get("acme", job.id)
     store.expire(100.1)
     assert (store.waiting(1), spooled(tmp_path)) == ([], [])
+
+
+def owners_in_turn(store: JobStore, n: int) -> str:
+    """Whose the next files are, each of them done before the next one is asked for."""
+    done = ""
+    for _ in range(n):
+        (file,) = store.waiting(1)
+        store.begin(file)
+        (owner,) = store._db.execute("SELECT owner FROM jobs WHERE id = ?", (file.job,)).fetchone()
+        store.finish(file, "{}", failed=False)
+        done += owner
+    return done
+
+
+def test_owners_take_turns(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, 1 << 30, 1 << 30)
+    many = create(store, *[b"x"] * 50, owner="A")
+    one = create(store, b"x", owner="B")
+    assert [(file.job, file.number) for file in store.waiting(2)] == [(many.id, 0), (one.id, 0)]
+    store.delete("B", one.id)
+    # Whoever comes later has neither to wait for what was stored before, nor what the others had meanwhile.
+    assert owners_in_turn(store, 20) == "A" * 20
+    create(store, *[b"x"] * 3, owner="B")
+    create(store, *[b"x"] * 3, owner="C")
+    assert owners_in_turn(store, 9) == "BCA" * 3
+    # Neither many jobs instead of one, nor deleting those that are done, gives more turns; a new process goes on.
+    for _ in range(6):
+        create(store, b"x", owner="B")
+    again = JobStore(tmp_path, 1 << 30, 1 << 30)
+    assert sorted(owners_in_turn(again, 6)) == ["A"] * 3 + ["B"] * 3
+    done = "SELECT DISTINCT job FROM files JOIN jobs ON id = job WHERE owner = 'B' AND finished > 0"
+    for (job,) in again._db.execute(done).fetchall():
+        again.delete("B", job)
+    assert sorted(owners_in_turn(again, 6)) == ["A"] * 3 + ["B"] * 3
+
+
+def test_nobody_overtakes_by_what_is_under_way_for_long(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, 1 << 30, 1 << 30)
+    create(store, b"long", owner="A")
+    create(store, *[b"x"] * 50, owner="B")
+    store.begin(store.waiting(1)[0])
+    for _ in range(20):
+        _, short = store.waiting(2)
+        store.begin(short)
+        store.finish(short, "{}", failed=False)
+    create(store, *[b"x"] * 20, owner="C")
+    create(store, *[b"x"] * 20, owner="A")
+    long, *next_ones = store.waiting(7)
+    assert store.audio(long) == b"long"
+    owners = dict(store._db.execute("SELECT id, owner FROM jobs"))
+    assert "".join(owners[file.job] for file in next_ones) == "CABCAB"
+
+
+def test_a_turn_is_had_also_if_the_job_is_deleted_meanwhile(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, 1 << 30, 1 << 30)
+    create(store, *[b"x"] * 50, owner="A")
+    job, turns = create(store, b"x", owner="B"), ""
+    for _ in range(8):
+        (file,) = store.waiting(1)
+        store.begin(file)
+        turns += "B" if file.job == job.id else "A"
+        if file.job == job.id:
+            store.delete("B", job.id)
+            job = create(store, b"x", owner="B")
+        store.finish(file, "{}", failed=False)
+    assert turns == "ABABABAB"
+
+
+def test_what_cannot_be_done_now_lets_others_go_first(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, 1 << 30, 1 << 30)
+    first = create(store, b"x", b"x", owner="A")
+    other = create(store, b"x", owner="B")
+    (stuck,) = store.waiting(1)
+    store.begin(stuck)
+    store.defer(stuck)
+    order = [(other.id, 0), (first.id, 1), (first.id, 0)]
+    assert [(file.job, file.number) for file in store.waiting(3)] == order
+    store.delete("A", first.id)
+    store.begin(stuck)
+    store.defer(stuck)
+    assert len(store.waiting(3)) == 1
+
+
+def test_waiting_files_are_found_without_going_through_all(store: JobStore) -> None:
+    asked: list[str] = []
+    store._db.set_trace_callback(asked.append)
+    store.waiting(1)
+    plan = store._db.execute(f"EXPLAIN QUERY PLAN {asked[0]}").fetchall()
+    assert "USING INDEX waiting" in plan[0][3]
+    assert not any("TEMP B-TREE" in step for *_, step in plan)
+
+
+def test_an_owner_has_a_share_of_the_room(tmp_path: Path) -> None:
+    # Each file, with a result for each of five candidates to come, takes 17 kB.
+    store = JobStore(tmp_path, 100_000, 40_000)
+    create(store, bytes(1000), bytes(1000), owner="A")
+    with pytest.raises(Problem, match="This key's jobs") as error:
+        create(store, bytes(1000), owner="A")
+    assert (error.value.status, error.value.code) == (429, "jobs.full")
+    create(store, bytes(1000), owner="B")
+    for file in store.waiting(10):
+        # In bytes, of which this letter has two, and not in letters.
+        store.finish(file, '"' + "é" * 8_000 + '"', failed=False)
+    with pytest.raises(Problem, match="This key's jobs"):
+        create(store, bytes(1000), owner="A")
+
+
+@pytest.mark.parametrize(("access", "files"), [({"keys": "unused"}, 1), ({"open_access": True}, 4)])
+def test_a_key_has_a_quarter_of_the_room_and_open_access_all(tmp_path: Path, access: dict, files: int) -> None:
+    async def fill() -> list[tuple | Problem]:
+        jobs = Jobs.__new__(Jobs)
+        args = ServeArgs(index="unused", jobs=tmp_path, max_jobs_bytes=70_000, **access)
+        stuck_here = Deployment(fingerprint=stuck)
+        await jobs.__init__(args, stuck_here, Deployment())  # type: ignore[misc]
+        return [await jobs.create("", None, "v8", 5, [bytes(1000)]) for _ in range(5)]
+
+    taken = asyncio.run(fill())
+    assert [isinstance(answer, Problem) for answer in taken] == [False] * files + [True] * (5 - files)
+
+
+def test_a_folder_of_before_owners_took_turns_goes_on(tmp_path: Path) -> None:
+    old = JobStore(tmp_path, 1 << 30, 1 << 30)
+    job = create(old, b"one", b"two")
+    old._db.executescript("DROP INDEX waiting; ALTER TABLE files DROP COLUMN turn")
+    new = JobStore(tmp_path, 1 << 30, 1 << 30)
+    later = create(new, b"three", owner="B")
+    found = [(file.job, file.number) for file in new.waiting(3)]
+    assert found == [(job.id, 0), (job.id, 1), (later.id, 0)]
 
 
 def test_a_full_disk_leaves_nothing_behind(store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,6 +408,20 @@ def test_a_file_waits_on_however_often_nobody_answers(tmp_path: Path) -> None:
     answers = [stuck] * 4
     assert asyncio.run(outcome(tmp_path, answers, request_timeout_s=0.1)) == "done"
     assert answers == []
+
+
+@pytest.mark.usefixtures("eager")
+def test_nobody_waits_for_a_file_that_nobody_answers(tmp_path: Path) -> None:
+    async def go() -> None:
+        jobs, first = await work(tmp_path, [stuck], request_timeout_s=0.1)
+        second, _ = await jobs.create("other", None, "v8", 5, [b"audio"])
+        async with asyncio.timeout(30):
+            while (await jobs.get("acme", first.id)).state != "done":
+                await asyncio.sleep(0.02)
+        ((position, *_),), _ = await jobs._in_thread(jobs._store.results, "other", second.id, 0, 1)
+        assert position == 1
+
+    asyncio.run(go())
 
 
 @pytest.mark.usefixtures("eager")

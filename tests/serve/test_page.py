@@ -110,7 +110,7 @@ def test_a_report_that_breaks_off_is_the_clients_fault() -> None:
         "type": "http",
         "method": "POST",
         "path": "/v1/reports/html",
-        "headers": [],
+        "headers": [(b"host", b"localhost")],
         "query_string": b"",
     }
     asyncio.run(create_app(make_services())(scope, receive, send))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -22,8 +23,10 @@ from lumina_ray.index import load_snapshot
 from lumina_ray.report import to_json
 from serve.app import ServeArgs, Server
 from serve.catalog import as_query
+from serve.deployments import Searcher
 from serve.live import LiveIndex
 from serve.schemas import FingerprintQuery
+from serve.shards import Merger
 from tests.serve.processes import deploy_config
 from tests.serve.test_catalog import BY_FINGERPRINT, fingerprint_of
 
@@ -50,6 +53,27 @@ def versions(index_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def live(versions: Path) -> LiveIndex:
     return LiveIndex(versions / GOOD, load_snapshot(versions / GOOD).specification_sha256)
+
+
+class Exchanged(LiveIndex):
+    """Another version takes the place of the one that answers each time that somebody looks."""
+
+    looked = 0
+
+    @property
+    def snapshot(self) -> Any:
+        self.looked += 1
+        return SimpleNamespace(version=(GOOD, ALSO_GOOD)[self.looked % 2])
+
+
+@pytest.mark.parametrize("kind", [Searcher, Merger])
+def test_a_report_is_verified_on_one_version(kind: type, versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = kind.__new__(kind)
+    searcher._live = Exchanged(versions / GOOD, "")
+    for module in ("deployments", "shards"):
+        monkeypatch.setattr(f"serve.{module}.verify", lambda *given: given[3:])
+    snapshot, folder = asyncio.run(searcher.verify(b"", None, None))
+    assert folder == versions / snapshot.version
 
 
 def follow(live: LiveIndex, version: Any) -> tuple[str, str | None, str | None]:

@@ -4,7 +4,6 @@ from bisect import bisect_right
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 
 from lumina_ray.attribution.schema import SongFacts
 from lumina_ray.calibration.vectors import CHANNELS, Channel, check_unit_rows
@@ -45,10 +44,7 @@ def list_versions(live: Path) -> IndexVersions:
 
 def list_songs(snapshot: Snapshot, after: str, limit: int) -> SongPage:
     """Up to `limit` songs whose ids come after one, by id. Any id will do, also one that is gone by now."""
-    ids = snapshot.songs["song_id"]
-    # Sorted as UTF-8, whose order is that of Python's strings: not every id of a large catalog is looked at for a page.
-    start = bisect_right(range(len(ids)), after, key=lambda row: ids[row].as_py())
-    rows = present_rows(snapshot, start, limit + 1)
+    rows = present_rows(snapshot, _first_after(snapshot, after), limit + 1)
     return song_page(snapshot, _facts(snapshot, rows[:limit]), len(rows) > limit)
 
 
@@ -153,10 +149,16 @@ def as_query(query: FingerprintQuery, snapshot: Snapshot) -> QueryFingerprint:
 
 
 def _row(snapshot: Snapshot, song_id: str) -> int:
-    row = pc.index(snapshot.songs["song_id"], song_id).as_py()
-    if row < 0 or row in snapshot.withdrawals.rows():
+    row = _first_after(snapshot, song_id) - 1
+    if row < 0 or snapshot.songs["song_id"][row].as_py() != song_id or row in snapshot.withdrawals.rows():
         raise Problem(404, "song.unknown", "The catalog has no such song.")
     return row
+
+
+def _first_after(snapshot: Snapshot, song_id: str) -> int:
+    """The first row whose id comes after one: rows are sorted by id, as UTF-8, in the order of Python's strings."""
+    ids = snapshot.songs["song_id"]
+    return bisect_right(range(len(ids)), song_id, key=lambda row: ids[row].as_py())
 
 
 def _facts(snapshot: Snapshot, rows: np.ndarray) -> list[SongFacts]:

@@ -19,7 +19,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from lumina_ray.store import store_status
 from tests.cluster.catalog import write_manifest, write_tone
 from tests.cluster.nodes import Nodes, three_nodes
-from tests.cluster.processes import actors, processes
+from tests.cluster.processes import actors, processes, wait_until_gone
 from tests.cluster.reference import all_rows, without_ray
 
 pytestmark = pytest.mark.chaos
@@ -75,6 +75,8 @@ def test_a_driver_and_then_a_node_are_killed_and_no_song_is_lost(
     for driver in processes(str(store), "cluster.fingerprint"):
         os.kill(driver, signal.SIGKILL)
     assert ended(jobs, first) == JobStatus.FAILED
+    # They live on for some seconds, and commit what they are at.
+    wait_until_gone(cluster.address, {})
     before = store_status(store)
     assert 0 < before.ok < N_SONGS
     assert before.state == "unfinished"

@@ -1,9 +1,12 @@
 """Kernel regression of a query on its candidates. Shapes: k candidates, D fingerprint dimensions."""
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import nnls
 
 RIDGE = 0.01
+# Of regressions on up to 400 random songs, 99 % take no more than 21, and half of them no more than 8.
+_GUESSES = 40
 
 
 def kernel_scores(K: np.ndarray, g: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
@@ -50,23 +53,21 @@ def nonnegative_solution(gram: np.ndarray, inner: np.ndarray) -> np.ndarray:
     Returns:
         Float64 `[k]`.
     """
-    k = len(inner)
     tolerance = 1e-12 * float(np.abs(inner).max(initial=0))
-    active, scores, gradient = np.ones(k, bool), np.zeros(k), np.zeros(k)
-    fewest, trials = k + 1, 3
-    while True:
-        scores[:], gradient[:] = 0, 0
+    active = np.ones(len(inner), bool)
+    for _ in range(_GUESSES):
+        scores, gradient = np.zeros(len(inner)), np.zeros(len(inner))
         of_active = gram[np.ix_(active, active)]
         scores[active] = cho_solve(cho_factor(of_active, lower=True, overwrite_a=True), inner[active])
         gradient[~active] = gram[np.ix_(~active, active)] @ scores[active] - inner[~active]
-        wrong = np.flatnonzero((scores < -tolerance) | (gradient < -tolerance))
-        if not wrong.size:
+        wrong = (scores < -tolerance) | (gradient < -tolerance)
+        if not wrong.any():
             return np.maximum(scores, 0)
-        # All that are wrong change sides while that helps; or only the last one does, which cannot go round in circles.
-        trials = 3 if wrong.size < fewest else trials - 1
-        fewest = min(fewest, wrong.size)
-        changed = wrong if trials >= 0 else wrong[-1:]
-        active[changed] = ~active[changed]
+        active ^= wrong
+    # Guesses may go round in circles, as one in thousands of random regressions does. Active sets do not.
+    lower = np.tril(cho_factor(gram, lower=True)[0])
+    scores, _ = nnls(lower.T, solve_triangular(lower, inner, lower=True))
+    return scores
 
 
 def _normal_equations(K: np.ndarray, g: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:

@@ -83,7 +83,7 @@ def test_nonnegative_scores_are_those_of_active_sets(k, D, copies, seed):
 
 
 def test_nonnegative_scores_of_songs_that_undo_each_other():
-    """Where exchanging all that are wrong goes round in circles, one at a time must end it."""
+    """Where exchanging all that are wrong goes round in circles."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         root = rng.normal(size=(6, 6)) * np.logspace(-3, 0, 6)

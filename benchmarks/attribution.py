@@ -1,13 +1,13 @@
-"""What an answer costs once a query is fingerprinted: search, regression, confidence, shares, and the report of them.
+"""Time an answer to a fingerprinted query: search, regression, confidence, shares, and their report.
 
     make bench-attribution
 
-Both channels, 256 candidates each, one query at a time in one process, as an endpoint's searcher does it. Vectors are
-those of `benchmarks.search`; both channels search one index, each with vectors of its own. A query is three chunks, in
-all of which is one song. Recall is the share of the 100 nearest songs that an answer lists. The parts are timed by
-themselves: `search` is both channels' nearest songs with their vectors, `regression` the 256 kernel scores of both,
-`numbers` these two with p-values, shares and their intervals, which an answer then lays out as a report, and `json` the
-canonical JSON, which is not part of the answer's time. Writes results/attribution.json.
+Both channels, 256 songs judged in each and the best 20 listed, one query at a time in one process, as an endpoint's
+searcher does it. Vectors are those of `benchmarks.search`; both channels search one index, each with vectors of its
+own. A query is three chunks, in all of which is one song. Recall is the share of the 100 nearest songs that an answer
+finds. The parts are timed by themselves: `search` is both channels' nearest songs with their vectors, `regression` the
+256 kernel scores of both, `numbers` these two with p-values, shares and their intervals, which an answer then lays out
+as a report, and `json` the canonical JSON, which is not part of the answer's time. Writes results/attribution.json.
 """
 
 import gc
@@ -28,30 +28,22 @@ from rich.table import Table
 
 from benchmarks.environment import describe_machine
 from benchmarks.search import Mixture, write_catalog
-from lumina_ray.attribution import (
-    DEFAULT_POLICY,
-    DEFAULT_TOP_K,
-    POLICIES,
-    SongFacts,
-    attribute,
-    attribute_all,
-    kernel_scores,
-)
+from lumina_ray.attribution import POLICIES, SongFacts, attribute, attribute_all, kernel_scores
+from lumina_ray.attribution.evidence import Evidence
 from lumina_ray.attribution.intervals import share_intervals
-from lumina_ray.attribution.policies import Evidence
 from lumina_ray.calibration import Calibration, calibrate, song_means
-from lumina_ray.fingerprint import ChannelQuery, QueryFingerprint
-from lumina_ray.index import Snapshot
+from lumina_ray.index import Snapshot, SnapshotRecord
 from lumina_ray.index.channel import build_approximate, build_flat, read_channel
 from lumina_ray.index.exact import exact_nearest
-from lumina_ray.index.files import vectors_file
+from lumina_ray.index.files import FORMAT_VERSION, vectors_file
 from lumina_ray.index.kinds import FLAT, choose_kind, default_memory_bytes
 from lumina_ray.index.recall import RECALL_K, recall_of
 from lumina_ray.index.withdrawn import Withdrawals
 from lumina_ray.report import to_json
+from lumina_ray.vocabulary import DEFAULT_POLICY, DEFAULT_TOP_K, ChannelQuery, QueryFingerprint
 
 RESULTS = Path(__file__).parent / "results"
-# Songs and numbers: those of `stats` at 48 layers, and of `influence`.
+# Numbers of songs, and of dimensions: 216 as `stats` has at 48 layers, 4096 as `influence` has.
 SIZES = ((99, 216), (99, 4096), (100_000, 4096), (1_000_000, 216))
 FULL_SIZES = ((1_000_000, 4096),)
 BATCH, N_CONTROLS, N_CHUNKS = 16, 50, 3
@@ -61,7 +53,12 @@ _NOTHING = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class Measured:
-    """Milliseconds a query; of batches, a query's part. Ratio: of 16 queries by themselves over 16 in one batch."""
+    """Measurements of one catalog; times are in milliseconds per query.
+
+    Attributes:
+        batch_p50_ms: time of a batch of 16 queries, divided by 16.
+        batch_ratio: time of 16 queries one by one, over the time of one batch of 16.
+    """
 
     songs: int
     dims: int
@@ -76,10 +73,11 @@ class Measured:
     regression_ms: float
     numbers_ms: float
     json_ms: float
+    json_kb: float
 
 
 def make_snapshot(folder: Path, n: int, d: int) -> tuple[Snapshot, np.ndarray]:
-    """A calibrated snapshot of drawn vectors, and the vectors, memory-mapped."""
+    """Make a calibrated snapshot of random vectors; returns it and the vectors, memory-mapped."""
     mixture = Mixture(n, d)
     vectors_ND = write_catalog(mixture, n, d, folder / vectors_file("P"))
     memory_bytes = default_memory_bytes()
@@ -98,13 +96,25 @@ def make_snapshot(folder: Path, n: int, d: int) -> tuple[Snapshot, np.ndarray]:
     return (
         Snapshot(
             version="v0001",
-            manifest={
-                "key": "",
-                "specification_sha256": _SPECIFICATION_SHA256,
-                "specification": {},
-                "software": {"faiss": faiss.__version__},
-                "kind": kind,
-            },
+            record=SnapshotRecord(
+                format_version=FORMAT_VERSION,
+                key="",
+                model="",
+                specification={},
+                specification_sha256=_SPECIFICATION_SHA256,
+                data_sha256="",
+                generation=None,
+                catalog=None,
+                calibration_sha256="",
+                n_songs=n,
+                n_excluded=0,
+                excluded={},
+                dims={"P": d, "M": d},
+                indexes={"P": facts, "M": facts},
+                files={},
+                software={"faiss": faiss.__version__},
+                created="",
+            ),
             songs=songs,
             calibration=Calibration(
                 specification_sha256=_SPECIFICATION_SHA256,
@@ -124,7 +134,7 @@ def make_snapshot(folder: Path, n: int, d: int) -> tuple[Snapshot, np.ndarray]:
 
 
 def make_queries(vectors_ND: np.ndarray, n: int) -> list[QueryFingerprint]:
-    """Queries of three chunks each, which are half a song, another one in each channel, and half something else."""
+    """Make queries of three chunks. Each chunk is half a song, which differs between channels, and half other music."""
     mixture, rng = Mixture(*vectors_ND.shape), np.random.default_rng(1)
     return [
         QueryFingerprint(
@@ -156,7 +166,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 def times_ms(function: Callable[[Any], object], arguments: list) -> np.ndarray:
-    """How long each call takes, after one to warm up."""
+    """Milliseconds of each call, after one call to warm up."""
     function(arguments[0])
     times = []
     for argument in arguments:
@@ -167,15 +177,15 @@ def times_ms(function: Callable[[Any], object], arguments: list) -> np.ndarray:
 
 
 def measure(n: int, d: int, n_queries: int, folder: Path) -> Measured:
-    """Build a catalog and ask it."""
+    """Build a catalog and answer queries about it."""
     snapshot, vectors_ND = make_snapshot(folder, n, d)
     queries = make_queries(vectors_ND, n_queries)
     asked_QD = np.stack([query.channels["P"].vector for query in queries])
     k = min(RECALL_K, n)
     true_QK = exact_nearest(vectors_ND, asked_QD, k, _NOTHING)
-    # Also reads in what the answers need of the mapped vectors.
+    # This also loads the pages of the mapped vectors that the answers need.
     reports = [attribute(query, snapshot) for query in queries]
-    # As the searcher does.
+    # The searcher does so too.
     gc.freeze()
     found_QK = np.stack([found.rows[:k] for found in snapshot.nearest("P", asked_QD, DEFAULT_TOP_K)])
 
@@ -206,7 +216,7 @@ def measure(n: int, d: int, n_queries: int, folder: Path) -> Measured:
     return Measured(
         songs=n,
         dims=d,
-        kind=snapshot.manifest["kind"],
+        kind=snapshot.record.indexes["P"].kind,
         recall_at_100=recall_of(found_QK, true_QK),
         qualified=float(np.mean([c.qualified for report in reports for c in report.channels.values()])),
         p50_ms=float(np.percentile(single, 50)),
@@ -217,24 +227,27 @@ def measure(n: int, d: int, n_queries: int, folder: Path) -> Measured:
         regression_ms=float(np.median(times_ms(regression, [(q, search(q)) for q in queries[:BATCH]]))),
         numbers_ms=float(np.median(times_ms(numbers, queries))),
         json_ms=float(np.median(times_ms(to_json, reports))),
+        json_kb=float(np.median([len(to_json(report).encode()) for report in reports])) / 1000,
     )
 
 
 def main(
-    full: Annotated[bool, typer.Option(help="1 million × 4096, too: half an hour, 25 GB of disk, 12 GB.")] = False,
+    full: Annotated[
+        bool, typer.Option(help="Also 1 million × 4096: half an hour, 25 GB of disk, 12 GB of memory.")
+    ] = False,
     size: Annotated[
         list[str] | None, typer.Option(help="Only this catalog, such as 100000x216; may be given several times.")
     ] = None,
     queries: Annotated[int, typer.Option(min=BATCH)] = 192,
-    folder: Annotated[Path | None, typer.Option(help="Where the vectors are written for the time being.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder for temporary files, such as the vectors.")] = None,
 ) -> None:
     """Measure on this machine and print milliseconds."""
     console, machine = Console(width=120), describe_machine()
     asked = [(int(n), int(d)) for n, d in (one.split("x") for one in size or ())]
     table = Table(
         "", "kind", "recall@100", "qualified", "p50 ms", "p99 ms", "16: ms", "ratio", "search", "regression", "numbers",
-        "JSON",
-        title=f"Both channels, {DEFAULT_TOP_K} candidates each, {queries} queries",
+        "JSON", "kB",
+        title=f"Both channels, {DEFAULT_TOP_K} songs judged in each, {queries} queries",
     )  # fmt: skip
     results = []
     for n, d in asked or (SIZES + FULL_SIZES if full else SIZES):
@@ -244,7 +257,7 @@ def main(
         table.add_row(
             f"{n} × {d}", m.kind, f"{m.recall_at_100:.4f}", f"{m.qualified:.1f}", f"{m.p50_ms:.2f}", f"{m.p99_ms:.2f}",
             f"{m.batch_p50_ms:.2f}", f"{m.batch_ratio:.2f}", f"{m.search_ms:.2f}", f"{m.regression_ms:.2f}",
-            f"{m.numbers_ms:.2f}", f"{m.json_ms:.2f}",
+            f"{m.numbers_ms:.2f}", f"{m.json_ms:.2f}", f"{m.json_kb:.0f}",
         )  # fmt: skip
     console.print(table)
     RESULTS.mkdir(exist_ok=True)

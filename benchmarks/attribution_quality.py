@@ -1,4 +1,4 @@
-"""What every method of attribution is worth on a ground-truth bank: the judge of any change to a default.
+"""Measure every method of attribution on a ground-truth bank: the judge of any change to a default.
 
     uv run --no-sync python -m benchmarks.attribution_quality
 
@@ -18,15 +18,17 @@ from rich.console import Console
 from cluster.evaluate import evaluate
 from lumina_ray.methods import METHODS
 from lumina_ray.truth.bank import SHIPPED, load_bank
-from lumina_ray.truth.card import Card, Row
+from lumina_ray.truth.card import Card, as_dict, save_card, shown_measures
+from lumina_ray.truth.method_rows import MethodRow
 from lumina_ray.truth.queries import Split
-from lumina_ray.truth.results import as_dict, save_card, tables
+from lumina_ray.truth.tables import print_card
 
 RESULTS = Path(__file__).parent / "results"
-# What a fingerprint costs is told as a ratio to that of the published system.
+# The cost of a fingerprint is told as a ratio to that of the published system.
 PUBLISHED = "stats"
-# What the default must be ahead of.
+# The default must be ahead of these.
 RIVALS = ("head-gradient", "stats", "jl", "trak", "logra", "tokens")
+COMPARED = ("lds_excerpt", "lds_generated")
 
 
 def cost_ratios(card: Card) -> dict[str, float]:
@@ -35,7 +37,7 @@ def cost_ratios(card: Card) -> dict[str, float]:
     return {name: value / seconds[PUBLISHED] for name, value in seconds.items()} if seconds.get(PUBLISHED) else {}
 
 
-def ahead_of(rows: list[Row], name: str, other: str, measure: str) -> bool:
+def ahead_of(rows: list[MethodRow], name: str, other: str, measure: str) -> bool:
     """Whether a method's interval lies wholly above another's, in each channel."""
     of = {(row.method, row.channel): row.measures[measure] for row in rows}
     channels = {channel for method, channel in of if method == name}
@@ -49,14 +51,15 @@ def main(
     """Run every method on the bank."""
     begin_s = time.monotonic()
     card = evaluate(load_bank(bank), tuple(METHODS), split)
-    console = Console(width=200)
-    console.print(*tables(card))
+    console = Console()
+    print_card(card, console, wide=True)
     ratios = cost_ratios(card)
     console.print("processor time for a song's fingerprint, ratio to the published statistics:")
     console.print(", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
     ahead = {
         measure: {other: ahead_of(card.rows, "influence", other, measure) for other in RIVALS}
-        for measure in ("lds_excerpt", "lds_generated")
+        for measure in shown_measures(card.rows)
+        if measure in COMPARED
     }
     for measure, of in ahead.items():
         verdicts = (f"{other}: {'yes' if is_ahead else 'no'}" for other, is_ahead in of.items())

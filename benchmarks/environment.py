@@ -10,7 +10,7 @@ import lumina_ray
 
 
 def describe_machine() -> dict[str, str | float]:
-    """Versions, processors, memory, and how busy the machine was with other things: read it before the benchmark."""
+    """Versions, processors, memory, and the machine's load by other programs; call it before the benchmark."""
     models = {line.partition(": ")[2] for line in _lines("/proc/cpuinfo") if line.startswith("model name")}
     return {
         "date": time.strftime("%Y-%m-%d"),

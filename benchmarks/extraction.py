@@ -1,11 +1,11 @@
-"""What a fingerprint costs: the published algorithm as written against ours, in turn, on the same codes.
+"""Times fingerprints: the published algorithm as it was written, and ours, in turn on the same codes.
 
     make bench-extraction
 
-The published algorithm takes the gradients of all weights, chunk by chunk, and six separate statistics of each tracked
-tensor with `.item()`. Between it and ours stand variants with one of our optimisations each. Ratios are the published
-median time over the variant's; larger is better. Cost does not depend on what weights hold, so the models besides nano
-have random ones. Where TRAK's library is installed, its collector makes the same projected gradients for comparison.
+The published algorithm computes the gradients of all weights, chunk by chunk, and six separate statistics of each
+tracked tensor with `.item()`. Other variants add one of our optimisations each. A ratio is the published median time
+over the variant's, so that larger is better. Cost does not depend on the values of weights, so that all models but nano
+have random ones. Where TRAK's library is installed, its collector makes equal projected gradients for comparison.
 Writes results/extraction.json.
 """
 
@@ -26,26 +26,18 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from lumina_ray.fingerprint import (
-    Channel,
-    Dtype,
-    Fingerprinter,
-    Kind,
-    SongCodes,
-    Specification,
-    choose_chunks_in_flight,
-    describe_environment,
-)
+from lumina_ray.fingerprint import Fingerprinter, Specification, choose_chunks_in_flight, describe_environment
 from lumina_ray.gradients import chunk_losses, freeze, merge, moments
 from lumina_ray.gradients.memory import MAX_CHUNKS_IN_FLIGHT
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
 from lumina_ray.model.determinism import pin_numerics
 from lumina_ray.training.export import as_music_model, new_musicgen
+from lumina_ray.vocabulary import Channel, Dtype, Kind, SongCodes
 
 RESULTS = Path(__file__).parent / "results"
 CHUNK_S = 10.0
-# Layers, width and heads; the last is what the summary quotes: on a GPU MusicGen-large but for its vocabulary, on a CPU
-# the same depth at a width that a CPU gets through.
+# Layers, width and heads. The summary quotes the last shape: on a GPU it is MusicGen-large but for the vocabulary, on a
+# CPU it has MusicGen-large's depth with a width that a CPU can manage.
 SHAPES: dict[str, dict[str, tuple[int, int, int] | None]] = {
     "cpu": {"nano": None, "24 x 192": (24, 192, 6), "48 x 256": (48, 256, 8)},
     "cuda": {"nano": None, "24 x 1024": (24, 1024, 16), "48 x 2048": (48, 2048, 32)},
@@ -54,7 +46,13 @@ SHAPES: dict[str, dict[str, tuple[int, int, int] | None]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One variant on one model, per chunk of 10 s; utilisation is of the matrix rate of its own dtype."""
+    """One variant on one model; seconds and GFLOP are per chunk of 10 s.
+
+    Attributes:
+        ratio: the published algorithm's time over this variant's.
+        utilisation: operations per second as a fraction of the measured rate of matrix products in the variant's dtype.
+        peak_mb: most memory held at once.
+    """
 
     seconds: float
     chunks_in_flight: int
@@ -65,6 +63,7 @@ class Measured:
 
     @property
     def audio_s_per_s(self) -> float:
+        """Seconds of audio that are fingerprinted per second."""
         return CHUNK_S / self.seconds
 
 
@@ -77,7 +76,7 @@ def published(
     one_pass: bool = False,
     one_batch: bool = False,
 ) -> list[float]:
-    """LUMINA v8 as written, for both channels; each argument turns on one optimisation by itself."""
+    """LUMINA v8 as it was written, for both channels; each keyword argument switches one optimisation on."""
     tensors = [(layer, t) for layers in specification.layers.values() for layer in layers for t in TRACKED_TENSORS]
     freeze(model)
     tracked = [p for layer, t in tensors for p in model.tracked(layer, t)]
@@ -114,7 +113,7 @@ def _random_model(n_layers: int, dim: int, heads: int, device: str) -> MusicMode
 
 @dataclass(frozen=True)
 class Variant:
-    """Something to measure."""
+    """One way to make a fingerprint, to be measured."""
 
     run: Callable[[], object]
     dtype: Dtype
@@ -122,7 +121,7 @@ class Variant:
 
 
 def variants(model: MusicModel, codes: SongCodes) -> dict[str, Variant]:
-    """Everything that is measured on a model; the first is what the others are compared with."""
+    """All variants that are measured on a model; the others are compared with the first."""
     stats = Specification.for_model(model, "stats")
 
     def theirs(**optimisation: bool) -> Variant:
@@ -151,7 +150,7 @@ def variants(model: MusicModel, codes: SongCodes) -> dict[str, Variant]:
 
 
 def measure(model: MusicModel, n_chunks: int, repeats: int, rates: dict[Dtype, float]) -> dict[str, Measured]:
-    """Every variant, one after the other in each round, after a round to warm up."""
+    """Measure all variants, in turn in each round, after a round to warm up."""
     rng = np.random.default_rng(0)
     shape = (model.n_codebooks, round(CHUNK_S * model.frame_rate_hz))
     pieces = tuple(rng.integers(0, model.codebook_size, shape).astype(np.uint16) for _ in range(n_chunks))
@@ -191,7 +190,7 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def _peak_mb(run: Callable[[], object], device: torch.device) -> float:
-    """Most memory held at once, on a CPU without and on a GPU with the model."""
+    """Most memory held at once, in MB; on a GPU with the model, on a CPU without it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         run()
@@ -208,7 +207,7 @@ def _peak_mb(run: Callable[[], object], device: torch.device) -> float:
 
 
 def matrix_gflops(device: torch.device, dtype: torch.dtype) -> float:
-    """The measured rate of large matrix products, the floor; float32 without TF32 (`pin_numerics`)."""
+    """The measured rate of large matrix products, in GFLOP/s; float32 is without TF32 (`pin_numerics`)."""
     n = 8192 if device.type == "cuda" else 2048
     a = torch.randn(n, n, device=device).to(dtype)
     times = [_seconds(lambda: a @ a, device) for _ in range(6)]
@@ -216,9 +215,9 @@ def matrix_gflops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def gpu_bars(of_model: dict[str, Measured]) -> dict[str, tuple[str, bool]]:
-    """What was asked of an H100 or H200 on MusicGen-large's shape: measured, and whether it is met.
+    """Requirements for an H100 or H200 on MusicGen-large's shape: the measurement, and whether it meets each one.
 
-    Held against the fastest of our variants that makes both channels' statistics.
+    The measurement is that of the fastest of our variants that makes the statistics of both channels.
     """
     ours = [m for name, m in of_model.items() if name.startswith("stats, both channels")]
     best = min(ours, key=lambda m: m.seconds)
@@ -230,7 +229,7 @@ def gpu_bars(of_model: dict[str, Measured]) -> dict[str, tuple[str, bool]]:
 
 
 class _WithLoss(torch.nn.Module):
-    """A language model whose output is its loss, as TRAK's library wants it."""
+    """A language model whose output is its loss, which TRAK's library needs."""
 
     def __init__(self, model: MusicModel, codebook_weights: tuple[float, ...]) -> None:
         super().__init__()
@@ -243,7 +242,11 @@ class _WithLoss(torch.nn.Module):
 
 
 def against_trak(model: MusicModel, repeats: int) -> dict[str, float] | None:
-    """Projected per-example gradients of the self-attention weights: TRAK's collector, and ours (`jl`, channel P)."""
+    """Time projected gradients of the self-attention weights per example: by TRAK's collector, and by our `jl` (P).
+
+    Returns:
+        None where TRAK's library is not installed.
+    """
     try:
         from trak import TRAKer
         from trak.modelout_functions import AbstractModelOutput
@@ -299,7 +302,7 @@ def main(
     """Measure on this machine and print ratios."""
     console = Console()
     pin_numerics()
-    # In float16 processors are slow, so that it is measured on GPUs only.
+    # float16 is measured on GPUs only, because CPUs are slow in it.
     dtypes: tuple[Dtype, ...] = ("float32", "bfloat16", "float16") if device == "cuda" else ("float32", "bfloat16")
     rates = {dtype: matrix_gflops(torch.device(device), getattr(torch, dtype)) for dtype in dtypes}
     console.print("matrix products, GFLOP/s: " + ", ".join(f"{dtype} {rate:.0f}" for dtype, rate in rates.items()))
@@ -308,7 +311,7 @@ def main(
     for name, shape in SHAPES[device].items():
         model = open_model("nano", device) if shape is None else _random_model(*shape, device)
         environment = environment or describe_environment(model)
-        # Each variant has its own, which is with its figures.
+        # Each variant's figures have their own number of chunks in flight.
         environment.pop("chunks_in_flight", None)
         results[name] = measure(model, chunks or (2 if device == "cpu" else MAX_CHUNKS_IN_FLIGHT), repeats, rates)
         table = Table(

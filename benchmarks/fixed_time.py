@@ -1,4 +1,4 @@
-"""A worker that takes a fixed time for a song and computes nothing. Light: a process with it does not import torch."""
+"""A worker that takes a fixed time per song and computes nothing. A process that runs it does not import torch."""
 
 import time
 
@@ -7,13 +7,19 @@ import pyarrow as pa
 
 
 class FixedTimeWorker:
-    """Makes rows as large as a `FingerprintWorker`'s and sleeps for the rest of its time.
+    """Makes rows as large as a `FingerprintWorker`'s, and sleeps for the rest of the fixed time.
 
-    Codes are those that come with a song. What rows cost to make is part of the fixed time, as it is of a model's.
+    The rows' codes are those that come with the songs. The fixed time contains the time to make the rows, as a model's
+    time does.
     """
 
     def __init__(self, *_: object, schema: pa.Schema, song_s: float) -> None:
-        """Args: what a `FingerprintWorker` takes, a store's columns, and the time that a song takes."""
+        """Accept and ignore the arguments of a `FingerprintWorker`.
+
+        Args:
+            schema: the columns of a store.
+            song_s: the time that a song takes, in seconds.
+        """
         self._schema = schema
         self._song_s = song_s
         self._dims = {f.name: f.type.list_size for f in schema if pa.types.is_fixed_size_list(f.type)}
@@ -32,5 +38,5 @@ class FixedTimeWorker:
         return table
 
     def _vectors(self) -> dict[str, np.ndarray]:
-        """Numbers that no file compresses, as real ones."""
+        """Random vectors, because a file compresses them as little as real ones."""
         return {channel: self._rng.standard_normal(n, np.float32) for channel, n in self._dims.items()}

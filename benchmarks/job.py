@@ -1,4 +1,4 @@
-"""A job from the moment that its model is known, with whatever workers a benchmark wants."""
+"""A fingerprint job without its preparation, with the workers that a benchmark asks for."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from cluster.metrics import Times
+from cluster.metrics import Times, WorkerReports
 from cluster.pipeline import fill_store
-from cluster.preflight import Workers
 from cluster.progress import show_progress
+from cluster.resources import Workers
 from cluster.worker import MakeRows
 from lumina_ray.fingerprint import Specification
-from lumina_ray.store import Run, begin_run, check_complete, manifest_sha256
+from lumina_ray.store import Run, StoreCounter, begin_run, check_complete, manifest_sha256
 from lumina_ray.store.run import MANIFEST_FILE, SUCCESS_FILE
 
 
@@ -26,11 +26,12 @@ def run_job(
     chunks_in_flight: int,
     make: Callable[..., MakeRows] | None = None,
 ) -> Times:
-    """Fill a new store on the Ray that is connected to; `make` as in `fill_store`."""
+    """Fill a new store on the connected Ray; `make` makes the workers, as in `fill_store`."""
     begin_run(store, Run(manifest_sha256(songs), len(songs), model, specification, {}))
     pq.write_table(songs, store / MANIFEST_FILE)
-    with show_progress(store, len(songs), Console(stderr=True)):
-        times = fill_store(store, model, specification, workers, chunks_in_flight, make)
+    counter, reports = StoreCounter(store), WorkerReports()
+    with show_progress(store, counter, reports, len(songs), Console(stderr=True)):
+        times = fill_store(store, model, specification, workers, chunks_in_flight, counter, reports, make)
     check_complete(store, specification)
     (store / SUCCESS_FILE).touch()
     return times

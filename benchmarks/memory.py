@@ -1,10 +1,10 @@
-"""What MusicGen-large would hold on a GPU: predicted on tensors without data, so that no GPU is needed.
+"""Predicts the memory that MusicGen-large takes on a GPU, on tensors without data, so that no GPU is needed.
 
     uv run --no-sync python -m benchmarks.memory
 
-Weights as a job in float16 holds them: linear layers in float16, all else in float32, with EnCodec and T5. What CUDA
-itself takes, the allocator's fragments and libraries' workspaces come on top. Statistics are those of the plain path,
-which needs a few MB more than the Triton kernel. Writes results/memory.json.
+Weights have the dtypes of a job in float16: linear layers in float16, all else in float32, with EnCodec and T5. CUDA's
+own memory, the allocator's fragments and libraries' workspaces come on top. `stats` takes the plain path, which needs a
+few MB more than the Triton kernel. Writes results/memory.json.
 """
 
 import json
@@ -14,12 +14,13 @@ import torch
 from torch import nn
 from transformers import T5Config, T5EncoderModel
 
-from lumina_ray.fingerprint import Channel, Dtype, Kind, Specification
+from lumina_ray.fingerprint import Specification
 from lumina_ray.fingerprint.batching import predicted_peak
 from lumina_ray.gradients.memory import MAX_CHUNKS_IN_FLIGHT
 from lumina_ray.model import MusicModel
 from lumina_ray.training.codec import codec_config
 from lumina_ray.training.export import as_music_model, new_musicgen
+from lumina_ray.vocabulary import Channel, Dtype, Kind
 
 RESULTS = Path(__file__).parent / "results"
 VARIANTS: dict[str, tuple[Kind, tuple[Channel, ...], Dtype]] = {
@@ -27,10 +28,10 @@ VARIANTS: dict[str, tuple[Kind, tuple[Channel, ...], Dtype]] = {
     "stats, P alone": ("stats", ("P",), "float16"),
     "jl, both channels": ("jl", ("P", "M"), "float16"),
     "influence": ("influence", ("P", "M"), "float16"),
-    # What the spot check of a job in float16 computes again.
+    # The spot check of a job in float16 computes this.
     "stats, both channels, in float32": ("stats", ("P", "M"), "float32"),
 }
-# Chunks in flight, and whether a song may have more than that.
+# Number of chunks in flight, and whether songs may have more chunks than that.
 BATCHES = {
     "one chunk, songs of one chunk": (1, False),
     "one chunk, any songs": (1, True),
@@ -39,7 +40,11 @@ BATCHES = {
 
 
 def large_model() -> tuple[MusicModel, int]:
-    """MusicGen-large in its published shape on weights that take no memory, and the bytes that they stand for."""
+    """Make MusicGen-large in its published shape, with weights that take no memory.
+
+    Returns:
+        The model, and the bytes that real weights would take.
+    """
     codec = codec_config()
     codec.update({"num_filters": 64, "hidden_size": 128, "codebook_dim": 128, "codebook_size": 2048})
     with torch.device("meta"):
@@ -47,7 +52,7 @@ def large_model() -> tuple[MusicModel, int]:
         text_encoder = T5EncoderModel(T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12))
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            # One zero, seen through strides of zero.
+            # The tensor is a single zero, expanded with strides of zero.
             setattr(module, name, nn.Parameter(torch.zeros(()).expand(parameter.shape), requires_grad=False))
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, torch.zeros((), dtype=buffer.dtype).expand(buffer.shape))
@@ -59,7 +64,7 @@ def large_model() -> tuple[MusicModel, int]:
 
 
 def main() -> None:
-    """Predict and print, GB of 10⁹ bytes."""
+    """Predict memory and print it, in GB of 10⁹ bytes."""
     model, weights = large_model()
     print(f"weights: {weights / 1e9:.2f} GB; with them and the predicted peak:")
     results: dict[str, dict[str, float]] = {}

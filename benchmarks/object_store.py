@@ -1,4 +1,4 @@
-"""What a job holds in Ray's object store, and what that had no room for."""
+"""Measures how much a job holds in Ray's object store, and how much is spilled to disks."""
 
 import threading
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ _POLL_S = 0.5
 
 @dataclass
 class ObjectStore:
-    """Of all nodes together.
+    """Sums over all nodes.
 
     Attributes:
-        peak_bytes: most that was held at once.
-        spilled_bytes: written to disks for lack of room, since the nodes started.
+        peak_bytes: most bytes that the object stores held at once.
+        spilled_bytes: bytes that were written to disks for lack of room, since the nodes started.
     """
 
     peak_bytes: int = 0
@@ -26,7 +26,7 @@ class ObjectStore:
 
 @contextmanager
 def watched() -> Iterator[ObjectStore]:
-    """What is held while a block runs, on a Ray that is connected to."""
+    """Watch the object stores of the connected Ray while the block runs; the numbers grow during the block."""
     found = ObjectStore()
     stopped = threading.Event()
 

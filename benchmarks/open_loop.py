@@ -1,7 +1,7 @@
-"""Load at a fixed rate of arrivals, whatever becomes of the answers, and what is to be said of them.
+"""Load at a fixed rate of arrivals that does not wait for answers, and statistics of the answers.
 
-A latency counts from the moment at which its request was due: a server that stalls is charged for all that should have
-arrived meanwhile, which a client that waits for answers before it asks again would hide.
+A latency counts from the moment at which its request was due. So a server that stalls is charged for all requests that
+are due meanwhile. A client that waits for each answer before it asks again would hide them.
 """
 
 import asyncio
@@ -12,14 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 
 REJECTED = (429, 503)
-# A server keeps up with a rate while it answers so many of its requests, and 95 % of them within so many times the
-# median latency at the lowest rate.
+# A server keeps up with a rate while it answers this fraction of the requests, and 95 % of them within this many times
+# the median latency at the lowest rate.
 KEPT_UP, STRETCH = 0.99, 5.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request: seconds since the load began, and the status; 0 for no answer at all."""
+    """The result of one request.
+
+    Attributes:
+        due_s: when the request was due, in seconds since the load began.
+        answered_s: when its answer came, in seconds since the load began.
+        status: the answer's HTTP status; 0 for no answer.
+    """
 
     due_s: float
     answered_s: float
@@ -31,13 +37,16 @@ class AtRate:
     """A server at one rate of arrivals.
 
     Attributes:
-        rate: requests a second.
-        p50_ms, p95_ms, p99_ms, max_ms: latencies of requests that were answered with 200, from when they were due;
-            None where there are none.
-        goodput: answers with 200 a second, until the last answer where that comes later than the end of the load.
-        rejected: share of requests that were told to come back.
-        failed: share of requests with any other answer, or with none.
-        memory_gib: of all of the server's processes at the end; what they share is counted once.
+        rate: requests per second.
+        requests: number of requests.
+        p50_ms: median latency of the requests that were answered with 200; None where there are none.
+        p95_ms: 95th percentile of these latencies.
+        p99_ms: 99th percentile of these latencies.
+        max_ms: the largest of these latencies.
+        goodput: answers with 200 per second. Where the last answer comes after the end of the load, time runs until it.
+        rejected: fraction of requests that were told to come again later.
+        failed: fraction of requests with any other answer, or with none.
+        memory_gib: memory of all the server's processes at the end; memory that they share is counted once.
     """
 
     rate: float
@@ -53,7 +62,7 @@ class AtRate:
 
 
 async def offer(send: Callable[[int], Awaitable[int]], rate: float, seconds: float) -> list[Outcome]:
-    """Send requests when they are due, without waiting for answers; `send` gives a request's status."""
+    """Send requests when they are due, without waiting for answers; `send` returns a request's status."""
     begin_s = time.perf_counter()
 
     async def one(i: int) -> Outcome:
@@ -65,7 +74,7 @@ async def offer(send: Callable[[int], Awaitable[int]], rate: float, seconds: flo
 
 
 def summarise(rate: float, outcomes: Sequence[Outcome], memory_gib: float | None = None) -> AtRate:
-    """Percentiles, goodput and shares of some outcomes."""
+    """Compute percentiles, goodput and fractions of some outcomes."""
     good = [outcome for outcome in outcomes if outcome.status == 200]
     latencies_ms = [1000 * (outcome.answered_s - outcome.due_s) for outcome in good]
     p50, p95, p99, most = np.percentile(latencies_ms, [50, 95, 99, 100]).tolist() if good else [None] * 4
@@ -86,7 +95,7 @@ def summarise(rate: float, outcomes: Sequence[Outcome], memory_gib: float | None
 
 
 def knee(measured: Sequence[AtRate]) -> float | None:
-    """The highest rate up to which a server keeps up at every rate that was tried; None where it never does."""
+    """The highest tried rate at which, and below which, a server keeps up; None where it never does."""
     ascending = sorted(measured, key=lambda at_rate: at_rate.rate)
     reached = None
     for at_rate in ascending:

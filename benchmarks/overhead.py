@@ -1,11 +1,12 @@
-"""What the engine itself costs a song: the real pipeline around workers that take a fixed time and compute nothing.
+"""Times the engine's own cost per song: the real pipeline, around workers that take a fixed time and compute nothing.
 
     make bench-overhead
 
 One Ray node is told that it has as many GPUs as there are workers. Songs come with codes, as from another store, so
-that nothing is decoded; rows are as large as those of a real job, and are committed as there. The same rows in a plain
-loop are the comparison: no Ray, the worker called batch by batch, a Parquet file for each block. All is of the steady
-state, with every worker up: between a worker's first and last batch. Writes results/overhead.json.
+that nothing is decoded. Rows are as large as a real job's, and are committed as a real job does it. A plain loop makes
+equal rows for comparison: no Ray, one worker that is called batch by batch, and one Parquet file for each block. All
+numbers describe the steady state, with every worker up: between a worker's first and last batch.
+Writes results/overhead.json.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ from benchmarks.fixed_time import FixedTimeWorker
 from benchmarks.job import run_job
 from benchmarks.processes import Sample, sampled
 from cluster.metrics import Times
-from cluster.preflight import TASK_CPUS, Workers
+from cluster.resources import TASK_CPUS, Workers
 from cluster.session import start_local
 from lumina_ray.fingerprint import Specification
 from lumina_ray.model import open_model
@@ -41,7 +42,7 @@ RESULTS = Path(__file__).parent / "results"
 CHUNKS_PER_SONG = 3
 CHUNK_FRAMES = 500
 CODEBOOKS = 4
-# Songs that share a call of the worker, as short songs do on a GPU, and a block, as on a GPU.
+# Sizes as on a GPU: songs in one call of the worker, and songs in one block.
 CHUNKS_IN_FLIGHT = 8
 SONGS_PER_BLOCK = 16
 _START_S = 20.0
@@ -51,13 +52,17 @@ BAR_BUSY = 0.9
 
 @dataclass(frozen=True)
 class Measured:
-    """One number of workers.
+    """Measurements with one number of workers.
 
     Attributes:
-        engine_ms_per_song: of a worker's time, how much longer a song takes than in the plain loop.
-        busy_fraction: of the workers' time, what the songs' fixed time fills.
-        processor_ms_per_song: by role of the process; what the workers make of it includes their rows.
-        start_s: until all workers were up and the first row was committed, processes' start included.
+        workers: number of workers.
+        songs: number of songs.
+        songs_per_s: songs per second of all workers.
+        engine_ms_per_song: how much more of a worker's time a song takes than in the plain loop.
+        busy_fraction: fraction of the workers' time that the songs' fixed time fills.
+        processor_ms_per_song: processor time by role of the process. The workers' time includes making rows.
+        start_s: time until all workers were up and the first row was committed, with the start of processes.
+        tail_s: time from the first worker without more work until the last.
     """
 
     workers: int
@@ -71,10 +76,10 @@ class Measured:
 
 
 def songs_with_codes(n: int) -> pa.Table:
-    """Rows of a manifest that hold codes, random ones."""
+    """Make rows of a manifest, with random codes."""
     rng = np.random.default_rng(0)
     frames = [CHUNK_FRAMES] * CHUNKS_PER_SONG
-    # Codes below 512 have 9 bits of their 16: files compress as a real model's do.
+    # Codes below 512 use 9 of their 16 bits, so that files compress as with a real model's codes.
     codes = [rng.integers(0, 512, CODEBOOKS * sum(frames), np.uint16).tobytes() for _ in range(64)]
     return pa.table(
         {
@@ -93,7 +98,7 @@ def songs_with_codes(n: int) -> pa.Table:
 
 
 def plain_ms_per_song(songs: pa.Table, worker: FixedTimeWorker, folder: Path) -> float:
-    """The same work without an engine, one song after the other."""
+    """Milliseconds per song of equal work without an engine, one song after the other."""
     begin_s = time.monotonic()
     for block in range(0, len(songs), SONGS_PER_BLOCK):
         batches = [
@@ -106,16 +111,16 @@ def plain_ms_per_song(songs: pa.Table, worker: FixedTimeWorker, folder: Path) ->
 
 @ray.remote(num_cpus=TASK_CPUS)
 def _start_process() -> None:
-    """Import what tasks need, and stay until as many have started as can run at once."""
+    """Import the modules that tasks need, and wait until as many processes have started as can run at once."""
     import ray.data  # noqa: F401
 
     time.sleep(_START_S)
 
 
 def measure(n_workers: int, songs: pa.Table, specification: Specification, song_s: float, plain_ms: float) -> Measured:
-    """Run the pipeline on a Ray of its own that has so many GPUs to hand out."""
+    """Run the pipeline on a new Ray with as many simulated GPUs as workers."""
     start_local(num_gpus=n_workers)
-    # Processes that start take what the others would be measured with: those that read and write, and workers.
+    # Processes that start take processor time from those that are measured. So all of them are started before.
     ray.get([_start_process.remote() for _ in range(round(ray.cluster_resources()["CPU"] / TASK_CPUS))])
     ray.data.DataContext.get_current().wait_for_min_actors_s = 1800
     try:
@@ -123,7 +128,7 @@ def measure(n_workers: int, songs: pa.Table, specification: Specification, song_
             begin_s = time.time()
             store = Path(folder) / "store"
             times = _run(store, songs, n_workers, specification, song_s)
-            commits = [(part.committed_s, part.tally.songs) for part in StoreCounter(store).parts()]
+            commits = [(file.committed_s, file.tally.songs) for file in StoreCounter(store).data_files()]
     finally:
         ray.shutdown()
     return Measured(
@@ -145,7 +150,7 @@ def _run(store: Path, songs: pa.Table, n_workers: int, specification: Specificat
 
 
 def _processor_ms(samples: list[Sample], commits: list[tuple[float, int]], times: Times) -> dict[str, float]:
-    """Processor time a song, of the samples between the first commit and the first worker's last batch."""
+    """Processor time per song, by role, between the first commit and the end of the first worker's last batch."""
     begin_s, end_s = min(commits)[0], min(worker.ended_s for worker in times.workers)
     steady = [sample for sample in samples if begin_s <= sample.at_s <= end_s]
     first, last = steady[0], steady[-1]
@@ -157,7 +162,7 @@ def _processor_ms(samples: list[Sample], commits: list[tuple[float, int]], times
 
 def main(
     workers: Annotated[str, typer.Option(help="Numbers of workers, with commas.")] = "1,4,16,64",
-    song_ms: Annotated[float, typer.Option(help="What a worker takes for a song.")] = 100.0,
+    song_ms: Annotated[float, typer.Option(help="Milliseconds that a worker takes for a song.")] = 100.0,
     seconds: Annotated[float, typer.Option(help="How long the songs of a run would keep the workers busy.")] = 20.0,
 ) -> None:
     """Measure on this machine."""

@@ -1,4 +1,4 @@
-"""What the endpoint is compared with: the same functions behind plain FastAPI, in one process, without Ray and bounds.
+"""A server to compare the endpoint with: the endpoint's functions in plain FastAPI, one process, no Ray, no limits.
 
 python -m benchmarks.plain_server INDEX PORT
 """
@@ -11,21 +11,22 @@ import typer
 import uvicorn
 from fastapi import FastAPI, Response, UploadFile
 
+from lumina_ray.answers import FingerprintQuery
 from lumina_ray.attribution import attribute
-from lumina_ray.attribution.audio import matching_model
-from lumina_ray.audio import load_audio
-from lumina_ray.fingerprint import Fingerprinter, QueryFingerprint, Specification, fingerprint_query
+from lumina_ray.attribution.fingerprinter import matching_model
+from lumina_ray.audio import load_chunks
+from lumina_ray.fingerprint import Fingerprinter, Specification, fingerprint_query
 from lumina_ray.index import Snapshot, load_snapshot
 from lumina_ray.model import open_model
 from lumina_ray.report import to_json
+from lumina_ray.vocabulary import QueryFingerprint
 from serve.catalog import as_query
-from serve.schemas import FingerprintQuery
 
 
 def create_app(snapshot: Snapshot) -> FastAPI:
-    """The two routes that are measured, and one that says when they can be."""
-    specification = Specification.from_dict(snapshot.manifest["specification"])
-    # As in the endpoint, a single thread uses the model.
+    """Make the two routes that are measured, and one that tells when the server is ready."""
+    specification = Specification.from_dict(snapshot.record.specification)
+    # A single thread runs the model, as in the endpoint.
     thread = ThreadPoolExecutor(1)
     model = open_model(matching_model(snapshot, None), "cpu", specification.torch_dtype)
     fingerprinter = Fingerprinter(model, specification)
@@ -37,9 +38,9 @@ def create_app(snapshot: Snapshot) -> FastAPI:
 
     @app.post("/v1/attributions")
     async def attribute_file(audio: UploadFile) -> Response:
-        decoded = await asyncio.to_thread(load_audio, await audio.read(), name="upload")
+        decoded = await asyncio.to_thread(load_chunks, await audio.read(), name="upload")
         loop = asyncio.get_running_loop()
-        return await report(await loop.run_in_executor(thread, fingerprint_query, fingerprinter, decoded, "upload"))
+        return await report(await loop.run_in_executor(thread, fingerprint_query, fingerprinter, decoded))
 
     @app.post("/v1/attributions/by-fingerprint")
     async def attribute_fingerprint(query: FingerprintQuery) -> Response:
@@ -53,7 +54,7 @@ def create_app(snapshot: Snapshot) -> FastAPI:
 
 
 def main(index: Path, port: int) -> None:
-    """Serve until ended."""
+    """Serve until the process is ended."""
     uvicorn.run(create_app(load_snapshot(index)), host="127.0.0.1", port=port, log_level="warning")
 
 

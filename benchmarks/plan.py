@@ -1,8 +1,8 @@
-"""`lumina plan` against the truth: its prediction for a small catalog of noise, then the job itself. Prints ratios.
+"""Compares `lumina plan` with the job itself, on a small catalog of noise, and prints ratios.
 
     uv run --no-sync python -m benchmarks.plan
 
-Both start a Ray of their own, as the commands do. Writes results/plan.json.
+The plan and the job start a Ray of their own, as the commands do. Writes results/plan.json.
 """
 
 import json
@@ -17,27 +17,29 @@ from rich.table import Table
 
 from benchmarks.environment import describe_machine
 from benchmarks.songs import write_songs
-from cluster.fingerprint import absolute_model, run_fingerprint_job
+from cluster.fingerprint import run_fingerprint_job
 from cluster.plan import plan_job
-from lumina_ray.fingerprint import Kind
+from lumina_ray.vocabulary import Kind
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def main(
     songs: Annotated[int, typer.Option(min=1)] = 48,
-    longest_s: Annotated[float, typer.Option(min=10.0, help="Of the songs; the shortest has 10 s.")] = 60.0,
-    model: Annotated[str, typer.Option(help="As of `lumina plan`.")] = "nano",
-    fingerprint: Annotated[Kind, typer.Option(help="As of `lumina plan`.")] = "influence",
+    longest_s: Annotated[
+        float, typer.Option(min=10.0, help="Seconds of the longest song; the shortest has 10.")
+    ] = 60.0,
+    model: Annotated[str, typer.Option(help="Model, as in `lumina plan`.")] = "nano",
+    fingerprint: Annotated[Kind, typer.Option(help="Kind of fingerprint, as in `lumina plan`.")] = "influence",
 ) -> None:
-    """Predict, run, compare."""
+    """Predict a job, run it, and compare."""
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = write_songs(folder, songs, 10.0, longest_s)
-        predicted = plan_job(manifest, model=absolute_model(model), kind=fingerprint)
+        predicted = plan_job(manifest, model=model, kind=fingerprint)
         begin_s = time.monotonic()
-        summary = run_fingerprint_job(manifest, folder / "store", model=absolute_model(model), kind=fingerprint)
+        summary = run_fingerprint_job(manifest, folder / "store", model=model, kind=fingerprint)
         took_s = time.monotonic() - begin_s
         written = sum(p.stat().st_size for p in (folder / "store").rglob("*.parquet") if p.name != "manifest.parquet")
     compared = {

@@ -1,4 +1,4 @@
-"""What this process and those that it started take of the processors, by what they do for Ray."""
+"""Measures processor time and memory of this process and its children; processor time by their role for Ray."""
 
 import os
 import threading
@@ -15,7 +15,12 @@ _ROLES = ("driver", "workers", "tasks", "Ray's servers")
 
 @dataclass(frozen=True)
 class Sample:
-    """Processor seconds since the processes began, by role; at a time in seconds since the epoch."""
+    """Processor time at one moment.
+
+    Attributes:
+        at_s: the moment, in seconds since the epoch.
+        processor_s: processor seconds since the processes began, by role.
+    """
 
     at_s: float
     processor_s: dict[str, float]
@@ -23,10 +28,10 @@ class Sample:
 
 @contextmanager
 def sampled() -> Iterator[list[Sample]]:
-    """Samples of every second of a block, in a list that grows."""
+    """Take a sample every second while the block runs; the list grows meanwhile."""
     samples: list[Sample] = []
     stopped = threading.Event()
-    # A process that Ray has at work shows in its name what at: once an actor, always an actor.
+    # A process shows in its title that it is an actor only while it works, so actors are remembered.
     actors: set[int] = set()
 
     def watch() -> None:
@@ -48,11 +53,11 @@ def _processor_s(actors: set[int]) -> dict[str, float]:
     titles: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            # What comes before the last bracket is a name, which may hold anything.
+            # The text before the last bracket is the process's name, which may hold any characters.
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             title = (folder / "cmdline").read_text().replace("\0", " ")
         except OSError:
-            continue  # It ended.
+            continue  # The process has ended.
         pid = int(folder.name)
         parents[pid], titles[pid] = int(fields[1]), title
         used_s[pid] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
@@ -82,17 +87,18 @@ def _role(pid: int, title: str, actors: set[int]) -> str:
 
 
 def proportional_gib(root: int, without: frozenset[int] | set[int] = frozenset()) -> float:
-    """Memory of a process and those that it started, what processes share divided among them; Linux only.
+    """Memory of a process and its descendants, in GiB; memory that processes share is divided among them. Linux only.
 
     Args:
-        without: processes that do not count, and, but for the root, nor do those that they started.
+        root: id of the process.
+        without: ids of processes that do not count. Descendants of these do not count either, except the root's.
     """
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
-            continue  # It ended.
+            continue  # The process has ended.
         children.setdefault(parent, []).append(int(folder.name))
     total_kb, pending = 0, [root]
     while pending:

@@ -1,15 +1,15 @@
-"""What approximate indexes cost and find, against plain exact FAISS search on the same vectors in the same run.
+"""Compares approximate indexes with plain exact FAISS search, on equal vectors in one run: time, memory and recall.
 
     make bench-search
 
-Vectors are drawn from a mixture: what all music shares, genres, artists, and what is a song's own, in directions that
-matter less and less. How much approximate search gains depends on it: with little in common, neighbours are anywhere,
-and nearly all of a catalog must be read to find them. Queries come from the same mixture and are not in the catalog.
-Recall is the share of the 100 nearest songs that an index finds after its candidates are scored again exactly;
-latencies include that, and are of one query, alone or in batches of 32. Ratios are the time of plain exact search
-(`IndexFlatIP`, all vectors in memory) over the index's; larger is better. Memory is what an index takes, and the most
-that the process held at once while building it, without files that are mapped into memory, as the system may drop those
-at any time. Writes results/search.json.
+Vectors are drawn from a mixture: a direction that all music has in common, genres, artists, and each song's own
+direction. Dimensions have smaller and smaller variance. The gain of approximate search depends on this structure:
+where songs have little in common, neighbours are anywhere, and nearly all of a catalog must be read to find them.
+Queries come from the same mixture and are not in the catalog. Recall is the fraction of the 100 nearest songs that an
+index finds, after its candidates are scored again exactly. Latencies include that, and are per query, alone or in
+batches of 32. A ratio is the time of plain exact search (`IndexFlatIP`, all vectors in memory) over the index's, so
+that larger is better. Memory is the index's size, and the most that the process held at once while building it. Files
+that are mapped into memory do not count, because the system may drop them at any time. Writes results/search.json.
 """
 
 import json
@@ -38,7 +38,7 @@ from lumina_ray.index.recall import RECALL_K, recall_of
 
 RESULTS = Path(__file__).parent / "results"
 BATCH = 32
-# Songs and dimensions: `stats` of a model of 48 layers has 216 numbers, `influence` 4096.
+# Numbers of songs and of dimensions: `stats` has 216 under a model with 48 layers, `influence` has 4096.
 SIZES: dict[tuple[int, int], tuple[str, ...]] = {
     (100_000, 216): ("IVF512,Flat", "IVF512,SQ8", "IVF512,PQ54", "HNSW32"),
     (1_000_000, 216): ("IVF2048,SQ8", "IVF2048,PQ54"),
@@ -51,7 +51,7 @@ _NOTHING = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds a query: of queries that come alone, and of queries in batches of 32."""
+    """Milliseconds per query, for queries that come alone, and for queries in batches of 32."""
 
     single_p50_ms: float
     single_p99_ms: float
@@ -61,7 +61,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Measured:
-    """One index of one catalog; ratios are those of the medians."""
+    """One index of one catalog. Ratios are those of the median times."""
 
     kind: str
     parameters: dict[str, int]
@@ -77,7 +77,10 @@ class Measured:
 
 
 class Mixture:
-    """A source of unit vectors that are alike as music is: what all has in common, 64 genres, artists of 20 songs."""
+    """A source of unit vectors that resemble each other as music does: one common direction, genres and artists.
+
+    There are 64 genres, and one artist for 20 of the `n` songs. Vectors have `d` dimensions.
+    """
 
     def __init__(self, n: int, d: int) -> None:
         rng = np.random.default_rng(d)
@@ -87,7 +90,7 @@ class Mixture:
         self._artists = 0.35 * common + 0.5 * genres[np.arange(len(artists)) % N_GENRES] + 0.5 * artists
 
     def music(self, n: int, seed: int) -> np.ndarray:
-        """Float32 `[n, D]`."""
+        """Draw unit vectors of songs, float32 `[n, D]`."""
         rng = np.random.default_rng(seed)
         own = self._directions(rng, n)
         return _unit(self._artists[rng.integers(len(self._artists), size=n)] + 0.45 * own)
@@ -101,7 +104,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 def write_catalog(mixture: Mixture, n: int, d: int, path: Path) -> np.ndarray:
-    """Fill an `.npy` file block by block and return its array, memory-mapped."""
+    """Write a catalog's vectors to an `.npy` file, block by block, and return them memory-mapped: float32 `[n, d]`."""
     written = np.lib.format.open_memmap(path, "w+", np.float32, (n, d))
     for block in blocks(n):
         written[block] = mixture.music(block.stop - block.start, seed=block.start)
@@ -110,7 +113,7 @@ def write_catalog(mixture: Mixture, n: int, d: int, path: Path) -> np.ndarray:
 
 
 def latency(search: Callable[[np.ndarray], object], queries_QD: np.ndarray) -> Latency:
-    """Time a search of the same queries, one by one and in batches, after one to warm up."""
+    """Time a search for all queries, one by one and then in batches, after one query to warm up."""
     search(queries_QD[:1])
     times = []
     for size in (1, BATCH):
@@ -125,7 +128,10 @@ def latency(search: Callable[[np.ndarray], object], queries_QD: np.ndarray) -> L
 
 @contextmanager
 def peak_anonymous_gib() -> Iterator[list[float]]:
-    """The most memory that this process held during a block, files mapped into it left out; one number, at the end."""
+    """Measure the most memory that this process holds during the block, without mapped files.
+
+    The yielded list is empty during the block, and then has one number, in GiB.
+    """
     peak, done, found = [_anonymous_gib()], threading.Event(), list[float]()
 
     def watch() -> None:
@@ -143,13 +149,16 @@ def peak_anonymous_gib() -> Iterator[list[float]]:
 
 
 def _anonymous_gib() -> float:
-    """Linux only."""
+    """Memory of this process without mapped files, in GiB. Linux only."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 2**20
 
 
 def exact_search(vectors_ND: np.ndarray) -> tuple[str, Callable[[np.ndarray], object]]:
-    """Plain exact search; of vectors that would fill this machine's memory, from their file, and much slower for it."""
+    """Plain exact search: its name, and a function that searches.
+
+    Vectors that would fill this machine's memory are searched in their file, which is much slower.
+    """
     if vectors_ND.nbytes <= default_memory_bytes():
         index = flat_index(vectors_ND)
         return "IndexFlatIP", lambda query_QD: index.search(query_QD, RECALL_K)
@@ -172,26 +181,26 @@ def measure(
     times = latency(lambda query_QD: top_k(index, query_QD, RECALL_K, _NOTHING), queries_QD)
     return Measured(
         kind=kind,
-        parameters=facts["parameters"],
-        oversampling=facts["oversampling"],
+        parameters=facts.parameters,
+        oversampling=facts.oversampling or 1,
         recall_at_100=recall_of(rows_QK, true_QK),
-        recall_at_build=facts["recall_at_100"],
+        recall_at_build=facts.recall_at_100 or 0.0,
         latency=times,
         ratio_single=plain.single_p50_ms / times.single_p50_ms,
         ratio_batch=plain.batch_p50_ms / times.batch_p50_ms,
         build_s=build_s,
-        index_gib=facts["memory_bytes"] / 2**30,
+        index_gib=facts.memory_bytes / 2**30,
         build_peak_gib=peak_gib[0],
     )
 
 
 def main(
-    full: Annotated[bool, typer.Option(help="10 million × 216 and 1 million × 4096, too: hours, and 26 GB.")] = False,
+    full: Annotated[bool, typer.Option(help="Also 10 million × 216 and 1 million × 4096: hours, and 26 GB.")] = False,
     size: Annotated[
         list[str] | None, typer.Option(help="Only this catalog, such as 100000x216; may be given several times.")
     ] = None,
     queries: Annotated[int, typer.Option(min=BATCH)] = 96,
-    folder: Annotated[Path | None, typer.Option(help="Where the vectors are written for the time being.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder for temporary files, such as the vectors.")] = None,
 ) -> None:
     """Measure on this machine and print ratios."""
     console = Console(width=120)
@@ -207,7 +216,7 @@ def main(
             true_QK = exact_nearest(vectors_ND, queries_QD, RECALL_K, _NOTHING)
             exact, search = exact_search(vectors_ND)
             plain = latency(search, queries_QD if exact == "IndexFlatIP" else queries_QD[:BATCH])
-            del search  # the vectors in memory, before an index is built
+            del search  # This frees the vectors in memory before an index is built.
             measured = []
             for kind in kinds:
                 measured.append(measure(kind, vectors_ND, Path(name), queries_QD, true_QK, plain))

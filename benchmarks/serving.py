@@ -1,13 +1,13 @@
-"""The endpoint under load, and what Ray Serve costs over a plain FastAPI process that does the same work.
+"""Measures the endpoint under load, and the cost of Ray Serve over a plain FastAPI process that does equal work.
 
     make bench-serving
 
-Both servers run on this machine at once and are loaded in turns, at the same rates: a fixed rate of arrivals that does
-not wait for answers (`benchmarks.open_loop`). Rates are fractions of what one client that waits for each answer gets
-from the plain process. Two kinds of requests show the model's part and the search apart: an audio file of 5 s, and a
-fingerprint. Three longer runs at one rate: undisturbed, with health asked for 20 times a second, and with another
-version of the index swapped in by a config. The bundled model, 99 songs of drawn vectors of the default fingerprint,
-50 controls. Writes results/serving.json.
+Both servers run on this machine at once, and are loaded in turns at equal rates: a fixed rate of arrivals that does not
+wait for answers (`benchmarks.open_loop`). Rates are fractions of the rate that one client gets from the plain process
+when it waits for each answer. Two kinds of requests separate the model's time from the search's: an audio file of 5 s,
+and a fingerprint. Three longer runs have one rate: the first is undisturbed, the second asks for health 20 times per
+second, and during the third a config swaps another version of the index in. The index has 99 songs with random vectors
+of the bundled model's default fingerprint, and 50 controls. Writes results/serving.json.
 """
 
 import asyncio
@@ -42,15 +42,14 @@ from benchmarks.environment import describe_machine
 from benchmarks.open_loop import AtRate, knee, offer, summarise
 from benchmarks.processes import proportional_gib
 from benchmarks.search import Mixture
-from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.calibration import calibrate_store, write_calibration
-from lumina_ray.calibration.vectors import Channel
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint import Specification
 from lumina_ray.index import build_index
 from lumina_ray.model import open_model
 from lumina_ray.store import Run, Store, begin_run, read_store, store_schema
 from lumina_ray.store.schema import norm_column
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ, Channel
 from serve.app import ServeArgs, start
 from serve.deployments import SEARCHER
 from serve.local import APPLICATION
@@ -58,16 +57,20 @@ from serve.local import APPLICATION
 RESULTS = Path(__file__).parent / "results"
 MODEL, AUDIO_S = "nano", 5.0
 FIRST, SECOND = "v0001", "v0002"
-# Of the rate that one client gets which waits for each answer.
+# Rates of arrivals, as fractions of the rate that one client gets when it waits for each answer.
 LOADS = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5)
-# With something else going on, and room for it in both servers.
+# The fraction for runs with a disturbance; it leaves both servers room for that.
 DISTURBED_LOAD = 0.125
 _TIMEOUT_S, _STARTED_WITHIN_S = 60.0, 180.0
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A kind of request: what `httpx` sends the i-th time."""
+    """A kind of request.
+
+    Attributes:
+        request: function of i; returns the arguments with which `httpx` posts the i-th request.
+    """
 
     name: str
     path: str
@@ -75,7 +78,7 @@ class Scenario:
 
 
 def make_index(folder: Path, songs: int, controls: int) -> tuple[Path, dict[Channel, np.ndarray]]:
-    """A calibrated index of drawn vectors, and the vectors."""
+    """Make a calibrated index of random vectors; returns its folder and the vectors."""
     specification = Specification.for_model(open_model(MODEL), "influence")
     worlds = {c: Mixture(songs, d) for c, d in specification.dims.items()}
     vectors = {c: world.music(songs, seed=ord(c)) for c, world in worlds.items()}
@@ -105,7 +108,7 @@ def _write_store(path: Path, specification: Specification, vectors: dict[Channel
 
 
 def scenarios(index: Path, vectors: dict[Channel, np.ndarray]) -> tuple[Scenario, Scenario]:
-    """Audio, which the model must fingerprint, and fingerprints: half a song, and half something else."""
+    """Two kinds of requests: audio, which the model must fingerprint, and fingerprints that are half a song."""
     files = [_sound(seed) for seed in range(8)]
     manifest = json.loads((index / FIRST / "manifest.json").read_text("utf-8"))
     rng = np.random.default_rng(0)
@@ -135,7 +138,7 @@ def scenarios(index: Path, vectors: dict[Channel, np.ndarray]) -> tuple[Scenario
 
 
 def _sound(seed: int) -> bytes:
-    """A few tones and noise, as FLAC."""
+    """Make a FLAC file of a few tones and noise."""
     rng = np.random.default_rng(seed)
     t = np.arange(round(AUDIO_S * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     tones = sum(0.1 * np.sin(2 * np.pi * f * t) for f in rng.uniform(80, 3000, 4))
@@ -146,11 +149,11 @@ def _sound(seed: int) -> bytes:
 
 @contextmanager
 def plain_server(index: Path) -> Iterator[tuple[str, int]]:
-    """The plain process, ready; its address and process id."""
+    """Start the plain server, wait until it is ready, and yield its address and process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # As Ray gives a worker with one CPU.
+    # Ray sets this for a worker with one CPU.
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.plain_server", index, str(port)], env=environment)
     try:
@@ -170,7 +173,7 @@ def plain_server(index: Path) -> Iterator[tuple[str, int]]:
 
 
 async def load(address: str, scenario: Scenario, rate: float, seconds: float) -> list:
-    """What becomes of requests at a rate."""
+    """Send requests at a rate, and return their outcomes."""
     async with _client(address) as client:
         return await offer(lambda i: _status(client, scenario, i), rate, seconds)
 
@@ -188,7 +191,7 @@ async def _status(client: httpx.AsyncClient, scenario: Scenario, i: int) -> int:
 
 
 async def closed_loop_rate(address: str, scenario: Scenario, seconds: float) -> float:
-    """Answers a second of one client that waits for each."""
+    """Answers per second to one client that waits for each answer."""
     async with _client(address) as client:
         await _status(client, scenario, 0)
         begin_s, n = time.perf_counter(), 0
@@ -200,7 +203,7 @@ async def closed_loop_rate(address: str, scenario: Scenario, seconds: float) -> 
 
 
 async def ask_for_health(address: str, seconds: float) -> None:
-    """Both health endpoints, ten times a second each."""
+    """Ask both health endpoints ten times per second each."""
 
     async def both(client: httpx.AsyncClient) -> int:
         answers = await asyncio.gather(*(client.get(path) for path in ("/healthz", "/readyz")))
@@ -211,13 +214,13 @@ async def ask_for_health(address: str, seconds: float) -> None:
 
 
 def publish_copy(index: Path) -> None:
-    """The next version of an index, which is the one before."""
+    """Publish a copy of an index's first version as its second."""
     shutil.copytree(index / FIRST, index / ".copy")
     (index / ".copy").rename(index / SECOND)
 
 
 def deploy(index: Path, version: str) -> None:
-    """As `serve deploy` does with a config that names the version of the index; returns at once."""
+    """Deploy a config that names the version of the index, as `serve deploy` does; returns at once."""
     application = {
         "name": APPLICATION,
         "route_prefix": "/",
@@ -231,7 +234,7 @@ def deploy(index: Path, version: str) -> None:
 
 
 def deploy_first(index: Path) -> None:
-    """Take the application over from `start`, so that all that a later config changes is the version; and wait."""
+    """Deploy the first version by a config and wait, so that a later config changes nothing but the version."""
     deploy(index, FIRST)
     deadline_s = time.monotonic() + _STARTED_WITHIN_S
     while serve.status().applications[APPLICATION].status != ApplicationStatus.RUNNING:
@@ -243,7 +246,7 @@ def deploy_first(index: Path) -> None:
 async def disturbed(
     address: str, scenario: Scenario, rate: float, seconds: float, disturb: Callable[[], Awaitable]
 ) -> AtRate:
-    """A load during which something else happens, from a quarter of it on."""
+    """Measure a load during which something else happens, after a quarter of the time."""
 
     async def later() -> None:
         await asyncio.sleep(seconds / 4)
@@ -254,7 +257,7 @@ async def disturbed(
 
 
 def print_table(console: Console, name: str, servers: dict[str, list[AtRate]]) -> None:
-    """What was measured of one scenario."""
+    """Print the measurements of one scenario."""
     table = Table(
         "", "requests/s", "p50 ms", "p95 ms", "p99 ms", "max ms", "goodput/s", "rejected", "failed", "memory GiB",
         title=name,
@@ -263,15 +266,17 @@ def print_table(console: Console, name: str, servers: dict[str, list[AtRate]]) -
         for m in measured:
             times = ("–" if p is None else f"{p:.0f}" for p in (m.p50_ms, m.p95_ms, m.p99_ms, m.max_ms))
             memory = "" if m.memory_gib is None else f"{m.memory_gib:.2f}"
-            shares = (f"{m.rejected:.1%}", f"{m.failed:.1%}")
-            table.add_row(server, f"{m.rate:.1f}", *times, f"{m.goodput:.1f}", *shares, memory)
+            fractions = (f"{m.rejected:.1%}", f"{m.failed:.1%}")
+            table.add_row(server, f"{m.rate:.1f}", *times, f"{m.goodput:.1f}", *fractions, memory)
     console.print(table)
 
 
 def main(
-    seconds: Annotated[float, typer.Option(min=1, help="Of load at each rate.")] = 8.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of load at each rate.")] = 8.0,
     songs: Annotated[int, typer.Option(min=20)] = 99,
-    load_of: Annotated[list[float] | None, typer.Option(help="Fraction of one waiting client's rate; several.")] = None,
+    load_of: Annotated[
+        list[float] | None, typer.Option(help="Fraction of one waiting client's rate; may be given several times.")
+    ] = None,
     results: Annotated[Path, typer.Option(help="Folder that serving.json is written to.")] = RESULTS,
 ) -> None:
     """Measure on this machine and print both servers' latencies."""
@@ -284,7 +289,7 @@ def main(
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         with start(args, port=port, blocking=False) as server, plain_server(index) as (plain, plain_pid):
-            # Each server with the processes that belong to the other left out.
+            # Each server's memory leaves out the processes of the other.
             servers = {
                 "Serve": (server.address, lambda: proportional_gib(os.getpid(), without={os.getpid(), plain_pid})),
                 "plain FastAPI": (plain, lambda: proportional_gib(plain_pid)),
@@ -293,8 +298,8 @@ def main(
             alone = {s.name: asyncio.run(closed_loop_rate(plain, s, min(seconds, 4.0))) for s in asked}
             for scenario in asked:
                 measured: dict[str, list[AtRate]] = {server: [] for server in servers}
-                for part in sorted(load_of or LOADS):
-                    rate = part * alone[scenario.name]
+                for fraction in sorted(load_of or LOADS):
+                    rate = fraction * alone[scenario.name]
                     for server_name, (address, memory) in servers.items():
                         outcomes = asyncio.run(load(address, scenario, rate, seconds))
                         measured[server_name].append(summarise(rate, outcomes, memory()))

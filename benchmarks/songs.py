@@ -1,4 +1,4 @@
-"""Songs of noise, as files: what benchmarks fingerprint. Cost does not depend on what music sounds like."""
+"""Writes songs of noise as files, for benchmarks to fingerprint. Cost does not depend on the sound of music."""
 
 from pathlib import Path
 
@@ -8,12 +8,19 @@ import soundfile
 from lumina_ray.catalog.manifest import manifest_of, write_manifest
 
 _RATE_HZ = 44_100
-# Written so often; the other songs are links to these.
+# Number of files that are written; further songs refer to these.
 _DISTINCT = 8
 
 
 def write_songs(folder: Path, n: int, shortest_s: float, longest_s: float) -> Path:
-    """Write stereo FLAC files with durations evenly between two, and their manifest, which is returned."""
+    """Write stereo FLAC files and their manifest, and return the manifest's path.
+
+    Args:
+        folder: folder to write to.
+        n: number of songs.
+        shortest_s: duration of the shortest song, in seconds. Durations are evenly spaced.
+        longest_s: duration of the longest song, in seconds.
+    """
     rng = np.random.default_rng(0)
     durations_s = np.linspace(shortest_s, longest_s, _DISTINCT)
     for i, duration_s in enumerate(durations_s[:n]):

@@ -1,13 +1,14 @@
-"""Songs a second by number of GPUs, through the pipeline of a job.
+"""Measures songs per second by number of GPUs, through the pipeline of a job.
 
     uv run --no-sync python -m benchmarks.throughput --gpus 1,2,4,8 --mode strong --repeats 3
 
-Strong: the same songs on more GPUs; weak: as many songs for each GPU. Songs are files of noise. For each number of
-GPUs a Ray is started on this machine that hands out so many. Where there are no GPUs it only believes so, and workers
-compute on the processors that they share: such runs say nothing of scaling, are labelled as simulated and not plotted.
+In strong scaling, all numbers of GPUs get equal songs. In weak scaling, the number of songs grows with the GPUs. Songs
+are files of noise. For each number of GPUs, a Ray is started on this machine that has this number. Where the machine
+has too few GPUs, Ray is only told so, and workers compute on common processors. Such runs do not measure scaling; they
+are labelled as simulated, and are not plotted.
 
-Two ceilings say why a curve is flat. Decode-only: the same songs with workers that take no time. GPU-only: the same
-songs with their codes, so that nothing is decoded or encoded. Writes results/throughput.json, and throughput.png.
+Two upper limits explain a flat curve. Decode-only: workers take no time. GPU-only: songs come with their codes, so that
+nothing is decoded or encoded. Writes results/throughput.json and throughput.png.
 """
 
 import json
@@ -33,11 +34,13 @@ from benchmarks.fixed_time import FixedTimeWorker
 from benchmarks.job import run_job
 from benchmarks.object_store import watched
 from benchmarks.songs import write_songs
-from cluster.fingerprint import absolute_model, read_songs
-from cluster.preflight import Workers, describe_model, plan_workers
+from cluster.inputs import absolute_model, read_songs
+from cluster.preflight import describe_model
+from cluster.resources import Workers, choose_workers
 from cluster.session import start_local
-from lumina_ray.fingerprint import CHANNELS, Kind, Specification
+from lumina_ray.fingerprint import Specification
 from lumina_ray.store import StoreCounter, store_schema
+from lumina_ray.vocabulary import CHANNELS, Kind
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -49,11 +52,17 @@ class Measured:
     """One run.
 
     Attributes:
-        elapsed_s: from before Ray is started until the store is complete.
-        steady_songs_per_s: without start and tail.
-        wait_fraction: of the workers' time between their first and last batches.
-        load_s: the slowest worker's model. first_row_s: from the pipeline's start until the first commit.
-        tail_s: from the first worker that has nothing more to do until the last.
+        gpus: number of GPUs.
+        songs: number of songs.
+        audio_s: length of all songs, in seconds.
+        elapsed_s: time from before Ray is started until the store is complete.
+        steady_songs_per_s: songs per second, without start and tail.
+        wait_fraction: fraction of time that workers wait between their first and last batches.
+        load_s: time in which the slowest worker loads its model.
+        first_row_s: time from the pipeline's start until the first commit.
+        tail_s: time from the first worker without more work until the last.
+        object_store_peak_bytes: most bytes that Ray's object store held at once.
+        spilled_bytes: bytes that the object store wrote to disks.
     """
 
     gpus: int
@@ -71,7 +80,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Medians of the runs on one number of GPUs, against one GPU; efficiencies are 1 where scaling is ideal."""
+    """Medians of the runs with one number of GPUs, compared with one GPU. Efficiencies are 1 where scaling is ideal."""
 
     gpus: int
     songs_per_s: float
@@ -84,9 +93,10 @@ class Scaling:
 
 
 def scaling(mode: Mode, runs: Sequence[Measured]) -> list[Scaling]:
-    """How rates grow with GPUs: strong `X(n) / (n X(1))`; weak `T(1) / T(n)`, T for the songs of one GPU.
+    """Compute how rates grow with the number of GPUs.
 
-    In the steady state, weak efficiency is that of rates too: its time for a GPU's songs is `songs / X`.
+    For n GPUs, efficiency is `X(n) / (n X(1))` in strong scaling, where X is songs per second. In weak scaling it is
+    `T(1) / T(n)`, where T is the run's time. In the steady state both are one number, because there `T = songs / X`.
     """
     by_gpus = {n: [run for run in runs if run.gpus == n] for n in sorted({run.gpus for run in runs})}
 
@@ -115,22 +125,22 @@ def scaling(mode: Mode, runs: Sequence[Measured]) -> list[Scaling]:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all runs share."""
+    """Settings that all runs have in common."""
 
     model: str
     kind: Kind
     simulated: bool
 
     def workers(self, gpus: int) -> tuple[Workers, Specification, int]:
-        """On the Ray that is connected to."""
-        workers = plan_workers("cuda", gpus)
+        """Plan the workers on the connected Ray; returns them, the specification and the chunks in flight."""
+        workers = choose_workers("cuda", gpus)
         if self.simulated:
             workers = Workers("cpu", gpus, cpus=0, gpus=1, decoders=workers.decoders)
         specification, environment = describe_model(self.model, workers, self.kind, CHANNELS, "float32")
         return workers, specification, int(environment["chunks_in_flight"])
 
     def measure(self, gpus: int, songs: pa.Table, store: Path, *, decode_only: bool = False) -> Measured:
-        """One run on a Ray of its own."""
+        """Measure one run on a new Ray."""
         begin_s = time.monotonic()
         start_local(num_gpus=gpus)
         try:
@@ -142,16 +152,16 @@ class Setup:
         finally:
             ray.shutdown()
         elapsed_s = time.monotonic() - begin_s
-        parts = StoreCounter(store).parts()
+        files = StoreCounter(store).data_files()
         return Measured(
             gpus=gpus,
             songs=len(songs),
-            audio_s=sum(part.tally.audio_s for part in parts),
+            audio_s=sum(file.tally.audio_s for file in files),
             elapsed_s=elapsed_s,
             steady_songs_per_s=times.songs_per_s,
             wait_fraction=times.wait_fraction,
             load_s=times.load_s,
-            first_row_s=min(part.committed_s for part in parts) - filling_s,
+            first_row_s=min(file.committed_s for file in files) - filling_s,
             tail_s=times.tail_s,
             object_store_peak_bytes=held.peak_bytes,
             spilled_bytes=held.spilled_bytes,
@@ -159,7 +169,7 @@ class Setup:
 
 
 def plot(found: Sequence[Scaling], path: Path) -> None:
-    """Rates by number of GPUs, with the line of ideal scaling."""
+    """Plot rates by number of GPUs, with the line of ideal scaling."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     gpus = [s.gpus for s in found]
@@ -173,12 +183,16 @@ def plot(found: Sequence[Scaling], path: Path) -> None:
 
 def main(
     gpus: Annotated[str, typer.Option(help="Numbers of GPUs, with commas; 1 must be among them.")] = "1,2,4,8",
-    mode: Annotated[Mode, typer.Option(help="strong: the same songs; weak: as many for each GPU.")] = "strong",
+    mode: Annotated[
+        Mode, typer.Option(help="strong: equal songs for all numbers of GPUs; weak: more songs for more GPUs.")
+    ] = "strong",
     repeats: Annotated[int, typer.Option(min=1)] = 3,
-    songs: Annotated[int, typer.Option(min=1, help="Of all GPUs, or, for weak, of each.")] = 512,
-    model: Annotated[str, typer.Option(help="As of `lumina fingerprint`.")] = "nano",
-    fingerprint: Annotated[Kind, typer.Option(help="As of `lumina fingerprint`.")] = "influence",
-    longest_s: Annotated[float, typer.Option(min=2.0, help="Of the songs; the shortest are a quarter of it.")] = 240.0,
+    songs: Annotated[int, typer.Option(min=1, help="Number of songs: in all (strong) or per GPU (weak).")] = 512,
+    model: Annotated[str, typer.Option(help="Model, as in `lumina fingerprint`.")] = "nano",
+    fingerprint: Annotated[Kind, typer.Option(help="Kind of fingerprint, as in `lumina fingerprint`.")] = "influence",
+    longest_s: Annotated[
+        float, typer.Option(min=2.0, help="Seconds of the longest song; the shortest has a quarter.")
+    ] = 240.0,
 ) -> None:
     """Measure on this machine."""
     counts = sorted({int(n) for n in gpus.split(",")})

@@ -1,4 +1,4 @@
-"""Songs into a living catalog: only what is new is fingerprinted, as a store of its own."""
+"""Adding songs to a living catalog: the new songs alone are fingerprinted, as a store of their own."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,24 +8,18 @@ from rich.console import Console
 from cluster.fingerprint import DEFAULT_MAX_FAILED_FRACTION, JobSummary, run_fingerprint_job
 from lumina_ray.catalog.manifest import read_manifest
 from lumina_ray.errors import UsageError
-from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind
+from lumina_ray.files import check_lasting
 from lumina_ray.index.withdrawn import withdraw_removed
-from lumina_ray.storage import Location
-from lumina_ray.store.generations import (
-    SEGMENTS_FOLDER,
-    Generation,
-    add_segment,
-    check_addition,
-    is_living,
-    next_segment,
-    read_generation,
-)
+from lumina_ray.storage import AnyPath, local
+from lumina_ray.store.changes import add_segment, check_addition, next_segment
+from lumina_ray.store.generations import SEGMENTS_FOLDER, Generation, is_living, read_generation
 from lumina_ray.store.run import read_run
+from lumina_ray.vocabulary import CHANNELS, Channel, Dtype, Kind
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """How a catalog is fingerprinted; what is None is as the catalog has it, or the default for a new one."""
+class CatalogSettings:
+    """Model and fingerprint of a catalog. None stands for the catalog's own setting, or the default of a new one."""
 
     model: str | None = None
     kind: Kind | None = None
@@ -34,9 +28,9 @@ class Wanted:
 
 
 def add_songs(
-    catalog: Path,
-    manifest: Location,
-    wanted: Wanted,
+    catalog: AnyPath,
+    manifest: AnyPath,
+    settings: CatalogSettings = CatalogSettings(),
     *,
     replacing: bool = False,
     device: str = "auto",
@@ -44,20 +38,25 @@ def add_songs(
     max_failed_fraction: float = DEFAULT_MAX_FAILED_FRACTION,
     console: Console | None = None,
 ) -> tuple[Generation, JobSummary]:
-    """Fingerprint the songs of a manifest and make them part of a catalog, which is begun if it is not there.
+    """Fingerprint the songs of a manifest and make them part of a catalog. A new catalog is begun where there is none.
 
-    Interrupted, the same call goes on. The catalog changes at the very end, and as a whole.
+    After an interruption, the same call goes on. The catalog changes at the very end, in one step.
 
     Args:
-        replacing: the songs' ids are in the catalog, and what they stood for is left out from now on.
+        replacing: the songs' ids are in the catalog; the earlier songs with those ids are left out from now on.
+
+    Returns:
+        The new generation, and the summary of the job.
 
     Raises:
         UsageError: ids that are there, or are not there to be replaced; another fingerprint than the catalog's.
         LuminaError: see `run_fingerprint_job`.
     """
+    catalog = local(catalog)
+    check_lasting(catalog)
     ids = read_manifest(manifest)["song_id"].to_pylist()
     check_addition(catalog, ids, replacing=replacing)
-    settings = _settings(catalog, wanted)
+    settings = _complete(settings, catalog)
     segment = next_segment(catalog)
     summary = run_fingerprint_job(
         manifest,
@@ -76,14 +75,19 @@ def add_songs(
     return generation, summary
 
 
-def _settings(catalog: Path, wanted: Wanted) -> Wanted:
+def _complete(settings: CatalogSettings, catalog: Path) -> CatalogSettings:
+    """Fill in the settings of a catalog that is there already.
+
+    Raises:
+        UsageError: a setting contradicts the catalog's.
+    """
     if not is_living(catalog):
-        return wanted
+        return settings
     run = read_run(catalog / SEGMENTS_FOLDER / read_generation(catalog).segments[0])
     specification = run.specification
-    settings = Wanted(wanted.model or run.model, specification.kind, specification.channels, specification.dtype)
+    own = CatalogSettings(settings.model or run.model, specification.kind, specification.channels, specification.dtype)
     for name in ("kind", "channels", "dtype"):
-        asked, has = getattr(wanted, name), getattr(settings, name)
-        if asked is not None and asked != has:
-            raise UsageError(f"{catalog} is fingerprinted with {name} {has}, not {asked}; leave the option out")
-    return settings
+        given, has = getattr(settings, name), getattr(own, name)
+        if given is not None and given != has:
+            raise UsageError(f"{catalog} is fingerprinted with {name} {has}, not {given}; leave the option out")
+    return own

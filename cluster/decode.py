@@ -1,7 +1,7 @@
-"""Decoding behind a guard: a file that crashes the decoder, or keeps it busy for ever, costs itself.
+"""Decoding in a child process: a file that crashes the decoder, or keeps it busy for ever, fails alone.
 
-A task of Ray that dies costs the block that it was at, and the retries of it. A child of the task that dies costs one
-song, and says which.
+When a task of Ray dies, its whole block is lost and tried again. When a child of the task dies, one song fails, and it
+is known which.
 """
 
 import functools
@@ -15,7 +15,7 @@ from lumina_ray.catalog.decode import undecoded_rows
 
 Decode = Callable[[pa.Table], pa.Table]
 
-# An hour of audio, the most that is decoded, takes a minute or so; a file on a slow file system takes longer to read.
+# An hour of audio, the most that is decoded, takes about a minute; reading from a slow file system takes longer.
 LIMIT_S = 600
 
 
@@ -24,11 +24,14 @@ def decode_guarded(rows: pa.Table, decode: Decode, limit_s: int = LIMIT_S) -> pa
 
     Args:
         decode: `decode_rows`, or another function that the child can import.
-        limit_s: for each song.
+        limit_s: seconds that each song may take.
+
+    Returns:
+        The rows that `decode` makes, one for each song.
 
     Raises:
-        MemoryError: the child had no memory, or the system killed it, which says nothing of the song.
-        StorageError: a bucket or a file system does not answer, which says nothing of it either.
+        MemoryError: the child had no memory, or the system killed it; the song may be good.
+        StorageError: a bucket or a file system does not answer; the song may be good.
     """
     return pa.concat_tables([_decode_song(rows.slice(i, 1), decode, limit_s) for i in range(len(rows))])
 
@@ -47,5 +50,5 @@ def _decode_song(row: pa.Table, decode: Decode, limit_s: int) -> pa.Table:
 
 @functools.cache
 def _guard() -> Guard:
-    """This process' own."""
+    """The child of this process, started at the first call."""
     return Guard()

@@ -1,44 +1,26 @@
-"""Put methods of attribution to the test on a ground-truth bank: a Ray task makes each kind of fingerprint.
+"""Put methods of attribution to the test on a ground-truth bank: a Ray task makes each kind of fingerprint."""
 
-lumina evaluate
-ray job submit --working-dir . -- python -m cluster.evaluate --out OUT
-"""
-
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import ray
 import torch
-import typer
 from rich.console import Console
 
 from cluster.progress import show_steps
 from cluster.session import ray_session
-from lumina_ray.errors import LuminaError
-from lumina_ray.fingerprint import Kind
 from lumina_ray.methods import METHODS
-from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
-from lumina_ray.truth.card import (
-    JUDGED,
-    Alarms,
-    Asked,
-    Card,
-    Fingerprints,
-    Row,
-    Steadiness,
-    asked_of,
-    evidence_of_use,
-    false_alarms,
-    fingerprints,
-    needs,
-    report_card,
-    steadiness,
-)
+from lumina_ray.truth.bank import Bank
+from lumina_ray.truth.card import Card, left_out
 from lumina_ray.truth.corpus import Audited
+from lumina_ray.truth.evaluation_set import JUDGED, EvaluationSet, evaluation_set
+from lumina_ray.truth.false_positives import FalsePositives, false_positives
+from lumina_ray.truth.fingerprints import FingerprintKey, Fingerprints, make_fingerprints, required_fingerprints
+from lumina_ray.truth.membership import membership_rows
+from lumina_ray.truth.method_rows import MethodRow, method_rows
 from lumina_ray.truth.queries import Split
-from lumina_ray.truth.results import save_card, tables
+from lumina_ray.truth.stability import Stability, stability
+from lumina_ray.vocabulary import Channel, Kind
 
 _RETRIES = 3
 
@@ -46,55 +28,74 @@ _RETRIES = 3
 def evaluate(
     bank: Bank, names: Sequence[str] = tuple(METHODS), split: Split = "test", console: Console | None = None
 ) -> Card:
-    """The report card of some methods.
+    """Make the report card of some methods.
 
     Raises:
         UsageError: there is no method of a name.
         ClusterError: there is no Ray to be had.
     """
     console = console or Console(stderr=True)
-    wanted = needs(names)
+    required = required_fingerprints(names)
 
-    def asked(kind: Kind | None) -> dict[Audited, Asked]:
-        return {model: asked_of(bank, model, split, kind) for model in ("A", "B")}
+    def asked(kind: Kind | None) -> dict[Audited, EvaluationSet]:
+        return {model: evaluation_set(bank, model, split, kind) for model in ("A", "B")}
 
     with ray_session():
         shared = ray.put(bank)
         remote = ray.remote(num_cpus=1, max_retries=_RETRIES)
-        make, judge = remote(_fingerprints), remote(_judged)
+        make, judge = remote(_fingerprints), remote(_judge)
         making = {
             (model, weights, kind): make.remote(shared, weights, kind, asked(kind)[model])
-            for model, weights, kind in wanted
+            for model, weights, kind in required
         }
-        made: dict[tuple[Audited, str, Kind], Fingerprints] = _results(making, "Fingerprints", console)
-        kinds = [kind for model, weights, kind in wanted if (model, weights) == ("A", "A") and kind in JUDGED]
-        judging = {kind: judge.remote(asked(kind)["A"], making["A", "A", kind], kind) for kind in kinds}
-        found: dict[Kind, tuple[list[Alarms], list[Steadiness]]] = _results(judging, "False positives", console)
-    rows: list[Row] = []
+        made: dict[FingerprintKey, Fingerprints] = _results(making, "Fingerprints", console)
+        kinds = [kind for model, weights, kind in required if (model, weights) == ("A", "A") and kind in JUDGED]
+        judging = {kind: judge.remote(asked(kind)["A"], making["A", "A", kind]) for kind in kinds}
+        judged: dict[Kind, tuple[dict[Channel, list[FalsePositives]], dict[Channel, Stability]]] = _results(
+            judging, "False positives", console
+        )
+    rows: list[MethodRow] = []
     with show_steps("Methods", len(names), console) as step:
         for name in names:
-            rows += report_card(bank, [name], asked(METHODS[name].kind), made)
+            rows += method_rows(bank, [name], asked(METHODS[name].kind), made)
             step()
-    alarms = [alarm for kind in kinds for alarm in found[kind][0]]
-    steady = [steadiness for kind in kinds for steadiness in found[kind][1]]
-    both = [kind for model, weights, kind in wanted if (model, weights) == ("A", "reference")]
-    use = list(evidence_of_use(bank, asked(both[0]), made, both[0])) if both else []
-    return Card(split, rows, alarms, steady, use)
+    both = [kind for model, weights, kind in required if (model, weights) == ("A", "reference")]
+    return Card(
+        split=split,
+        rows=rows,
+        false_positives={kind: alarms for kind, (alarms, _) in judged.items()},
+        stability={kind: shares for kind, (_, shares) in judged.items()},
+        membership=list(membership_rows(bank, asked(both[0]), made, both[0])) if both else [],
+        left_out=left_out(bank),
+    )
 
 
-def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: Asked) -> Fingerprints:
+def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: EvaluationSet) -> Fingerprints:
     torch.set_num_threads(1)
-    return fingerprints(bank, weights, kind, asked)
+    return make_fingerprints(bank, weights, kind, asked)
 
 
-def _judged(A: Asked, made: Fingerprints, kind: Kind) -> tuple[list[Alarms], list[Steadiness]]:
-    """What policies do with one kind of fingerprint."""
+def _judge(
+    A: EvaluationSet, made: Fingerprints
+) -> tuple[dict[Channel, list[FalsePositives]], dict[Channel, Stability]]:
+    """Measure what policies do with one kind of fingerprint under model A."""
     torch.set_num_threads(1)
-    return list(false_alarms(A, made, kind)), list(steadiness(A, made, kind))
+    alarms, shares = {}, {}
+    for channel, vectors_nD in made.vectors.items():
+        catalog_ND, controls_CD = vectors_nD[: A.n_catalog], vectors_nD[len(A.songs) + len(A.queries) :]
+        alarms[channel] = false_positives(catalog_ND, controls_CD)
+        shares[channel] = stability(
+            catalog_ND,
+            controls_CD,
+            vectors_nD[[len(A.songs) + q for q in A.copies]],
+            made.chunk_vectors[channel],
+            [A.songs.index(A.queries[q].recording) for q in A.copies],
+        )
+    return alarms, shares
 
 
 def _results(tasks: Mapping[Any, ray.ObjectRef], title: str, console: Console) -> dict[Any, Any]:
-    """What tasks return."""
+    """Wait for tasks and give what they return."""
     waiting = list(tasks.values())
     with show_steps(title, len(waiting), console) as step:
         while waiting:
@@ -103,22 +104,3 @@ def _results(tasks: Mapping[Any, ray.ObjectRef], title: str, console: Console) -
             ray.get(done)
             step()
     return {name: ray.get(reference) for name, reference in tasks.items()}
-
-
-def main(
-    out: Annotated[Path, typer.Option(help="Folder for card.json and card.png.")],
-    bank: Annotated[Path, typer.Option(help="Folder of a ground-truth bank.")] = SHIPPED,
-    method: Annotated[list[str] | None, typer.Option(help="Only these; may be given several times.")] = None,
-) -> None:
-    """Put methods of attribution to the test on a ground-truth bank."""
-    try:
-        card = evaluate(load_bank(bank), method or tuple(METHODS))
-        save_card(card, out)
-    except LuminaError as error:
-        typer.echo(f"cluster.evaluate: {error}", err=True)
-        sys.exit(error.exit_code)
-    Console().print(*tables(card))
-
-
-if __name__ == "__main__":
-    typer.run(main)

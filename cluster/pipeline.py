@@ -1,12 +1,11 @@
-"""Manifest → decode → fingerprint → Parquet on Ray Data. The only module that imports `ray.data`.
+"""Manifest → decode → fingerprint → Parquet on Ray Data. No other module imports `ray.data`.
 
-What surrounds the pipeline guards against what Ray Data 2.60 does by itself (DESIGN §3.1).
+The code around the pipeline guards against defaults of Ray Data 2.60 that do not suit the job.
 """
 
 import functools
 import gc
 import logging
-import uuid
 import warnings
 from collections.abc import Callable
 
@@ -17,8 +16,8 @@ from ray.data.checkpoint import CheckpointConfig
 from ray.util.annotations import RayDeprecationWarning
 
 from cluster.decode import decode_guarded
-from cluster.metrics import Times, measured, take_times
-from cluster.preflight import TASK_CPUS, Workers
+from cluster.metrics import Times, WorkerReports, measured
+from cluster.resources import TASK_CPUS, Workers, songs_in_block
 from cluster.session import one_line, root_cause
 from cluster.worker import JobWorker, MakeRows
 from lumina_ray.catalog.decode import decode_rows
@@ -37,18 +36,15 @@ from lumina_ray.store import (
 )
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
 
-# A block is what is committed at once, and what an interruption costs: minutes of work, whatever the device.
-_MAX_SONGS_PER_BLOCK = {"cpu": 4, "cuda": 16}
-_BLOCKS_PER_WORKER = 8
-# Of the same block, after its worker died. Without a limit, a song that kills its process would do so for ever.
+# Retries of a block after its worker died. Without a limit, a song that kills its process would do so for ever.
 _RETRIES = 2
-# Blocks that may be lost before the fault is taken to be the job's and not a song's: so many, or so much of them all.
+# When more blocks are lost than either of these, a number and a fraction, the fault is the job's and not a song's.
 _MAX_LOST_BLOCKS = 16
 _MAX_LOST_FRACTION = 0.01
-# Longer than a block may take. Missing GPUs or CPUs are found before the job starts.
+# No block takes as long. Missing GPUs or CPUs are found before the job starts.
 _NO_PROGRESS_S = 3600
 _FILTER_BYTES = 64 << 20
-# What is raised in a task, or when a worker is made, comes back as text.
+# Errors that are raised in a task, or when a worker is made, come back as text that begins with their name.
 _ENDS_THE_JOB = {f"{kind.__module__}.{kind.__qualname__}: ": kind for kind in (StorageError, SpecificationMismatch)}
 
 
@@ -58,26 +54,32 @@ def fill_store(
     specification: Specification,
     workers: Workers,
     chunks_in_flight: int,
+    counter: StoreCounter,
+    reports: WorkerReports,
     make: Callable[..., MakeRows] | None = None,
 ) -> Times:
     """Fingerprint every song of the store's manifest that has no row yet.
 
     A block that is lost because a song kills its process, or makes it raise, is run again song by song; a song that is
-    lost alone becomes a failed row. So that in the end every song has exactly one.
+    lost alone becomes a failed row. In the end every song has exactly one row.
 
     Args:
-        make: called with what `FingerprintWorker` takes, in each worker's process; by default, that class itself.
+        specification: specification of the fingerprints.
+        chunks_in_flight: chunks in each batch of the model.
+        counter: counts the store's rows.
+        reports: receives the workers' reports while the job runs.
+        make: the worker's class, called in each worker's process with the arguments of `FingerprintWorker`; by default
+            that class itself.
 
     Returns:
-        What the workers did with their time.
+        Times of the workers.
 
     Raises:
-        NumericsError: a worker's vectors are not what they are said to be; the store is condemned.
+        NumericsError: a worker's vectors are wrong; the store is marked as unusable.
         OSError: the store cannot be written, or read.
-        StorageError: a bucket of it, or of songs, does not answer.
+        StorageError: the bucket of the store, or of songs, does not answer.
         SpecificationMismatch: a worker's machine or software is not the one that the run was begun on.
     """
-    job = f"lumina/{uuid.uuid4().hex}"
     name, filesystem = address(store / MANIFEST_FILE)
     with answering(store / MANIFEST_FILE):
         manifest = pq.read_metadata(name, filesystem=filesystem)
@@ -87,7 +89,7 @@ def fill_store(
 
     def fingerprint(songs: ray.data.Dataset, songs_at_once: int, in_flight: int | None) -> ray.data.Dataset:
         if not has_codes(columns):
-            # In tasks of their own, which need no model and no GPU.
+            # Decoding has tasks of its own, which need no model and no GPU.
             songs = songs.map_batches(
                 measured(functools.partial(decode_guarded, decode=decode_rows)),
                 batch_size=1,
@@ -99,7 +101,7 @@ def fill_store(
         return songs.map_batches(
             JobWorker,
             fn_constructor_args=(
-                job,
+                reports.job,
                 store,
                 make or FingerprintWorker,
                 model,
@@ -125,26 +127,22 @@ def fill_store(
             num_cpus=TASK_CPUS,
         )
 
-    # As many songs as can share a batch (each has one chunk at least), and no more than are committed at once.
+    # A worker gets as many songs as can share a batch (each has at least one chunk), and at most a block.
     together = functools.partial(fingerprint, songs_at_once=min(chunks_in_flight, per_block), in_flight=None)
-    # None waits at a worker for another: it would share each of its deaths, and be taken for a cause of them.
+    # No song waits at a worker for another: it would share each of its deaths, and be taken for a cause of them.
     one_by_one = functools.partial(fingerprint, songs_at_once=1, in_flight=1)
-    counter = StoreCounter(store)
     with _LostBlocks(store) as lost:
         for stages, size in ((together, per_block), (one_by_one, 1), (give_up, 1)):
-            if (missing := n_songs - counter.count().songs) > 0:
+            stored = counter.count()
+            if (missing := n_songs - stored.songs) > 0:
                 max_lost = max(_MAX_LOST_BLOCKS, int(_MAX_LOST_FRACTION * missing / size))
                 # Errors refer to Ray Data's actors through their tracebacks, in cycles. Until they are collected, the
-                # actors of the pass, or of the job, before keep the CPUs and GPUs that this one would wait for.
+                # actors of the pass or job before keep the CPUs and GPUs that this pass would wait for.
                 gc.collect()
                 finish_commits(store)
+                reports.begin_pass(stored)
                 _run(store, stages, size, max_lost)
-    return take_times(job)
-
-
-def songs_in_block(n_songs: int, workers: Workers) -> int:
-    """Songs that are committed at once."""
-    return max(1, min(n_songs // (_BLOCKS_PER_WORKER * workers.count), _MAX_SONGS_PER_BLOCK[workers.device]))
+    return reports.take()
 
 
 def _run(
@@ -164,16 +162,16 @@ def _run(
     context.execution_no_progress_timeout_s = _NO_PROGRESS_S
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # The newer reader starts four processes for each read, to fetch the one footer that a manifest has.
+    # The newer reader starts four processes for each read, although a manifest has a single footer.
     context.use_datasource_v2 = False
     with ray.data.DataContext.current(context), warnings.catch_warnings():
-        # Of limits on retries, which have no other place than the remote arguments yet.
+        # The warning is about limits on retries, which have no other place than the remote arguments yet.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         songs = ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=TASK_CPUS)
         # A small manifest would otherwise be one block: one worker, and nothing committed until the end.
         songs = songs.repartition(target_num_rows_per_block=songs_per_block)
-        # A dictionary of numbers that never repeat would make files a third larger, and writing five times slower;
-        # statistics hold a short song's codes four times over. Nothing reads either.
+        # Numbers that never repeat, in a dictionary, would make files a third larger and writing five times slower;
+        # statistics would hold a short song's codes four times over. Nothing reads either of them.
         stages(songs).write_parquet(
             data,
             filesystem=filesystem,
@@ -197,14 +195,14 @@ def _failed_rows(rows: pa.Table, specification: dict, reason: str) -> pa.Table:
 
 
 class _LostBlocks(logging.Handler):
-    """Stands in for Ray Data's console log, which tells of every block that is lost, and of nothing else that matters.
+    """Takes the place of Ray Data's console log, which reports every lost block, and nothing else that matters.
 
-    A block may be lost to a song; the job goes on then. It ends at once, as what is raised here is raised in Ray Data's
-    loop, where the fault is not a song's: a worker has condemned the store or runs on another kind of machine, or the
+    Where a song is the cause, the job goes on. Where it is not, the handler raises an error in Ray Data's own loop,
+    which ends the job at once: a worker has marked the store as unusable or runs on another kind of machine, or the
     store cannot be read or written.
 
     Attributes:
-        last: what the last block was lost to.
+        last: cause of the last lost block.
     """
 
     def __init__(self, store: Location) -> None:
@@ -216,10 +214,10 @@ class _LostBlocks(logging.Handler):
         if not record.exc_info or not (error := record.exc_info[1]):
             return
         self.last = one_line(error)
-        # Whoever else keeps the record shall not keep Ray Data's actors with it.
+        # The record may be kept elsewhere; Ray Data's actors must not be kept with it.
         record.exc_info = None
         check_not_condemned(self._store)
-        # A song's own file that cannot be read is a failed row, and raises nothing. So it is the store, or a bucket.
+        # A song's file that cannot be read is a failed row, and raises nothing. So this is the store, or a bucket.
         if isinstance(cause := root_cause(error), OSError):
             raise cause
         for prefix, kind in _ENDS_THE_JOB.items():

@@ -1,5 +1,6 @@
-"""What a job will take, before it starts: a few seconds of its own work are measured, the rest is arithmetic."""
+"""`lumina plan`: predict a job's time and memory. Some seconds of its work are measured, the rest is arithmetic."""
 
+import functools
 import resource
 import statistics
 import time
@@ -11,19 +12,22 @@ import numpy as np
 import pyarrow as pa
 import ray
 import torch
+from rich.console import Console
 
 from cluster.decode import decode_guarded
-from cluster.pipeline import songs_in_block
-from cluster.preflight import Workers, describe_model, plan_workers, size_text
+from cluster.inputs import absolute_model
+from cluster.preflight import describe_model, size_text
+from cluster.progress import say
+from cluster.resources import Workers, choose_workers, songs_in_block
 from cluster.session import one_line, ray_session, root_cause
-from lumina_ray.audio import CHUNK_S, SAMPLE_RATE_HZ
-from lumina_ray.catalog.decode import decode_rows
+from lumina_ray.audio import CHUNK_S
+from lumina_ray.catalog.decode import decode_rows, decoded_chunks
 from lumina_ray.catalog.durations import song_durations
 from lumina_ray.catalog.manifest import read_manifest
-from lumina_ray.errors import AudioError, ClusterError, LuminaError, ManifestError
-from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, SongCodes, Specification, encode_song
+from lumina_ray.errors import ClusterError, LuminaError, ManifestError
+from lumina_ray.fingerprint import Specification, encode_song
 from lumina_ray.fingerprint.batching import predicted_peak
-from lumina_ray.storage import Location
+from lumina_ray.storage import AnyPath
 from lumina_ray.store import FingerprintWorker
 from lumina_ray.store.forecast import (
     Duration,
@@ -34,12 +38,13 @@ from lumina_ray.store.forecast import (
     predict_duration,
     store_bytes,
 )
+from lumina_ray.vocabulary import CHANNELS, Channel, Dtype, Kind, SongCodes
 
-# Batches are measured for so long, besides what a worker takes to start.
-_CALIBRATION_S = 10.0
+# Batches are measured for so many seconds, besides the start of a worker.
+_MEASURED_S = 10.0
 _DECODED_SONGS = 4
 _MIN_BATCHES = 3
-# Ray Data keeps to so much of the object store.
+# Ray Data uses at most this fraction of the object store.
 _OBJECT_STORE_FRACTION = 0.5
 _MIN_SPREAD = 0.1
 
@@ -47,15 +52,15 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """What a worker measured on some of the job's songs.
+class Measurement:
+    """Times and memory that a worker measured on some of the job's songs.
 
     Attributes:
-        start_s: from asking Ray for the worker until it had its model.
-        batch_s: seconds of each batch, of as many chunks as are in flight.
-        encode_s, decode_s: for each second of audio, of each song.
-        process_bytes: most memory of the process.
-        gpu_bytes: the model's and a batch's, the latter predicted; None on a CPU.
+        start_s: seconds from asking Ray for the worker until it had its model.
+        batch_s: seconds of each full batch.
+        encode_s, decode_s: seconds for each second of audio, one value for each song.
+        process_bytes: peak memory of the process.
+        gpu_bytes: memory of the model, measured, and of a batch, predicted; None on a CPU.
     """
 
     start_s: float
@@ -68,13 +73,13 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job will take.
+    """Predicted time and memory of a job.
 
     Attributes:
-        durations_from: what is known of the songs' durations.
+        durations_from: where the songs' durations come from, for people.
         unusable: songs that are too short, too long, or cannot be opened.
-        batch_s, encode_s, decode_s: medians of what was measured; the latter two for each second of audio.
-        process_bytes, gpu_bytes: most memory of each worker; the latter None on CPUs.
+        batch_s, encode_s, decode_s: medians of the measurements; the latter two for each second of audio.
+        process_bytes, gpu_bytes: peak memory of each worker; the latter None on CPUs.
         decoded_bytes: most that decoded audio takes of the object store.
     """
 
@@ -97,7 +102,7 @@ class Plan:
     decoded_bytes: int
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """For people: what, how much, and what that rests on."""
+        """Rows of a table for people: quantity, prediction, and what the prediction rests on."""
         span, each = self.duration.total, "GPU" if self.device == "cuda" else "CPU"
         songs = f"{self.songs} songs, {self.audio_s / 3600:.2f} h, {self.chunks} chunks"
         found = [
@@ -131,7 +136,7 @@ class Plan:
 
 
 def plan_job(
-    source: Location,
+    source: AnyPath,
     *,
     model: str,
     kind: Kind,
@@ -139,27 +144,36 @@ def plan_job(
     dtype: Dtype = "float32",
     gpus: int | None = None,
     decoders: int | None = None,
+    console: Console | None = None,
 ) -> Plan:
-    """Predict what `run_fingerprint_job` will take on this cluster.
+    """Predict time and memory of `run_fingerprint_job` on this cluster.
 
     Args:
-        gpus: as many in place of those that are there, each with the processors that are there for each.
-        decoders: songs decoded at once, see `plan_workers`.
+        source: a manifest (.parquet or .csv).
+        model, kind, channels, dtype: see `run_fingerprint_job`.
+        gpus: plan for so many GPUs in place of those that are there, each with as many processors as there are for each
+            GPU now.
+        decoders: songs decoded at once, see `choose_workers`.
+        console: for progress; by default standard error.
 
     Raises:
         ManifestError: the manifest is unusable, or none of its files that were tried can be decoded.
         ModelError: the model is not at hand or unsuitable.
         ClusterError: the cluster has nothing to measure on.
     """
-    songs = read_manifest(source.resolve())
+    announce = functools.partial(say, console or Console(stderr=True))
+    model = absolute_model(model)
+    songs = read_manifest(source)
     durations_s, durations_from = song_durations(songs)
     begin_s = time.monotonic()
-    with ray_session():
-        on = plan_workers("cuda", 1, decoders) if gpus else plan_workers("auto", None, decoders)
+    with ray_session(announce):
+        on = choose_workers("cuda", 1, decoders) if gpus else choose_workers("auto", None, decoders)
+        announce(f"Opening the model {model}.")
         specification, environment = describe_model(model, on, kind, channels, dtype)
         started_s = time.monotonic() - begin_s
         chunks_in_flight = int(environment["chunks_in_flight"])
-        measured = _calibrate(model, specification, on, chunks_in_flight, songs)
+        announce(f"Loading the model, and measuring it for {_MEASURED_S:.0f} s.")
+        measured = _measure_workers(model, specification, on, chunks_in_flight, songs)
         present = ray.cluster_resources()
     scale = 1.0
     if gpus:
@@ -206,17 +220,17 @@ def plan_job(
     )
 
 
-def _calibrate(
+def _measure_workers(
     model: str, specification: Specification, workers: Workers, chunks_in_flight: int, songs: pa.Table
-) -> list[Calibration]:
-    """Measure where the workers will run. Processors are measured with as many of them busy as a node has."""
+) -> list[Measurement]:
+    """Measure where the workers will run: on CPUs, with as many of them busy at once as a node has."""
     node_cpus = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
     n = min(workers.count, int(node_cpus)) if workers.device == "cpu" else 1
     sample = songs.take(np.linspace(0, len(songs) - 1, min(len(songs), _DECODED_SONGS)).round().astype(int))
     measure = _measure.options(num_cpus=workers.cpus, num_gpus=workers.gpus)
     arguments = (model, specification.to_dict(), workers.device, chunks_in_flight, sample)
     try:
-        return ray.get([measure.remote(*arguments, _CALIBRATION_S, time.time()) for _ in range(n)])
+        return ray.get([measure.remote(*arguments, _MEASURED_S, time.time()) for _ in range(n)])
     except ray.exceptions.RayError as error:
         cause = root_cause(error)
         if isinstance(cause, LuminaError):
@@ -233,11 +247,11 @@ def _measure(
     songs: pa.Table,
     batches_s: float,
     asked_s: float,
-) -> Calibration:
+) -> Measurement:
     """Decode, encode and fingerprint some songs as a job does."""
     worker = FingerprintWorker(model, specification, device, chunks_in_flight)
     start_s = time.time() - asked_s
-    # Starts the process that decodes.
+    # The first call also starts the process that decodes.
     decode_guarded(songs.slice(0, 1), decode_rows)
     encode_s: list[float] = []
     decode_s: list[float] = []
@@ -247,14 +261,10 @@ def _measure(
         row = decoded.to_pylist()[0]
         reason = row["error"]
         if reason is None:
-            # A minute says as much as an hour.
-            samples = np.frombuffer(row["samples"], np.float32)[: 60 * SAMPLE_RATE_HZ]
+            # A minute of audio tells as much as an hour.
+            tried = decoded_chunks(row)[: round(60 / CHUNK_S)]
             decode_s.append(took_s / row["duration_s"])
-            try:
-                took_s, codes = _timed(encode_song, worker.model, samples, row["path"])
-            except AudioError as error:
-                reason = str(error)
-                continue
+            took_s, codes = _timed(encode_song, worker.model, tried)
             encode_s.append(took_s / (sum(codes.frames) / worker.model.frame_rate_hz))
             chunks += codes.chunks
     if not chunks:
@@ -268,7 +278,7 @@ def _measure(
     gpu_bytes = None
     if device == "cuda":
         gpu_bytes = torch.cuda.memory_allocated() + predicted_peak(worker.model, worker.specification, chunks_in_flight)
-    return Calibration(
+    return Measurement(
         start_s=start_s,
         batch_s=tuple(batch_s),
         encode_s=tuple(encode_s),
@@ -285,7 +295,7 @@ def _timed(work: Callable[..., T], *args: object) -> tuple[float, T]:
 
 
 def _half_range(values: list[float]) -> float:
-    """Half of what lies between the 10th and the 90th percentile, relative to the median."""
+    """Half the distance between the 10th and the 90th percentile, relative to the median."""
     low, middle, high = np.percentile(values, [10, 50, 90])
     return float((high - low) / 2 / middle)
 

@@ -1,85 +1,72 @@
-"""Before a job starts: what it will run on, and whether the cluster has that.
+"""Checks before a job starts, so that a job that cannot end does not begin.
 
 Ray itself waits for missing resources, up to half an hour and without a word.
 """
 
 import logging
+import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import ray
 
+from cluster.resources import Workers, songs_in_block
 from cluster.session import one_line, root_cause
-from lumina_ray.errors import ClusterError, LuminaError, UsageError
-from lumina_ray.fingerprint import Channel, Dtype, Kind, Specification
+from lumina_ray.catalog.durations import song_durations
+from lumina_ray.errors import ClusterError, LuminaError, SpecificationMismatch, UsageError
+from lumina_ray.fingerprint import Specification
+from lumina_ray.storage import Location
+from lumina_ray.store import StoreCounter
+from lumina_ray.store.forecast import chunk_songs, code_bytes, store_bytes
+from lumina_ray.store.run import read_run
+from lumina_ray.vocabulary import Channel, Dtype, Kind
 
-# What stays unreserved. Ray Data reserves a whole CPU for its own steps, such as skipping the songs that are stored
-# when a job is resumed: with less, a job on two CPUs would wait for ever.
-_FREE_CPUS = 1.25
-_LISTED_NODES = 8
-# For each task that reads, decodes or writes.
-TASK_CPUS = 0.25
-
-
-@dataclass(frozen=True)
-class Workers:
-    """The workers of a job.
-
-    Attributes:
-        device: "cpu" or "cuda".
-        count: workers, each of which owns a model.
-        cpus, gpus: what Ray reserves for each. A reservation is bookkeeping: a CPU worker computes with one thread
-            whatever fraction of a CPU is reserved for it.
-        decoders: tasks that decode audio at once.
-    """
-
-    device: str
-    count: int
-    cpus: float
-    gpus: int
-    decoders: int
+# A job holds a store's codes so many times while it puts the rows in order.
+_COPIES_OF_CODES = 3
 
 
-def plan_workers(device: str, count: int | None, decoders: int | None = None) -> Workers:
-    """Choose workers for the connected cluster, or refuse at once.
-
-    Args:
-        device: "auto" (GPUs where there are any), "cpu" or "cuda".
-        count: workers; by default one for each GPU, or for each CPU.
-        decoders: by default four for each GPU, as far as there are CPUs, or one for two workers on CPUs.
+def check_memory(source: Location) -> None:
+    """Check that this machine has the memory to use the codes of a store again.
 
     Raises:
-        UsageError: no such device.
-        ClusterError: too few GPUs or CPUs; says how many are wanted and present.
+        UsageError: it has less; says how much is needed.
     """
-    if device not in {"auto", "cpu", "cuda"}:
-        raise UsageError(f"the device of a job must be auto, cpu or cuda (Ray hands out the GPUs), got {device!r}")
-    present = ray.cluster_resources()
-    cpus, gpus = present.get("CPU", 0.0), int(present.get("GPU", 0))
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    if cpus < 2:
-        raise ClusterError(f"the Ray cluster has {cpus:g} CPUs; a job needs 2, one of them for reading and writing")
-    if device == "cuda":
-        wanted = count or max(gpus, 1)
-        if gpus < wanted:
-            raise ClusterError(
-                f"{wanted} GPUs wanted, the Ray cluster has {gpus} ({_gpus_by_node()}): start nodes with GPUs, or pass "
-                + (f"--workers {gpus}" if gpus else "--device cpu")
-            )
-        return Workers("cuda", wanted, cpus=0, gpus=1, decoders=decoders or max(1, min(4 * wanted, int(cpus) - 1)))
-    wanted = count or int(cpus)
-    if cpus < wanted:
-        raise ClusterError(f"{wanted} workers wanted, the Ray cluster has {cpus:g} CPUs: pass --workers {int(cpus)}")
-    smallest = min(node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
-    reserved = max(0.0, 1 - _FREE_CPUS / smallest)
-    return Workers("cpu", wanted, cpus=round(reserved, 3), gpus=0, decoders=decoders or max(1, wanted // 2))
+    codes = code_bytes(StoreCounter(source).count().audio_s)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if _COPIES_OF_CODES * codes > memory:
+        raise UsageError(
+            f"{source}: its codes are {codes / 2**30:.1f} GiB, and a job holds them {_COPIES_OF_CODES} times, in the "
+            f"{memory / 2**30:.1f} GiB of this machine; give its manifest.parquet, and its audio is decoded and "
+            "encoded again, or start the job on a machine with more memory"
+        )
+
+
+def check_codes(source: Location, specification: Specification) -> None:
+    """Check that the codes of a store were made by the same model. A manifest passes: it has none.
+
+    Raises:
+        SpecificationMismatch: the store's model had other weights; their hash alone tells codecs apart.
+    """
+    if source.is_dir() and (made_with := read_run(source).specification.weights_sha256) != specification.weights_sha256:
+        raise SpecificationMismatch(
+            f"{source} holds codes of a model with weights {made_with[:12]}, this one has "
+            f"{specification.weights_sha256[:12]}; give the manifest instead of the store"
+        )
+
+
+def bytes_to_write(songs: pa.Table, stored: int, specification: Specification, workers: Workers) -> int:
+    """Predict the bytes that a job will write for the songs of its manifest, `stored` of which are stored already."""
+    durations_s, _ = song_durations(songs)
+    whole = store_bytes(chunk_songs(durations_s).kept_s, specification, songs_in_block(len(songs), workers))
+    return int(whole * (1 - stored / len(songs)))
 
 
 def check_disk(store: Path, needed_bytes: int) -> None:
-    """Raises:
-    ClusterError: the store's file system has less than that free; says how much.
+    """Check that the store's file system has enough free space.
+
+    Raises:
+        ClusterError: it has less; says how much there is.
     """
     folder = next(path for path in (store, *store.parents) if path.exists())
     free_bytes = shutil.disk_usage(folder).free
@@ -91,14 +78,8 @@ def check_disk(store: Path, needed_bytes: int) -> None:
 
 
 def size_text(n_bytes: float) -> str:
-    """For people, in powers of ten."""
+    """A size for people, in powers of ten."""
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
-
-
-def _gpus_by_node() -> str:
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    counts = [f"{node['NodeManagerAddress']}: {node['Resources'].get('GPU', 0):g}" for node in nodes[:_LISTED_NODES]]
-    return ", ".join(counts) + (f", {len(nodes) - _LISTED_NODES} nodes more" if len(nodes) > _LISTED_NODES else "")
 
 
 def describe_model(
@@ -107,18 +88,18 @@ def describe_model(
     """Open the model where the workers will run, before any of them does.
 
     The driver may have neither the weights nor a GPU, and a job that cannot work should fail before it starts. Where
-    others hold the GPUs this waits for one of them, and a warning says so.
+    other jobs hold the GPUs, this waits for one of them, and a warning says so.
 
     Returns:
-        The specification of its fingerprints, and what else their last bits depend on.
+        The specification of its fingerprints, and the environment that their last bits depend on.
 
     Raises:
-        ModelError: not at hand on that node, or unsuitable.
+        ModelError: the model is not at hand on that node, or unsuitable.
         ClusterError: a GPU that torch cannot use, or a node that cannot run this software.
     """
     here = {ray.get_runtime_context().get_node_id()}
     if workers.device == "cpu" and {node["NodeID"] for node in ray.nodes() if node["Alive"]} == here:
-        # Another process on this very machine would only import everything once more.
+        # Another process on this machine would only import everything once more.
         specification, environment = _describe_here(model, "cpu", kind, channels, dtype)
         return Specification.from_dict(specification), environment
     if workers.gpus and (free := int(ray.available_resources().get("GPU", 0))) < workers.count:
@@ -145,7 +126,7 @@ def describe_model(
 def _describe_here(
     model_name: str, device: str, kind: Kind, channels: tuple[Channel, ...], dtype: Dtype
 ) -> tuple[dict, dict[str, str]]:
-    # The driver may have no use for it.
+    # Imported here: not every driver needs it.
     import torch
 
     from lumina_ray.fingerprint import choose_chunks_in_flight, describe_environment

@@ -1,34 +1,74 @@
-"""Progress of a job, read from what is on disk: nothing counts that would be lost."""
+"""Progress of a job: songs as workers finish them, how many of these are stored, and the phases before the first one.
 
-import functools
+A song counts as soon as its worker reports it. It is stored, and cannot be lost any more, once its block is committed.
+"""
+
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
+import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cluster.metrics import Done, WorkerReports
 from lumina_ray.errors import StorageError
 from lumina_ray.storage import Location, RemotePath
 from lumina_ray.store import StoreCounter
-from lumina_ray.store.parts import Tally
+from lumina_ray.store.data_files import Tally
 
 _POLL_S = 0.5
 # Every look at a bucket is paid for.
 _POLL_BUCKET_S = 10.0
-# A look takes longer with every file; at most so much of the time goes into it.
+# A look takes longer with every file; at most so much of the time goes into looks.
 _LOOKING = 0.05
 _LINE_EVERY_S = 30.0
 
 
+@dataclass
+class JobView:
+    """The state of a running job, as far as it can be seen from its driver.
+
+    Attributes:
+        n_songs: songs in the manifest.
+        stored: committed songs at the last look.
+        done: songs computed or stored at the last look; never fewer than those stored, and at most `n_songs`.
+        loaded: True once a worker has its model.
+    """
+
+    counter: StoreCounter
+    reports: WorkerReports
+    n_songs: int
+    stored: Tally = field(default_factory=Tally)
+    done: Done = field(default_factory=Done)
+    loaded: bool = False
+
+    def look(self) -> None:
+        """Look again. Nothing changes where the storage or Ray does not answer: that ends a job, not its display."""
+        try:
+            self.stored = self.counter.count()
+            times = self.reports.read()
+        except (StorageError, ray.exceptions.RayError):
+            return
+        done = self.reports.done(times)
+        self.loaded = self.loaded or bool(times.workers)
+        stored = Done(self.stored.songs, self.stored.failed, self.stored.audio_s)
+        computed = Done(min(done.songs, self.n_songs), done.failed, done.audio_s)
+        self.done = max(computed, stored, key=lambda one: one.songs)
+
+
 @contextmanager
-def show_progress(store: Location, n_songs: int, console: Console) -> Iterator[None]:
-    """While the block runs: a bar on a terminal, a line every 30 s elsewhere."""
+def show_progress(
+    store: Location, counter: StoreCounter, reports: WorkerReports, n_songs: int, console: Console
+) -> Iterator[None]:
+    """While the block runs, show a bar on a terminal, and print a line every 30 s elsewhere."""
     stopped = threading.Event()
     poll_s = _POLL_BUCKET_S if isinstance(store, RemotePath) else _POLL_S
-    show = functools.partial(_show_bar, poll_s=poll_s) if console.is_terminal else _print_lines
-    thread = threading.Thread(target=show, args=(StoreCounter(store), n_songs, console, stopped), daemon=True)
+    show = _show_bar if console.is_terminal else _print_lines
+    view = JobView(counter, reports, n_songs)
+    thread = threading.Thread(target=show, args=(view, console, stopped, poll_s), daemon=True)
     thread.start()
     try:
         yield
@@ -37,9 +77,9 @@ def show_progress(store: Location, n_songs: int, console: Console) -> Iterator[N
         thread.join()
 
 
-def _show_bar(counter: StoreCounter, n_songs: int, console: Console, stopped: threading.Event, poll_s: float) -> None:
-    now = start = _count(counter, Tally())
-    start_s = time.monotonic()
+def _show_bar(view: JobView, console: Console, stopped: threading.Event, poll_s: float) -> None:
+    view.look()
+    start, start_s = view.done, time.monotonic()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -51,44 +91,45 @@ def _show_bar(counter: StoreCounter, n_songs: int, console: Console, stopped: th
     )
     looked_s = 0.0
     with Progress(*columns, console=console, speed_estimate_period=120) as bar:
-        task = bar.add_task("Loading models", total=n_songs, completed=start.songs, details="")
+        task = bar.add_task("Loading the model", total=view.n_songs, completed=start.songs, details="")
         while True:
             last = stopped.wait(max(poll_s, looked_s / _LOOKING))
             begin_s = time.monotonic()
-            now = _count(counter, now)
+            view.look()
             looked_s = time.monotonic() - begin_s
-            rate = (now.audio_s - start.audio_s) / (time.monotonic() - start_s)
-            failed = f", {now.failed} failed" if now.failed else ""
-            if now.songs > start.songs:
-                details = f"{failed}, {rate:.1f} s of audio/s"
-                bar.update(task, description="Fingerprinting", completed=now.songs, details=details)
+            if view.loaded or view.done.songs > start.songs:
+                rate = (view.done.audio_s - start.audio_s) / (time.monotonic() - start_s)
+                failed = f", {view.done.failed} failed" if view.done.failed else ""
+                details = f" ({view.stored.songs} stored){failed}, {rate:.1f} s of audio/s"
+                bar.update(task, description="Fingerprinting", completed=view.done.songs, details=details)
             if last:
                 return
 
 
-def _print_lines(counter: StoreCounter, n_songs: int, console: Console, stopped: threading.Event) -> None:
-    now = start = _count(counter, Tally())
-    start_s = time.monotonic()
-    while not stopped.wait(_LINE_EVERY_S):
-        now, elapsed_s = _count(counter, now), time.monotonic() - start_s
-        done = now.songs - start.songs
-        eta = f"{elapsed_s * (n_songs - now.songs) / done:.0f} s" if done else "unknown"
-        rate = (now.audio_s - start.audio_s) / elapsed_s
-        counts = f"{now.songs}/{n_songs} songs, {now.failed} failed"
+def _print_lines(view: JobView, console: Console, stopped: threading.Event, poll_s: float) -> None:
+    view.look()
+    start, start_s = view.done, time.monotonic()
+    printed_s, was_loaded = start_s, False
+    # Only the end of loading is looked for more often than lines are printed.
+    while not stopped.wait(_LINE_EVERY_S if was_loaded else min(poll_s, _LINE_EVERY_S)):
+        view.look()
+        now_s = time.monotonic()
+        if view.loaded and not was_loaded:
+            was_loaded, printed_s = True, now_s
+            say(console, f"Fingerprinting {view.n_songs - start.songs} songs.")
+        if now_s - printed_s < _LINE_EVERY_S:
+            continue
+        printed_s, elapsed_s = now_s, now_s - start_s
+        added = view.done.songs - start.songs
+        eta = f"{elapsed_s * (view.n_songs - view.done.songs) / added:.0f} s" if added else "unknown"
+        rate = (view.done.audio_s - start.audio_s) / elapsed_s
+        counts = f"{view.done.songs}/{view.n_songs} songs ({view.stored.songs} stored), {view.done.failed} failed"
         say(console, f"{counts}, {rate:.1f} s of audio/s, {elapsed_s:.0f} s elapsed, ETA {eta}")
-
-
-def _count(counter: StoreCounter, before: Tally) -> Tally:
-    """What is committed; what was, while the storage does not answer, which ends a job but not its display."""
-    try:
-        return counter.count()
-    except StorageError:
-        return before
 
 
 @contextmanager
 def show_steps(what: str, total: int, console: Console) -> Iterator[Callable[[], None]]:
-    """Progress of steps that take minutes: calling what is yielded ends one."""
+    """Show the progress of steps that take minutes. Call the function that is yielded at the end of each step."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     begin_s = printed_s = time.monotonic()
     with Progress(

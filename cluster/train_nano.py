@@ -1,6 +1,6 @@
 """Train the bundled nano models: two Ray Train jobs, the codec and then the language model on its codes.
 
-    python -m cluster.train_nano --catalog demo/catalog.parquet --controls demo/controls.parquet --out build/nano
+    lumina train-nano --catalog demo/catalog.parquet --controls demo/controls.parquet --out build/nano
 
 Killed and started again with the same arguments, it goes on from its last checkpoint to the weights that it would have
 reached undisturbed. OUT then holds the folders `nano-early` and `nano` (transformers format), and as JSON the losses
@@ -9,45 +9,43 @@ along the way (`codec-history`, `lm-history`) and the figures of what is shipped
 
 import copy
 import json
-import sys
 import tempfile
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import ray
 import ray.train
 import torch
-import typer
 from ray.train.torch import TorchTrainer
 from rich.console import Console
 from transformers import EncodecModel, MusicgenForConditionalGeneration
 
+from cluster.progress import say
 from cluster.session import ray_session
-from lumina_ray.catalog.files import sha256_of
-from lumina_ray.errors import LuminaError, SpecificationMismatch
+from lumina_ray.errors import SpecificationMismatch
+from lumina_ray.files import sha256_of
 from lumina_ray.training.codec import CodecSchedule, evaluate_codec, new_codec, train_codec
 from lumina_ray.training.data import load_songs
 from lumina_ray.training.export import as_music_model, export, new_musicgen, round_to_stored
 from lumina_ray.training.lm import LmSchedule, encode_songs, evaluate_lm, train_lm
 
-# Along the way only so many songs are listened to: all of them would take as long as the training between two reports.
+# Reports along the way measure so many songs. All songs would take as long as the training between two reports.
 _SAMPLED_SONGS = 30
 _MAX_FAILURES = 3
 _STATE_FILE = "state.pt"
 
 
 class Stage(StrEnum):
-    """What to train; the language model needs the codec in OUT."""
+    """One Ray Train job; the language model needs the codec in OUT."""
 
-    ALL = "all"
     CODEC = "codec"
     LM = "lm"
 
 
 class Progress:
-    """What a worker reports while it trains: metrics, and a checkpoint that the next attempt resumes from.
+    """Reports of a worker while it trains: metrics, and a checkpoint that the next attempt resumes from.
 
     Attributes:
         resume: the training state of the last checkpoint, or None at the beginning.
@@ -146,10 +144,10 @@ def train_lm_worker(config: dict[str, Any]) -> None:
 
 
 def begin_stage(name: Stage, config: dict[str, Any]) -> None:
-    """Note what a stage trains on and how, or compare it with what it was begun with.
+    """Record the data and schedule of a stage, or compare them with those that it was begun with.
 
     Raises:
-        SpecificationMismatch: checkpoints in OUT are of other songs, another schedule, seed or codec.
+        SpecificationMismatch: checkpoints in OUT belong to other songs, another schedule, seed or codec.
     """
     out = Path(config["out"])
     wanted = {key: config[key] for key in ("schedule", "seed", "threads")}
@@ -172,14 +170,14 @@ def run_stage(name: Stage, config: dict[str, Any]) -> None:
     """Run one stage as a Ray Train job with one worker, on a GPU where the cluster has one.
 
     Raises:
-        ray.train.TrainingFailedError: it failed more often than a lost machine explains.
+        ray.train.TrainingFailedError: it failed more often than lost machines explain.
     """
     TorchTrainer(
         {Stage.CODEC: train_codec_worker, Stage.LM: train_lm_worker}[name],
         train_loop_config=config,
         scaling_config=ray.train.ScalingConfig(num_workers=1, use_gpu=ray.cluster_resources().get("GPU", 0) >= 1),
         run_config=ray.train.RunConfig(
-            # The same name in the same place is what makes a second start go on from the first one's checkpoint.
+            # A second start with this name and place goes on from the first one's checkpoint.
             name=name.value,
             storage_path=str(Path(config["out"]) / "runs"),
             failure_config=ray.train.FailureConfig(max_failures=_MAX_FAILURES),
@@ -189,23 +187,33 @@ def run_stage(name: Stage, config: dict[str, Any]) -> None:
 
 
 def train_nano(
-    catalog: Annotated[Path, typer.Option(help="Manifest of the songs to train on.")],
-    controls: Annotated[Path, typer.Option(help="Manifest of songs never trained on, for held-out losses.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, models and figures.")],
-    stage: Annotated[Stage, typer.Option(help="The language model needs OUT/codec.")] = Stage.ALL,
-    codec_steps: Annotated[tuple[int, int], typer.Option(help="Of the autoencoder, and of the decoder alone.")] = (
-        CodecSchedule.autoencoder,
-        CodecSchedule.decoder,
-    ),
-    lm_steps: Annotated[tuple[int, int], typer.Option(help="In all, and at the early checkpoint.")] = (
-        LmSchedule.total,
-        LmSchedule.early,
-    ),
-    report_every: Annotated[int, typer.Option(help="Steps between reports and checkpoints.")] = 50,
+    catalog: Path,
+    controls: Path,
+    out: Path,
+    *,
+    stage: Literal["all", "codec", "lm"] = "all",
+    codec: CodecSchedule = CodecSchedule(),
+    lm: LmSchedule = LmSchedule(),
+    report_every: int = 50,
     seed: int = 0,
-    threads: Annotated[int, typer.Option(help="The bundled weights took 1; the last bits depend on it.")] = 1,
+    threads: int = 1,
+    console: Console | None = None,
 ) -> None:
-    """Train a codec and a language model on a catalog and export both as transformers folders."""
+    """Train a codec and a language model on a catalog and export both as transformers folders.
+
+    Args:
+        catalog, controls: manifests of songs to train on, and of songs for held-out losses.
+        out: the folder to write, or to go on in.
+        stage: one stage alone; the language model needs the codec in `out`.
+        report_every: steps between two reports, each with a checkpoint.
+        threads: of the CPU. The last bits of the weights depend on it.
+        console: for progress; by default standard error.
+
+    Raises:
+        ManifestError: a manifest is unusable.
+        SpecificationMismatch: checkpoints in `out` are of other songs, another schedule, seed or codec.
+        ClusterError: there is no Ray to be had.
+    """
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     common = {
@@ -217,16 +225,16 @@ def train_nano(
         "threads": threads,
     }
     schedules = {
-        Stage.CODEC: {"autoencoder": codec_steps[0], "decoder": codec_steps[1]},
-        Stage.LM: {"total": lm_steps[0], "early": lm_steps[1]},
+        Stage.CODEC: {"autoencoder": codec.autoencoder, "decoder": codec.decoder},
+        Stage.LM: {"total": lm.total, "early": lm.early},
     }
-    console = Console(stderr=True)
+    console = console or Console(stderr=True)
     with ray_session():
         for name, schedule in schedules.items():
-            if stage in (Stage.ALL, name):
+            if stage in ("all", name):
                 config = common | {"schedule": schedule}
                 begin_stage(name, config)
-                console.print(f"training {name}: {schedule}; losses so far are in {out / f'{name}-history.json'}")
+                say(console, f"training {name}: {schedule}; losses so far are in {out / f'{name}-history.json'}")
                 run_stage(name, config)
 
 
@@ -239,11 +247,3 @@ def _write_json(path: Path, content: Any) -> None:
 def _add_to_json(path: Path, content: dict[str, Any]) -> None:
     before = json.loads(path.read_text()) if path.exists() else {}
     _write_json(path, before | content)
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(train_nano)
-    except LuminaError as error:
-        typer.echo(f"cluster.train_nano: {error}", err=True)
-        sys.exit(error.exit_code)

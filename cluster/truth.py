@@ -1,30 +1,27 @@
-"""Build a ground-truth bank: retrain small models on many parts of a catalog. Resumable: what is on disk is not redone.
+"""Build a ground-truth bank: retrain small models on many parts of a catalog.
 
-lumina truth build --out BANK
-ray job submit --working-dir . -- python -m cluster.truth --out BANK --size nano
+Resumable: what is on disk is not redone.
 """
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import ray
 import torch
-import typer
 from rich.console import Console
 
 from cluster.progress import show_steps
 from cluster.session import ray_session
-from lumina_ray.catalog.files import atomic_path
-from lumina_ray.errors import LuminaError, SpecificationMismatch
+from lumina_ray.errors import SpecificationMismatch
+from lumina_ray.files import atomic_path
 from lumina_ray.model.open import open_model
 from lumina_ray.truth.alterations import altered_copies
-from lumina_ray.truth.bank import Bank, save_bank
+from lumina_ray.truth.bank import VERSION, Bank, save_bank
 from lumina_ray.truth.corpus import Audited, Recording, corpus, record
 from lumina_ray.truth.models import Weights, flat, generate, trained, unflat, weights_of, with_weights
 from lumina_ray.truth.queries import (
@@ -40,11 +37,11 @@ from lumina_ray.truth.queries import (
 from lumina_ray.truth.recipe import NANO, SMALL, Recipe, Training, retrainings, whole_catalogs
 
 SIZES = {"small": SMALL, "nano": NANO}
-# What a task takes that a lost machine would lose: minutes of encoding.
+# Recordings that one task encodes, in minutes: a lost machine loses no more.
 _RECORDINGS_PER_TASK = 20
 _RETRIES = 3
 # Small models leave most of a GPU idle.
-_GPU_SHARE = 0.25
+_GPU_FRACTION = 0.25
 
 
 @dataclass(frozen=True)
@@ -103,14 +100,14 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
         free_B, prompted_B = _made_up(place, recordings, "B", recipe.seed)
         queries = [*real_queries(recordings, codes, recipe.seed), *free_A]
         asked = ray.put([query.codes_KT for query in queries])
-        parts_of = retrainings(recipe, recordings)
+        of_subsets = retrainings(recipe, recordings)
         run("Losses of whole catalogs", ask_whole, [
             (place.losses(training.name), (recipe, asked, device, place.model(training.name))) for training in whole
         ])  # fmt: skip
         run("Retrained models", retrain, [
-            (place.losses(training.name), (recipe, training, shared, asked, device)) for training in parts_of
+            (place.losses(training.name), (recipe, training, shared, asked, device)) for training in of_subsets
         ])  # fmt: skip
-    trainings = [*whole, *parts_of]
+    trainings = [*whole, *of_subsets]
     bank = Bank(
         recipe,
         recordings,
@@ -134,7 +131,7 @@ def run_missing(
     what: str, task: Callable[..., None], jobs: Sequence[tuple[Path, tuple[Any, ...]]], console: Console
 ) -> None:
     """Run a task on Ray for every file that is not there yet, with its arguments and then the file's path."""
-    gpus = _GPU_SHARE if training_device() == "cuda" else 0
+    gpus = _GPU_FRACTION if training_device() == "cuda" else 0
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(task)
     missing = [(*arguments, path) for path, arguments in jobs if not path.exists()]
     with show_steps(what, len(missing), console) as step:
@@ -199,7 +196,8 @@ def retrain(
 
 
 def _begin(place: Workplace, recipe: Recipe) -> None:
-    file, wanted = place.parts / "recipe.json", asdict(recipe)
+    # Parts of a bank of an older version are no good: its pieces were sampled wrongly.
+    file, wanted = place.parts / "recipe.json", {"bank version": VERSION} | asdict(recipe)
     if not file.exists():
         with atomic_path(file) as temporary:
             temporary.write_text(json.dumps(wanted))
@@ -216,7 +214,7 @@ def _begin(place: Workplace, recipe: Recipe) -> None:
 def _made_up(
     place: Workplace, recordings: tuple[Recording, ...], model: Audited, seed: int
 ) -> tuple[list[Query], list[Query]]:
-    """What a model made up freely, and how it went on from twins."""
+    """Read what a model made up freely, and how it went on from twins."""
     with np.load(place.queries(model)) as arrays:
         free, prompted = torch.from_numpy(arrays["free"]), torch.from_numpy(arrays["prompted"])
         return free_queries(model, free), continuations(recordings, model, arrays["twins"].tolist(), prompted, seed)
@@ -249,22 +247,3 @@ def _read_models(path: Path) -> dict[str, Weights]:
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-
-
-def main(
-    out: Annotated[Path, typer.Option(help="Folder of the bank; an interrupted build goes on there.")],
-    size: Annotated[
-        Literal["small", "nano"], typer.Option(help="small: hours on two cores. nano: for a GPU.")
-    ] = "small",
-) -> None:
-    """Build a ground-truth bank."""
-    try:
-        bank = build_bank(out, SIZES[size])
-    except LuminaError as error:
-        typer.echo(f"cluster.truth: {error}", err=True)
-        sys.exit(error.exit_code)
-    typer.echo(f"{out}: {len(bank.trainings)} models, {len(bank.queries)} queries, {len(bank.recordings)} recordings")
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,6 +1,6 @@
-"""What the worker of the library does besides in a job: it counts, and says when its numbers cannot be believed.
+"""The library's worker inside an actor of a job: it also counts, and marks a store whose numbers cannot be trusted.
 
-Imports no torch by itself: that comes with the model, and benchmarks have workers without one.
+This module imports no torch: that comes with the model, and benchmarks have workers without one.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from cluster.metrics import WorkerMeter, count_rows
+from cluster.metrics import WorkerMeter
 from lumina_ray.errors import NumericsError, StorageError
 from lumina_ray.storage import Location
 
@@ -21,7 +21,14 @@ class JobWorker:
     """A `FingerprintWorker` in an actor of a job."""
 
     def __init__(self, job: str, store: Location, make: Callable[..., MakeRows], *args: object) -> None:
-        """Args: the job's name for its times, the store that it fills, the worker's class and what that takes."""
+        """Make the worker.
+
+        Args:
+            job: name under which the worker reports, see `WorkerReports`.
+            store: the store that the job fills.
+            make: the worker's class.
+            args: the arguments of `make`.
+        """
         begin_s = time.monotonic()
         self._store = store
         self._worker = make(*args)
@@ -31,12 +38,13 @@ class JobWorker:
         """Fingerprint rows.
 
         Raises:
-            NumericsError: a spot check failed. The store is condemned by then, whatever becomes of this process, or the
-                message says that it should be and could not.
+            NumericsError: a spot check failed. The store is marked as unusable by then, whatever happens to this
+                process; where it cannot be marked, the message says so.
         """
         try:
             with self._meter.batch(len(rows)):
                 made = self._worker(rows)
+                self._meter.add(made)
         except NumericsError as fault:
             from lumina_ray.store import condemn
 
@@ -50,8 +58,7 @@ class JobWorker:
 
             if not isinstance(fault, AcceleratorError):
                 raise
-            # The process has lost its CUDA context, and every later song would raise the same. Ray starts another one.
+            # The process has lost its CUDA context: every later song would raise the same. Ray starts another process.
             traceback.print_exc()
             os._exit(1)
-        count_rows(made)
         return made

@@ -1,6 +1,26 @@
-"""Errors that a user can cause. Each message names what is wrong, where, and what to do about it.
+"""Errors that a user can cause. Each message names the problem, the place and the fix.
 
-`code` is for machines (failed rows, problem+json bodies); `exit_code` is what the command line returns.
+    LuminaError                      base of all: `except LuminaError` catches everything below
+    ├── UsageError                   unknown name, impossible number, missing folder
+    ├── ManifestError                manifest that cannot be read or contradicts itself
+    ├── ModelError                   model that is not at hand, or is not a MusicGen
+    ├── AudioError                   one song or upload that cannot be used
+    ├── StoreError                   store or index that is missing, incomplete or damaged
+    │   └── StorageError             bucket or file system that does not answer
+    │       └── StorageRefused       bucket or object that may not be read or written
+    ├── StoreBusy                    another job is filling the store
+    ├── SpecificationMismatch        vectors of two specifications, or of two runs
+    ├── ReportMismatch               report made of another file or another snapshot
+    ├── SignatureError               signature that is missing, invalid or made by another key
+    ├── NumericsError                numbers that cannot be right
+    ├── TooManyFailures              job with more failed songs than its caller allows
+    ├── ClusterError                 Ray cluster that cannot run the job
+    ├── Interrupted                  job stopped by Ctrl-C
+    │   └── Terminated               job stopped by SIGTERM
+    └── EndpointError                endpoint that refused, failed or was not reached (in `lumina_ray.client`)
+
+Every error has a `code` for machines: failed rows of a store, bodies of problem+json, `--json` on the command line.
+The exit codes of the command line are in `lumina_ray/cli/exits.py`.
 """
 
 from typing import ClassVar
@@ -10,49 +30,42 @@ class LuminaError(Exception):
     """Base of every error that is the input's fault and not the software's."""
 
     code: str = "lumina.error"
-    exit_code: int = 1
 
 
 class UsageError(LuminaError):
     """The call itself makes no sense: an unknown name, an impossible number, a missing folder."""
 
     code = "usage"
-    exit_code = 2
 
 
 class ManifestError(LuminaError):
-    """A manifest that cannot be read or that contradicts itself."""
+    """A manifest cannot be read, or contradicts itself."""
 
     code = "manifest.invalid"
-    exit_code = 2
 
 
 class ModelError(LuminaError):
-    """A model that is not at hand or that is not a MusicGen."""
+    """A model is not at hand, or is not a MusicGen."""
 
     code = "model.unavailable"
-    exit_code = 2
 
 
 class StoreError(LuminaError):
-    """A fingerprint store or index snapshot that is missing, incomplete or damaged."""
+    """A fingerprint store or index snapshot is missing, incomplete or damaged."""
 
     code = "store.invalid"
-    exit_code = 2
 
 
 class StorageError(StoreError):
-    """A bucket, or a file system with songs, that does not answer; the same command may work later."""
+    """A bucket, or a file system with songs, does not answer; the same command may work later."""
 
     code = "storage.unavailable"
-    exit_code = 1
 
 
 class StorageRefused(StorageError):
-    """A bucket, or an object of it, that may not be read or written."""
+    """A bucket, or an object of it, may not be read or written."""
 
     code = "storage.refused"
-    exit_code = 2
 
 
 class StoreBusy(LuminaError):
@@ -62,28 +75,25 @@ class StoreBusy(LuminaError):
 
 
 class SpecificationMismatch(LuminaError):
-    """Vectors of two specifications, or of two runs, were about to meet."""
+    """Vectors of two specifications, or of two runs, were about to be compared."""
 
     code = "specification.mismatch"
-    exit_code = 2
 
 
 class ReportMismatch(LuminaError):
-    """A report cannot be computed again from what was given: it was made of another file, or from another snapshot."""
+    """A report cannot be computed again from the given file and index: it was made of another file or snapshot."""
 
     code = "report.mismatch"
-    exit_code = 2
 
 
 class SignatureError(LuminaError):
-    """A report's signature that is missing where one is asked for, that does not hold, or that another key made."""
+    """A report's signature is missing where one is required, is invalid, or was made by another key."""
 
     code = "signature.invalid"
-    exit_code = 7
 
 
 class NumericsError(LuminaError):
-    """Numbers that cannot be right: the job that made them leaves no finished store."""
+    """Numbers cannot be right: the job that made them leaves no finished store."""
 
     code = "numerics.spot_check"
 
@@ -92,60 +102,62 @@ class TooManyFailures(LuminaError):
     """A job ended, and more songs failed than its caller allows."""
 
     code = "job.too_many_failures"
-    exit_code = 3
 
 
 class ClusterError(LuminaError):
     """The Ray cluster cannot run the job as asked."""
 
     code = "cluster.unfit"
-    exit_code = 4
 
 
 class Interrupted(LuminaError):
     """A job was stopped from outside, by Ctrl-C; the same command goes on with it."""
 
     code = "job.interrupted"
-    exit_code = 130
 
 
 class Terminated(Interrupted):
-    """The same, by SIGTERM."""
+    """A job was stopped from outside, by SIGTERM; the same command goes on with it."""
 
     code = "job.terminated"
-    exit_code = 143
 
 
 class AudioError(LuminaError):
-    """One song or upload that cannot be used. A job turns it into a failed row, the endpoint into a 4xx.
+    """One song or upload cannot be used. A job turns it into a failed row, the endpoint into a 4xx answer.
 
-    On the command line it is an input file like any other, and the exit code that of wrong usage.
-
-    Args:
-        kind: the machine-readable cause, one of `AudioError.KINDS`.
-        message: names the file, the cause and the fix.
+    Attributes:
+        code: the cause, one of `AudioError.CODES`.
     """
 
-    exit_code = 2
-    KINDS: ClassVar[frozenset[str]] = frozenset(
+    CODES: ClassVar[frozenset[str]] = frozenset(
         {
             "audio.missing",
             "audio.not_a_file",
             "audio.empty",
             "audio.undecodable",
+            "audio.truncated",
             "audio.silent",
             "audio.too_long",
             "audio.too_large",
             "audio.not_finite",
+            "audio.changed",
         }
     )
 
-    def __init__(self, kind: str, message: str) -> None:
-        if kind not in self.KINDS:
-            raise ValueError(f"AudioError kind must be one of {sorted(self.KINDS)}, got {kind!r}")
+    def __init__(self, code: str, message: str) -> None:
+        """
+        Args:
+            code: the cause, one of `AudioError.CODES`.
+            message: names the file, the cause and the fix.
+
+        Raises:
+            ValueError: an unknown code.
+        """
+        if code not in self.CODES:
+            raise ValueError(f"AudioError code must be one of {sorted(self.CODES)}, got {code!r}")
         super().__init__(message)
-        self.kind = kind
+        self.code = code
 
     def __reduce__(self) -> tuple[type["AudioError"], tuple[str, str]]:
         # Exceptions with two arguments do not survive pickling between Ray workers by themselves.
-        return AudioError, (self.kind, str(self))
+        return AudioError, (self.code, str(self))

@@ -1,7 +1,8 @@
-"""Where files lie: in this machine's file system, or in a bucket of S3, of what speaks its protocol, or of Google's.
+"""Places where files lie: in this machine's file system, or in a bucket (S3, S3-compatible, or Google Cloud Storage).
 
-A place in a bucket has the verbs of `pathlib.Path` that are needed here, over pyarrow's file systems, so that most of
-the code need not know which of the two it has. An object appears whole or not at all; there are no folders to make.
+`RemotePath`, a place in a bucket, has the methods of `pathlib.Path` that are needed here, on top of pyarrow's file
+systems. So most of the code need not know which of the two it has. An object in a bucket appears as a whole or not at
+all, and there are no folders to make.
 """
 
 import functools
@@ -23,24 +24,24 @@ from pyarrow import fs
 
 from lumina_ray.errors import StorageError, StorageRefused, UsageError
 
-# With pauses that double, up to 20 s, and vary: ten attempts get over an outage of one to two minutes. pyarrow does not
-# ask the variable by which AWS's own tools are told otherwise.
+# Pauses between attempts double, up to 20 s, with random changes: ten attempts outlast an outage of one to two minutes.
+# AWS's own tools read the variable, but pyarrow does not, so it is read here.
 _ATTEMPTS, _ATTEMPTS_VARIABLE = 10, "AWS_MAX_ATTEMPTS"
 _GCS_RETRIES_S = 120
-_CONNECT_S = 10.0
-_REQUEST_S = 60.0
+CONNECT_S = 10.0
+REQUEST_S = 60.0
 _READ_AT_ONCE = 16
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 _OPTIONS = ("endpoint_override", "region", "scheme", "anonymous")
-# Any other "?" is part of the name: songs may be called "Who are you?.flac".
+# Any other "?" belongs to the name, because a song may be called "Who are you?.flac".
 _OPTIONS_BEGIN = re.compile(rf"\?(?=(?:{'|'.join(_OPTIONS)})=)")
 
 
 class Stat(NamedTuple):
-    """Size in bytes, and time of the last change by the storage's clock, in seconds since the epoch."""
+    """An object's size in bytes, and the time of its last change by the storage's clock, in seconds since the epoch."""
 
     st_size: int
     st_mtime: float
@@ -48,12 +49,14 @@ class Stat(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """A place in a bucket. Every method raises `StorageError` where the storage does not answer, or refuses.
+    """A place in a bucket, with the methods of `pathlib.Path` that are needed here.
+
+    Every method raises `StorageError` where the storage does not answer, or refuses.
 
     Attributes:
         scheme: "s3" or "gs".
-        key: `bucket/prefix/name`, as it is: nothing in it is percent-encoded.
-        options: `endpoint_override=…&region=…`, where and how the storage is reached; never credentials.
+        key: `bucket/prefix/name`; nothing in it is percent-encoded.
+        options: where and how the storage is reached (`endpoint_override=…&region=…`); never credentials.
     """
 
     scheme: str
@@ -98,7 +101,7 @@ class RemotePath:
         return self._info().type == fs.FileType.File
 
     def is_dir(self) -> bool:
-        """Whether anything lies under it."""
+        """Whether any object lies under this prefix."""
         return self._info().type == fs.FileType.Directory
 
     def stat(self) -> Stat:
@@ -108,14 +111,14 @@ class RemotePath:
         return Stat(info.size, info.mtime_ns / 1e9)
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """What lies directly under it; nothing where there is nothing."""
+        """List the places directly under this prefix; the list is empty where the prefix does not exist."""
         with answering(self):
             found = self.filesystem.get_file_info(fs.FileSelector(self.key, allow_not_found=True))
-        # Some clients mark a folder by an object of its name and a slash.
+        # Some clients mark a folder by an object whose name is the folder's name and a slash.
         return (replace(self, key=info.path) for info in found if info.path.rstrip("/") != self.key)
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
-        """What lies directly under it, by name; `*` stands for anything."""
+        """List the places directly under this prefix whose names match a pattern; `*` stands for any characters."""
         matches = re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.S)
         return (path for path in self.iterdir() if matches.fullmatch(path.name))
 
@@ -128,7 +131,7 @@ class RemotePath:
 
     def write_bytes(self, data: bytes) -> None:
         with answering(self):
-            # Not as a context: that would publish what there is of it when something is raised.
+            # A `with` block would close the stream after an error, and so publish an incomplete object.
             stream = self.filesystem.open_output_stream(self.key)
             stream.write(data)
             stream.close()
@@ -140,12 +143,12 @@ class RemotePath:
         self.write_bytes(b"")
 
     def upload(self, file: Path) -> None:
-        """Become a copy of a local file."""
+        """Write a copy of a local file to this place."""
         with answering(self):
             fs.copy_files(str(file), self.key, fs.LocalFileSystem(), self.filesystem)
 
     def download(self, file: Path) -> None:
-        """Make a local file that is a copy."""
+        """Write a copy of this object to a local file."""
         with answering(self):
             fs.copy_files(self.key, str(file), self.filesystem, fs.LocalFileSystem())
 
@@ -158,7 +161,7 @@ class RemotePath:
                 raise
 
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
-        """Nothing: there are no folders."""
+        """Do nothing, because a bucket has no folders."""
 
     def _info(self) -> fs.FileInfo:
         with answering(self):
@@ -166,20 +169,27 @@ class RemotePath:
 
 
 Location = Path | RemotePath
+AnyPath = str | os.PathLike[str] | RemotePath
+"""Type of every path that a public function takes; `locate` turns it into a `Location`."""
 
 
-def locate(text: str | Location) -> Location:
-    """The place that a path or an address stands for.
+def locate(text: AnyPath) -> Location:
+    """The place that a path or an address stands for. Public functions call it on each path that a user passes.
 
     Args:
-        text: a path, `s3://bucket/…` or `gs://bucket/…`. Behind an address, `?endpoint_override=HOST:PORT`,
-            `&region=…`, `&scheme=http` and `&anonymous=true` say how to reach it.
+        text: a path, or an address `s3://bucket/…` or `gs://bucket/…`. An address may end in
+            `?endpoint_override=HOST:PORT`, `&region=…`, `&scheme=http` and `&anonymous=true`, which say how the
+            storage is reached. `Path` and `RemotePath` are returned unchanged.
 
     Raises:
-        UsageError: another scheme, no bucket, credentials in an address, or another option.
+        UsageError: the text is no path, or an address has another scheme, no bucket, credentials, or an unknown option.
     """
-    if not isinstance(text, str):
+    if isinstance(text, Location):
         return text
+    if isinstance(text, os.PathLike):
+        text = os.fspath(text)
+    if not isinstance(text, str):
+        raise UsageError(f"{text!r} is no path; give a str, a pathlib.Path, or an address s3://… or gs://…")
     scheme, separator, rest = text.partition("://")
     if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         return Path(text)
@@ -195,10 +205,13 @@ def locate(text: str | Location) -> Location:
 
 
 def _joined(key: str, relative: str) -> str:
-    """Keys are names, where "//" is no "/"; only a manifest's relative paths have steps up, and none out of its bucket.
+    """Join a relative path to a key.
+
+    Keys are plain names, in which "//" is not "/". So "." and ".." are resolved only where a relative path, as a
+    manifest may hold, has them.
 
     Raises:
-        UsageError: it leads out of the bucket.
+        UsageError: the relative path leads out of the bucket.
     """
     joined = posixpath.join(key, relative)
     if not {".", ".."} & set(relative.split("/")):
@@ -209,11 +222,11 @@ def _joined(key: str, relative: str) -> str:
     return joined
 
 
-def local(text: str | Path) -> Path:
-    """A path, where only a file system will do.
+def local(text: AnyPath) -> Path:
+    """The path that a text stands for, for places that must be on a file system.
 
     Raises:
-        UsageError: the address of a bucket.
+        UsageError: the text is an address in a bucket.
     """
     if isinstance(path := locate(text), RemotePath):
         raise UsageError(f"{text}: must lie on a file system, not in a bucket; give a path")
@@ -221,18 +234,18 @@ def local(text: str | Path) -> Path:
 
 
 def address(path: Location) -> tuple[str, fs.FileSystem | None]:
-    """What pyarrow and Ray Data ask for: a name, and the file system of it, or None for this machine's."""
+    """A place as pyarrow and Ray Data take it: its name and its file system, which is None for this machine's."""
     return (path.key, path.filesystem) if isinstance(path, RemotePath) else (str(path), None)
 
 
 def read_parquet(path: Location, columns: list[str] | None = None, schema: pa.Schema | None = None) -> pa.Table:
-    """A Parquet file, or some columns of it.
+    """Read a Parquet file, or some of its columns.
 
     Raises:
-        FileNotFoundError: it is not there.
-        pa.ArrowInvalid: it is damaged.
-        OSError: the same, of a local file, or it cannot be read.
-        StorageError: its bucket does not answer.
+        FileNotFoundError: there is no such file.
+        pa.ArrowInvalid: the file is damaged.
+        OSError: a local file is damaged, or cannot be read.
+        StorageError: the file's bucket does not answer.
     """
     name, filesystem = address(path)
     with answering(path):
@@ -240,18 +253,22 @@ def read_parquet(path: Location, columns: list[str] | None = None, schema: pa.Sc
 
 
 def for_each(function: Callable[[T], U], things: Iterable[T]) -> list[U]:
-    """What a function that reads makes of many things, in their order. Several at a time, as it mostly waits."""
+    """Call a function on many things in parallel threads, and return the results in order.
+
+    It is meant for functions that read, because reading mostly waits.
+    """
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
         return list(pool.map(function, things))
 
 
 @contextmanager
 def answering(path: Location) -> Iterator[None]:
-    """Raise what goes wrong with a bucket in the block as an error that names it. Local errors stay what they are.
+    """Turn a bucket's errors within the block into errors that name the place. Local errors are not changed.
 
     Raises:
-        StorageError: it does not answer, or does not do what was asked. As `StorageRefused` where it forbids it.
-        FileNotFoundError: the object is not there.
+        StorageError: the bucket does not answer, or does not do what was asked.
+        StorageRefused: the bucket denies access; this is a kind of `StorageError`.
+        FileNotFoundError: there is no such object.
     """
     try:
         yield
@@ -266,7 +283,12 @@ def answering(path: Location) -> Iterator[None]:
         raise StorageError(f"{path}: the storage does not do it ({cause}); try again, or check the address") from error
 
 
-def _attempts() -> int:
+def attempts() -> int:
+    """How often a request to S3 is tried.
+
+    Raises:
+        UsageError: `AWS_MAX_ATTEMPTS` is no number from 1 on.
+    """
     given = os.environ.get(_ATTEMPTS_VARIABLE, str(_ATTEMPTS))
     if not given.isdecimal() or int(given) < 1:
         raise UsageError(f"{_ATTEMPTS_VARIABLE} must be a number from 1 on, got {given!r}")
@@ -275,7 +297,7 @@ def _attempts() -> int:
 
 @functools.cache
 def _filesystem(scheme: Literal["s3", "gs"], options: str) -> fs.FileSystem:
-    # Not made at import, and never sent to other processes: pyarrow loses the attempts on the way.
+    # File systems are made on first use and never sent to other processes, because pickling loses the retry settings.
     given = dict(parse_qsl(options))
     anonymous = given.pop("anonymous", "") == "true"
     try:
@@ -284,10 +306,10 @@ def _filesystem(scheme: Literal["s3", "gs"], options: str) -> fs.FileSystem:
         return fs.S3FileSystem(
             **given,
             anonymous=anonymous,
-            connect_timeout=_CONNECT_S,
-            request_timeout=_REQUEST_S,
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_attempts()),
-            # One request for a small object, not three, and no upload begun that a killed process leaves behind.
+            connect_timeout=CONNECT_S,
+            request_timeout=REQUEST_S,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts()),
+            # A small object then takes one request instead of three, and a killed process leaves no unfinished upload.
             allow_delayed_open=True,
         )
     except (TypeError, ValueError, OSError) as error:

@@ -24,14 +24,14 @@ class Access:
         self._gateways = gateways
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def admit(self, key: str | None) -> str:
-        """The name of a key's holder.
+    def admit(self, key: str | None) -> ApiKey:
+        """Look up a key, and count its use.
 
         Raises:
             Problem: 401 no key or an unknown one, 429 it was used too often, 503 the keys cannot be read.
         """
         if key is None:
-            raise _unauthorized("Send an API key: `Authorization: Bearer KEY`.", "Bearer")
+            raise _unauthorized("Send an API key, which the operator gives: `Authorization: Bearer KEY`.", "Bearer")
         try:
             holder = self._keys.holder(key)
         except UsageError as error:
@@ -41,12 +41,12 @@ class Access:
             raise _unauthorized("This API key is unknown or revoked.", 'Bearer error="invalid_token"')
         if holder.per_minute is not None:
             self._count(holder, holder.per_minute)
-        return holder.name
+        return holder
 
     def _count(self, holder: ApiKey, per_minute: int) -> None:
         rate = RateLimitItemPerMinute(max(1, per_minute // self._gateways))
-        if not self._limiter.hit(rate, holder.name):
-            free_at_s, _ = self._limiter.get_window_stats(rate, holder.name)
+        if not self._limiter.hit(rate, holder.sha256):
+            free_at_s, _ = self._limiter.get_window_stats(rate, holder.sha256)
             raise Problem(
                 429,
                 "access.rate",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.serve import Application
 
-from lumina_ray.attribution.audio import matching_model
+from lumina_ray.attribution.fingerprinter import matching_model
 from lumina_ray.errors import UsageError
 from lumina_ray.index import Shard, load_snapshot, newest_snapshot
 from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, MERGER, SEARCHER, SHARD
@@ -40,13 +40,13 @@ def build(args: ServeArgs) -> Application:
         update={name: path.resolve() for name in ("keys", "jobs") if (path := getattr(args, name)) is not None}
     )
     folder = newest_snapshot(args.index).resolve()
-    # Of an index that is spread because it is large, nothing large is read here.
+    # An index is spread because it is large: nothing large of it is read here.
     snapshot = load_snapshot(folder, Shard(0, 0, args.shards) if args.shards > 1 else None)
     model = matching_model(snapshot, args.model)
     gpus = 1 if args.device == "cuda" else 0
     fingerprinter = FINGERPRINTER.options(
         num_replicas=args.fingerprinters, ray_actor_options={"num_cpus": 1, "num_gpus": gpus}
-    ).bind(model, snapshot.manifest["specification"], args.device, args.request_timeout_s)
+    ).bind(model, snapshot.record.specification, args.device, args.request_timeout_s)
     searching: dict[str, Any] = {"num_replicas": args.searchers, "user_config": {"index_version": folder.name}}
     index = (str(folder), snapshot.specification_sha256)
     if args.shards == 1:

@@ -1,20 +1,21 @@
-"""What clients may know of the catalog: songs, their neighbours, and the versions of the index."""
+"""Questions of clients about the catalog: songs, their neighbours, and the versions of the index."""
 
 from bisect import bisect_right
 from pathlib import Path
 
 import numpy as np
 
+from lumina_ray.answers import FingerprintQuery, IndexVersion, IndexVersions, Neighbour, Neighbours, Song, SongPage
 from lumina_ray.attribution.schema import SongFacts
-from lumina_ray.calibration.vectors import CHANNELS, Channel, check_unit_rows
+from lumina_ray.calibration.vectors import check_unit_rows
 from lumina_ray.errors import StoreError
-from lumina_ray.fingerprint import ChannelQuery, QueryFingerprint
 from lumina_ray.index import Snapshot
 from lumina_ray.index.files import versions
-from lumina_ray.index.snapshot import is_complete, read_manifest
+from lumina_ray.index.record import read_record
+from lumina_ray.index.snapshot import is_complete
+from lumina_ray.vocabulary import CHANNELS, Channel, ChannelQuery, QueryFingerprint
 from serve import cursors
 from serve.problems import Problem
-from serve.schemas import FingerprintQuery, IndexVersion, IndexVersions, Neighbour, Neighbours, Song, SongPage
 
 _FACTS = list(SongFacts.model_fields)
 
@@ -24,19 +25,21 @@ def list_versions(live: Path) -> IndexVersions:
     found, unusable = [], []
     for _, folder in reversed(versions(live.parent)):
         try:
-            manifest = read_manifest(folder) if is_complete(folder) else None
+            record = read_record(folder) if is_complete(folder) else None
         except StoreError:
-            manifest = None
-        if manifest is None:
+            record = None
+        if record is None:
             unusable.append(folder.name)
             continue
         found.append(
             IndexVersion(
                 version=folder.name,
                 live=folder == live,
-                songs=manifest["n_songs"],
-                created=manifest["created"],
-                **{name: manifest[name] for name in ("key", "specification_sha256", "generation")},
+                songs=record.n_songs,
+                created=record.created,
+                key=record.key,
+                specification_sha256=record.specification_sha256,
+                generation=record.generation,
             )
         )
     return IndexVersions(indexes=found, unusable=unusable)
@@ -119,7 +122,7 @@ def as_query(query: FingerprintQuery, snapshot: Snapshot) -> QueryFingerprint:
             f"The fingerprint has specification {query.specification_sha256}, the index {snapshot.version} has "
             f"{snapshot.specification_sha256}: make it with the model and fingerprint of the index.",
         )
-    held = snapshot.manifest["dims"]
+    held = snapshot.record.dims
     if strangers := query.channels.keys() - held.keys():
         raise Problem(422, "fingerprint.invalid", f"channels: the index has no {', '.join(sorted(strangers))}.")
     channels = {}
@@ -139,7 +142,7 @@ def as_query(query: FingerprintQuery, snapshot: Snapshot) -> QueryFingerprint:
         codes_sha256=query.codes_sha256,
         duration_s=query.duration_s,
         specification_sha256=query.specification_sha256,
-        weights_sha256=snapshot.manifest["specification"]["weights_sha256"],
+        weights_sha256=snapshot.record.specification["weights_sha256"],
         channels=channels,
         chunk_starts_s=(0.0,),
         chunk_durations_s=(query.duration_s,),

@@ -15,6 +15,7 @@ from ray.serve.schema import DeploymentSchema, ServeDeploySchema
 
 from lumina_ray.errors import LuminaError, UsageError
 from serve.origin import is_loopback_name
+from serve.proxy import ENVIRONMENT
 from serve.schemas import IndexChoice, ServeArgs, describe_errors, shard_name
 
 APPLICATION = "serve.app:build"
@@ -25,8 +26,8 @@ def check_config(path: Path) -> ServeDeploySchema:
 
     Raises:
         UsageError: not YAML, not a Serve config, unknown keys, an `import_path` that cannot be imported, deployments
-            that the application does not have, arguments or a user_config that it does not take, or open access for
-            other machines.
+            that the application does not have, arguments or a user_config that it does not take, open access for
+            other machines, or a proxy that believes the headers of clients.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -52,6 +53,7 @@ def check_config(path: Path) -> ServeDeploySchema:
                     "in: name a file of keys, or listen on 127.0.0.1"
                 )
             _check_deployments(path, application.deployments, args.shards)
+            _check_proxy(path, config)
     return config
 
 
@@ -74,6 +76,17 @@ def _check_deployments(path: Path, deployments: list[DeploymentSchema], shards: 
             ) from error
     if wanted and (wanted.keys() != searching or len(set(wanted.values())) > 1):
         raise UsageError(f"{path}: {', '.join(sorted(searching))} need the same index_version in their user_config")
+
+
+def _check_proxy(path: Path, config: ServeDeploySchema) -> None:
+    options = config.controller_options
+    given = ((options.runtime_env if options else None) or {}).get("env_vars", {})
+    if missing := ENVIRONMENT.items() - given.items():
+        ((name, value),) = missing
+        raise UsageError(
+            f"{path}: clients' request ids would be logged however long they are: set controller_options.runtime_env."
+            f"env_vars.{name} to {value}"
+        )
 
 
 def _unknown_keys(values: Any, schema: Any, place: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ import functools
 import logging
 import signal
 
-from lumina_ray.audio import Audio, load_audio
+from lumina_ray.audio import ChunkedAudio, load_chunks
 from lumina_ray.audio.guard import CallFailed, Guard
 from serve.problems import Problem
 
@@ -22,17 +22,19 @@ class Decoders:
         for _ in range(n):
             self._idle.put_nowait(Guard())
 
-    async def load(self, body: bytes, max_duration_s: float, max_bytes: int) -> Audio:
-        """Decode an upload. Cancelled, as by a client that goes away, it kills the process and frees the slot at once.
+    async def load(self, body: bytes, max_duration_s: float, max_bytes: int) -> ChunkedAudio:
+        """Decode an upload and cut it into chunks.
+
+        Cancelled, as by a client that goes away, it kills the process and frees the slot at once.
 
         Raises:
             AudioError: it cannot be used.
             Problem: 422 it crashes the decoder or keeps it busy, 500 a bug of ours, 503 the system killed the decoder.
         """
-        decode = functools.partial(load_audio, name="upload", max_duration_s=max_duration_s, max_bytes=max_bytes)
+        decode = functools.partial(load_chunks, name="upload", max_duration_s=max_duration_s, max_bytes=max_bytes)
         guard = await self._idle.get()
         try:
-            # Its process as of now: a thread that begins late must not use that of the next upload.
+            # The process is looked up now: a thread that begins late must not use the process of the next upload.
             return await asyncio.to_thread(guard.call, decode, body, limit_s=self._limit_s, process=guard.process)
         except asyncio.CancelledError:
             guard.end()

@@ -4,18 +4,22 @@ This module and what it imports keep clear of the model: a gateway that imported
 0.5 GiB more.
 """
 
+import asyncio
+
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 import lumina_ray
 from serve.access import Access
+from serve.arrivals import Arrivals
 from serve.decoding import Decoders
 from serve.keys import KeyRing
 from serve.origin import ThisMachineOnly
 from serve.page import install_page
 from serve.places import Places
 from serve.problems import install_handlers, openapi_responses
+from serve.reference import install_reference
 from serve.requestlog import RequestLog
 from serve.routes import attributions, catalog, jobs, reports, status
 from serve.schemas import ServeArgs
@@ -29,12 +33,20 @@ def create_app(services: Services) -> FastAPI:
     """The HTTP interface of some services."""
     app = FastAPI(
         title="lumina-ray",
-        summary="Which songs of a catalog a piece of generated music resembles beyond chance, and how sure that is.",
+        summary="Find the songs of a catalog that generated music resembles beyond chance, and say how sure that is.",
         version=lumina_ray.__version__,
+        # Those of FastAPI load scripts from another host, which could read the keys that people type.
+        docs_url=None,
+        redoc_url=None,
         responses=openapi_responses(403) if services.access is None else None,
     )
     app.state.services = services
-    app.state.places = Places(services.args.max_requests, services.args.max_waiting)
+    args = services.args
+    app.state.places = Places(args.max_requests, args.max_waiting)
+    # Where access is open, everybody is one caller. Otherwise one key leaves others an upload and a place.
+    others = min(args.max_uploads, args.max_requests) - 1
+    most_of_key = args.max_uploads if services.access is None else max(1, min(args.max_uploads_per_key, others))
+    app.state.arrivals = Arrivals(args.max_uploads, most_of_key)
     if services.access is None:
         app.add_middleware(ThisMachineOnly)
     # The last one is the outermost: what is refused is logged.
@@ -46,6 +58,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(jobs.router)
     app.include_router(reports.router)
     install_page(app)
+    install_reference(app)
     return app
 
 
@@ -69,7 +82,8 @@ class Gateway:
 
     async def drain(self) -> None:
         """Refuse requests from now on, and return once those under way are answered."""
-        await self._app.state.places.close()
+        state = self._app.state
+        await asyncio.gather(state.arrivals.close(), state.places.close())
 
     async def check_health(self) -> None:
         """That it is called is all there is to check; Ray forgets gauges that nobody sets."""

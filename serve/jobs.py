@@ -12,12 +12,13 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
+from lumina_ray.answers import Job, JobFile
 from lumina_ray.audio.guard import CallFailed
 from serve import cursors
 from serve.decoding import Decoders
 from serve.jobstore import JobStore, StoredJob, WaitingFile
 from serve.problems import RETRY_AFTER_S, Problem
-from serve.schemas import Job, JobFile, ServeArgs
+from serve.schemas import ServeArgs
 from serve.services import LOST, Services, answered_by, attribute_upload
 
 logger = logging.getLogger("ray.serve")
@@ -129,7 +130,7 @@ class Jobs:
         await self._in_thread(self._store.begin, file)
         audio = await self._in_thread(self._store.audio, file)
         if audio is None:
-            # Of a deleted job, whose result nobody keeps; or lost by the disk, which waiting does not bring back.
+            # The job was deleted, and nobody keeps the result; or the disk lost the audio, and waiting does not help.
             logger.error("job %s, file %d: its audio is gone", file.job, file.number)
             await self._in_thread(self._store.finish, file, Problem.internal().body.model_dump_json(), True)
             return

@@ -96,7 +96,7 @@ class JobStore:
         self._db = sqlite3.connect(database, isolation_level=None)
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON;" + _SCHEMA)
         if "turn" not in {column for _, column, *_ in self._db.execute("PRAGMA table_info(files)")}:
-            # Of a version in which owners took no turns.
+            # The file was written by a version in which owners took no turns.
             self._db.execute("ALTER TABLE files ADD COLUMN turn INTEGER NOT NULL DEFAULT 0")
         self._db.execute(_INDEX)
         # Whose turn it is: of the file that was begun last, as others may be under way for long. And the last turn that
@@ -232,7 +232,7 @@ class JobStore:
         )
 
     def audio(self, file: WaitingFile) -> bytes | None:
-        """Its bytes; None once its job was deleted."""
+        """Bytes of a file's audio; None once its job was deleted."""
         try:
             return self._audio(file.job, file.number).read_bytes()
         except FileNotFoundError:

@@ -14,8 +14,8 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import UsageError
+from lumina_ray.files import atomic_path
 from serve.schemas import describe_errors
 
 # Lets scanners for leaked secrets find keys in code and logs.
@@ -47,7 +47,7 @@ class KeyRing:
         self._keys: tuple[ApiKey, ...] = ()
 
     def holder(self, key: str) -> ApiKey | None:
-        """Whose key this is, in a time that does not tell how much of it is right.
+        """Find the holder of a key, in a time that does not tell how much of the key is right.
 
         Raises:
             UsageError: the file is missing or damaged. Going on with the keys of before could admit a revoked one.
@@ -127,6 +127,8 @@ def revoke_key(file: Path, name: str) -> None:
 
 def _alone(file: Path) -> FileLock:
     """Two commands at once must not undo each other: a revoked key would come back."""
+    if not file.name:
+        raise UsageError(f"{file} is a folder; name the file of the keys")
     file.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(file.with_name(f".{file.name}.lock"))
 

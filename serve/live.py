@@ -9,12 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lumina_ray.answers import FingerprintQuery
 from lumina_ray.attribution import attribute
 from lumina_ray.errors import LuminaError, SpecificationMismatch, StoreError
 from lumina_ray.index import Shard, Snapshot, load_snapshot
 from lumina_ray.index.files import versions
+from lumina_ray.vocabulary import DEFAULT_TOP_K
 from serve import catalog, metrics
-from serve.schemas import FingerprintQuery, IndexChoice, describe_errors
+from serve.schemas import IndexChoice, describe_errors
 
 logger = logging.getLogger("ray.serve")
 
@@ -92,7 +94,7 @@ class LiveIndex:
                 exc_info=None if isinstance(error, LuminaError | ValidationError) else error,
             )
         else:
-            # What is there for good is not gone through again by every collection, in the middle of an answer.
+            # Garbage collections, which run in the middle of answers, then skip the objects that stay.
             gc.freeze()
             logger.info("%s answers", self.wanted)
         self.show()
@@ -132,7 +134,7 @@ def probe(snapshot: Snapshot) -> None:
         duration_s=1,
         channels={channel: vector.tolist() for channel, vector in vectors.items()},
     )
-    report = attribute(catalog.as_query(query, snapshot), snapshot)
+    report = attribute(catalog.as_query(query, snapshot), snapshot, candidates=DEFAULT_TOP_K)
     for channel, answer in report.channels.items():
         # Not its row: a duplicate of the song is as close.
         best = max(candidate.similarity for candidate in answer.candidates)
@@ -141,7 +143,7 @@ def probe(snapshot: Snapshot) -> None:
 
 
 def _fault(error: Exception) -> str:
-    """What may be told to anybody: the log has the rest, with the paths in it."""
+    """Code of a fault, which anybody may see. Paths are in the log only."""
     match error:
         case ValidationError():
             return "index.config"

@@ -20,6 +20,7 @@ from ray.serve.exceptions import RayServeException
 
 from cluster.session import ray_session
 from lumina_ray.errors import ClusterError, UsageError
+from serve.proxy import ENVIRONMENT
 
 APPLICATION = "lumina"
 # The gateway writes a line of its own for each request.
@@ -72,6 +73,7 @@ class Server:
                     "request_timeout_s": request_timeout_s + _PROXY_GRACE_S,
                 },
                 logging_config={"encoding": "JSON"},
+                controller_options={"runtime_env": {"env_vars": ENVIRONMENT}},
             )
             try:
                 serve.run(application, name=APPLICATION, route_prefix="/", logging_config=APPLICATION_LOGS)
@@ -130,7 +132,7 @@ def drain(application: str, limit_s: float) -> None:
         serve.get_deployment_handle("Gateway", application).broadcast("drain").results(timeout_s=limit_s)
     except (TimeoutError, RayError, RayServeException) as error:
         print(f"Requests under way are cut off: {error}", file=sys.stderr, flush=True)
-    # What a gateway has answered is still on its way through the proxy.
+    # Answers of a gateway may still be on their way through the proxy.
     time.sleep(_FLUSH_S)
 
 

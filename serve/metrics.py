@@ -1,4 +1,4 @@
-"""What the endpoint counts, for Prometheus through Ray: each name with the prefix `ray_`, counters with `_total`.
+"""Metrics of the endpoint, for Prometheus through Ray, which adds the prefix `ray_`, and `_total` to counters.
 
 cluster/grafana/lumina-serve.json shows it, beside what Ray counts itself: queues and batches of deployments, memory of
 processes and GPUs.

@@ -14,7 +14,7 @@ from serve import metrics
 from serve.problems import Problem
 from serve.services import Caller, Served
 
-_POLL_S = 0.05
+POLL_S = 0.05
 
 
 class Places:
@@ -23,19 +23,26 @@ class Places:
     def __init__(self, n: int, max_waiting: int) -> None:
         self._places = asyncio.Semaphore(n)
         self._max_waiting = max_waiting
-        self._waiting = self._taken = 0
+        self._waiting = self._asking = self._taken = 0
         self._closed = False
 
     @asynccontextmanager
-    async def take(self, deadline_s: float) -> AsyncIterator[None]:
+    async def take(self, deadline_s: float, whole_upload: bool = False) -> AsyncIterator[None]:
         """Hold a place; cancelled, as by a client that goes away, it is free at once.
 
+        Args:
+            deadline_s: how long to wait for one, by the event loop's clock.
+            whole_upload: of a request whose upload was taken in. It is refused neither for those that wait, as
+                `Arrivals` bounds uploads, nor for being closed since.
+
         Raises:
-            Problem: 429, too many wait already, or none was free before a time on the event loop's clock; 503, closed.
+            Problem: 429, too many wait already, or none was free in time; 503, closed.
         """
-        self._check_open()
-        if self._places.locked() and self._waiting >= self._max_waiting:
-            raise _busy()
+        if not whole_upload:
+            self._check_open()
+            if self._places.locked() and self._asking >= self._max_waiting:
+                raise _busy()
+        self._asking += not whole_upload
         self._count(waiting=1)
         try:
             async with asyncio.timeout_at(deadline_s):
@@ -43,11 +50,13 @@ class Places:
         except TimeoutError as error:
             raise _busy() from error
         finally:
+            self._asking -= not whole_upload
             self._count(waiting=-1)
         self._count(taken=1)
         try:
-            # Those that waited.
-            self._check_open()
+            # Requests that waited.
+            if not whole_upload:
+                self._check_open()
             yield
         finally:
             self._places.release()
@@ -57,7 +66,7 @@ class Places:
         """Give no more places, and return once nobody holds one or waits for one."""
         self._closed = True
         while self._taken or self._waiting:
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(POLL_S)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -83,5 +92,6 @@ async def _take_place(request: Request, services: Served, _: Caller) -> AsyncIte
         yield deadline_s
 
 
-# A place, for callers that were let in; its value is when their time is up, by the event loop's clock.
-Place = Annotated[float, Depends(_take_place)]
+# A place, for callers that were let in; its value is when their time is up, by the event loop's clock. It is free again
+# before the answer is sent, which a client may be slow to read.
+Place = Annotated[float, Depends(_take_place, scope="function")]

@@ -12,12 +12,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
+from starlette.types import Scope
 
 from lumina_ray.errors import AudioError
-from serve.requestlog import note, route_of
+from serve.requestlog import method_of, note, route_of, traceback_of
 from serve.schemas import describe_errors
 
 logger = logging.getLogger("ray.serve")
+
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -45,7 +49,7 @@ class ProblemDetails(BaseModel):
     type: str = Field(description="Names the kind of problem: `urn:lumina:` and the code.")
     title: str
     status: int
-    detail: str = Field(description="What is wrong with this request, and what to do about it.")
+    detail: str = Field(description="Cause, and what the client can do about it.")
     code: str = Field(description="For machines, such as `audio.silent`.")
 
 
@@ -89,8 +93,8 @@ class Problem(Exception):
 
     @classmethod
     def of_audio(cls, error: AudioError) -> "Problem":
-        """What is wrong with an upload: 413 for its size, 422 for its contents."""
-        return cls(413 if error.kind == "audio.too_large" else 422, error.kind, str(error))
+        """The problem with an upload: 413 for its size, 422 for its contents."""
+        return cls(413 if error.code == "audio.too_large" else 422, error.code, str(error))
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -105,21 +109,36 @@ def install_handlers(app: FastAPI) -> None:
         return respond(Problem(422, "request.invalid", describe_errors(list(error.errors()))))
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers) if error.headers else None
+        if error.status_code == 405 and (methods := _methods(app, request.scope)):
+            # Starlette names those of the first route alone that has the path.
+            headers = {"Allow": ", ".join(methods)}
         return respond(Problem(error.status_code, f"http.{error.status_code}", str(error.detail), headers))
 
     @app.exception_handler(OSError)
     async def system(request: Request, error: OSError) -> JSONResponse:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            logger.error("%s %s: the disk is full", request.method, route_of(request.scope))
+            logger.error("%s %s: the disk is full", method_of(request.scope), route_of(request.scope))
             return respond(Problem.disk_full())
         return await unexpected(request, error)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        logger.error("%s %s failed", request.method, route_of(request.scope), exc_info=error)
+        logger.error("%s %s failed: %s", method_of(request.scope), route_of(request.scope), traceback_of(error))
         return respond(Problem.internal())
+
+
+def _methods(app: FastAPI, scope: Scope) -> list[str]:
+    """All methods that a path has, in whichever routes; none if it is one of a mounted application, as of the files."""
+    if isinstance(scope.get("route"), Mount):
+        return []
+    asked = {name: scope[name] for name in ("type", "path", "raw_path", "root_path", "headers") if name in scope}
+
+    def has(method: str) -> bool:
+        return any(route.matches(asked | {"method": method})[0] == Match.FULL for route in app.router.routes)
+
+    return [method for method in _METHODS if has(method)]
 
 
 def openapi_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -6,6 +6,7 @@ With `logging_config: {encoding: JSON}` a line is JSON, to which Serve adds the 
 
 import logging
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,13 +18,17 @@ from serve import metrics
 
 logger = logging.getLogger("ray.serve")
 
-# As nginx says that a client closed the connection before its answer.
+# The longest name of a method that is written down; a client may make up any.
+_METHOD_CHARACTERS = 16
+_TRACEBACK_CHARACTERS = 8000
+
+# nginx uses this status for a client that closed the connection before its answer.
 CLIENT_GONE = 499
 
 
 @dataclass
 class Line:
-    """What is known of a request.
+    """Facts about one request.
 
     Attributes:
         status: of the answer; 499 where the client went away before it.
@@ -74,6 +79,16 @@ def route_of(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "none")
 
 
+def method_of(scope: Scope) -> str:
+    """The method of a request, as far as it is written down."""
+    return scope["method"][:_METHOD_CHARACTERS]
+
+
+def traceback_of(error: BaseException) -> str:
+    """The end of a traceback: what an error says may have come from a client, and be as long as it likes."""
+    return "".join(traceback.format_exception(error))[-_TRACEBACK_CHARACTERS:]
+
+
 class RequestLog:
     """ASGI middleware that writes the lines."""
 
@@ -84,7 +99,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        line = Line(scope["method"])
+        line = Line(method_of(scope))
         before = _LINE.set(line)
         begin_s = time.perf_counter()
 

@@ -1,4 +1,4 @@
-"""What the routes of a gateway work with."""
+"""Shared parts of a gateway's routes: the deployments behind it, and calls to them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,6 +22,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
 from lumina_ray.errors import AudioError, StoreError
+from lumina_ray.vocabulary import DEFAULT_CANDIDATES
 from serve import metrics
 from serve.access import Access
 from serve.decoding import Decoders
@@ -29,10 +30,10 @@ from serve.problems import Problem
 from serve.requestlog import note, waiting_for
 from serve.schemas import ServeArgs
 
-# What a handle's `remote` gives: a generator only where one is asked for, as its type does not say.
+# Return type of a handle's `remote`. It is a generator only if one is asked for, which the type does not say.
 Response = DeploymentResponse[Any] | DeploymentResponseGenerator[Any]
-# What Ray raises for a worker, a node or an object that it lost or has no room for. Not RayError, as what code of ours
-# raises in a worker is one as well.
+# Ray raises these for a worker, a node or an object that it lost or has no room for. RayError itself is too wide:
+# errors of our own code in a worker are RayErrors too.
 LOST = (
     RayActorError,
     WorkerCrashedError,
@@ -78,16 +79,17 @@ async def _caller(
     if services.access is None:
         return ""
     holder = services.access.admit(credentials.credentials if credentials else None)
-    note(key=holder)
-    return holder
+    note(key=holder.name)
+    return holder.sha256
 
 
-# The name of the key's holder, who is refused here where there is none; empty where access is open.
+# Whose request it is: the hash of the API key, as a name may be given to another key once the first is revoked; empty
+# where access is open. Who has no key is refused here.
 Caller = Annotated[str, Depends(_caller)]
 
 
 async def answer(services: Services, response: Response, deadline_s: float) -> Any:
-    """What a deployment answers, in the time that a request has.
+    """Wait for the answer of a deployment, in the time that a request has.
 
     Args:
         deadline_s: by the event loop's clock.
@@ -103,7 +105,7 @@ async def answer(services: Services, response: Response, deadline_s: float) -> A
 
 
 async def given(response: Response) -> Any:
-    """What a deployment answers. Cancelled, as when time is up, it cancels the call too, which goes on by itself."""
+    """Wait for the answer of a deployment. If this is cancelled, so is the call, which would go on otherwise."""
     try:
         return await response
     except asyncio.CancelledError:
@@ -111,23 +113,35 @@ async def given(response: Response) -> Any:
         raise
 
 
-async def attribute_upload(services: Services, body: bytes, policy: str, top_k: int, partial: bool = False) -> str:
+async def attribute_upload(
+    services: Services,
+    body: bytes,
+    policy: str,
+    top_k: int,
+    candidates: int = DEFAULT_CANDIDATES,
+    partial: bool = False,
+) -> str:
     """Decode, fingerprint and compare with the catalog; the report as canonical JSON.
 
     Raises:
         AudioError: the audio cannot be used.
         Problem: it ended the decoder, or a part of the index is missing.
     """
-    query = await fingerprint_upload(services, body)
+    fingerprinted = await fingerprint_upload(services, body)
     with waiting_for("search"):
-        report = await given(services.searcher.attribute.remote(query, policy, top_k, partial))
+        report = await given(services.searcher.attribute.remote(fingerprinted, policy, top_k, candidates, partial))
     if isinstance(report, Problem):
         raise report
     return report
 
 
-async def fingerprint_upload(services: Services, body: bytes) -> bytes:
-    """Decode and fingerprint; a pickled `QueryFingerprint`.
+async def fingerprint_upload(services: Services, body: bytes) -> Response:
+    """Decode and fingerprint.
+
+    Returns:
+        The fingerprinter's finished response. Pass it to a method of the searcher as it is: Serve then gives the
+        searcher the `QueryFingerprint`, by reference. It is waited for here and not in the searcher's queue, where
+        songs that wait for the model would take the places of searches.
 
     Raises:
         AudioError: the audio cannot be used.
@@ -138,21 +152,9 @@ async def fingerprint_upload(services: Services, body: bytes) -> bytes:
     note(audio_s=audio.duration_s)
     metrics.count_audio(audio.duration_s)
     with waiting_for("fingerprint"):
-        query = await given(services.fingerprinter.fingerprint.remote(audio))
-    if isinstance(query, AudioError):
-        raise query
-    return query
-
-
-@asynccontextmanager
-async def arriving_by(deadline_s: float, limit_s: float) -> AsyncIterator[None]:
-    """Turn a request that does not arrive in time into a problem; arguments as of `answered_by`."""
-    try:
-        with waiting_for("upload"):
-            async with asyncio.timeout_at(deadline_s):
-                yield
-    except TimeoutError as error:
-        raise Problem(408, "request.timeout", f"The upload did not arrive within {limit_s:g} s.") from error
+        response = services.fingerprinter.fingerprint.remote(audio)
+        await given(response)
+    return response
 
 
 @asynccontextmanager

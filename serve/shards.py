@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import pickle
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,17 @@ import numpy as np
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from lumina_ray.answers import FingerprintQuery, IndexVersions, Neighbours, ReportVerification, Song, SongPage
 from lumina_ray.attribution import attribute
 from lumina_ray.attribution.partial import as_partial
-from lumina_ray.calibration.vectors import Channel
 from lumina_ray.errors import StoreError
-from lumina_ray.fingerprint import QueryFingerprint
 from lumina_ray.index import Shard, Snapshot
 from lumina_ray.index.shards import select, together
-from lumina_ray.report import to_json
+from lumina_ray.report.json import to_json
+from lumina_ray.vocabulary import Channel, QueryFingerprint
 from serve import catalog
 from serve.live import LiveIndex, probe
 from serve.problems import Problem
-from serve.schemas import FingerprintQuery, IndexVersions, Neighbours, ReportVerification, Song, SongPage
 from serve.services import LOST, Response, given
 from serve.verification import verify
 
@@ -40,7 +38,7 @@ class ShardHolder:
         await self._live.follow(user_config)
 
     async def ask(self, version: str, function: Callable, *arguments: Any) -> Any:
-        """What a function gives of a version of the part; a `Problem` that it raised; None without that version."""
+        """Result of a function on a version of the part, or a `Problem` that it raised; None without that version."""
         snapshot = next((held for held in self._live.held if held.version == version), None)
         if snapshot is None:
             return None
@@ -85,23 +83,25 @@ class Merger:
         self._live.show()
 
     @_telling
-    async def attribute(self, query: bytes, policy: str, top_k: int, partial: bool) -> str:
-        return await self._report(pickle.loads(query), policy, top_k, partial)
+    async def attribute(self, query: QueryFingerprint, policy: str, top_k: int, candidates: int, partial: bool) -> str:
+        return await self._report(query, policy, top_k, candidates, partial)
 
     @_telling
-    async def attribute_vectors(self, query: FingerprintQuery, policy: str, top_k: int, partial: bool) -> str:
+    async def attribute_vectors(
+        self, query: FingerprintQuery, policy: str, top_k: int, candidates: int, partial: bool
+    ) -> str:
         asked = await asyncio.to_thread(catalog.as_query, query, self._live.snapshot)
-        return await self._report(asked, policy, top_k, partial)
+        return await self._report(asked, policy, top_k, candidates, partial)
 
-    async def _report(self, query: QueryFingerprint, policy: str, top_k: int, partial: bool) -> str:
+    async def _report(self, query: QueryFingerprint, policy: str, top_k: int, candidates: int, partial: bool) -> str:
         vectors = {c: of_channel.vector for c, of_channel in query.channels.items()}
         snapshot, answers = await self._ask(select, vectors, top_k, partial=partial)
-        n_songs = snapshot.manifest["n_songs"]
+        n_songs = snapshot.record.n_songs
         missing = [part.rows(n_songs) for part, answer in zip(self._parts, answers, strict=True) if answer is None]
 
         def judge() -> str:
             present = [answer for answer in answers if answer is not None]
-            report = attribute(query, together(snapshot, present), policy, top_k)
+            report = attribute(query, together(snapshot, present), policy, top_k, candidates)
             return to_json(as_partial(report, missing, n_songs) if missing else report)
 
         return await asyncio.to_thread(judge)
@@ -131,7 +131,9 @@ class Merger:
         )
 
     @_telling
-    async def verify(self, report: bytes, signature: bytes | None, query: bytes | None) -> ReportVerification:
+    async def verify(
+        self, report: bytes, signature: bytes | None, query: QueryFingerprint | None
+    ) -> ReportVerification:
         if query is not None:
             raise Problem(
                 422, "report.not_recomputed", "This endpoint's index is spread over shards: use `lumina verify`."
@@ -153,11 +155,11 @@ class Merger:
             "index_key": snapshot.key,
             "index_wanted": self._live.wanted,
             "index_fault": self._live.fault or next((fault for _, fault in answers if fault), None),
-            "songs": snapshot.manifest["n_songs"],
+            "songs": snapshot.record.n_songs,
         }
 
     async def _ask(self, function: Callable, *arguments: Any, partial: bool = False) -> tuple[Snapshot, list[Any]]:
-        """What the shards answer, in their order, of the newest version that all of them hold.
+        """Ask all shards about the newest version that all of them hold. Answers are in the order of shards.
 
         Where some do not answer, or no version is held by all, None stands for those that are missing.
 
@@ -179,7 +181,7 @@ class Merger:
         return newest
 
     async def _ask_one(self, call: Callable[[], Response]) -> Any:
-        """What a shard answers; None where it does not."""
+        """Answer of one shard; None if it does not answer."""
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 return await given(call())
@@ -191,7 +193,7 @@ class Merger:
 
 
 def _found(answers: list[Any]) -> Any:
-    """What one of the shards has; or else what is wrong, of which not having the song is the least."""
+    """The answer of the shard that has the song; otherwise the most serious problem (404 is the least)."""
     problems = [answer for answer in answers if isinstance(answer, Problem)]
     if len(problems) < len(answers):
         return next(answer for answer in answers if not isinstance(answer, Problem))

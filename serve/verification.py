@@ -1,34 +1,33 @@
 """Reports that are handed in: are they whole, whose are they, and do they come out the same?"""
 
-import pickle
 import threading
 from dataclasses import asdict
 from pathlib import Path
 
+from lumina_ray.answers import ReportVerification
 from lumina_ray.attribution import Report
 from lumina_ray.errors import ReportMismatch, SignatureError, SpecificationMismatch, StoreError, UsageError
-from lumina_ray.fingerprint import QueryFingerprint
 from lumina_ray.index import Snapshot, load_snapshot
-from lumina_ray.report import report_sha256
-from lumina_ray.report.json import parse_report
+from lumina_ray.report.json import parse_report, report_sha256
 from lumina_ray.report.sign import signer
 from lumina_ray.report.verify import reported_folder, verify_query
+from lumina_ray.vocabulary import QueryFingerprint
 from serve.problems import Problem
-from serve.schemas import MAX_TOP_K, ReportVerification
+from serve.schemas import MAX_TOP_K
 
 # A snapshot that is loaded for one report may be as large as the one that answers.
 _OTHER_VERSION = threading.Lock()
 
 
 def verify(
-    text: bytes, signature: bytes | None, query: bytes | None, live: Snapshot, folder: Path
+    text: bytes, signature: bytes | None, query: QueryFingerprint | None, live: Snapshot, folder: Path
 ) -> ReportVerification:
     """Check a report, and compute it again where its audio is there.
 
     Args:
         text: the report's file.
         signature: its signature's file.
-        query: a pickled `QueryFingerprint` of the audio.
+        query: the fingerprint of the audio; without it, nothing is computed again.
         live: the snapshot that answers, and `folder` where it lies, beside others.
 
     Raises:
@@ -41,19 +40,18 @@ def verify(
     facts = {"report_sha256": report_sha256(report), "signed_by": signed_by, "index_version": named.name}
     if query is None:
         return ReportVerification(**facts)
-    asked: QueryFingerprint = pickle.loads(query)
-    if asked.audio_sha256 != report.query.audio_sha256:
+    if query.audio_sha256 != report.query.audio_sha256:
         raise Problem(
             422,
             "report.mismatch",
-            f"The audio has sha256 {asked.audio_sha256}, and the report is about {report.query.audio_sha256}.",
+            f"The audio has sha256 {query.audio_sha256}, and the report is about {report.query.audio_sha256}.",
         )
     try:
         if named == folder:
-            found = verify_query(report, asked, live)
+            found = verify_query(report, query, live)
         elif _OTHER_VERSION.acquire(blocking=False):
             try:
-                found = verify_query(report, asked, load_snapshot(named))
+                found = verify_query(report, query, load_snapshot(named))
             finally:
                 _OTHER_VERSION.release()
         else:
@@ -74,7 +72,7 @@ def _parsed(text: bytes) -> Report:
         report = parse_report(text, "report")
     except UsageError as error:
         raise Problem(422, "report.invalid", str(error)) from error
-    if report.policy.top_k > MAX_TOP_K:
+    if max(report.policy.top_k, report.policy.candidates) > MAX_TOP_K:
         raise Problem(422, "report.invalid", f"report: asks for more than {MAX_TOP_K} candidates.")
     return report
 

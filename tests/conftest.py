@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -15,6 +15,9 @@ if not Path("/dev/nvidiactl").exists():
 
 from tests.s3 import CREDENTIALS, S3, s3_server
 
+if TYPE_CHECKING:
+    from tests.small_catalog import SmallCatalog
+
 # How long an example takes is no property of what is tested, and on a busy machine anything.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
@@ -24,32 +27,59 @@ settings.load_profile("any machine")
 os.environ.update(CREDENTIALS | {"AWS_MAX_ATTEMPTS": "4"})
 # Ray's workers give way to other processes. Here they are what tests wait for, while others run in another process.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Ray gives its agent 15 s to start, which a machine that runs other tests may not have.
+os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
 
-# They start processes, Ray among them: what is fast should fail first.
-_SLOW = ("model", "cli", "cluster", "serve", "training")
-# Most of their tests share the Ray of `ray_cluster`, but for those of a file with nodes of its own: with two Rays all
-# the time, two cores are too slow for what waits for an answer.
-_ON_ONE_RAY = ("tests/cluster/", "tests/serve/")
+# They start processes, Ray among them, or compute for long: what is fast should fail first. Of two processes, one
+# begins with the longest; the second longest comes before what can be shared out in the end.
+_SLOW = ("serve", "fingerprint", "truth", "model", "cli", "training", "examples", "cluster")
+# `make check` leaves these folders and files out: they start Ray, a browser or a training, render music, or take a core
+# for longer than several other folders together.
+_NOT_IN_CHECK = (
+    *("cluster/", "serve/", "client/", "training/", "demo/", "docs/test_walks.py", "examples/"),
+    *("cli/test_contract.py", "cli/test_attribute.py", "test_front_door.py"),
+    *("fingerprint/test_precision.py", "fingerprint/test_memory.py", "fingerprint/test_batching.py"),
+    *("model/test_float16.py", "index/test_kinds.py", "truth/test_method_rows.py"),
+    # They wait for time limits and for servers more than they compute.
+    *("catalog/test_durations.py", "store/test_storage.py"),
+)
+# Most of the tests of these share the Ray of `ray_cluster`, but for those of a file with nodes of its own.
+_ON_ONE_RAY = {"tests/cluster/": "cluster", "tests/examples/": "cluster", "tests/serve/": "serve"}
 _ON_THEIR_OWN = "tests/cluster/test_chaos_cluster.py"
 
 
 class _Together(LoadScopeScheduling):
-    """Of several processes, let one run the tests of a file, or those that share a Ray; what has most tests, first."""
+    """Gives the tests of a file, or those of a folder that share a Ray, to one of several processes."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "ray" if file.startswith(_ON_ONE_RAY) and file != _ON_THEIR_OWN else file
+        shared = next((scope for folder, scope in _ON_ONE_RAY.items() if file.startswith(folder)), None)
+        return shared if shared and file != _ON_THEIR_OWN else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
     """For `pytest -n`; its own `--dist loadgroup` does nothing under pytest 9.2."""
+    # In the order of `pytest_collection_modifyitems`, and not by the number of tests.
+    config.option.loadscopereorder = False
     return _Together(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow packages last, in this order."""
+    """Mark what `make check` leaves out, and run the slow packages last, in this order."""
+    tests = Path(__file__).parent
+    assert not (gone := [name for name in _NOT_IN_CHECK if not (tests / name).exists()]), f"no such tests: {gone}"
+    for item in items:
+        if item.path.relative_to(tests).as_posix().startswith(_NOT_IN_CHECK):
+            item.add_marker("slow")
     ranks = {name: rank for rank, name in enumerate(_SLOW, start=1)}
-    items.sort(key=lambda item: ranks.get(item.path.relative_to(Path(__file__).parent).parts[0], 0))
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        ranks["cluster"] = -1
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(tests)
+        return len(_SLOW) if f"tests/{path.as_posix()}" == _ON_THEIR_OWN else ranks.get(path.parts[0], 0)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -80,3 +110,11 @@ def ray_cluster() -> Iterator[str]:
     start_local(num_cpus=2, num_gpus=0)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_catalog(tmp_path_factory: pytest.TempPathFactory) -> "SmallCatalog":
+    """A calibrated store and an index of a few tones under nano."""
+    from tests.small_catalog import make_small_catalog
+
+    return make_small_catalog(tmp_path_factory.mktemp("small"))

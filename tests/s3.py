@@ -5,6 +5,7 @@ python -m tests.s3      # says its port, and serves until it is ended
 
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,9 +45,14 @@ class S3:
                 self.path(f"{key}/{file.relative_to(folder).as_posix()}").upload(file)
         return self.path(key)
 
-    def fail(self, count: int, status: int = 503, method: str = "", key: str = "") -> None:
-        """Answer the next `count` requests of a method (any) to keys that contain `key` with an error; 0 heals."""
-        urllib.request.urlopen(f"{self._url}/faults?{count=}&{status=}&method={method}&key={key}").close()
+    def fail(self, count: int, status: int = 503, method: str = "", key: str = "", done: bool = False) -> None:
+        """Answer the next `count` requests of a method (any) to keys that contain `key` with an error; 0 heals.
+
+        Args:
+            done: do what was asked all the same, as where only the answer is lost.
+        """
+        asked = f"{count=}&{status=}&method={method}&key={key}&done={int(done)}"
+        urllib.request.urlopen(f"{self._url}/faults?{asked}").close()
 
     def failed(self) -> int:
         """How many requests were answered so, ever."""
@@ -73,6 +79,8 @@ def main() -> None:
     moto = DomainDispatcherApplication(create_backend_app)
     faults: list[dict] = []
     n_failed = 0
+    # moto looks whether a condition holds, and then writes: two threads of its server may do so at once, unlike S3.
+    conditional = threading.Lock()
 
     def application(environ, start_response):
         nonlocal n_failed
@@ -89,9 +97,14 @@ def main() -> None:
             if fault["left"] and fault["method"] in ("", method) and fault["key"] in key:
                 fault["left"] -= 1
                 n_failed += 1
+                if fault["done"] == "1":
+                    moto(environ, lambda *_: None)
                 status, body = _ANSWERS[fault["status"]]
                 start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
                 return [body]
+        if "HTTP_IF_MATCH" in environ or "HTTP_IF_NONE_MATCH" in environ:
+            with conditional:
+                return list(moto(environ, start_response))
         return moto(environ, start_response)
 
     server = make_server("127.0.0.1", 0, application, threaded=True)

@@ -9,7 +9,20 @@ import pytest
 
 LIBRARY = Path(__file__).parent.parent / "lumina_ray"
 # Each may import from those before it.
-ORDER = ["errors", "storage", "audio", "catalog", "model", "gradients", "fingerprint", "store", "methods"]
+ORDER = [
+    "errors",
+    "vocabulary",
+    "callable_package",
+    "storage",
+    "files",
+    "audio",
+    "catalog",
+    "model",
+    "gradients",
+    "fingerprint",
+    "store",
+    "methods",
+]
 ORDER += ["calibration", "index", "attribution", "report"]
 MODULES = sorted(LIBRARY.rglob("*.py"))
 
@@ -42,6 +55,7 @@ def test_imports_run_leftwards_and_never_to_ray(module: Path) -> None:
 @pytest.mark.parametrize(
     "use",
     [
+        "import lumina_ray; lumina_ray.open_model, lumina_ray.index, lumina_ray.fingerprint",
         "import lumina_ray.cli.main",
         "from lumina_ray.store import read_store, store_status, stream_store",
         # What a job's driver imports, and its tasks that read, decode and write.
@@ -52,3 +66,15 @@ def test_torch_comes_only_with_a_model(use: str) -> None:
     """It takes seconds, of each of a job's processes and of `lumina status`."""
     code = f"import sys; {use}; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("stub", sorted(LIBRARY.rglob("*/__init__.pyi")), ids=lambda path: path.parent.name)
+def test_no_name_of_a_face_is_one_of_its_modules(stub: Path) -> None:
+    """A lazy face would give the module instead, once anything has imported it."""
+    names = {
+        alias.name
+        for node in ast.walk(ast.parse(stub.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert not names & {path.stem for path in stub.parent.iterdir()}

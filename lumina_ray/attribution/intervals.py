@@ -1,7 +1,7 @@
 """How sure a share is: it is worked out again on other draws of the query's chunks and of the controls.
 
 Shapes: k candidates, q of them qualified, n chunks, B draws, D dimensions.
-U of the draws of chunks are different ones: a query of two chunks has three.
+U draws of chunks differ from each other: a query of two chunks has three different ones.
 """
 
 from functools import lru_cache
@@ -9,7 +9,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from lumina_ray.attribution.policies import Evidence, Verdict, above_noise
+from lumina_ray.attribution.evidence import Evidence
+from lumina_ray.attribution.policies import Verdict, above_noise
 from lumina_ray.calibration import ALPHA
 from lumina_ray.methods.kernel import RIDGE, nonnegative_solution
 
@@ -55,7 +56,7 @@ def share_intervals(
 
 
 def _nonnegative_scores(K_qD: np.ndarray, inner_qU: np.ndarray) -> np.ndarray:
-    """What `nonnegative_kernel_scores` gives for queries of these inner products with the songs, float64 `[q, U]`."""
+    """Non-negative kernel scores of U queries, given by their inner products with the songs, float64 `[q, U]`."""
     gram = K_qD @ K_qD.T + RIDGE * np.eye(len(K_qD))
     scores_qU = cho_solve(cho_factor(gram, lower=True), inner_qU)
     # Where the plain regression has no negative score, it is the answer.
@@ -66,7 +67,7 @@ def _nonnegative_scores(K_qD: np.ndarray, inner_qU: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _draws(n_chunks: int, n_controls: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same draws for every query of so many chunks.
+    """Draws of chunks and controls; equal for all queries with as many chunks.
 
     Returns:
         How often each chunk is in a draw, int64 `[U, n]`; which of these is each draw's, int64 `[B]`; and, of controls
@@ -80,7 +81,7 @@ def _draws(n_chunks: int, n_controls: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _similarities(K_qD: np.ndarray, query_D: np.ndarray, chunks_nD: np.ndarray, counts_Un: np.ndarray) -> np.ndarray:
-    """Of songs with the query as other draws of its chunks would have made it, float64 `[q, U]`."""
+    """Similarity of songs to the query that each draw of its chunks makes, float64 `[q, U]`."""
     parts_n, *_ = np.linalg.lstsq(chunks_nD.T, query_D, rcond=None)
     rest_D = query_D - parts_n @ chunks_nD
     weights_Un = counts_Un * parts_n

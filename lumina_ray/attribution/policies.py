@@ -1,4 +1,4 @@
-"""Three rules that turn evidence into shares (DESIGN §1.5). `v8` and `v7` are as published; `calibrated` is ours.
+"""Three rules that turn evidence into shares. `v8` and `v7` are as published; `calibrated` is ours.
 
 All three are positive-only: a song without positive similarity takes no share. All judge the similarity `s` between
 fingerprints. Kernel scores are part of the `calibrated` shares only: the published shares are functions of `s` alone.
@@ -6,12 +6,12 @@ fingerprints. Kernel scores are part of the `calibrated` shares only: the publis
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.special import erf, erfinv
 
-from lumina_ray.calibration import ALPHA, ChannelCalibration
+from lumina_ray.attribution.evidence import Evidence
+from lumina_ray.calibration import ALPHA
 from lumina_ray.methods.kernel import RIDGE, nonnegative_kernel_scores
 
 V8_LEVELS = ("Not qualified", "Qualified Influence", "High Confidence", "Definitive Proof")
@@ -20,44 +20,8 @@ CALIBRATED_LEVELS = ("Within the noise", "Above the noise", "Above every control
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is known of k candidates in one channel.
-
-    Attributes:
-        similarity: `[k]` inner products with the query.
-        song_means: `[k]` each candidate's mean similarity to the rest of the catalog.
-        vectors: `[k, D]` the candidates' fingerprints.
-        query: `[D]`.
-        noise: the channel's calibration.
-    """
-
-    similarity: np.ndarray
-    song_means: np.ndarray
-    vectors: np.ndarray
-    query: np.ndarray
-    noise: ChannelCalibration
-
-    @cached_property
-    def z(self) -> np.ndarray:
-        return self.noise.z(self.similarity)
-
-    @cached_property
-    def adjusted(self) -> np.ndarray:
-        return self.similarity - self.song_means
-
-    @cached_property
-    def family_wise_p(self) -> np.ndarray:
-        return self.noise.family_wise_p(self.adjusted)
-
-    @cached_property
-    def q_values(self) -> np.ndarray:
-        # Songs that cannot qualify must not make the list longer, and its threshold lower.
-        return self.noise.q_values(np.where(self.similarity > 0, self.adjusted, -np.inf))
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """A policy's answer for k candidates.
+    """The answer of a policy for k candidates.
 
     Attributes:
         thresholds: `[k]` the similarity at which each candidate qualifies.
@@ -78,14 +42,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Policy:
-    """A rule with the words that explain it; `qualify` is the part of `judge` that says which candidates qualify."""
+    """A rule by which candidates qualify and get shares.
+
+    Attributes:
+        judge: the rule.
+        qualify: the part of it that says which candidates qualify, bool `[k]`.
+        published: whether others published it.
+    """
 
     judge: Callable[[Evidence], Verdict]
     qualify: Callable[[Evidence], np.ndarray]
     published: bool
-    statistic: str
-    qualifies: str
-    share: str
 
 
 def v8(evidence: Evidence) -> Verdict:
@@ -193,7 +160,7 @@ def _above_the_noise(evidence: Evidence, alpha: float = ALPHA) -> tuple[float, n
 
 
 def above_noise(similarity: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    """What part of an explained fraction lies above the noise, 0 to 1, of positive similarities."""
+    """The part of an explained fraction that lies above the noise, 0 to 1, for positive similarities."""
     # Rounding leaves a similarity a little above 1 for the query's own song.
     t = np.clip(threshold, 0, None)
     return np.clip((similarity**2 - t**2) / (similarity**2 * np.maximum(1 - t**2, 1e-12)), 0, 1)
@@ -205,30 +172,7 @@ def _normalised(weights: np.ndarray) -> dict:
 
 
 POLICIES: dict[str, Policy] = {
-    "calibrated": Policy(
-        calibrated,
-        qualify=lambda evidence: _above_the_noise(evidence)[1],
-        published=False,
-        statistic="adjusted similarity: similarity minus the song's mean similarity to the rest of the catalog",
-        qualifies=f"family-wise p-value ≤ {ALPHA} of the best song (at most {ALPHA:.0%} of unrelated tracks would have "
-        f"any song qualify), and then all songs with that family-wise p-value or at a false-discovery rate of {ALPHA}",
-        share="fraction of the query's fingerprint (its squared length) that the song accounts for beyond the noise, "
-        "jointly with the other qualified songs; the rest is unattributed",
-    ),
-    "v8": Policy(
-        v8,
-        qualify=_v8_qualified,
-        published=True,
-        statistic="similarity",
-        qualifies="similarity ≥ μ + 1σ of the controls",
-        share="excess max(similarity − threshold, 0), normalised to 1 over the candidates",
-    ),
-    "v7": Policy(
-        v7,
-        qualify=_v7_qualified,
-        published=True,
-        statistic="STS = z = (similarity − μ) / σ",
-        qualifies="confidence erf(z/√2) ≥ 95 %",
-        share="weight max(0, STS − 1)², normalised to 1 over the candidates",
-    ),
+    "calibrated": Policy(calibrated, qualify=lambda evidence: _above_the_noise(evidence)[1], published=False),
+    "v8": Policy(v8, qualify=_v8_qualified, published=True),
+    "v7": Policy(v7, qualify=_v7_qualified, published=True),
 }

@@ -1,14 +1,24 @@
-"""The report: what an answer says and everything that it rests on.
+"""The report: the numbers of an answer and everything that they rest on.
 
-Frozen, without timestamps or paths of machines, so that the command line and the endpoint give the same bytes. The
-same models are the endpoint's response schema.
+A report holds data and no sentences; `lumina_ray.report.sentences` makes those where a report is shown. Reports are
+frozen and have no timestamps and no paths of machines, so that the command line and the endpoint give the same bytes.
+The models are also the endpoint's response schema.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from lumina_ray.calibration.vectors import CHANNELS, Channel
+from lumina_ray.vocabulary import CHANNELS, Channel
+
+FORMAT_VERSION: Literal[4] = 4
+"""Reports before 3 held English sentences; those before 4 listed equal audio as songs of their own."""
+
+RIGHTS: dict[Channel, tuple[Literal["composition", "production"], Literal["publishing", "master"]]] = {
+    "P": ("composition", "publishing"),
+    "M": ("production", "master"),
+}
 
 
 class _Frozen(BaseModel):
@@ -18,7 +28,7 @@ class _Frozen(BaseModel):
 
 
 class SongFacts(_Frozen):
-    """What the catalog's manifest says of a song."""
+    """A song, as the catalog's manifest describes it."""
 
     song_id: str
     title: str | None
@@ -35,53 +45,68 @@ class SongFacts(_Frozen):
     codes_sha256: str
 
 
-class UseFacts(_Frozen):
-    """Was the model trained on a song, or on something nearly identical? Whatever the query: of the song alone."""
+class MembershipFacts(_Frozen):
+    """Evidence that the model was trained on a song or on something nearly identical, whatever the query."""
 
     excess: float = Field(
         description="Mean log-likelihood of the song under the audited model minus that under a reference model that "
         "never saw the catalog, in nats per code."
     )
     p_value: float = Field(
-        description="Share of controls and song whose excess is at least this large, the model having seen no control. "
-        "Of this one song, chosen before looking: not corrected for how many are listed."
+        description="Fraction of tracks, the controls and this song, whose excess is at least this large. The model "
+        "saw no control. It is for one song chosen before looking: not corrected for the number of songs listed."
     )
 
 
 class Candidate(_Frozen):
-    """One song that the search returned, in one channel."""
+    """One listed song in one channel."""
 
-    rank: int = Field(description="1 for the largest share; ties by the policy's statistic.")
+    rank: int = Field(
+        description="1 for the largest share; equal shares by adjusted similarity (`calibrated`) or similarity."
+    )
     song: SongFacts
+    equal_songs: tuple[SongFacts, ...] = Field(
+        fail_fast=True,
+        description="Other songs judged whose audio is the same (equal `codes_sha256`), with their owners. The numbers "
+        "are of them all as one song: the share is not divided among them.",
+    )
     similarity: float = Field(description="Inner product of the two unit fingerprints, −1 to 1.")
     adjusted_similarity: float = Field(
-        description="Similarity minus the song's mean similarity to the rest of the catalog; p-values are taken on it."
+        description="Similarity minus the song's mean similarity to the rest of the catalog. P-values are computed "
+        "from it."
     )
-    threshold: float = Field(description="The similarity at which this song qualifies under the policy.")
+    threshold: float = Field(description="Similarity from which this song qualifies under the policy.")
     kernel_score: float = Field(
-        description="(K Kᵀ + λI)⁻¹ K g over all candidates: signed, without unit; negative ones are ignored by shares."
+        description="(K Kᵀ + λI)⁻¹ K g over all songs judged. It has a sign and no unit; shares ignore negative scores."
     )
-    z: float = Field(description="(similarity − μ) / σ of the controls.")
-    p_value: float = Field(description="Of this one song, chosen before looking: not corrected for the search.")
+    z: float = Field(description="(similarity − μ) / σ, with μ and σ of the controls.")
+    p_value: float = Field(
+        description="Fraction of control–song pairs that are at least this similar. It is for one song chosen before "
+        "looking: not corrected for the number of songs searched."
+    )
     family_wise_p: float = Field(
-        description="Share of tracks, controls and query, whose best match in the whole catalog is at least this good."
+        description="Fraction of tracks, the controls and the query, whose best match in the whole catalog is at "
+        "least this good: corrected for the number of songs searched."
     )
     p_extrapolated: float | None = Field(
-        description="A generalised Pareto tail's guess of the family-wise p-value beyond the resolution of the "
-        "controls. An extrapolation: qualifies nothing."
+        description="Family-wise p-value below the smallest one that the controls can show, extrapolated by a "
+        "generalised Pareto tail. No song qualifies by it. Null where the controls suffice."
     )
     q_value: float = Field(
-        description="Share of chance finds in a list of all songs up to this one, on average over queries and with "
-        "empty lists counted as free of chance (Benjamini and Hochberg)."
+        description="Benjamini–Hochberg q-value: expected fraction of false discoveries if every song up to this rank "
+        "were listed."
     )
-    level: str = Field(description="The policy's name for how far the song stands out.")
-    qualified: bool
-    share: float = Field(description="0 to 1; shares and `unattributed` of a channel add up to 1.")
+    level: str = Field(description="Name that the policy gives to how far the song stands out.")
+    qualified: bool = Field(description="Whether the song qualifies under the policy.")
+    share: float = Field(
+        description="Part of the query attributed to the song, 0 to 1. Shares and `unattributed` of a channel add up"
+        " to 1."
+    )
     share_low: float | None = Field(
-        description="Policy `calibrated`: lower end of the share's 95 % interval over draws of chunks and controls; "
-        "none where more than 512 songs qualify."
+        description="Policy `calibrated`: lower end of the share's 95 % interval over draws of chunks and controls. "
+        "Null if more than 512 songs qualify."
     )
-    share_high: float | None = Field(description="Policy `calibrated`: its upper end.")
+    share_high: float | None = Field(description="Policy `calibrated`: upper end of the interval.")
     explained: float | None = Field(description="Policy `calibrated`: the share before the noise is deducted.")
     confidence: float | None = Field(description="Policy `v7`: erf(z/√2).")
     lip_percent: float | None = Field(description="Policy `v7`: (tanh(0.5·STS) + 1) / 2 · 100.")
@@ -93,31 +118,102 @@ class Candidate(_Frozen):
         fail_fast=True,
         description="The fewest chunks that carry at least half of the positive match, by index, strongest first.",
     )
-    use: UseFacts | None = Field(description="Null where the index has no evidence of use (`lumina use`).")
+    membership: MembershipFacts | None = Field(
+        description="Null if the index has no membership evidence (`lumina use`)."
+    )
 
 
 class NoiseBand(_Frozen):
-    """What unrelated music looks like in one channel."""
+    """Similarity of unrelated music to the catalog, in one channel."""
 
-    n_controls: int
+    n_controls: int = Field(description="Control tracks: music that the audited model never saw.")
+    n_songs: int = Field(description="Songs of the catalog that the controls were compared with, withdrawn ones too.")
     mean: float = Field(description="μ of the similarity of controls and catalog songs.")
-    std: float = Field(description="σ of the same.")
-    similarity_quantiles: dict[str, float] = Field(fail_fast=True, description="Quantiles of the same.")
+    std: float = Field(description="σ of the similarity of controls and catalog songs.")
+    similarity_quantiles: dict[str, float] = Field(
+        fail_fast=True, description="Quantile → similarity of controls and catalog songs."
+    )
     control_maxima_similarity: tuple[float, ...] = Field(
         fail_fast=True, description="Each control's largest similarity in the catalog, descending."
     )
-    control_maxima: tuple[float, ...] = Field(fail_fast=True, description="The same for the adjusted similarity.")
+    control_maxima: tuple[float, ...] = Field(
+        fail_fast=True, description="Each control's largest adjusted similarity in the catalog, descending."
+    )
     alpha: float = Field(description="Family-wise p-value up to which `calibrated` qualifies a song.")
-    critical: float = Field(description="Adjusted similarity that must be exceeded for it.")
+    critical: float = Field(description="Adjusted similarity above which a song has such a family-wise p-value.")
     resolution: float = Field(description="Smallest family-wise p-value that this many controls can show.")
     expected_false_positives: float = Field(
-        description="Songs of this catalog that the policy qualifies for an unrelated track, on average over the "
-        "controls; for `calibrated` the chance of any."
+        description="Songs of this catalog that qualify for an unrelated track, on average over the controls. For "
+        "`calibrated`: the probability that any song does."
     )
     query_mean_similarity: float = Field(description="Mean similarity of the query to all songs of the catalog.")
-    control_means: tuple[float, ...] = Field(fail_fast=True, description="The same of each control, descending.")
+    control_means: tuple[float, ...] = Field(
+        fail_fast=True, description="Mean similarity of each control to all songs of the catalog, descending."
+    )
     query_typicality_p: float = Field(
-        description="Two-sided: could a control have the query's mean similarity? Small values void the p-values."
+        description="Two-sided p-value of the query's mean similarity among the controls. A small value means that the "
+        "query is unlike the controls, and then the p-values are not reliable."
+    )
+
+
+class PartNotSearched(_Frozen):
+    """A part of the index did not answer: nothing is known of its songs, and shares leave them out."""
+
+    code: Literal["part_not_searched"] = "part_not_searched"
+    not_searched: int = Field(description="Songs of the catalog that were not searched.")
+    n_songs: int = Field(description="Songs of the whole catalog.")
+
+
+class PublishedRule(_Frozen):
+    """The policy is a published rule, not proven, and not corrected for the number of songs searched."""
+
+    code: Literal["published_rule"] = "published_rule"
+    searched: int = Field(description="Songs searched.")
+    expected_false_positives: float = Field(
+        description="Songs that the rule qualifies for an unrelated track, on average."
+    )
+
+
+class QueryUnlikeControls(_Frozen):
+    """The query's mean similarity to the catalog is outside what the controls show: p-values are not reliable."""
+
+    code: Literal["query_unlike_controls"] = "query_unlike_controls"
+    resembles_catalog: Literal["more", "less"] = Field(
+        description="Compared with the controls. more: p-values may be too small. less: they may be too large."
+    )
+    mean_similarity: float = Field(description="Mean similarity of the query to all songs of the catalog.")
+    lowest_control: float = Field(description="Smallest mean similarity of a control.")
+    highest_control: float = Field(description="Largest mean similarity of a control.")
+
+
+class NoIntervals(_Frozen):
+    """Too many songs qualify for intervals of shares to be computed."""
+
+    code: Literal["no_intervals"] = "no_intervals"
+    qualified: int = Field(description="Songs that qualify.")
+    limit: int = Field(description="Largest number of qualified songs that get intervals.")
+
+
+class NearestOnly(_Frozen):
+    """Only the songs most similar to the query were judged; shares leave the others out."""
+
+    code: Literal["nearest_only"] = "nearest_only"
+    judged: int = Field(description="Songs judged: the most similar ones.")
+    searched: int = Field(description="Songs searched.")
+
+
+ReportWarning = Annotated[
+    PartNotSearched | PublishedRule | QueryUnlikeControls | NoIntervals | NearestOnly, Field(discriminator="code")
+]
+
+
+class MembershipCounts(_Frozen):
+    """Membership evidence of the songs that qualify in a channel."""
+
+    qualified: int = Field(description="Songs that qualify, each with a membership p-value.")
+    significant: int = Field(description="How many of them have a membership p-value of at most `noise.alpha`.")
+    expected_by_chance: float = Field(
+        description="How many of them would have such a p-value if the model had seen none of them."
     )
 
 
@@ -126,21 +222,27 @@ class ChannelReport(_Frozen):
 
     subject: Literal["composition", "production"]
     right: Literal["publishing", "master"]
-    verdict: str = Field(description="The result in one sentence.")
-    basis: str = Field(
-        description="In one sentence, what the shares rest on: likeness alone, or likeness and evidence that the model "
-        "was trained on the songs."
+    warnings: tuple[ReportWarning, ...] = Field(
+        fail_fast=True,
+        description="Facts to know before relying on the numbers: a code and its numbers each.",
     )
-    warnings: tuple[str, ...] = Field(
-        fail_fast=True, description="What a reader must know before relying on the numbers."
+    membership: MembershipCounts | None = Field(
+        description="Membership evidence of the songs that qualify, counted. Null if the index has no "
+        "membership evidence; then shares rest on likeness alone."
     )
     searched: int = Field(description="Songs in the catalog.")
-    retrieved: int = Field(description="Candidates below: the most similar ones.")
-    qualified: int = Field(description="Candidates that qualify under the policy.")
-    attributed: float = Field(description="Sum of all shares.")
+    retrieved: int = Field(description="Songs that were judged: the most similar ones, equal audio included.")
+    qualified: int = Field(
+        description="Songs that qualify under the policy, equal audio counted once. All of them are listed."
+    )
+    attributed: float = Field(description="Sum of all shares, 0 to 1.")
     unattributed: float = Field(description="1 − attributed.")
     noise: NoiseBand
-    candidates: tuple[Candidate, ...] = Field(fail_fast=True, description="By rank.")
+    candidates: tuple[Candidate, ...] = Field(
+        fail_fast=True,
+        description="By rank: the best `policy.candidates` of the songs judged, and all others that qualify or have a "
+        "share.",
+    )
 
 
 class QueryChunk(_Frozen):
@@ -148,16 +250,18 @@ class QueryChunk(_Frozen):
 
     start_s: float
     duration_s: float
-    weight: float = Field(description="Its part in the query's fingerprint; weights add up to 1.")
+    weight: float = Field(description="Weight of the chunk in the query's fingerprint. Weights add up to 1.")
 
 
 class QueryFacts(_Frozen):
     """The audio that was attributed."""
 
-    audio_sha256: str = Field(description="Of the file as it was handed in.")
-    codes_sha256: str = Field(description="Of its EnCodec codes, which the fingerprint follows from.")
+    audio_sha256: str = Field(description="sha256 of the file as it was handed in.")
+    codes_sha256: str = Field(description="sha256 of the EnCodec codes, which determine the fingerprint.")
     duration_s: float
-    chunks: tuple[QueryChunk, ...] = Field(fail_fast=True, description="Silent stretches are left out.")
+    chunks: tuple[QueryChunk, ...] = Field(
+        fail_fast=True, description="Chunks with under a second of sound are left out."
+    )
 
 
 class PolicyFacts(_Frozen):
@@ -165,21 +269,23 @@ class PolicyFacts(_Frozen):
 
     name: Literal["calibrated", "v8", "v7"]
     published: bool = Field(description="A published rule, implemented to the letter. Published is not proven.")
-    statistic: str
-    qualifies: str
-    share: str
     ridge: float = Field(description="λ of the kernel regression.")
-    top_k: int = Field(description="Candidates asked for.")
+    top_k: int = Field(description="Songs asked for in each channel, by similarity: those that are judged.")
+    candidates: int = Field(
+        description="Songs asked to be listed in each channel; others are listed too if they qualify or have a share."
+    )
 
 
-class UseProvenance(_Frozen):
-    """What evidence of use rests on."""
+class MembershipProvenance(_Frozen):
+    """The models, controls and file that membership evidence rests on."""
 
-    reference_weights_sha256: str = Field(description="Of the reference model, which must never have seen the catalog.")
-    controls_sha256: str = Field(description="Ids, codes and vectors of the controls' store.")
+    reference_weights_sha256: str = Field(
+        description="sha256 of the weights of the reference model, which must never have seen the catalog."
+    )
+    controls_sha256: str = Field(description="sha256 of ids, codes and vectors of the controls' store.")
     n_controls: int = Field(description="Distinct controls: music of the catalog's kind that the model never saw.")
     resolution: float = Field(description="Smallest p-value that this many controls can show.")
-    file_sha256: str = Field(description="Of the index's use.parquet, which has every song's numbers.")
+    file_sha256: str = Field(description="sha256 of the index's membership.parquet, which has every song's numbers.")
 
 
 class Provenance(_Frozen):
@@ -191,13 +297,17 @@ class Provenance(_Frozen):
     index_version: str
     index_key: str = Field(description="sha256 of specification and catalog data.")
     calibration_sha256: str
-    use: UseProvenance | None = Field(description="Null where no reference model was compared with.")
-    environment: dict[str, str] = Field(fail_fast=True, description="What made the query's fingerprint.")
-    software: dict[str, str] = Field(fail_fast=True, description="What computed this report.")
+    membership: MembershipProvenance | None = Field(description="Null if no reference model was compared with.")
+    environment: dict[str, str] = Field(
+        fail_fast=True, description="Device, adapter and versions that made the query's fingerprint."
+    )
+    software: dict[str, str] = Field(
+        fail_fast=True, description="Name → version of the software that computed this report."
+    )
 
 
 class Unsearched(_Frozen):
-    """Songs that nothing is known of, because the part of the index that holds them did not answer."""
+    """Songs that were not searched, because the part of the index that holds them did not answer."""
 
     first_row: int = Field(description="Place of the first one in the catalog, in the order of song ids, from 0.")
     n_songs: int
@@ -206,8 +316,7 @@ class Unsearched(_Frozen):
 class Report(_Frozen):
     """Which songs of a catalog a piece of music resembles beyond chance, in both channels."""
 
-    format_version: Literal[1, 2] = Field(1, description="2: a part of the catalog was not searched.")
-    evidence: str = Field(description="What kind of evidence this is, and what it is not.")
+    format_version: Literal[4] = FORMAT_VERSION
     policy: PolicyFacts
     query: QueryFacts
     channels: dict[Channel, ChannelReport] = Field(
@@ -218,14 +327,26 @@ class Report(_Frozen):
     unsearched: Annotated[tuple[Unsearched, ...], Field(min_length=1, fail_fast=True)] | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Only in an answer that was allowed to be partial, and is: what was left out.",
+        description="Songs left out of a partial answer. Absent if the whole catalog was searched.",
     )
 
+    @field_validator("format_version", mode="before")
+    @classmethod
+    def _no_older_format(cls, value: Any) -> Any:
+        if value in (1, 2, 3):
+            raise PydanticCustomError(
+                "older_format",
+                "version {version} was written by an earlier lumina-ray, and this one reads version {reads}; attribute "
+                "the audio again",
+                {"version": value, "reads": FORMAT_VERSION},
+            )
+        return value
+
     @model_validator(mode="after")
-    def _partial_reports_say_so(self) -> Self:
-        # Software that knows format 1 alone must not take a part of the catalog for all of it.
-        if (self.format_version == 2) != (self.unsearched is not None):
-            raise ValueError("format_version is 2 exactly where `unsearched` says what was not searched")
+    def _partial_reports_warn(self) -> Self:
+        for channel in self.channels.values():
+            if any(w.code == "part_not_searched" for w in channel.warnings) != (self.unsearched is not None):
+                raise ValueError("a channel warns of a part that was not searched exactly where `unsearched` lists one")
         return self
 
     @field_validator("channels")

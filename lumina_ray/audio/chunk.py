@@ -1,60 +1,137 @@
-"""Mono audio → the 10-second chunks that are fingerprinted (DESIGN §1.1)."""
+"""Cuts decoded audio into the 10-second chunks that are encoded, at one level, and marks where they hold sound."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
 
-from lumina_ray.audio.decode import SAMPLE_RATE_HZ
+from lumina_ray.audio.decode import MAX_BYTES, label_of, load_audio
+from lumina_ray.audio.level import FRAME_SAMPLES, decibels, frame_powers, level_gain, peak
 from lumina_ray.errors import AudioError
+from lumina_ray.storage import RemotePath
+from lumina_ray.vocabulary import MAX_DURATION_S, SAMPLE_RATE_HZ
 
 CHUNK_S = 10.0
 MIN_TAIL_S = 5.0
-# With no full chunk to stand for the song, a shorter one has to do, but not shorter than this.
-MIN_SONG_S = 1.0
+MIN_SOUND_S = 1.0
+"""Shorter songs are refused, and so are songs none of whose chunks has as much sound."""
 GATE_DBFS = -50.0
+"""A song whose loudest chunk is below this, as it was handed in, is silent."""
+SOUND_DBFS = -40.0
+"""Frames below this, at the common level, hold no sound."""
+_INT16 = 32_767
+# Fraction of the peak.
+_NO_OFFSET = 0.05
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive samples of a song: float32 `[n]`, at most 10 s at 32 kHz, of its true length."""
+    """Consecutive samples of a song, 10 s at most, as the codec gets them.
+
+    Attributes:
+        start_s: the chunk's start in the song, in seconds.
+        samples: int16 `[n]`, mono, 32 kHz, at the common level, not padded.
+        heard: bool `[⌈n/640⌉]`, whether each frame of 20 ms holds sound.
+    """
 
     start_s: float
     samples: np.ndarray
+    heard: np.ndarray
 
     @property
     def duration_s(self) -> float:
+        """Length of the chunk, in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
 
 
-def rms_dbfs(samples: np.ndarray) -> float:
-    """Root mean square level of float samples in dB relative to full scale (a full-scale square wave is 0 dB)."""
-    rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
-    return 20 * np.log10(rms) if rms > 0 else -np.inf
+@dataclass(frozen=True)
+class ChunkedAudio:
+    """An audio file as it is fingerprinted.
+
+    Attributes:
+        sha256: hash of the encoded file; reports identify a recording by it.
+        duration_s: length of the whole file, in seconds.
+        chunks: what is fingerprinted of it, at least one chunk.
+    """
+
+    sha256: str
+    duration_s: float
+    chunks: tuple[Chunk, ...]
 
 
-def split_chunks(samples: np.ndarray, name: str = "audio") -> list[Chunk]:
-    """Cut `[n]` samples into consecutive 10 s chunks and leave out what would only add noise.
+def load_chunks(
+    source: str | os.PathLike[str] | RemotePath | bytes,
+    *,
+    name: str | None = None,
+    max_duration_s: float = MAX_DURATION_S,
+    max_bytes: int = MAX_BYTES,
+) -> ChunkedAudio:
+    """Decode one audio file, or the bytes of one, and cut it into chunks.
 
-    A last chunk under 5 s is dropped when the song has a full chunk: an equally weighted short tail moved a
-    fingerprint's cosine to 0.66-0.83 in the laboratory. Chunks below -50 dBFS are left out: near-silence gives random,
-    high-variance gradients.
+    Args:
+        source, name, max_duration_s, max_bytes: see `load_audio`.
 
     Raises:
-        AudioError: shorter than 1 s ("audio.empty"), or every chunk below the gate ("audio.silent").
+        AudioError: the file cannot be decoded, is too short, or is silent.
+        StorageError: a bucket or a file system does not answer.
+        UsageError: an address that is none.
     """
-    if len(samples) < MIN_SONG_S * SAMPLE_RATE_HZ:
+    audio = load_audio(source, name=name, max_duration_s=max_duration_s, max_bytes=max_bytes)
+    return ChunkedAudio(audio.sha256, audio.duration_s, tuple(cut_chunks(audio.samples, label_of(source, name))))
+
+
+def cut_chunks(samples: np.ndarray, name: str = "audio") -> list[Chunk]:
+    """Bring samples to one level, cut them into consecutive 10 s chunks, and drop what would only add noise.
+
+    - A last chunk under 5 s is dropped where the song has a full chunk: an equally weighted short tail moved a
+      fingerprint's cosine to 0.66-0.83 in the laboratory.
+    - A song is silent where no chunk reaches -50 dBFS as it was handed in: the level of noise is not raised to that of
+      music.
+    - A frame holds sound where it has -40 dBFS or more at the common level. Whatever is quieter, hiss and the ends of
+      notes alike, becomes the same few codes in all songs. A chunk with less than 1 s of sound is dropped.
+
+    Args:
+        samples: float32 `[n]`, mono, 32 kHz, all finite.
+        name: the audio's name in error messages.
+
+    Raises:
+        AudioError: the audio is shorter than 1 s ("audio.empty"), or without sound ("audio.silent").
+    """
+    if len(samples) < MIN_SOUND_S * SAMPLE_RATE_HZ:
         raise AudioError(
-            "audio.empty", f"{name}: {len(samples) / SAMPLE_RATE_HZ:.2f} s of audio; at least {MIN_SONG_S} s is needed"
+            "audio.empty", f"{name}: {len(samples) / SAMPLE_RATE_HZ:.2f} s of audio; at least {MIN_SOUND_S} s is needed"
         )
-    size = int(CHUNK_S * SAMPLE_RATE_HZ)
-    chunks = [Chunk(i / SAMPLE_RATE_HZ, samples[i : i + size]) for i in range(0, len(samples), size)]
-    if len(chunks) > 1 and chunks[-1].duration_s < MIN_TAIL_S:
-        chunks.pop()
-    loud = [chunk for chunk in chunks if rms_dbfs(chunk.samples) >= GATE_DBFS]
-    if not loud:
-        level = max(rms_dbfs(chunk.samples) for chunk in chunks)
+    size = round(CHUNK_S * SAMPLE_RATE_HZ)
+    begins = list(range(0, len(samples), size))
+    if len(begins) > 1 and len(samples) - begins[-1] < MIN_TAIL_S * SAMPLE_RATE_HZ:
+        samples = samples[: begins.pop()]
+    offset = samples.mean(dtype=np.float64)
+    if abs(offset) > _NO_OFFSET * peak(samples):
+        # Otherwise it would take the room that the level needs.
+        samples = samples - np.float32(offset)
+    powers_T = frame_powers(samples)
+    per_chunk = [powers_T[i : i + size // FRAME_SAMPLES] for i in range(0, len(powers_T), size // FRAME_SAMPLES)]
+    loudest = max(decibels(float(powers.mean())) for powers in per_chunk)
+    if loudest < GATE_DBFS:
         raise AudioError(
             "audio.silent",
-            f"{name}: silent: its loudest chunk has {level:.1f} dBFS RMS, below the gate of {GATE_DBFS:.0f} dBFS",
+            f"{name}: silent: its loudest chunk has {loudest:.1f} dBFS RMS above 20 Hz, below the gate of "
+            f"{GATE_DBFS:.0f} dBFS",
         )
-    return loud
+    gain = level_gain(samples, powers_T)
+    gate = 10 ** (SOUND_DBFS / 10) / gain**2
+    chunks = [
+        Chunk(begin / SAMPLE_RATE_HZ, _as_int16(samples[begin : begin + size], gain), powers >= gate)
+        for begin, powers in zip(begins, per_chunk, strict=True)
+        if np.count_nonzero(powers >= gate) * FRAME_SAMPLES >= MIN_SOUND_S * SAMPLE_RATE_HZ
+    ]
+    if not chunks:
+        raise AudioError(
+            "audio.silent", f"{name}: silent but for moments: no {CHUNK_S:.0f} s of it hold {MIN_SOUND_S} s of sound"
+        )
+    return chunks
+
+
+def _as_int16(samples: np.ndarray, gain: float) -> np.ndarray:
+    # Half the bytes on their way to the model, and 96 dB below full scale nothing is lost.
+    return np.rint(samples * np.float64(gain * _INT16)).astype(np.int16)

@@ -1,43 +1,41 @@
-"""Any common audio file → mono float32 at 32 kHz, in bounded memory.
+"""Decodes any common audio file to mono float32 at 32 kHz, in bounded memory.
 
-libsndfile (soundfile) reads wav, flac, mp3, ogg and opus; FFmpeg (PyAV) reads the rest, such as m4a. Channels are
-averaged here and not by the decoder: FFmpeg's own mono mix is 1.41 times too loud. Resampling is soxr HQ, streamed,
-so that an hour of 192 kHz 5.1 costs no more memory than its result.
+A file's content decides how it is read, never its name: `lumina_ray.audio.containers` finds its parts, and checks them
+against what the file promises of its length. libsndfile (soundfile) reads wav, aiff, au, caf, w64, flac, mp3, ogg and
+opus. FFmpeg (PyAV) reads the rest, such as m4a, and more than two channels, as it knows which speakers they are for.
+Channels are mixed here and not by the decoder, because FFmpeg's own mono mix is 1.41 times too loud. soxr resamples in
+HQ quality and block by block, so that an hour of 5.1 sound at 192 kHz takes no more memory than the result.
 """
 
-import errno
 import hashlib
-import io
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 import soundfile
 import soxr
 
-from lumina_ray.errors import AudioError, StorageError, StorageRefused
-from lumina_ray.storage import Location, RemotePath
+from lumina_ray.audio.containers import Format, Part, StreamInfo, examine, truncated
+from lumina_ray.audio.ffmpeg import default_stream, open_ffmpeg, stated_s
+from lumina_ray.audio.mixdown import Layout, Mixdown, layout_of_mask, usual_layout
+from lumina_ray.audio.source import open_source
+from lumina_ray.errors import AudioError
+from lumina_ray.storage import RemotePath, locate
+from lumina_ray.vocabulary import MAX_DURATION_S, SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 32_000
-MAX_DURATION_S = 3_600.0
 MAX_BYTES = 2 << 30
 MAX_CHANNELS = 64
 _BLOCK_FRAMES = 1 << 18
-# Containers of recorded audio. Nothing in it is a document that names other files.
-FFMPEG_FORMATS = ",".join((
-    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "caf", "dsf", "dts", "eac3", "flac", "flv", "m4a", "matroska",
-    "mov", "mp3", "mp4", "mpeg", "mpegts", "ogg", "tta", "w64", "wav", "webm", "wv",
-))  # fmt: skip
-# What a file system answers where the path, or its rights, are at fault and not the file system.
-_MISSING = {errno.ENOENT: "no such file", errno.ENOTDIR: "no such file"} | {
-    number: os.strerror(number).lower() for number in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
-}
-# A stream that ends this much earlier than its header promises was cut off, not rounded.
-_TRUNCATION_TOLERANCE = 0.02
+# Encoders pad the beginning and the end; FFmpeg leaves the padding out, and not every container counts it.
+_TOLERANCE_S = 0.25
+# libsndfile gives a length of this size where it knows none.
+_UNKNOWN_FRAMES = 1 << 50
+# A stream whose every sample is below −60 dB of full scale has no sound in it.
+_SOUND = 1e-3
+_MAX_STREAMS = 16
 
 
 @dataclass(frozen=True)
@@ -45,178 +43,262 @@ class Audio:
     """Decoded audio.
 
     Attributes:
-        samples: float32 `[n]`, mono, 32 kHz, finite.
-        sha256: hash of the encoded file, the identity of the recording in reports.
+        samples: float32 `[n]`, mono, 32 kHz, all finite.
+        sha256: hash of the encoded file; reports identify a recording by it.
+        stream: which one this is of a file's several audio streams, and why, such as "2 of 2, the default"; None where
+            the file has one.
     """
 
     samples: np.ndarray
     sha256: str
+    stream: str | None = None
 
     @property
     def duration_s(self) -> float:
+        """Length of the audio, in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
 
 
+class _Block(NamedTuple):
+    """Decoded samples of all channels, which lie along `axis`."""
+
+    samples: np.ndarray
+    axis: int
+    layout: Layout
+    rate_hz: int
+
+
+def label_of(source: str | os.PathLike[str] | RemotePath | bytes, name: str | None = None) -> str:
+    """The name of audio in error messages."""
+    # A name of bytes that are no UTF-8 could not be printed.
+    return (name or ("upload" if isinstance(source, bytes) else str(source))).encode(errors="backslashreplace").decode()
+
+
 def load_audio(
-    source: Location | str | bytes,
+    source: str | os.PathLike[str] | RemotePath | bytes,
     *,
     name: str | None = None,
     max_duration_s: float = MAX_DURATION_S,
     max_bytes: int = MAX_BYTES,
 ) -> Audio:
-    """Decode one file, or the bytes of one, to mono 32 kHz.
+    """Decode one audio file, or the bytes of one, to mono float32 at 32 kHz.
 
     Args:
-        source: a path, a place in a bucket (the object is read into memory), or the encoded bytes themselves.
-        name: what to call the audio in error messages; defaults to the path.
-        max_duration_s: longer audio is refused, from the header where it tells and while decoding where not.
-        max_bytes: larger files are refused unread.
+        source: a path, an address in a bucket (the object is read into memory), or the encoded bytes themselves.
+        name: the audio's name in error messages; by default its path. It decides nothing else.
+        max_duration_s: longer audio is refused, before decoding where the file tells its length.
+        max_bytes: larger files are refused before they are read.
 
     Raises:
-        AudioError: missing, not a file, empty, not audio, truncated, too long, too large, or with NaN or infinite
-            samples. Silence is no error here: `split_chunks` decides on it.
-        StorageError: a bucket or a file system does not answer, which says nothing of the audio.
+        AudioError: the file is missing, not a file, empty, not audio, less than it promises, too long or too large, or
+            it has NaN or infinite samples. Silence is no error here; `cut_chunks` refuses it.
+        StorageError: a bucket or a file system does not answer, which says nothing about the audio.
+        UsageError: an address that is neither a path nor in a bucket (`lumina_ray.storage.locate`).
     """
-    if isinstance(source, RemotePath):
-        source, name = _fetch(source, name or str(source), max_bytes), name or str(source)
-    if isinstance(source, bytes):
-        label = name or "upload"
-        _check_size(len(source), label, max_bytes)
-        sha256 = hashlib.sha256(source).hexdigest()
-    else:
-        label = name or str(source)
-        # All of it, before anything decodes: libsndfile takes a file system that fails for the end of the file.
-        sha256 = _read_sha256(Path(source), label, max_bytes)
-
-    try:
-        samples = _decode_sndfile(source, label, max_duration_s)
-    except soundfile.LibsndfileError as sndfile_error:
-        try:
-            samples = _decode_ffmpeg(source, label, max_duration_s)
-        except (av.error.FFmpegError, OSError, ValueError, IndexError) as ffmpeg_error:
-            raise AudioError(
-                "audio.undecodable",
-                f"{label}: neither libsndfile ({sndfile_error.error_string}) nor FFmpeg ({ffmpeg_error}) "
-                "can read it as audio; re-encode it, for example as FLAC",
-            ) from ffmpeg_error
+    place = source if isinstance(source, bytes) else locate(source)
+    label = label_of(place, name)
+    with open_source(place, label, max_bytes) as (view, sha256):
+        samples, stream = _Decoder(*examine(view, label), label, max_duration_s).decode()
     if len(samples) == 0:
         raise AudioError("audio.empty", f"{label}: the file is well formed but holds no audio frames")
-    return Audio(samples=samples, sha256=sha256)
+    return Audio(samples, sha256, stream)
 
 
-def _read_sha256(path: Path, label: str, max_bytes: int) -> str:
+@dataclass(frozen=True)
+class _Decoder:
+    """Decodes the parts of one file."""
+
+    format: Format
+    parts: list[Part]
+    label: str
+    max_duration_s: float
+
+    def decode(self) -> tuple[np.ndarray, str | None]:
+        """The file's samples, and which of several streams they are of."""
+        self._check_duration(sum(part.duration_s or 0.0 for part in self.parts))
+        count, default = 1, None
+        if len(self.parts) == 1 and not self.parts[0].sndfile:
+            with open_ffmpeg(self.parts[0].view, self.format, self.label) as container:
+                count, default = len(container.streams.audio), default_stream(container)
+        if count == 1:
+            return self._mixed(0), None
+        if default is not None:
+            return self._mixed(default), f"{default + 1} of {count}, the default"
+        for number in range(min(count, _MAX_STREAMS)):
+            samples = self._mixed(number)
+            if len(samples) and np.abs(samples).max() > _SOUND:
+                return samples, f"{number + 1} of {count}, the first with sound"
+        return self._mixed(0), f"1 of {count}, none of which has sound"
+
+    def _mixed(self, stream: int) -> np.ndarray:
+        mixdown = Mixdown()
+        samples = self._resampled(stream, mixdown)
+        if instead := mixdown.instead():
+            del samples
+            mixdown = instead
+            samples = self._resampled(stream, mixdown)
+        if mixdown.gain != 1:
+            samples *= np.float32(mixdown.gain)
+        return samples
+
+    def _resampled(self, stream: int, mixdown: Mixdown) -> np.ndarray:
+        """Decode and mix down, and resample each stretch of one sample rate at its own."""
+        pieces: list[np.ndarray] = []
+        elapsed_s = 0.0
+        resampler: soxr.ResampleStream | None = None
+        for part in self.parts:
+            rate_hz = 0
+            for block in self._blocks(part, stream):
+                if block.rate_hz != rate_hz:
+                    pieces += _rest(resampler)
+                    rate_hz = block.rate_hz
+                    resampler = None
+                    if rate_hz != SAMPLE_RATE_HZ:
+                        resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+                mono = mixdown.mix(block.samples, block.layout, block.axis)
+                began_s, elapsed_s = elapsed_s, elapsed_s + len(mono) / rate_hz
+                self._check_duration(elapsed_s)
+                if not np.isfinite(mono).all():
+                    at_s = began_s + int(np.argmin(np.isfinite(mono))) / rate_hz
+                    raise AudioError(
+                        "audio.not_finite",
+                        f"{self.label}: NaN or infinite sample at {at_s:.3f} s; export the audio again",
+                    )
+                pieces.append(resampler.resample_chunk(mono) if resampler else mono)
+        pieces += _rest(resampler)
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
+    def _blocks(self, part: Part, stream: int) -> Iterator[_Block]:
+        """Decode a part with the library that reads it."""
+        refused = ""
+        # libsndfile cannot read FLAC that does not say how long it is.
+        if part.sndfile and not (part.flac and not part.flac.total):
+            try:
+                file = soundfile.SoundFile(part.view.buffered())
+            except soundfile.LibsndfileError as error:
+                refused = f"neither libsndfile ({error.error_string}) nor "
+            else:
+                with file:
+                    _check_channels(file.channels, self.label)
+                    if part.flac or file.channels <= 2:
+                        yield from _sndfile_blocks(file, part, self.label)
+                        return
+        with open_ffmpeg(part.view, self.format, self.label, refused) as container:
+            yield from _ffmpeg_blocks(container, part, stream, self.label)
+
+    def _check_duration(self, duration_s: float) -> None:
+        if duration_s > self.max_duration_s:
+            raise AudioError(
+                "audio.too_long",
+                f"{self.label}: at least {duration_s:.0f} s, more than the limit of {self.max_duration_s:.0f} s; "
+                "cut it into songs, or raise the limit",
+            )
+
+
+def _rest(resampler: soxr.ResampleStream | None) -> list[np.ndarray]:
+    return [resampler.resample_chunk(np.zeros(0, np.float32), last=True)] if resampler else []
+
+
+def _sndfile_blocks(file: soundfile.SoundFile, part: Part, label: str) -> Iterator[_Block]:
+    layout, rate_hz, found = usual_layout(file.channels), file.samplerate, 0
+    promised = file.frames if file.frames < _UNKNOWN_FRAMES else 0
+    if part.stated and part.duration_s:
+        promised = max(promised, round(part.duration_s * rate_hz))
+    check = _FlacCheck(part.flac, label) if part.flac else None
+    if part.flac:
+        layout = layout_of_mask(part.flac.channel_mask, file.channels)
+        promised = 0
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise AudioError("audio.not_a_file", f"{label}: is a directory or device, not an audio file")
-        _check_size(status.st_size, label, max_bytes)
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        if error.errno in _MISSING:
-            raise AudioError("audio.missing", f"{label}: {_MISSING[error.errno]}; check the path") from error
-        raise StorageError(f"{label}: cannot be read ({error.strerror}); try again, or check its disk") from error
-
-
-def _check_size(size: int, label: str, max_bytes: int) -> None:
-    if size == 0:
-        raise AudioError("audio.empty", f"{label}: the file has 0 bytes; fetch it again")
-    if size > max_bytes:
-        raise AudioError("audio.too_large", f"{label}: {size} bytes, more than the limit of {max_bytes}")
-
-
-def _fetch(source: RemotePath, label: str, max_bytes: int) -> bytes:
-    try:
-        size = source.stat().st_size
-        if size > max_bytes:
-            raise AudioError("audio.too_large", f"{label}: {size} bytes, more than the limit of {max_bytes}")
-        return source.read_bytes()
-    except FileNotFoundError:
-        raise AudioError("audio.missing", f"{label}: no such object; check the address") from None
-    except StorageRefused as error:
-        raise AudioError("audio.missing", str(error)) from error
-
-
-def _decode_sndfile(source: Path | str | bytes, label: str, max_duration_s: float) -> np.ndarray:
-    handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-    with soundfile.SoundFile(handle) as file:
-        _check_channels(file.channels, label)
-        expected_s = file.frames / file.samplerate
-        _check_duration(expected_s, label, max_duration_s)
-
-        def blocks() -> Iterator[np.ndarray]:
-            # Not `file.blocks`: it trusts the header's length and hands out stale frames past a truncated end.
-            while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                yield block.mean(axis=1, dtype=np.float32)
-
-        samples = _resample(blocks(), file.samplerate, label, max_duration_s)
-    if len(samples) / SAMPLE_RATE_HZ < expected_s * (1 - _TRUNCATION_TOLERANCE) - 0.1:
+        # `file.blocks` would trust the header's length, and return stale frames past a truncated end.
+        while len(block := file.read(_BLOCK_FRAMES, dtype="int32" if check else "float32", always_2d=True)):
+            found += len(block)
+            if check:
+                check.add(block)
+                block = block.astype(np.float32) * np.float32(2.0**-31)
+            yield _Block(block, 1, layout, rate_hz)
+    except soundfile.LibsndfileError as error:
+        if check:
+            raise truncated(label, check.promise, f"after {found} it is damaged ({error.error_string})") from error
         raise AudioError(
             "audio.undecodable",
-            f"{label}: truncated: the header promises {expected_s:.1f} s, "
-            f"{len(samples) / SAMPLE_RATE_HZ:.1f} s could be decoded; fetch it again",
-        )
-    return samples
+            f"{label}: damaged after {found / rate_hz:.1f} s ({error.error_string}); fetch it again",
+        ) from error
+    if check:
+        check.end(found)
+    if found < promised - _TOLERANCE_S * rate_hz:
+        raise truncated(label, f"its header promises {promised / rate_hz:.1f} s", f"there are {found / rate_hz:.1f} s")
 
 
-def _decode_ffmpeg(source: Path | str | bytes, label: str, max_duration_s: float) -> np.ndarray:
-    handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-    # FFmpeg may read these bytes and nothing that they name: without this, a playlist, a concat script or a session
-    # description makes it open files and addresses of its author's choosing.
-    protocol = "pipe" if isinstance(source, bytes) else "file"
-    options = {"protocol_whitelist": protocol, "format_whitelist": FFMPEG_FORMATS}
-    with av.open(handle, options=options, metadata_errors="ignore") as container:
-        if not container.streams.audio:
-            raise AudioError("audio.undecodable", f"{label}: holds no audio stream")
-        stream = container.streams.audio[0]
-        if stream.codec_context is None:
-            raise AudioError("audio.undecodable", f"{label}: its audio stream is of a codec that FFmpeg does not know")
-        if stream.duration and stream.time_base:
-            _check_duration(float(stream.duration * stream.time_base), label, max_duration_s)
-        _check_channels(stream.channels, label)
-        rate_hz = stream.rate
-        if not rate_hz:
+class _FlacCheck:
+    """Compares the samples of a FLAC file with their number and their MD5 in its header."""
+
+    def __init__(self, info: StreamInfo, label: str) -> None:
+        self._info, self._label = info, label
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self.promise = f"its header promises {info.total} samples" if info.total else "its header promises more"
+
+    def add(self, block: np.ndarray) -> None:
+        """Args: int32 `[n, channels]`, whose highest bits are the file's."""
+        if self._info.md5 is None:
+            return
+        n_bytes = (self._info.bits + 7) // 8
+        samples = np.ascontiguousarray(block >> (32 - self._info.bits), "<i4")
+        self._md5.update(np.ascontiguousarray(samples.view(np.uint8).reshape(-1, 4)[:, :n_bytes]).data)
+
+    def end(self, found: int) -> None:
+        if self._info.total and found != self._info.total:
+            raise truncated(self._label, self.promise, f"there are {found}")
+        if self._info.md5 and self._md5.digest() != self._info.md5:
+            raise truncated(self._label, "its header promises other samples (by their MD5)", "some are damaged")
+
+
+def _ffmpeg_blocks(container: av.container.InputContainer, part: Part, number: int, label: str) -> Iterator[_Block]:
+    stream = container.streams.audio[number]
+    if stream.codec_context is None:
+        raise AudioError("audio.undecodable", f"{label}: its audio stream is of a codec that FFmpeg does not know")
+    _check_channels(stream.channels, label)
+    check = _FlacCheck(part.flac, label) if part.flac else None
+    found, found_s, began_s = 0, 0.0, None
+    planar, parameters = None, None
+    for frame in container.decode(stream):
+        if not frame.sample_rate:
             raise AudioError("audio.undecodable", f"{label}: its audio stream has no sample rate")
-        planar = av.AudioResampler(format="fltp", rate=rate_hz)
+        if began_s is None:
+            # A recording of something under way counts from when that began.
+            began_s = max(frame.time or 0.0, 0.0)
+        now = frame.sample_rate, frame.layout.name, frame.format.name
+        if planar is None or now != parameters:
+            _check_channels(frame.layout.nb_channels, label)
+            planar, parameters = av.AudioResampler(format="fltp", rate=frame.sample_rate), now
+            layout = tuple(channel.name for channel in frame.layout.channels)
+            if "NONE" in layout:
+                layout = usual_layout(len(layout))
+        if check:
+            check.add(_integers(frame))
+        for converted in planar.resample(frame):
+            samples = converted.to_ndarray()
+            found += samples.shape[1]
+            found_s += samples.shape[1] / frame.sample_rate
+            yield _Block(samples, 0, layout, frame.sample_rate)
+    if check:
+        check.end(found)
+    promised_s = stated_s(container, stream)
+    if part.stated and len(container.streams) == 1 and promised_s:
+        promised_s -= began_s or 0.0
+        if found_s < promised_s - _TOLERANCE_S:
+            raise truncated(label, f"its header promises {promised_s:.1f} s", f"there are {found_s:.1f} s")
 
-        def blocks() -> Iterator[np.ndarray]:
-            for frame in container.decode(stream):
-                for converted in planar.resample(frame):
-                    yield converted.to_ndarray().mean(axis=0, dtype=np.float32)
 
-        return _resample(blocks(), rate_hz, label, max_duration_s)
-
-
-def _resample(blocks: Iterator[np.ndarray], rate_hz: int, label: str, max_duration_s: float) -> np.ndarray:
-    stream = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
-    parts: list[np.ndarray] = []
-    frames_in = 0
-    for block in blocks:
-        frames_in += len(block)
-        _check_duration(frames_in / rate_hz, label, max_duration_s)
-        if not np.isfinite(block).all():
-            at_s = (frames_in - len(block) + int(np.argmin(np.isfinite(block)))) / rate_hz
-            raise AudioError(
-                "audio.not_finite", f"{label}: NaN or infinite sample at {at_s:.3f} s; export the audio again"
-            )
-        parts.append(stream.resample_chunk(block) if rate_hz != SAMPLE_RATE_HZ else block)
-    if rate_hz != SAMPLE_RATE_HZ:
-        parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+def _integers(frame: av.AudioFrame) -> np.ndarray:
+    """A frame's samples as int32 `[n, channels]`, whose highest bits are the file's."""
+    samples = frame.to_ndarray()
+    channels = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
+    return channels.astype(np.int32) << (32 - 8 * frame.format.bytes)
 
 
 def _check_channels(channels: int, label: str) -> None:
-    # A block of a thousand silent channels takes a gigabyte, and its file next to nothing.
+    # A tiny file can hold a thousand silent channels, and one block of them takes a gigabyte of memory.
     if channels > MAX_CHANNELS:
         raise AudioError(
             "audio.undecodable", f"{label}: {channels} channels, more than the limit of {MAX_CHANNELS}; mix them down"
-        )
-
-
-def _check_duration(duration_s: float, label: str, max_duration_s: float) -> None:
-    if duration_s > max_duration_s:
-        raise AudioError(
-            "audio.too_long",
-            f"{label}: at least {duration_s:.0f} s, more than the limit of {max_duration_s:.0f} s; "
-            "cut it into songs, or raise the limit",
         )

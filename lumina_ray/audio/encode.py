@@ -1,16 +1,26 @@
-"""Writing MP3, for queries that must be recognised all the same."""
+"""Writes MP3, for queries that must be recognised in spite of lossy compression."""
 
-from pathlib import Path
+import os
 
 import av
 import numpy as np
 
-from lumina_ray.audio.decode import SAMPLE_RATE_HZ
+from lumina_ray.storage import local
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 
-def encode_mp3(samples: np.ndarray, path: Path, bit_rate: int) -> None:
-    """Write float32 mono samples at 32 kHz as an MP3 of constant bit rate."""
-    with av.open(str(path), "w") as container:
+def encode_mp3(samples: np.ndarray, path: str | os.PathLike[str], bit_rate: int) -> None:
+    """Write samples as an MP3 file of constant bit rate.
+
+    Args:
+        samples: float32 `[n]`, mono, 32 kHz.
+        path: file to write, on a file system.
+        bit_rate: bits per second.
+
+    Raises:
+        UsageError: the path is an address in a bucket.
+    """
+    with av.open(str(local(path)), "w") as container:
         stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE_HZ, layout="mono")
         stream.bit_rate = bit_rate
         frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")

@@ -1,4 +1,10 @@
-"""Calling functions in a process of its own, as a file may crash the decoder or keep it busy for ever."""
+"""Calling functions in a process of its own, as a file may crash the decoder or keep it busy for ever.
+
+Libraries were tried in its place. A worker of pebble 5.2 that is killed while it sends its result keeps the pool's
+lock, and the next call waits for ever. One that hangs in C lives on when its parent is killed. anyio's `to_process`
+does not say which signal ended a worker, so that a lack of memory looks like a file that crashes the decoder. Both run
+the caller's main module again in the child.
+"""
 
 import os
 import pickle
@@ -38,10 +44,10 @@ class Guard:
     def call(
         self, function: Callable, *arguments: Any, limit_s: float, process: subprocess.Popen[bytes] | None = None
     ) -> Any:
-        """What a function returns that the child can import.
+        """Call a function that the child can import, and return its result.
 
         Args:
-            process: call it only in this one of the guard's, and not if `end` has replaced it since.
+            process: call it only in this process of the guard, and not if `end` has replaced it since.
 
         Raises:
             LuminaError: the function did.

@@ -1,4 +1,4 @@
-"""What similarity means nothing: the noise between control tracks and a catalog, and p-values from it."""
+"""Calibration: the noise between control tracks and a catalog, and p-values from it."""
 
 from lumina_ray.calibration.calibration import (
     CALIBRATION_FILE,

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.calibration.null import ChannelCalibration, calibrate
 from lumina_ray.calibration.numerics import use_one_blas_thread
-from lumina_ray.calibration.vectors import store_sha256, take, usable_songs
-from lumina_ray.catalog.files import atomic_path
+from lumina_ray.calibration.vectors import opened, store_sha256, take, usable_songs
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
-from lumina_ray.storage import Location
+from lumina_ray.files import atomic_path
+from lumina_ray.storage import AnyPath, Location, locate
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
@@ -22,13 +22,13 @@ CALIBRATION_FILE = "calibration.json"
 
 
 class Calibration(BaseModel):
-    """The noise of both channels and what it was measured on."""
+    """The noise of each channel, and the stores that it was measured on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    specification_sha256: str = Field(description="Fingerprint specification of catalog and controls.")
-    catalog_sha256: str = Field(description="Ids, codes and vectors of the catalog store.")
-    controls_sha256: str = Field(description="Ids, codes and vectors of the control store.")
+    specification_sha256: str = Field(description="sha256 of the fingerprint specification of catalog and controls.")
+    catalog_sha256: str = Field(description="sha256 of ids, codes and vectors of the catalog store.")
+    controls_sha256: str = Field(description="sha256 of ids, codes and vectors of the control store.")
     duplicate_controls: int = Field(description="Controls left out because another has the very same codes.")
     closest: dict[str, tuple[tuple[str, str, float], ...]] = Field(
         description="Per channel the closest (control id, song id, similarity): a cover or re-encoding of a catalog "
@@ -45,20 +45,21 @@ class Calibration(BaseModel):
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def calibrate_store(store: "Store", controls: "Store") -> Calibration:
-    """Measure the noise of a catalog store against a control store.
+def calibrate_store(store: "Store | AnyPath", controls: "Store | AnyPath") -> Calibration:
+    """Measure the noise of a catalog store against a control store; each is open already, or a path or an address.
 
     Raises:
         SpecificationMismatch: the stores were made by different specifications.
         StoreError: the same audio in both stores; duplicate ids; no usable vectors.
         UsageError: fewer than `MIN_CONTROLS` distinct controls.
     """
+    store, controls = opened(store), opened(controls)
     check_controls(store, controls)
     use_one_blas_thread()
     rows, _ = usable_songs(store)
     control_rows, _ = usable_songs(controls)
     control_codes = np.array(controls.songs["codes_sha256"].to_pylist(), dtype=object)[control_rows]
-    # The same recording twice is one observation, and would make the noise look better known than it is.
+    # A recording that occurs twice is one observation: as two, it would make the noise look better known than it is.
     _, first = np.unique(control_codes.astype(str), return_index=True)
     distinct = control_rows[np.sort(first)]
     closest, nulls = {}, {}
@@ -82,20 +83,21 @@ def calibrate_store(store: "Store", controls: "Store") -> Calibration:
         raise UsageError(f"{controls.path}: {error}") from error
 
 
-def write_calibration(calibration: Calibration, store_path: Location) -> Location:
+def write_calibration(calibration: Calibration, store_path: AnyPath) -> Location:
     """Write `calibration.json` into a store, whole or not at all, and return its path."""
-    path = store_path / CALIBRATION_FILE
+    path = locate(store_path) / CALIBRATION_FILE
     with atomic_path(path) as partial:
         partial.write_text(calibration.to_json(), encoding="utf-8")
     return path
 
 
-def read_calibration(path: Location) -> Calibration:
+def read_calibration(path: AnyPath) -> Calibration:
     """Read a `calibration.json`, given as the file or as the folder that holds it.
 
     Raises:
         StoreError: there is none, or it is not one.
     """
+    path = locate(path)
     file = path / CALIBRATION_FILE if path.is_dir() else path
     if not file.is_file():
         raise StoreError(f"{file} does not exist: run `lumina calibrate {file.parent} --controls CONTROL_STORE`")

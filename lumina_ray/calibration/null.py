@@ -39,7 +39,7 @@ ALPHA = 0.05
 # 1 / (C + 1) ≤ ALPHA needs 19; fewer could never qualify anything.
 MIN_CONTROLS = 20
 _NULL_POINTS = 1000
-# Of the pooled similarities, how many the tail is fitted to: this part, and no fewer.
+# The tail is fitted to this fraction of the pooled similarities, and to no fewer than this number.
 _TAIL_FRACTION, _MIN_TAIL = 0.005, 50
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 # Where the published rules qualify a song: v8's three levels, and v7's confidence erf(z/√2) = 95 %.
@@ -58,7 +58,7 @@ class ChannelCalibration(BaseModel):
     std: float = Field(description="σ of all C × N similarities (population form).")
     similarity_quantiles: dict[str, float] = Field(description="Quantiles of all C × N similarities.")
     exceedance: dict[str, float] = Field(
-        description="Of all C × N pairs, unrelated by construction, the share at or above μ + zσ, by z."
+        description="z → fraction of all C × N pairs, unrelated by construction, at or above μ + zσ."
     )
     null_ranks: tuple[int, ...] = Field(
         description="Ranks, from the largest, of the pooled adjusted similarities that `null_values` keeps: every one "
@@ -68,10 +68,14 @@ class ChannelCalibration(BaseModel):
     control_maxima: tuple[float, ...] = Field(description="Each control's largest adjusted similarity.")
     control_maxima_similarity: tuple[float, ...] = Field(description="Each control's largest similarity.")
     control_means: tuple[float, ...] = Field(description="Each control's mean similarity to the catalog.")
-    tail_fraction: float = Field(description="Of the pooled adjusted similarities, the largest, which the tail fits.")
-    tail_start: float = Field(description="Adjusted similarity above which they lie.")
+    tail_fraction: float = Field(
+        description="Fraction of the pooled adjusted similarities, the largest, that the tail is fitted to."
+    )
+    tail_start: float = Field(description="Adjusted similarity above which the fitted ones lie.")
     tail_scale: float = Field(description="Scale of a generalised Pareto fit (L-moments); for extrapolation only.")
-    tail_shape: float = Field(description="Its shape, at least 0: a tail that ended would call things impossible.")
+    tail_shape: float = Field(
+        description="Shape of the fit, at least 0: a tail with an end would call larger similarities impossible."
+    )
 
     @cached_property
     def _null(self) -> tuple[np.ndarray, np.ndarray]:
@@ -96,12 +100,12 @@ class ChannelCalibration(BaseModel):
         return (np.asarray(similarity, dtype=np.float64) - self.mean) / self.std
 
     def p_value(self, adjusted: np.ndarray) -> np.ndarray:
-        """Of one song chosen before looking: the share of control–song pairs at least this similar, never too small."""
+        """P-value of one song chosen before looking: the fraction of control–song pairs at least this similar."""
         ascending, p_of_kept = self._null_p
         return p_of_kept[np.searchsorted(ascending, -np.asarray(adjusted, dtype=np.float64), side="right")]
 
     def family_wise_p(self, adjusted: np.ndarray) -> np.ndarray:
-        """Of the best of N songs: the share of tracks, controls and query, whose best match is at least this good."""
+        """P-value of the best of N songs: fraction of controls and query whose best match is at least this good."""
         maxima = np.array(self.control_maxima)
         at_least = np.searchsorted(-maxima, -np.asarray(adjusted, dtype=np.float64), side="right")
         return (1 + at_least) / (self.n_controls + 1)
@@ -127,7 +131,7 @@ class ChannelCalibration(BaseModel):
         return float(values[enough[-1]]) if enough.size else math.inf
 
     def extrapolated_p(self, adjusted: float) -> float | None:
-        """Of the best of N songs, beyond all control maxima: N times the tail of one song, which is no less.
+        """Extrapolated p-value of the best of N songs, beyond all control maxima: N times the tail of one song.
 
         None where `family_wise_p` has not reached its floor.
         """
@@ -230,12 +234,12 @@ def _fit_pareto(excesses_descending: np.ndarray) -> tuple[float, float]:
     if second <= 0:
         return 0.0, 0.0
     shape = 2 - first / second
-    # Of a tail that would end, the exponential one with its mean.
+    # A tail with an end is replaced by the exponential one with its mean.
     return (first * (1 - shape), shape) if shape > 0 else (first, 0.0)
 
 
 def _pareto_tail(excess: float, scale: float, shape: float) -> float:
-    """How much of a generalised Pareto distribution lies above."""
+    """The part of a generalised Pareto distribution above an excess."""
     if shape == 0:
         return math.exp(-excess / scale)
     return math.exp(-math.log1p(shape * excess / scale) / shape)

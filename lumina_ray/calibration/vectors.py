@@ -1,19 +1,19 @@
 """Checks and sums over catalog vectors. Shapes: N songs, C controls, D fingerprint dimensions."""
 
 import hashlib
+import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lumina_ray.catalog.files import temporary_matrix
 from lumina_ray.errors import StoreError
+from lumina_ray.files import temporary_matrix
+from lumina_ray.storage import AnyPath, RemotePath, locate
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
 
-Channel = Literal["P", "M"]
-CHANNELS: tuple[Channel, ...] = ("P", "M")
 _BLOCK = 4096
 # Vectors are stored in float32 after normalisation: rounding leaves a norm within 1e-6 of 1.
 _NORM_TOLERANCE = 1e-3
@@ -65,6 +65,16 @@ def song_means(vectors_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         songs = vectors_ND[block].astype(np.float64)
         means[block] = (n * np.einsum("nd,d->n", songs, centre) - np.einsum("nd,nd->n", songs, songs)) / (n - 1)
     return means, centre
+
+
+def opened(store: "Store | AnyPath") -> "Store":
+    """The store itself, or the store that lies at a path or an address."""
+    # Stores that are open already need no import of what opens them.
+    if not isinstance(store, str | os.PathLike | RemotePath):
+        return store
+    from lumina_ray.store import stream_store
+
+    return stream_store(locate(store))
 
 
 def usable_songs(store: "Store") -> tuple[np.ndarray, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""How long the songs of a manifest are, as far as that can be known without decoding them."""
+"""Durations of the songs in a manifest, as far as they can be known without decoding."""
 
 from contextlib import closing
 
@@ -9,18 +9,21 @@ from lumina_ray.audio.guard import CallFailed, Guard
 from lumina_ray.catalog.scan import read_header
 from lumina_ray.storage import RemotePath, locate
 
-# Where a manifest does not say how long songs are, so many headers are read; the others get their mean.
+# Where a manifest gives no durations, so many headers are read; the other songs get their mean.
 _HEADERS = 256
 _LIMIT_S = 10.0
-# A bucket that does not answer says so itself, after all its attempts.
+# A bucket that does not answer raises an error of its own, after all its attempts.
 _LIMIT_BUCKET_S = 300.0
 
 
 def song_durations(songs: pa.Table) -> tuple[np.ndarray, str]:
-    """Durations of a manifest's songs, float64 `[N]` in seconds, and where they come from.
+    """Durations of a manifest's songs, and where they come from.
 
-    What the manifest does not say is read from the files' headers, of some songs for all where they are many. A file
-    that cannot be opened, or crashes or hangs what opens it, has 0 s.
+    Durations that the manifest lacks are read from the files' headers; where these are many, from a sample of them. A
+    file that cannot be opened, or that crashes or hangs the process that opens it, counts as 0 s.
+
+    Returns:
+        Float64 `[N]`, in seconds, and a phrase for people such as "durations of the manifest".
 
     Raises:
         StorageError: a bucket does not answer.

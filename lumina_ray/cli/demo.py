@@ -1,180 +1,20 @@
-"""`lumina demo`: the main job from end to end, with what a user of the parts would call, stage by stage."""
+"""`lumina demo`: everything, on this machine."""
 
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-import httpx
-import soundfile
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from lumina_ray.attribution import Report
-from lumina_ray.audio import SAMPLE_RATE_HZ, load_audio
-from lumina_ray.audio.encode import encode_mp3
-from lumina_ray.catalog import build_demo_catalog, read_manifest, write_manifest
-from lumina_ray.cli.catalog import progress_bar
-
-MODEL = "nano"
-_MP3_BIT_RATE = 64_000
-_GENERATED_S = 20.0
-_SEED = 7
-_REQUEST_TIMEOUT_S = 120.0
+from lumina_ray.cli.options import output_path
 
 
-@dataclass
-class Stages:
-    """Announces each stage and remembers how long it took."""
+def demo(
+    out: Annotated[
+        Path, typer.Option(parser=output_path, metavar="FOLDER", help="Where everything is written.")
+    ] = Path("demo-output"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8199,
+) -> None:
+    """Run the whole system on real music: catalog, fingerprints, calibration, index, endpoint, reports."""
+    from lumina_ray.demo.run import run_demo
 
-    console: Console
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, title: str) -> Iterator[None]:
-        self.console.rule(f"[bold]{len(self.seconds) + 1}. {title}", align="left")
-        begin_s = time.monotonic()
-        yield
-        self.seconds[title] = time.monotonic() - begin_s
-
-    def table(self) -> Table:
-        table = Table("stage", "seconds", title="How long it took")
-        for title, seconds in self.seconds.items():
-            table.add_row(title, f"{seconds:.1f}")
-        table.add_row("all", f"{sum(self.seconds.values()):.1f}", style="bold")
-        return table
-
-
-@dataclass(frozen=True)
-class Query:
-    """A file that the demo has attributed, and what is known of it."""
-
-    name: str
-    path: Path
-    what: str
-
-
-def run_demo(out: Path, port: int) -> None:
-    """Take real music through the whole system and print what came of it.
-
-    Stores, index and reports of an earlier demo in `out` are replaced; its rendered catalog is used again.
-    """
-    from cluster.fingerprint import run_fingerprint_job
-    from cluster.session import ray_session
-    from lumina_ray.calibration import calibrate_store, write_calibration
-    from lumina_ray.index import build_index
-    from lumina_ray.report import print_table, render_html, to_json
-    from lumina_ray.store import read_store
-
-    console = Console(stderr=True)
-    stages = Stages(console)
-    for stale in ("stores", "index", "queries", "reports"):
-        shutil.rmtree(out / stale, ignore_errors=True)
-    stores, index, reports = out / "stores", out / "index", out / "reports"
-
-    with stages.stage("Catalog: render real scores"):
-        with progress_bar("rendering") as update:
-            built = build_demo_catalog(out / "catalog", update)
-        console.print(f"{built.n_catalog} catalog songs, {built.n_controls} controls the model never saw")
-        held_out, controls = hold_out_one(built.controls, out / "catalog" / "calibration.parquet")
-
-    # One Ray for all that follows; each command by itself would start its own.
-    with ray_session():
-        with stages.stage("Fingerprints: influence, catalog and controls"):
-            run_fingerprint_job(built.catalog, stores / "influence", model=MODEL, kind="influence")
-            run_fingerprint_job(controls, stores / "controls", model=MODEL, kind="influence")
-        with stages.stage("Fingerprints: stats and jl, from the stored codes"):
-            run_fingerprint_job(stores / "influence", stores / "stats", model=MODEL, kind="stats")
-            run_fingerprint_job(stores / "influence", stores / "jl", model=MODEL, kind="jl")
-        with stages.stage("Calibration and index"):
-            catalog = read_store(stores / "influence")
-            write_calibration(calibrate_store(catalog, read_store(stores / "controls")), catalog.path)
-            console.print(f"index snapshot {build_index(catalog, index)}")
-        with stages.stage("Queries: a re-encoded song, a generated clip, a control"):
-            song_id, queries = make_queries(built.catalog, held_out, built.queries, out / "queries")
-        with stages.stage("Endpoint: attribute them over HTTP"):
-            answers = ask_endpoint(queries, index, port)
-    reports.mkdir(parents=True)
-    for query, report in answers:
-        (reports / f"{query.name}.json").write_text(to_json(report), encoding="utf-8")
-        (reports / f"{query.name}.html").write_text(render_html(report), encoding="utf-8")
-        console.rule(f"[bold]{query.what}", align="left")
-        print_table(report, console, top=3)
-
-    with stages.stage("Ranks: where stats and jl put the re-encoded song"):
-        ranks = {kind: ranks_of(song_id, queries[0].path, stores / kind) for kind in ("influence", "stats", "jl")}
-    console.print(_ranks_table(song_id, built.n_catalog, ranks))
-    console.print(stages.table())
-    for query, _ in answers:
-        console.print(f"report: {(reports / f'{query.name}.html').resolve().as_uri()}", soft_wrap=True)
-
-
-def hold_out_one(controls: Path, rest: Path) -> tuple[Path, Path]:
-    """Take the last control out of the controls, so that it is as new to the calibration as any query.
-
-    Returns:
-        The audio of the control, and the manifest of the others.
-    """
-    table = read_manifest(controls)
-    write_manifest(table.slice(0, len(table) - 1), rest)
-    return Path(table["path"][-1].as_py()), rest
-
-
-def make_queries(catalog: Path, control: Path, others: Path, folder: Path) -> tuple[str, list[Query]]:
-    """Write the files to attribute; returns the id of the song that the first one is a copy of."""
-    from lumina_ray.model.files import find_model
-    from lumina_ray.model.transformers_adapter import TransformersMusicGen
-
-    folder.mkdir(parents=True)
-    songs = read_manifest(catalog).sort_by("song_id")
-    chosen = songs.slice(len(songs) // 2, 1).to_pylist()[0]
-    reencoded, generated = folder / "reencoded.mp3", folder / "generated.flac"
-    encode_mp3(load_audio(chosen["path"]).samples, reencoded, _MP3_BIT_RATE)
-    model = TransformersMusicGen.load(find_model(MODEL), MODEL, "cpu")
-    soundfile.write(generated, model.generate(_GENERATED_S, _SEED), SAMPLE_RATE_HZ)
-    other = read_manifest(others).to_pylist()[0]
-    return chosen["song_id"], [
-        Query("reencoded", reencoded, f"A catalog song as MP3 at 64 kbit/s: “{chosen['title']}” ({chosen['song_id']})"),
-        Query("generated", generated, f"Generated by {MODEL}, which was trained on the catalog"),
-        Query("control", control, f"A control track that neither model nor calibration ever saw: {control.stem}"),
-        Query("other-generator", Path(other["path"]), f"Generated by another model: “{other['title']}”"),
-    ]
-
-
-def ask_endpoint(queries: list[Query], index: Path, port: int) -> list[tuple[Query, Report]]:
-    """Start the endpoint, post every query to it, and stop it."""
-    from serve.app import ServeArgs, start
-
-    with (
-        start(ServeArgs(index=index.resolve(), open_access=True), port=port, blocking=False) as server,
-        httpx.Client(base_url=server.address, timeout=_REQUEST_TIMEOUT_S) as client,
-    ):
-        answers = []
-        for query in queries:
-            files = {"audio": (query.path.name, query.path.read_bytes())}
-            response = client.post("/v1/attributions", files=files).raise_for_status()
-            answers.append((query, Report.model_validate_json(response.content)))
-        return answers
-
-
-def ranks_of(song_id: str, audio: Path, store_path: Path) -> dict[str, int]:
-    """At which place, by similarity, each channel of a store puts a song for some audio; 1 is the top."""
-    from lumina_ray.fingerprint import Fingerprinter, fingerprint_query
-    from lumina_ray.model import open_model
-    from lumina_ray.store import read_store
-
-    store = read_store(store_path)
-    fingerprinter = Fingerprinter(open_model(MODEL, dtype=store.specification.torch_dtype), store.specification)
-    query = fingerprint_query(fingerprinter, load_audio(audio), audio.name)
-    row = store.song_ids.index(song_id)
-    similarities = {c: store.vectors(c) @ channel.vector for c, channel in query.channels.items()}
-    return {c: int((values > values[row]).sum()) + 1 for c, values in similarities.items()}
-
-
-def _ranks_table(song_id: str, n_songs: int, ranks: dict[str, dict[str, int]]) -> Table:
-    table = Table("fingerprint", "P", "M", title=f"Rank of the re-encoded song {song_id} among {n_songs}")
-    for kind, by_channel in ranks.items():
-        table.add_row(kind, str(by_channel["P"]), str(by_channel["M"]))
-    return table
+    run_demo(out, port)

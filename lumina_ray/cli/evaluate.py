@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from lumina_ray.cli.options import JsonOption
+from lumina_ray.cli.options import JsonOption, output_path
+from lumina_ray.front.ray_address import check_ray_address
 
 
 def evaluate(
@@ -20,16 +21,23 @@ def evaluate(
     split: Annotated[
         Literal["dev", "test"], typer.Option(help="dev is for tuning; what is reported is test.")
     ] = "test",
-    out: Annotated[Path | None, typer.Option(help="Folder for card.json and card.png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=output_path, metavar="FOLDER", help="Folder for card.json and card.png.")
+    ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show the 95 % intervals too; takes a terminal of 240 columns.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare methods of attribution with what retraining says, on a ground-truth bank."""
     from rich.console import Console
 
+    check_ray_address()
     from cluster.evaluate import evaluate as run
     from lumina_ray.methods import METHODS
     from lumina_ray.truth.bank import SHIPPED, load_bank
-    from lumina_ray.truth.results import as_dict, save_card, tables
+    from lumina_ray.truth.card import as_dict, save_card
+    from lumina_ray.truth.tables import print_card
 
     card = run(load_bank(bank or SHIPPED), method or tuple(METHODS), split)
     if out is not None:
@@ -37,4 +45,4 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(as_dict(card), sort_keys=True, ensure_ascii=False))
     else:
-        Console().print(*tables(card))
+        print_card(card, Console(), wide=wide)

@@ -21,7 +21,7 @@ def add(
     per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute; default: no limit.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a key and print it, once: the file holds its hash only."""
+    """Make a key and print it once; the file keeps only its hash."""
     from serve.keys import add_key
 
     key = add_key(file, name, per_minute)
@@ -31,7 +31,7 @@ def add(
 
 @keys.command("list")
 def list_(file: FileOption, as_json: JsonOption = False) -> None:
-    """Who has a key, and how often it may be used."""
+    """List who has a key, and how often each may be used."""
     from serve.keys import read_keys
 
     found = read_keys(file)
@@ -45,7 +45,7 @@ def list_(file: FileOption, as_json: JsonOption = False) -> None:
 
 @keys.command()
 def revoke(name: NameArgument, file: FileOption, as_json: JsonOption = False) -> None:
-    """Take a key back: endpoints that use the file refuse it from their next request on."""
+    """Revoke a key: endpoints that use the file refuse it from their next request on."""
     from serve.keys import revoke_key
 
     revoke_key(file, name)

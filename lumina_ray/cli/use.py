@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
-from lumina_ray.cli.options import JsonOption
+from lumina_ray.cli.options import JsonOption, RayDeviceOption
 from lumina_ray.cli.output import answer
+from lumina_ray.front.device import check_job_device
+from lumina_ray.front.ray_address import check_ray_address
 
 
 def use(
@@ -17,28 +19,32 @@ def use(
         str, typer.Option(help="A model with the same codec that never saw the catalog: a hub name or a folder.")
     ],
     model: Annotated[str | None, typer.Option(help="Where the store's model lies now, if it has moved.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: RayDeviceOption = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Pairs of models loaded at once; default: what the cluster holds.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Evidence of use: how much likelier the store's model finds each song than a model that never saw it.
+    """Measure membership evidence: how much likelier the model finds each song than a model that never saw it.
 
-    Written beside the store's data as use.parquet; the next `lumina index` takes it in, and reports then say it.
+    It is written beside the store's data as membership.parquet. The next `lumina index` includes it.
     """
-    from cluster.use import measure_use
-    from lumina_ray.calibration.use import write_use
+    check_job_device(device)
+    check_ray_address()
+    from cluster.membership import measure_membership
+    from lumina_ray.calibration.membership import write_membership
     from lumina_ray.storage import locate
     from lumina_ray.store import stream_store
 
     opened = stream_store(locate(store))
-    found = measure_use(opened, stream_store(locate(controls)), reference, model=model, device=device, workers=workers)
-    path = write_use(found, opened.path)
+    found = measure_membership(
+        opened, stream_store(locate(controls)), reference, model=model, device=device, workers=workers
+    )
+    path = write_membership(found, opened.path)
     n_songs, n_significant, basis = len(found.songs), found.n_significant, found.basis
     answer(
         {
-            "use": str(path),
+            "membership": str(path),
             "songs": n_songs,
             "significant": n_significant,
             "expected_by_chance": basis.chance * n_songs,

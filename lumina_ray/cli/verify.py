@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from lumina_ray.cli.device import resolve_device
-from lumina_ray.cli.options import JsonOption
+from lumina_ray.cli.exits import CLOSE, DIFFERENT
+from lumina_ray.cli.options import JsonOption, output_path
 from lumina_ray.cli.output import answer
-from lumina_ray.storage import local, locate
+from lumina_ray.storage import local
 
-EXIT_CODES = {"identical": 0, "different": 5, "close": 6}
+EXIT_CODES = {"identical": 0, "different": DIFFERENT, "close": CLOSE}
 
 ReportArgument = Annotated[
     Path, typer.Argument(parser=local, metavar="REPORT", help="A report as `lumina attribute --json` printed it.")
@@ -18,7 +19,7 @@ ReportArgument = Annotated[
 
 
 def keygen(
-    out: Annotated[Path, typer.Option(parser=local, metavar="FILE", help="The private key's file.")],
+    out: Annotated[Path, typer.Option(parser=output_path, metavar="FILE", help="The private key's file.")],
     as_json: JsonOption = False,
 ) -> None:
     """Make a key that signs reports: a private file, which only its owner may read, and a public one beside it."""
@@ -37,7 +38,10 @@ def sign(
     key: Annotated[Path, typer.Option(parser=local, metavar="PEM", help="The private key: `lumina keygen`.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Sign REPORT: writes REPORT.sig beside it."""
+    """Sign REPORT: write REPORT.sig beside it.
+
+    Example: `lumina sign report.json --key private.pem`
+    """
     from lumina_ray.report.sign import sign_report
 
     file = sign_report(report, key)
@@ -54,7 +58,7 @@ def verify(
     ] = "auto",
     public_key: Annotated[
         Path | None,
-        typer.Option(parser=local, metavar="PEM", help="Whose signature REPORT must have, in REPORT.sig."),
+        typer.Option(parser=local, metavar="PEM", help="Public key of the signature that REPORT.sig must hold."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +70,7 @@ def verify(
     claimed, signature = read_report(report), signature_file(report)
     signed = public_key is not None or signature.exists()
     key = check_signature(claimed, signature, public_key) if signed else None
-    found = verify_report(claimed, locate(audio), locate(index), model=model, device=resolve_device(device))
+    found = verify_report(claimed, audio, index, model=model, device=resolve_device(device))
     whose = "the key that was asked for" if public_key else f"key {key}, whoever has it: --public-key tells"
     answer(
         found.to_dict() | {"signed_by": key, "signer_known": public_key is not None},

@@ -1,9 +1,7 @@
 """The endpoint from Python: every route a method, every answer a model. Needs neither torch nor Ray."""
 
-from lumina_ray.client.client import Client
-from lumina_ray.client.errors import EndpointError
-from lumina_ray.client.models import (
-    Fingerprint,
+from lumina_ray.answers import (
+    FingerprintQuery,
     IndexVersion,
     IndexVersions,
     Job,
@@ -15,15 +13,17 @@ from lumina_ray.client.models import (
     Readiness,
     ReportDifference,
     ReportVerification,
-    ResultPage,
+    ResultsPage,
     Song,
     SongPage,
 )
+from lumina_ray.client.client import Client
+from lumina_ray.client.errors import EndpointError
 
 __all__ = [
     "Client",
     "EndpointError",
-    "Fingerprint",
+    "FingerprintQuery",
     "IndexVersion",
     "IndexVersions",
     "Job",
@@ -35,7 +35,7 @@ __all__ = [
     "Readiness",
     "ReportDifference",
     "ReportVerification",
-    "ResultPage",
+    "ResultsPage",
     "Song",
     "SongPage",
 ]

@@ -7,6 +7,7 @@ with Client("https://lumina.example") as client:
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -25,25 +26,27 @@ from tenacity import (
 )
 
 import lumina_ray
-from lumina_ray.attribution.schema import Report, SongFacts
-from lumina_ray.calibration.vectors import Channel
-from lumina_ray.client.errors import EndpointError
-from lumina_ray.client.models import (
-    Fingerprint,
+from lumina_ray.answers import (
+    FingerprintQuery,
     IndexVersions,
     Job,
     JobResult,
     Neighbours,
     Readiness,
     ReportVerification,
-    ResultPage,
+    ResultsPage,
     Song,
     SongPage,
 )
+from lumina_ray.attribution.schema import Report, SongFacts
+from lumina_ray.client.errors import EndpointError
 from lumina_ray.errors import AudioError, UsageError
+from lumina_ray.vocabulary import Channel
 
+StrPath = str | os.PathLike[str]
 KEY_VARIABLE = "LUMINA_KEY"
 _CONNECT_S = 10.0
+_MAX_KEY_CHARACTERS = 255
 _BACKOFF = wait_exponential_jitter(multiplier=0.5, max=10)
 # Clients that were all told the same should not come back at once.
 _SPREAD = wait_random(0, 1)
@@ -97,12 +100,21 @@ class Client:
                     "other than ASCII; give it as `lumina keys add` printed it, and nothing else"
                 )
             headers["Authorization"] = f"Bearer {key}"
-        self._http = httpx.Client(
-            base_url=address,
-            headers=headers,
-            timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
-            transport=transport,
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=address,
+                headers=headers,
+                timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+                transport=transport,
+                # A proxy has a loopback of its own. The environment's certificates hold there too.
+                trust_env=not _is_loopback(address.host),
+                verify=httpx.create_ssl_context(),
+            )
+        except (httpx.InvalidURL, ValueError, OSError, ImportError) as error:
+            raise UsageError(
+                f"the environment's proxy or certificates cannot be used ({error}); correct HTTP_PROXY, HTTPS_PROXY, "
+                "ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR"
+            ) from error
         self._retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, EndpointError) and error.may_work_later),
             wait=_wait_s,
@@ -120,35 +132,43 @@ class Client:
         self._http.close()
 
     def attribute(
-        self, audio: Path, policy: str | None = None, top_k: int | None = None, partial: bool | None = None
+        self,
+        audio: StrPath,
+        policy: str | None = None,
+        top_k: int | None = None,
+        partial: bool | None = None,
+        candidates: int | None = None,
     ) -> Report:
         """Attribute an audio file, which is read from disk as it is sent.
 
         Args:
-            partial: whether a report on a part of the catalog will do where the rest does not answer; its
-                `unsearched` says so.
+            policy: calibrated, v8 or v7.
+            top_k: songs per channel that are judged, by similarity.
+            partial: accept a report on a part of the catalog if the rest does not answer; its `unsearched` says so.
+            candidates: songs per channel that the report lists besides all that qualify or have a share.
 
         Raises:
             AudioError: no such file.
         """
-        params = _given(policy=policy, top_k=top_k, partial=partial)
+        params = _given(policy=policy, top_k=top_k, partial=partial, candidates=candidates)
         return self._ask(Report, "POST", "/v1/attributions", files=[("audio", audio)], params=params)
 
     def attribute_fingerprint(
         self,
-        fingerprint: Fingerprint,
+        fingerprint: FingerprintQuery,
         policy: str | None = None,
         top_k: int | None = None,
         partial: bool | None = None,
+        candidates: int | None = None,
     ) -> Report:
         """Attribute audio that was fingerprinted elsewhere and is not sent. It counts as one chunk."""
-        params = _given(policy=policy, top_k=top_k, partial=partial)
+        params = _given(policy=policy, top_k=top_k, partial=partial, candidates=candidates)
         body = fingerprint.model_dump(mode="json")
         return self._ask(Report, "POST", "/v1/attributions/by-fingerprint", json=body, params=params)
 
     def submit_job(
         self,
-        audio: Sequence[Path],
+        audio: Sequence[StrPath],
         policy: str | None = None,
         top_k: int | None = None,
         idempotency_key: str | None = None,
@@ -161,8 +181,15 @@ class Client:
 
         Raises:
             AudioError: a file is not there.
+            UsageError: an idempotency key that no header can hold, or an empty one.
         """
-        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        key = str(uuid4()) if idempotency_key is None else idempotency_key
+        if not (0 < len(key) <= _MAX_KEY_CHARACTERS and key.isascii() and key.isprintable() and key.strip() == key):
+            raise UsageError(
+                f"idempotency_key must be 1 to {_MAX_KEY_CHARACTERS} printable ASCII characters, without spaces around "
+                f"them, not {key[:40]!r}"
+            )
+        headers = {"Idempotency-Key": key}
         params = _given(policy=policy, top_k=top_k)
         files = [("audio", file) for file in audio]
         return self._ask(Job, "POST", "/v1/jobs", files=files, params=params, headers=headers)
@@ -171,10 +198,10 @@ class Client:
         """How far a job is."""
         return self._ask(Job, "GET", f"/v1/jobs/{_name(job_id)}")
 
-    def job_results(self, job_id: str, cursor: str | None = None, limit: int | None = None) -> ResultPage:
+    def job_results(self, job_id: str, cursor: str | None = None, limit: int | None = None) -> ResultsPage:
         """A page of what a job has found so far."""
         params = _given(cursor=cursor, limit=limit)
-        return self._ask(ResultPage, "GET", f"/v1/jobs/{_name(job_id)}/results", params=params)
+        return self._ask(ResultsPage, "GET", f"/v1/jobs/{_name(job_id)}/results", params=params)
 
     def all_job_results(self, job_id: str) -> Iterator[JobResult]:
         """All that a job has found so far, page by page."""
@@ -197,7 +224,7 @@ class Client:
                         raise
 
     def verify_report(
-        self, report: Path, audio: Path | None = None, signature: Path | None = None
+        self, report: StrPath, audio: StrPath | None = None, signature: StrPath | None = None
     ) -> ReportVerification:
         """Check a report's file and its signature's; with its audio, have all of it computed again.
 
@@ -233,7 +260,7 @@ class Client:
         return self._ask(IndexVersions, "GET", "/v1/indexes")
 
     def ready(self) -> Readiness:
-        """What the endpoint answers from, once it can."""
+        """Get the model and the index that answer."""
         return self._ask(Readiness, "GET", "/readyz")
 
     def _ask(self, model: type[M], method: str, path: str, **request: Any) -> M:
@@ -251,11 +278,11 @@ class Client:
             ) from error
 
     def _send(
-        self, method: str, path: str, *, files: Sequence[tuple[str, Path]] = (), **request: Any
+        self, method: str, path: str, *, files: Sequence[tuple[str, StrPath]] = (), **request: Any
     ) -> httpx.Response:
         with ExitStack() as opened:
             # Opened for each attempt, since the last one may have read half of them.
-            sent = [(field, (file.name, opened.enter_context(_open(field, file)))) for field, file in files]
+            sent = [(field, (Path(file).name, opened.enter_context(_open(field, Path(file))))) for field, file in files]
             try:
                 response = self._http.request(method, path, files=sent or None, **request)
             except httpx.RequestError as error:
@@ -264,6 +291,13 @@ class Client:
         if not response.is_success:
             raise EndpointError.of_response(response)
         return response
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _wait_s(state: RetryCallState) -> float:
@@ -287,4 +321,6 @@ def _given(**values: str | int | None) -> dict[str, str | int]:
 
 
 def _name(text: str) -> str:
-    return quote(text, safe="")
+    """A name as one segment of a path, in which a slash of the name is no slash of the path."""
+    # Segments of dots alone are taken out of paths.
+    return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")

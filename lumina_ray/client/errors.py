@@ -1,4 +1,4 @@
-"""Answers that are none."""
+"""The one error of the client: an endpoint that gave no usable answer."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from lumina_ray.errors import LuminaError
 
 # The endpoint's state and not the request's fault: the same request may work later.
-_LATER = frozenset({429, 503, 504, 507})
+_LATER = frozenset({408, 429, 503, 504, 507})
 _SHOWN = 200
 
 
@@ -38,7 +38,6 @@ class EndpointError(LuminaError):
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
-        self.exit_code = 1 if self.may_work_later or (status or 500) >= 500 else 2
 
     @property
     def may_work_later(self) -> bool:

@@ -2,5 +2,9 @@
 
 import lazy_loader
 
-# Its names are in __init__.pyi, and are loaded when they are used: torch, which comes with some, takes seconds.
+from lumina_ray.callable_package import make_callable
+
+# The names are listed in __init__.pyi. They are loaded on first use, because some of them load torch for seconds.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+# `lumina_ray.fingerprint(…)` runs a job.
+make_callable(__name__, "lumina_ray.front.jobs:fingerprint")

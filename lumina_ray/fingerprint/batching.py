@@ -1,21 +1,22 @@
-"""How many chunks go through the model at once: what memory allows, where it changes no bit."""
+"""How many chunks go through the model at once: as many as memory allows, where that changes no bit of a vector."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from lumina_ray.fingerprint.codes import SongCodes
 from lumina_ray.fingerprint.fingerprint import Fingerprint, Fingerprinter
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.gradients.memory import chunks_that_fit, predicted_peak_bytes
 from lumina_ray.model.interface import MusicModel
+from lumina_ray.vocabulary import SongCodes
 
 
 def choose_chunks_in_flight(model: MusicModel, specification: Specification) -> int:
-    """The batch for a model on its device; 1 on a CPU, which one chunk keeps busy.
+    """The number of chunks per batch for a model on its device.
 
-    A device on which a chunk's place or neighbours change its bits gets 1 as well.
+    It is 1 on a CPU, because one chunk keeps a CPU busy. It is also 1 on a device where a chunk's position or
+    neighbours in a batch change its bits.
     """
     if model.device.type != "cuda":
         return 1
@@ -27,15 +28,18 @@ def choose_chunks_in_flight(model: MusicModel, specification: Specification) -> 
 def predicted_peak(
     model: MusicModel, specification: Specification, chunks_in_flight: int, *, long_songs: bool = True
 ) -> int:
-    """Most bytes that fingerprinting needs at once besides the model itself, reading of audio and codec aside.
+    """Predict the most bytes that fingerprinting holds at once, without running it.
+
+    The model itself, decoding of audio and the codec are not counted.
 
     Args:
-        long_songs: whether there are songs with more chunks than are in flight, whose gradient so far is kept.
+        long_songs: whether some songs have more chunks than are in flight; the gradient of such a song is kept between
+            batches.
     """
     fingerprinter = Fingerprinter(model, specification, chunks_in_flight)
 
     def run() -> None:
-        # What the first batch leaves behind, such as remembered hashes, is there in every later one.
+        # The first batch leaves things behind, such as remembered hashes, that take memory in every later batch.
         fingerprinter.process_fillings()
         fingerprinter.process_fillings(of_long_song=long_songs)
 
@@ -43,7 +47,7 @@ def predicted_peak(
 
 
 def keeps_bits(fingerprinter: Fingerprinter) -> bool:
-    """Whether songs have the same bits alone as among others: short ones, and one that needs several batches."""
+    """Whether songs get the same bits alone as with others: short songs, and one that needs several batches."""
     songs = _random_songs(fingerprinter.model, (1, 2, fingerprinter.chunks_in_flight + 1, 1))
     return all(
         _same_bits(together, fingerprinter(codes))
@@ -52,10 +56,11 @@ def keeps_bits(fingerprinter: Fingerprinter) -> bool:
 
 
 class SmallerBatches:
-    """Finds the batch to go on with when a GPU has no memory left for the one that a run began with.
+    """Finds a smaller batch to continue with when a GPU has no memory left for the batch that a run began with.
 
-    Only one that makes the same bits: the run's record says which batch made its vectors. That is tried on songs whose
-    vectors were made while there was memory: short ones, ones that fit into the first batch only, and a long one.
+    Only a batch that makes the same bits will do, because the run's record says which batch made its vectors. The check
+    uses songs whose vectors were made while there was memory: a short song, a song that fits into the first batch only,
+    and a long song.
     """
 
     def __init__(self, fingerprinter: Fingerprinter) -> None:
@@ -64,7 +69,11 @@ class SmallerBatches:
         self._expected = list(fingerprinter.many(self._songs))
 
     def below(self, fingerprinter: Fingerprinter) -> Fingerprinter | None:
-        """One with half the chunks in flight, or fewer where that is still too many; None where there is none."""
+        """A fingerprinter with half the chunks in flight, or with fewer where half is still too many.
+
+        Returns:
+            None where no smaller batch makes the same bits.
+        """
         chunks_in_flight = fingerprinter.chunks_in_flight // 2
         while chunks_in_flight:
             smaller = Fingerprinter(fingerprinter.model, fingerprinter.specification, chunks_in_flight)

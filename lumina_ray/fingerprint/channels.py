@@ -1,7 +1,10 @@
-"""Statistics and projections of gradients, per channel.
+"""Extractions: how a song's gradient becomes one vector per channel, by statistics or by projection.
 
-An extraction says which weights are tracked, how a batch of chunks is captured, and how a song's gradient becomes one
-vector per channel. How chunks are batched and songs put together is the business of `fingerprint.py`.
+An extraction says which weights are tracked, how a batch of chunks is captured, and how a gradient becomes vectors.
+`fingerprint.py` batches the chunks and puts songs together again.
+
+Shape legend: B = chunks, K = codebooks, T = frames, C = codes of a codebook, D = fingerprint dimensions,
+r = shared directions.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,47 +14,69 @@ import torch
 from torch import Tensor, nn
 
 from lumina_ray.errors import ModelError
+from lumina_ray.fingerprint.gradient_statistics import six_statistics
 from lumina_ray.fingerprint.projection import SparseProjection
-from lumina_ray.fingerprint.specification import Channel, Specification
-from lumina_ray.fingerprint.statistics import statistics_of
-from lumina_ray.gradients import SongGradient, Tile, Use, capture, capture_heads, gradient_tiles, merge, moments
+from lumina_ray.fingerprint.specification import Specification
+from lumina_ray.gradients import SongGradient, Tile, WeightCall, capture, capture_heads, gradient_tiles, merge, moments
 from lumina_ray.model.interface import MusicModel
 from lumina_ray.model.statistics import STATISTICS_FILE
 from lumina_ray.model.tracked import TRACKED_TENSORS, TrackedTensor
+from lumina_ray.vocabulary import Channel
 
-# They write into the residual stream, whose gradient sums to zero over features because every path to the loss goes
-# through a layer norm: the mean of their gradients is zero by construction.
+_ATTENTION: tuple[TrackedTensor, ...] = ("self_in_proj", "self_out_proj")
+# These tensors write into the residual stream. The gradient there sums to zero over features, because every path to the
+# loss goes through a layer norm. So the mean of these tensors' gradients is zero by construction.
 _ZERO_MEAN: frozenset[TrackedTensor] = frozenset({"self_out_proj", "cross_out_proj", "linear2"})
 
 
 class Extraction(Protocol):
-    """One kind of fingerprint over one model.
+    """One kind of fingerprint, made with one model.
 
     Attributes:
-        weights: the tracked weights; tiles name them by their position here.
+        weights: the tracked weights. Tiles and calls refer to a weight by its position in this list.
     """
 
     weights: list[nn.Parameter]
 
-    def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
-        """Captured factors of a batch of chunks; int64 codes, the first `n_frames[b]` frames of row b real."""
+    def capture(self, codes_BKT: Tensor, n_frames: list[int], heard_BT: Tensor) -> list[WeightCall]:
+        """Run the model on a batch of chunks, and return the factors of the tracked weights' gradients.
+
+        Args:
+            codes_BKT: int64 `[B, K, T]`, padded to one length.
+            n_frames: number of real frames of each chunk; 0 for a row that only fills the batch.
+            heard_BT: bool, whether each frame holds sound; false for padding.
+        """
         ...
 
-    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
-        """What the vectors of a weighted sum of some chunks' gradients are made of, in float64, on the device."""
+    def of_chunks(
+        self, calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]
+    ) -> dict[Channel, Tensor]:
+        """Summarise the weighted sum of some chunks' gradients, so that `vectors` can make vectors from it.
+
+        Args:
+            calls: factors that `capture` returned.
+            rows: positions of the chunks in the batch.
+            scales: weight of each of these chunks.
+
+        Returns:
+            One float64 tensor per channel, on the model's device.
+        """
         ...
 
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
-        """The same of a song whose chunks came in several batches."""
+        """Summarise the gradient of a song whose chunks came in several batches; returns what `of_chunks` returns."""
         ...
 
     def vectors(self, sums: dict[Channel, Tensor]) -> dict[Channel, Tensor]:
-        """Float64 `[D]` per channel from what `of_chunks` or `of_song` returned; the first to read a result."""
+        """Make float64 `[D]` per channel from what `of_chunks` or `of_song` returned.
+
+        No earlier step reads a result from the device, so that work on a GPU is not held up.
+        """
         ...
 
 
 class Backward:
-    """Captures with a backward pass."""
+    """Base of extractions that capture gradients with a backward pass."""
 
     weights: list[nn.Parameter]
 
@@ -59,7 +84,7 @@ class Backward:
         self._model = model
         self._specification = specification
 
-    def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
+    def capture(self, codes_BKT: Tensor, n_frames: list[int], heard_BT: Tensor) -> list[WeightCall]:
         specification = self._specification
         return capture(
             self._model,
@@ -67,18 +92,19 @@ class Backward:
             n_frames,
             self.weights,
             tuple(specification.codebook_weights),
+            heard_BT=heard_BT,
             dtype=specification.torch_dtype,
             loss_scale=specification.loss_scale,
         )
 
 
-class Statistics(Backward):
+class GradientStatistics(Backward):
     """Six statistics of six tensors in each layer of the band (LUMINA v8)."""
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
         super().__init__(model, specification)
         self.weights = []
-        # Of each tensor: whether its mean is zero, and where its parts are among the weights.
+        # For each tensor: whether its mean is zero by construction, and the positions of its pieces in `weights`.
         self._tensors: dict[Channel, list[tuple[bool, range]]] = {}
         for channel, layers in specification.layers.items():
             self._tensors[channel] = []
@@ -88,24 +114,26 @@ class Statistics(Backward):
                     self.weights += model.tracked(layer, tensor)
                     self._tensors[channel].append((tensor in _ZERO_MEAN, range(begin, len(self.weights))))
 
-    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
-        if uses[0].input_BSN.is_cuda:
-            # Imported here, as Triton comes with builds of torch for GPUs only.
+    def of_chunks(
+        self, calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]
+    ) -> dict[Channel, Tensor]:
+        if calls[0].input_BSN.is_cuda:
+            # The import is here because only builds of torch for GPUs come with Triton.
             from lumina_ray.gradients.triton_moments import fused_moments
 
-            return self._by_tensor([(use.parameter, fused_moments(use, rows, shares)) for use in uses])
-        return self._by_tensor(_moments_of(gradient_tiles(uses, rows, shares)))
+            return self._by_tensor([(call.parameter, fused_moments(call, rows, scales)) for call in calls])
+        return self._by_tensor(_moments_of(gradient_tiles(calls, rows, scales)))
 
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
         return self._by_tensor(_moments_of(gradient.tiles()))
 
-    def _by_tensor(self, moments_of_parts: Iterable[tuple[int, Tensor]]) -> dict[Channel, Tensor]:
-        """Moments `[tensors, 5]` of each channel."""
-        parts: list[list[Tensor]] = [[] for _ in self.weights]
-        for parameter, part in moments_of_parts:
-            parts[parameter].append(part)
+    def _by_tensor(self, moments_of_pieces: Iterable[tuple[int, Tensor]]) -> dict[Channel, Tensor]:
+        """Merge the moments of pieces of weights into moments of tensors: float64 `[tensors, 5]` per channel."""
+        pieces: list[list[Tensor]] = [[] for _ in self.weights]
+        for parameter, piece in moments_of_pieces:
+            pieces[parameter].append(piece)
         return {
-            channel: torch.stack([merge([part for i in where for part in parts[i]]) for _, where in tensors])
+            channel: torch.stack([merge([piece for i in where for piece in pieces[i]]) for _, where in tensors])
             for channel, tensors in self._tensors.items()
         }
 
@@ -115,7 +143,7 @@ class Statistics(Backward):
                 [
                     value
                     for (zero_mean, where), of_tensor in zip(tensors, sums[channel].tolist(), strict=True)
-                    for value in statistics_of(
+                    for value in six_statistics(
                         of_tensor, sum(self.weights[i].numel() for i in where), zero_mean=zero_mean
                     )
                 ],
@@ -130,17 +158,25 @@ def _moments_of(tiles: Iterable[Tile]) -> Iterator[tuple[int, Tensor]]:
 
 
 class ProjectedGradients(Backward):
-    """Projected gradients of some weights of each channel."""
+    """The gradient of some weights, projected to one vector per channel.
+
+    `weights_of_channel` names the weights that make up each channel.
+    """
 
     def __init__(
-        self, model: MusicModel, specification: Specification, of_channel: Mapping[Channel, Sequence[nn.Parameter]]
+        self,
+        model: MusicModel,
+        specification: Specification,
+        weights_of_channel: Mapping[Channel, Sequence[nn.Parameter]],
     ) -> None:
         super().__init__(model, specification)
-        self.weights = [p for weights in of_channel.values() for p in weights]
-        self._projector = Projector(of_channel, specification)
+        self.weights = [p for weights in weights_of_channel.values() for p in weights]
+        self._projector = Projector(weights_of_channel, specification)
 
-    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
-        return self._projector(gradient_tiles(uses, rows, shares))
+    def of_chunks(
+        self, calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]
+    ) -> dict[Channel, Tensor]:
+        return self._projector(gradient_tiles(calls, rows, scales))
 
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
         return self._projector(gradient.tiles())
@@ -149,43 +185,85 @@ class ProjectedGradients(Backward):
         return sums
 
 
+def attention_and_head_gradients(model: MusicModel, specification: Specification) -> ProjectedGradients:
+    """Open "jl": gradients of self-attention in all layers (P) and of the output heads (M) (LUMINA v7)."""
+    layers = specification.layers
+    weights = {c: _weights_of(model, layers[c], _ATTENTION) if c == "P" else model.heads() for c in layers}
+    return ProjectedGradients(model, specification, weights)
+
+
+def band_gradients(model: MusicModel, specification: Specification) -> ProjectedGradients:
+    """Open "gradient": gradients of all six tensors in each layer of a channel's band."""
+    layers = specification.layers
+    return ProjectedGradients(model, specification, {c: _weights_of(model, layers[c], TRACKED_TENSORS) for c in layers})
+
+
+def _weights_of(model: MusicModel, layers: list[int], tensors: tuple[TrackedTensor, ...]) -> tuple[nn.Parameter, ...]:
+    return tuple(weight for layer in layers for tensor in tensors for weight in model.tracked(layer, tensor))
+
+
+def fresh_head_gradients(model: MusicModel, specification: Specification) -> "ProjectedHeadGradients":
+    """Open "influence": gradients of heads that know only how often each code occurs, less shared directions.
+
+    Raises:
+        ModelError: the model's shared directions have another length than the specification's vectors.
+    """
+    return ProjectedHeadGradients(model, specification, fresh=True)
+
+
+def own_head_gradients(model: MusicModel, specification: Specification) -> "ProjectedHeadGradients":
+    """Open "head-gradient": gradients of the model's own output heads."""
+    return ProjectedHeadGradients(model, specification, fresh=False)
+
+
 class ProjectedHeadGradients:
-    """Projected gradients of output heads from a forward pass alone: the first codebook's (P), the others' (M).
+    """Projected gradients of output heads, from a forward pass alone: the first codebook (P), the others (M).
 
-    Of the model's own heads ("head-gradient"), or of fresh ones ("influence"): see `capture_heads`.
+    `fresh` replaces the model's own heads by heads that have learned only how often each code occurs; see
+    `capture_heads`.
 
-    The first codebook of a residual quantiser carries what the song is, melody and harmony among it; the others refine
-    how it sounds. That makes them the natural proxies of composition and production until ground truth says better.
+    The first codebook of a residual quantiser carries the content of a song, such as melody and harmony. The other
+    codebooks refine its sound. So they are the natural proxies for composition and production, until ground truth
+    gives better ones.
     """
 
-    def __init__(self, model: MusicModel, specification: Specification) -> None:
+    def __init__(self, model: MusicModel, specification: Specification, *, fresh: bool) -> None:
         self._model = model
         self._specification = specification
+        self._fresh = fresh
         heads = model.heads()
-        of_channel: dict[Channel, list[int]] = {
+        codebooks: dict[Channel, list[int]] = {
             channel: [0] if channel == "P" else list(range(1, model.n_codebooks)) for channel in specification.layers
         }
-        self._heads = [k for ks in of_channel.values() for k in ks]
-        self._fresh = specification.kind == "influence"
-        if self._fresh:
-            # Of fresh heads only the shapes are of use: weights and biases, side by side.
+        self._heads = [k for ks in codebooks.values() for k in ks]
+        if fresh:
+            # Fresh heads need no data, only shapes: the weights, and one more column for the biases.
             heads = tuple(nn.Parameter(torch.empty(C, D + 1, device="meta")) for C, D in (h.shape for h in heads))
         self.weights = [heads[k] for k in self._heads]
-        self._projector = Projector({c: [heads[k] for k in ks] for c, ks in of_channel.items()}, specification)
+        self._projector = Projector({c: [heads[k] for k in ks] for c, ks in codebooks.items()}, specification)
         self._shared: dict[Channel, Tensor] = {}
-        if self._fresh:
-            known = [channel for channel in of_channel if channel in model.statistics.shared]
+        if fresh:
+            known = [channel for channel in codebooks if channel in model.statistics.shared]
             self._shared = {channel: _shared(model, channel, specification.dims[channel]) for channel in known}
 
-    def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
+    def capture(self, codes_BKT: Tensor, n_frames: list[int], heard_BT: Tensor) -> list[WeightCall]:
         specification = self._specification
         weights = tuple(specification.codebook_weights)
         return capture_heads(
-            self._model, codes_BKT, n_frames, self._heads, weights, fresh=self._fresh, dtype=specification.torch_dtype
+            self._model,
+            codes_BKT,
+            n_frames,
+            self._heads,
+            weights,
+            heard_BT=heard_BT,
+            fresh=self._fresh,
+            dtype=specification.torch_dtype,
         )
 
-    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
-        return self._projector(gradient_tiles(uses, rows, shares))
+    def of_chunks(
+        self, calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]
+    ) -> dict[Channel, Tensor]:
+        return self._projector(gradient_tiles(calls, rows, scales))
 
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
         return self._projector(gradient.tiles())
@@ -199,7 +277,10 @@ def _without(shared_Dr: Tensor | None, x_D: Tensor) -> Tensor:
 
 
 def _shared(model: MusicModel, channel: Channel, dims: int) -> Tensor:
-    """Float64 `[D, r]` on the model's device: see `lumina_ray.model.statistics.shared_directions`."""
+    """Directions that the model's catalog has in common, float64 `[D, r]` on the model's device.
+
+    `lumina_ray.model.statistics.shared_directions` measures them.
+    """
     shared_Dr = model.statistics.shared[channel]
     if len(shared_Dr) != dims:
         raise ModelError(
@@ -210,13 +291,15 @@ def _shared(model: MusicModel, channel: Channel, dims: int) -> Tensor:
 
 
 class Projector:
-    """Projects the weights of each channel, laid end to end, to that channel's dimensions."""
+    """Lays the gradients of each channel's weights end to end, and projects them to the channel's dimensions."""
 
-    def __init__(self, of_channel: Mapping[Channel, Sequence[nn.Parameter]], specification: Specification) -> None:
+    def __init__(
+        self, weights_of_channel: Mapping[Channel, Sequence[nn.Parameter]], specification: Specification
+    ) -> None:
         self._projections: dict[Channel, SparseProjection] = {}
-        # Of each weight: its channel, and where in that channel's long vector it begins.
+        # For each weight: its channel, and the position in that channel's long vector at which it begins.
         self._places: list[tuple[Channel, int]] = []
-        for channel, weights in of_channel.items():
+        for channel, weights in weights_of_channel.items():
             begin = 0
             for weight in weights:
                 self._places.append((channel, begin))
@@ -226,6 +309,7 @@ class Projector:
             )
 
     def __call__(self, tiles: Iterable[Tile]) -> dict[Channel, Tensor]:
+        """Project all tiles of a gradient: float64 `[D]` per channel, on the tiles' device."""
         out = {c: torch.zeros(projection.n_out, dtype=torch.float64) for c, projection in self._projections.items()}
         for tile in tiles:
             channel, begin = self._places[tile.parameter]

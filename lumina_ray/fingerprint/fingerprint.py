@@ -1,4 +1,4 @@
-"""Songs' codes → one unit vector per channel, song by song or several songs in one batch."""
+"""Turns songs' codes into one unit vector per channel, with several songs in one batch where they are short."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 from lumina_ray.errors import SpecificationMismatch
-from lumina_ray.fingerprint.codes import SongCodes
 from lumina_ray.fingerprint.extraction import make_extraction
-from lumina_ray.fingerprint.specification import Channel, Specification
-from lumina_ray.gradients import SongGradient, Use, first_tile, freeze, gradient_tiles
+from lumina_ray.fingerprint.specification import Specification
+from lumina_ray.gradients import SongGradient, WeightCall, first_tile, freeze, gradient_tiles
 from lumina_ray.model.interface import MusicModel
 from lumina_ray.model.statistics import STATISTICS_FILE
+from lumina_ray.vocabulary import Channel, SongCodes
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Vectors of one song.
+    """Vectors of one song with n chunks.
 
     Attributes:
-        vectors: per channel float32 `[D]`, of unit length (or all zero when the gradient is exactly zero).
-        chunk_vectors: per channel float32 `[n, D]`, the same for each chunk alone; `[0, D]` unless asked for.
-        chunk_weights: float64 `[n]`, each chunk's share of the song's valid codes; they add up to 1.
-        norms: per channel the length of what `vectors` is the direction of, in float64.
+        vectors: float32 `[D]` per channel, of unit length, or all zero where the gradient is exactly zero.
+        chunk_vectors: float32 `[n, D]` per channel, the unit vector of each chunk alone; `[0, D]` unless asked for.
+        chunk_weights: float64 `[n]`, each chunk's fraction of the song's valid codes that hold sound; they add up to 1.
+        norms: per channel, the length that the vector had before it was scaled to 1, in float64.
     """
 
     vectors: dict[Channel, np.ndarray]
@@ -35,10 +35,11 @@ class Fingerprint:
 
 @dataclass
 class _Song:
-    """A song on its way through batches."""
+    """A song whose chunks are going through batches."""
 
     chunks: Sequence[np.ndarray]
-    shares: list[float]
+    heard: Sequence[np.ndarray]
+    chunk_weights: list[float]
     chunk_vectors: list[dict[Channel, np.ndarray]]
     gradient: SongGradient | None = None
     directions: "_Directions | None" = None
@@ -46,7 +47,7 @@ class _Song:
 
 @dataclass(frozen=True)
 class _Directions:
-    """Unit vectors and the lengths that they had."""
+    """Unit vectors, and the lengths that they had before they were scaled to 1."""
 
     vectors: dict[Channel, np.ndarray]
     norms: dict[Channel, float]
@@ -56,17 +57,22 @@ class Fingerprinter:
     """Makes fingerprints of one specification with one model.
 
     The model always sees batches of one shape: `chunks_in_flight` chunks, padded to the specification's length and
-    filled up with empty ones. Every chunk's gradient is a product of its own rows, and a song's is the sum of its
-    chunks' in the order of the song. So a vector depends on nothing but the song's own codes: not on its neighbours, a
-    worker or an order of songs. It does depend, in its last bits, on `chunks_in_flight`, which is therefore part of
-    the environment that is recorded with it.
+    filled up with empty ones. A chunk's gradient is a product of its own rows. A song's gradient is the sum of its
+    chunks' gradients, in the order of the song. So a vector depends only on the song's own codes, and not on other
+    songs, their order or the worker. Its last bits do depend on `chunks_in_flight`, which is therefore recorded with
+    the rest of the environment.
     """
 
     def __init__(self, model: MusicModel, specification: Specification, chunks_in_flight: int = 1) -> None:
-        """Args: a model, a specification made for these very weights, and the batch that memory allows.
+        """Open the specification's extraction on a model, and freeze the model's weights.
+
+        Args:
+            model: the model that the specification was made for.
+            specification: how a song becomes a vector.
+            chunks_in_flight: number of chunks per batch (`choose_chunks_in_flight`).
 
         Raises:
-            SpecificationMismatch: the specification names other weights, or other statistics of music.
+            SpecificationMismatch: the specification was made with other weights, or with other music statistics.
         """
         if specification.weights_sha256 != model.weights_sha256:
             raise SpecificationMismatch(
@@ -95,13 +101,17 @@ class Fingerprinter:
         """Fingerprint songs, several in one batch where they are short, in their order.
 
         Args:
-            per_chunk: also give each chunk's own vectors, the evidence for what in a query drives a match.
+            songs: codes, with 1 chunk or more per song.
+            per_chunk: whether to also return each chunk's own vectors, which show what part of a query drives a match.
+
+        Yields:
+            One fingerprint per song, in the order of `songs`.
         """
         started: list[_Song] = []
         batch: list[tuple[_Song, int]] = []
         for codes in songs:
             song = self._start(codes)
-            # A song is never split that need not be: how it is added up must follow from its own length alone.
+            # A song is split only where it must be: the way it is summed must depend on its own length alone.
             if len(batch) + len(song.chunks) > self.chunks_in_flight:
                 yield from self._process(batch, started, per_chunk)
                 batch = []
@@ -114,36 +124,37 @@ class Fingerprinter:
         yield from self._process(batch, started, per_chunk)
 
     def process_fillings(self, *, of_long_song: bool = False) -> None:
-        """Put a full batch of empty chunks through: all that it costs in memory. No result is read.
+        """Put a full batch of empty chunks through the model, which costs as much memory as real ones.
 
         Args:
-            of_long_song: the chunks are the last of a song that needs several batches; otherwise, a song by themselves.
+            of_long_song: whether the chunks stand for the last ones of a song that needs several batches; otherwise
+                they stand for a song by themselves.
         """
         gradient = self._no_gradient() if of_long_song else None
-        # One tile costs as much as the next.
-        uses = [first_tile(use) for use in self._extraction.capture(*self._batch([]))]
+        # One tile is enough, because all tiles cost the same memory.
+        calls = [first_tile(call) for call in self._extraction.capture(*self._batch([]))]
         if gradient is not None:
-            gradient.add(gradient_tiles(uses, [0], [1.0]), 1.0)
-        self._extraction.of_chunks(uses, range(self.chunks_in_flight), [1.0] * self.chunks_in_flight)
+            gradient.add(gradient_tiles(calls, [0], [1.0]), 1.0)
+        self._extraction.of_chunks(calls, range(self.chunks_in_flight), [1.0] * self.chunks_in_flight)
 
     def _start(self, codes: SongCodes) -> _Song:
         K = self.model.n_codebooks
-        weights = [sum(max(n - k, 0) for k in range(K)) for n in codes.frames]
-        return _Song(codes.chunks, [weight / sum(weights) for weight in weights], [])
+        # Codebook k is predicted up to the last frame but k.
+        weights = [sum(int(heard_T[: max(len(heard_T) - k, 0)].sum()) for k in range(K)) for heard_T in codes.heard]
+        return _Song(codes.chunks, codes.heard, [weight / sum(weights) for weight in weights], [])
 
     def _process(self, batch: list[tuple[_Song, int]], started: list[_Song], per_chunk: bool) -> Iterator[Fingerprint]:
-        """Put a batch through the model, and give out the songs at the head of `started` that it completes."""
+        """Put a batch through the model, and yield the songs at the head of `started` that it completes."""
         if batch:
             self._add(batch, per_chunk)
         while started and (directions := started[0].directions) is not None:
             yield self._finish(started.pop(0), directions)
 
     def _add(self, batch: list[tuple[_Song, int]], per_chunk: bool) -> None:
-        chunks = [song.chunks[i] for song, i in batch]
-        uses = self._extraction.capture(*self._batch(chunks))
+        calls = self._extraction.capture(*self._batch([(song.chunks[i], song.heard[i]) for song, i in batch]))
         if per_chunk:
             for row, (song, _) in enumerate(batch):
-                song.chunk_vectors.append(self._summarise(uses, [row], [1.0]).vectors)
+                song.chunk_vectors.append(self._summarise(calls, [row], [1.0]).vectors)
         rows: dict[int, list[int]] = {}
         for row, (song, _) in enumerate(batch):
             rows.setdefault(id(song), []).append(row)
@@ -152,20 +163,20 @@ class Fingerprinter:
             _, last = batch[of_song[-1]]
             n = len(song.chunks)
             if first == 0 and last == n - 1:
-                song.directions = self._summarise(uses, of_song, song.shares)
+                song.directions = self._summarise(calls, of_song, song.chunk_weights)
                 continue
             if song.gradient is None:
                 song.gradient = self._no_gradient()
             unscale = 1.0 / self.specification.loss_scale
             for row in of_song:
-                song.gradient.add(gradient_tiles(uses, [row], [unscale]), song.shares[batch[row][1]])
+                song.gradient.add(gradient_tiles(calls, [row], [unscale]), song.chunk_weights[batch[row][1]])
             if last == n - 1:
                 song.directions = self._directions(self._extraction.of_song(song.gradient))
                 song.gradient = None
 
-    def _summarise(self, uses: list[Use], rows: list[int], shares: list[float]) -> _Directions:
-        scaled = [share / self.specification.loss_scale for share in shares]
-        return self._directions(self._extraction.of_chunks(uses, rows, scaled))
+    def _summarise(self, calls: list[WeightCall], rows: list[int], chunk_weights: list[float]) -> _Directions:
+        scaled = [chunk_weight / self.specification.loss_scale for chunk_weight in chunk_weights]
+        return self._directions(self._extraction.of_chunks(calls, rows, scaled))
 
     def _directions(self, sums: dict[Channel, Tensor]) -> _Directions:
         units, norms = {}, {}
@@ -186,15 +197,18 @@ class Fingerprinter:
                 c: np.array([chunk[c] for chunk in song.chunk_vectors], np.float32).reshape(-1, dims[c])
                 for c in self.specification.channels
             },
-            np.array(song.shares, np.float64),
+            np.array(song.chunk_weights, np.float64),
             {c: directions.norms[c] for c in self.specification.channels},
         )
 
-    def _batch(self, chunks: list[np.ndarray]) -> tuple[Tensor, list[int]]:
-        # One shape for every batch: kernels, and with them the last bits, can change with the shape.
+    def _batch(self, chunks: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, list[int], Tensor]:
+        # Every batch has one shape, because another shape can select other kernels, and so change the last bits.
         codes_BKT = np.zeros((self.chunks_in_flight, self.model.n_codebooks, self._chunk_frames), np.int64)
+        heard_BT = np.zeros((self.chunks_in_flight, self._chunk_frames), bool)
         n_frames = [0] * self.chunks_in_flight
-        for row, chunk_KT in enumerate(chunks):
+        for row, (chunk_KT, heard_T) in enumerate(chunks):
             n_frames[row] = chunk_KT.shape[1]
             codes_BKT[row, :, : n_frames[row]] = chunk_KT
-        return torch.from_numpy(codes_BKT).to(self.model.device), n_frames
+            heard_BT[row, : n_frames[row]] = heard_T
+        codes, heard = (torch.from_numpy(array).to(self.model.device) for array in (codes_BKT, heard_BT))
+        return codes, n_frames, heard

@@ -1,6 +1,6 @@
-"""How likely a model finds a song's codes, and that of two models side by side.
+"""Log-likelihood of a song's codes under one model, and under two models side by side.
 
-Shapes: B chunks, K codebooks, T frames.
+Shape legend: B = chunks, K = codebooks, T = frames.
 """
 
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from typing import Self
 import numpy as np
 import torch
 
-from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.errors import SpecificationMismatch
-from lumina_ray.fingerprint.codes import SongCodes
 from lumina_ray.gradients import codebook_losses
 from lumina_ray.model import MusicModel, open_model
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ, SongCodes
 
-# Together in a forward pass: more would need memory for their logits, and be no faster.
+# Chunks in one forward pass. More chunks would need more memory for their logits and be no faster.
 _CHUNKS = 8
 _PROBE_S = 2.0
-# One codec gives the same codes, but for a few that lie between two entries; another one gives hardly any of them.
+# Two copies of one codec agree on all codes but a few that lie between two entries. Two codecs agree on hardly any.
 _SAME_CODES = 0.9
 
 
 def log_likelihood(model: MusicModel, song: SongCodes) -> float:
-    """Mean log-likelihood of a song's valid codes, in nats per code, chunk by chunk as fingerprints see them.
+    """Mean log-likelihood of a song's valid codes that hold sound, in nats per code.
 
-    It depends on nothing but the song's own codes: not on its neighbours, and not on an order of songs.
+    Each chunk is seen alone, as fingerprints see it. The number depends only on the song's own codes, and not on other
+    songs or their order.
     """
     total, count = 0.0, 0
     with torch.no_grad():
@@ -33,10 +33,12 @@ def log_likelihood(model: MusicModel, song: SongCodes) -> float:
             chunks = song.chunks[begin : begin + _CHUNKS]
             n_frames = [chunk.shape[1] for chunk in chunks]
             codes_BKT = np.zeros((len(chunks), model.n_codebooks, max(n_frames)), np.int64)
+            heard_BT = np.zeros((len(chunks), max(n_frames)), bool)
             for b, chunk_KT in enumerate(chunks):
                 codes_BKT[b, :, : n_frames[b]] = chunk_KT
-            codes = torch.from_numpy(codes_BKT).to(model.device)
-            prediction = model.predict(codes, n_frames)
+                heard_BT[b, : n_frames[b]] = song.heard[begin + b]
+            codes, heard = (torch.from_numpy(array).to(model.device) for array in (codes_BKT, heard_BT))
+            prediction = model.predict(codes, n_frames).of(heard)
             n_BK = prediction.valid_BKT.sum(dim=2)
             total += float((codebook_losses(prediction, codes).double() * n_BK).sum())
             count += int(n_BK.sum())
@@ -45,22 +47,25 @@ def log_likelihood(model: MusicModel, song: SongCodes) -> float:
 
 @dataclass(frozen=True)
 class Pair:
-    """An audited model, and a reference that never saw its catalog."""
+    """An audited model, and a reference model that never saw the audited model's catalog."""
 
     audited: MusicModel
     reference: MusicModel
 
     @classmethod
     def open(cls, audited: str, reference: str, weights_sha256: str, device: str) -> Self:
-        """Load both.
+        """Load both models.
 
         Args:
-            audited, reference: names as in `open_model`.
-            weights_sha256: that the audited model must have.
+            audited: name of the audited model, as in `open_model`.
+            reference: name of the reference model, as in `open_model`.
+            weights_sha256: hash of the weights that the audited model must have.
+            device: torch device of both models, such as "cpu" or "cuda".
 
         Raises:
-            ModelError: one of them is not at hand.
-            SpecificationMismatch: the audited model has other weights, the reference the same ones, or another codec.
+            ModelError: one of the models is not available.
+            SpecificationMismatch: the audited model has other weights; or the reference has the audited model's weights
+                or another codec.
         """
         pair = cls(open_model(audited, device), open_model(reference, device))
         check_pair(pair.audited, pair.reference, weights_sha256)
@@ -72,10 +77,10 @@ class Pair:
 
 
 def check_pair(audited: MusicModel, reference: MusicModel, weights_sha256: str) -> None:
-    """Check that two models may be compared over the codes of a store.
+    """Check that two models can be compared on the codes of a store.
 
     Raises:
-        SpecificationMismatch: see `Pair.open`.
+        SpecificationMismatch: they cannot; `Pair.open` lists the reasons.
     """
     if audited.weights_sha256 != weights_sha256:
         raise SpecificationMismatch(
@@ -101,7 +106,7 @@ def check_pair(audited: MusicModel, reference: MusicModel, weights_sha256: str) 
 
 
 def _same_codec(one: MusicModel, other: MusicModel) -> bool:
-    # By what they do: the libraries' names for a codec's weights differ.
+    # Codecs are compared by their codes, because libraries give different names to a codec's weights.
     noise = 0.1 * np.random.default_rng(0).standard_normal(round(_PROBE_S * SAMPLE_RATE_HZ)).astype(np.float32)
     codes = [model.encode(noise).cpu() for model in (one, other)]
     return codes[0].shape == codes[1].shape and float((codes[0] == codes[1]).float().mean()) >= _SAME_CODES

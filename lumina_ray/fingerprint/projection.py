@@ -1,9 +1,10 @@
-"""A sparse Johnson-Lindenstrauss projection whose matrix is never stored.
+"""A sparse Johnson–Lindenstrauss projection that never stores its matrix.
 
-Each of the `s` blocks of outputs is a count sketch: every input coordinate goes, with a random sign, to one random
-output of each block (Kane & Nelson 2014, "Sparser Johnson-Lindenstrauss Transforms", the block construction). Bucket
-and sign come from a hash of (seed, block, coordinate) in 64-bit integer arithmetic, so any device and any release of
-any library gives the same matrix, and the cost is `s` additions per coordinate instead of one per matrix element.
+The outputs form `s` blocks, and each block is a count sketch: every input coordinate goes, with a random sign, to one
+random output of each block (Kane & Nelson 2014, "Sparser Johnson-Lindenstrauss Transforms", the block construction).
+Bucket and sign come from a hash of (seed, block, coordinate) in 64-bit integer arithmetic, so that any device and any
+release of any library gives the same matrix. The cost is `s` additions per coordinate instead of one per matrix
+element.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from lumina_ray.fingerprint.hashing import hashes
 
-# Coordinates hashed at once; bounds the integer scratch at a few times 8 MB.
+# Coordinates that are hashed at once: this bounds the memory for integers at a few times 8 MB.
 _TILE = 1 << 20
 
 
@@ -25,9 +26,12 @@ class SparseProjection:
     Attributes:
         n_in: length of the input.
         n_out: length of the output, a multiple of `nonzeros`.
-        nonzeros: `s`, non-zero entries per input coordinate, each ±1/√s. The variance of an inner product is about
-            that of a dense projection, `(‖x‖²‖y‖² + ⟨x,y⟩²)/n_out`.
-        seed: two projections with one seed are one projection.
+        nonzeros: `s`, the number of non-zero entries per input coordinate, each ±1/√s. The variance of an inner product
+            is about that of a dense projection, `(‖x‖²‖y‖² + ⟨x,y⟩²)/n_out`.
+        seed: seed of the hash; equal seeds and sizes give equal projections.
+
+    Raises:
+        ValueError: `nonzeros` does not divide `n_out`.
     """
 
     n_in: int
@@ -40,9 +44,17 @@ class SparseProjection:
             raise ValueError(f"nonzeros ({self.nonzeros}) must divide n_out ({self.n_out})")
 
     def add(self, out: Tensor, start: int, values: Tensor) -> None:
-        """Add to float64 `[n_out]` the projection of a piece of the input that begins at coordinate `start`.
+        """Add the projection of a piece of the input to `out`.
 
-        A projected vector is the sum over its pieces in one order; another order may change its last bits.
+        A projected vector is the sum over the input's pieces. Another order of pieces may change its last bits.
+
+        Args:
+            out: float64 `[n_out]`, changed in place.
+            start: the input coordinate at which the piece begins.
+            values: the piece, of any shape and float type; it is read row by row.
+
+        Raises:
+            ValueError: the piece ends past the input's end.
         """
         if start + values.numel() > self.n_in:
             raise ValueError(f"this projection takes {self.n_in} numbers, got {start + values.numel()}")
@@ -65,7 +77,7 @@ class SparseProjection:
         hashed = hashes(self.seed, block, start, count, device)
         buckets = (hashed >> 1 & (1 << 62) - 1) % width + block * width
         signs = ((hashed & 1) * 2 - 1).double() / self.nonzeros**0.5
-        # Small inputs, such as the output heads of a small model, are hashed once and remembered.
+        # Small inputs, such as the output heads of a small model, are hashed once. Their entries are kept.
         if self.n_in <= _TILE:
             self._cache[key] = (buckets, signs)
         return buckets, signs

@@ -1,59 +1,22 @@
-"""Audio to be attributed → everything that attribution needs to know of it."""
+"""Turns audio that is to be attributed into a query fingerprint: everything that attribution needs to know of it."""
 
 import platform
-from dataclasses import dataclass
 from importlib.metadata import version
 
-import numpy as np
 import torch
 
 import lumina_ray
-from lumina_ray.audio import Audio
+from lumina_ray.audio import ChunkedAudio
 from lumina_ray.fingerprint.codes import encode_song
 from lumina_ray.fingerprint.fingerprint import Fingerprinter
-from lumina_ray.fingerprint.specification import Channel
 from lumina_ray.model.interface import MusicModel
+from lumina_ray.vocabulary import ChannelQuery, QueryFingerprint
 
 
-@dataclass(frozen=True)
-class ChannelQuery:
-    """A query in one channel: unit vectors, float32, of the whole `[D]` and of each chunk `[n, D]`."""
-
-    vector: np.ndarray
-    chunk_vectors: np.ndarray
-
-
-@dataclass(frozen=True)
-class QueryFingerprint:
-    """A fingerprinted query.
-
-    Attributes:
-        audio_sha256: of the encoded file as it was handed in.
-        codes_sha256: of its codes, which the vectors follow from.
-        chunk_starts_s, chunk_durations_s, chunk_weights: `n` each; weights add up to 1.
-        environment: adapter, device and versions that made the numbers; the same environment repeats them bit for bit.
-    """
-
-    audio_sha256: str
-    codes_sha256: str
-    duration_s: float
-    specification_sha256: str
-    weights_sha256: str
-    channels: dict[Channel, ChannelQuery]
-    chunk_starts_s: tuple[float, ...]
-    chunk_durations_s: tuple[float, ...]
-    chunk_weights: tuple[float, ...]
-    environment: dict[str, str]
-
-
-def fingerprint_query(fingerprinter: Fingerprinter, audio: Audio, name: str) -> QueryFingerprint:
-    """Fingerprint audio with per-chunk evidence.
-
-    Raises:
-        AudioError: too short, or silent throughout.
-    """
+def fingerprint_query(fingerprinter: Fingerprinter, audio: ChunkedAudio) -> QueryFingerprint:
+    """Fingerprint audio as a whole and chunk by chunk."""
     model = fingerprinter.model
-    codes = encode_song(model, audio.samples, name)
+    codes = encode_song(model, audio.chunks)
     fingerprint = fingerprinter(codes, per_chunk=True)
     return QueryFingerprint(
         audio_sha256=audio.sha256,
@@ -70,7 +33,10 @@ def fingerprint_query(fingerprinter: Fingerprinter, audio: Audio, name: str) -> 
 
 
 def describe_environment(model: MusicModel, chunks_in_flight: int = 1) -> dict[str, str]:
-    """What the last bits of a vector depend on besides codes, weights and specification."""
+    """Adapter, device, versions and batch: everything besides codes, weights and specification that sets last bits.
+
+    An equal environment repeats a vector bit for bit.
+    """
     device = (
         torch.cuda.get_device_name(model.device)
         if model.device.type == "cuda"

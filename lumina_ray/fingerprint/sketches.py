@@ -1,8 +1,11 @@
 """Sketches of each tensor's gradient by itself: LoGra and FactGraSS.
 
 Both act on the two factors of a gradient `Σ_s dy_s x_sᵀ` before they are multiplied, so that the gradient is never
-formed. Query, key and value projections are one tensor, their rows laid one after another, whichever way a library
-keeps them. Every random choice is a hash of the seed, the layer, the tensor and the side.
+formed. Query, key and value projections count as one tensor, with the rows of all three one after another, however a
+library stores them. Every random choice is a hash of the seed, the layer, the tensor and the side.
+
+Shape legend: S = sequence steps, M, N = rows and columns of a tensor, m = some of its rows, p, q = rows of the left
+and right matrices.
 """
 
 from abc import ABC, abstractmethod
@@ -17,12 +20,13 @@ from torch import Tensor, nn
 from lumina_ray.fingerprint.channels import Backward
 from lumina_ray.fingerprint.hashing import choice, signs
 from lumina_ray.fingerprint.projection import SparseProjection
-from lumina_ray.fingerprint.specification import Channel, Specification
-from lumina_ray.gradients import SongGradient, Use, two_sided_projection
+from lumina_ray.fingerprint.specification import Specification
+from lumina_ray.gradients import SongGradient, WeightCall, two_sided_projection
 from lumina_ray.model.interface import MusicModel
 from lumina_ray.model.tracked import TRACKED_TENSORS
+from lumina_ray.vocabulary import Channel
 
-# FactGraSS keeps this many times as many rows, and columns, as LoGra projects to (the factor of its authors' code).
+# FactGraSS keeps twice as many rows and columns as LoGra projects to, as its authors' code does.
 _BLOW_UP = 2
 
 
@@ -31,9 +35,9 @@ class _Tensor:
     """One of the six tensors of a layer.
 
     Attributes:
-        number: what tells its random choices from those of the others.
-        shape: rows and columns.
-        length: numbers that are kept of it.
+        number: the tensor's number in the model; it makes the tensor's random choices differ from other tensors'.
+        shape: the numbers of rows and columns.
+        length: how many numbers of the fingerprint are made of this tensor.
     """
 
     number: int
@@ -42,13 +46,13 @@ class _Tensor:
 
 
 class _Sketch(Backward, ABC):
-    """A linear map of each tensor, onto equal pieces of a channel's vector."""
+    """Maps each tensor's gradient linearly to its own piece of the channel's vector; all pieces have one length."""
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
         super().__init__(model, specification)
         self.weights: list[nn.Parameter] = []
         self._tensors: dict[Channel, list[_Tensor]] = {}
-        # Of each weight: its tensor, and the first of its rows there.
+        # For each weight: the tensor that it is a piece of, and the row of the tensor at which it begins.
         self._places: list[tuple[_Tensor, int]] = []
         for channel, layers in specification.layers.items():
             length = specification.dims[channel] // specification.blocks(channel)
@@ -58,20 +62,22 @@ class _Sketch(Backward, ABC):
                 for position, name in enumerate(TRACKED_TENSORS)
             ]
 
-    def _register(self, parts: Sequence[nn.Parameter], number: int, length: int) -> _Tensor:
-        tensor = _Tensor(number, (sum(len(part) for part in parts), parts[0].shape[1]), length)
+    def _register(self, weights: Sequence[nn.Parameter], number: int, length: int) -> _Tensor:
+        tensor = _Tensor(number, (sum(len(weight) for weight in weights), weights[0].shape[1]), length)
         first_row = 0
-        for part in parts:
-            self.weights.append(part)
+        for weight in weights:
+            self.weights.append(weight)
             self._places.append((tensor, first_row))
-            first_row += len(part)
+            first_row += len(weight)
         return tensor
 
-    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
+    def of_chunks(
+        self, calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]
+    ) -> dict[Channel, Tensor]:
         totals = self._zeros()
-        for use in uses:
-            tensor, first_row = self._places[use.parameter]
-            self._add_use(totals[tensor], tensor, first_row + use.first_row, use, rows, shares)
+        for call in calls:
+            tensor, first_row = self._places[call.parameter]
+            self._add_call(totals[tensor], tensor, first_row + call.first_row, call, rows, scales)
         return self._finish(totals)
 
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
@@ -95,13 +101,19 @@ class _Sketch(Backward, ABC):
 
     @abstractmethod
     def _zero(self, tensor: _Tensor) -> Tensor:
-        """Float32 zeros of the shape of what is added up for a tensor."""
+        """Float32 zeros, in the shape of the sum that is kept for a tensor."""
 
     @abstractmethod
-    def _add_use(
-        self, total: Tensor, tensor: _Tensor, row: int, use: Use, rows: Sequence[int], shares: Sequence[float]
+    def _add_call(
+        self,
+        total: Tensor,
+        tensor: _Tensor,
+        row: int,
+        call: WeightCall,
+        rows: Sequence[int],
+        scales: Sequence[float],
     ) -> None:
-        """Add the sketch of a weighted sum of chunks' gradients; the use begins at `row` of the tensor."""
+        """Add the sketch of the weighted sum of some chunks' gradients; the call begins at `row` of the tensor."""
 
     @abstractmethod
     def _add_rows(self, total: Tensor, tensor: _Tensor, row: int, values_mN: Tensor) -> None:
@@ -109,11 +121,14 @@ class _Sketch(Backward, ABC):
 
     @abstractmethod
     def _vector(self, tensor: _Tensor, total: Tensor) -> Tensor:
-        """Float64 `[length]` from what was added up."""
+        """Float64 `[length]`, made from the sum of a tensor."""
 
 
 class LoGra(_Sketch):
-    """`L G Rᵀ` with Rademacher matrices of √length rows each (Choe et al. 2024, arXiv:2405.13954)."""
+    """Projects a gradient to `L G Rᵀ` by two Rademacher matrices of √length rows each.
+
+    Source: Choe et al. 2024, arXiv:2405.13954.
+    """
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
         super().__init__(model, specification)
@@ -130,12 +145,18 @@ class LoGra(_Sketch):
         left_pM, right_qN = self._sides[tensor]
         return left_pM.new_zeros(len(left_pM), len(right_qN))
 
-    def _add_use(
-        self, total: Tensor, tensor: _Tensor, row: int, use: Use, rows: Sequence[int], shares: Sequence[float]
+    def _add_call(
+        self,
+        total: Tensor,
+        tensor: _Tensor,
+        row: int,
+        call: WeightCall,
+        rows: Sequence[int],
+        scales: Sequence[float],
     ) -> None:
         left_pM, right_qN = self._sides[tensor]
-        left_pm = left_pM[:, row : row + use.output_grad_BSM.shape[-1]]
-        total.add_(two_sided_projection(use, left_pm, right_qN, rows, shares))
+        left_pm = left_pM[:, row : row + call.output_grad_BSM.shape[-1]]
+        total.add_(two_sided_projection(call, left_pm, right_qN, rows, scales))
 
     def _add_rows(self, total: Tensor, tensor: _Tensor, row: int, values_mN: Tensor) -> None:
         left_pM, right_qN = self._sides[tensor]
@@ -146,7 +167,10 @@ class LoGra(_Sketch):
 
 
 class FactGrass(_Sketch):
-    """Some rows and columns of `G`, projected sparsely to `length` numbers (Hu et al. 2025, arXiv:2505.18976)."""
+    """Keeps some rows and columns of `G`, and projects them sparsely to `length` numbers.
+
+    Source: Hu et al. 2025, arXiv:2505.18976.
+    """
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
         super().__init__(model, specification)
@@ -168,27 +192,33 @@ class FactGrass(_Sketch):
         rows, columns = self._masks[tensor]
         return torch.zeros(len(rows), len(columns), device=rows.device)
 
-    def _add_use(
-        self, total: Tensor, tensor: _Tensor, row: int, use: Use, rows: Sequence[int], shares: Sequence[float]
+    def _add_call(
+        self,
+        total: Tensor,
+        tensor: _Tensor,
+        row: int,
+        call: WeightCall,
+        rows: Sequence[int],
+        scales: Sequence[float],
     ) -> None:
-        where, chosen = self._chosen(tensor, row, use.output_grad_BSM.shape[-1])
+        where, kept = self._kept(tensor, row, call.output_grad_BSM.shape[-1])
         _, columns = self._masks[tensor]
-        for b, share in zip(rows, shares, strict=True):
-            grad_Sm = use.output_grad_BSM[b][:, chosen].float()
-            total[where].add_(grad_Sm.T @ use.input_BSN[b][:, columns].float(), alpha=share)
+        for b, scale in zip(rows, scales, strict=True):
+            grad_Sm = call.output_grad_BSM[b][:, kept].float()
+            total[where].add_(grad_Sm.T @ call.input_BSN[b][:, columns].float(), alpha=scale)
 
     def _add_rows(self, total: Tensor, tensor: _Tensor, row: int, values_mN: Tensor) -> None:
-        where, chosen = self._chosen(tensor, row, len(values_mN))
+        where, kept = self._kept(tensor, row, len(values_mN))
         _, columns = self._masks[tensor]
-        total[where].add_(values_mN[chosen][:, columns])
+        total[where].add_(values_mN[kept][:, columns])
 
     def _vector(self, tensor: _Tensor, total: Tensor) -> Tensor:
         out = torch.zeros(tensor.length, dtype=torch.float64, device=total.device)
         self._projections[tensor].add(out, 0, total)
         return out
 
-    def _chosen(self, tensor: _Tensor, row: int, count: int) -> tuple[slice, Tensor]:
-        """Of the rows that are kept, those in a range: where they are in the sum, and where in the range."""
+    def _kept(self, tensor: _Tensor, row: int, count: int) -> tuple[slice, Tensor]:
+        """Find the kept rows within `row` to `row + count`: their positions in the sum, and in that range."""
         rows, _ = self._masks[tensor]
         begin, end = (bisect_left(self._kept_rows[tensor], bound) for bound in (row, row + count))
         return slice(begin, end), rows[begin:end] - row

@@ -1,29 +1,31 @@
-"""A check during a job that its vectors are what they are said to be, on a sample of its songs."""
+"""A check during a job that its vectors are right, on a sample of the job's songs."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from lumina_ray.errors import NumericsError
-from lumina_ray.fingerprint.codes import SongCodes
 from lumina_ray.fingerprint.fingerprint import Fingerprint, Fingerprinter
+from lumina_ray.vocabulary import SongCodes
 
-# One song in so many, chosen by its codes: the same ones whichever worker has them.
+# One song in 64 is checked. The choice follows from the song's codes, so that it does not depend on the worker.
 _EVERY = 64
-# Largest 1 − cosine from float32 that is taken for rounding; what was measured is in docs/performance.md.
+# The largest 1 − cosine from float32 that rounding explains; docs/performance.md has the measurements.
 TOLERANCE = {"bfloat16": 5e-3, "float16": 1e-4}
 
 
 class SpotCheck:
-    """Computes a sample of songs again by themselves, in float32: vectors of a job in float32 must have the same bits.
+    """Computes a sample of songs again, each alone and in float32, and compares.
 
-    The first song that a worker sees is always in the sample, so that a bad worker is found at once.
+    Vectors of a job in float32 must have the same bits; others must be close. The first song that a worker sees is
+    always in the sample, so that a bad worker is found at once.
     """
 
     def __init__(self, fingerprinter: Fingerprinter) -> None:
         specification = replace(fingerprinter.specification, dtype="float32", loss_scale=1.0)
         self._dtype = fingerprinter.specification.dtype
-        # The same bits need the same batch; a distance does not, and float32 needs more memory than was planned for.
+        # Equal bits need a batch of equal size. A comparison by distance does not, and float32 needs more memory than
+        # the job's batch was chosen for.
         chunks_in_flight = fingerprinter.chunks_in_flight if self._dtype == "float32" else 1
         self._reference = Fingerprinter(fingerprinter.model, specification, chunks_in_flight)
         self._seen_any = False
@@ -32,7 +34,7 @@ class SpotCheck:
         """Check a song if it is in the sample.
 
         Raises:
-            NumericsError: its vectors are further from float32 than rounding explains.
+            NumericsError: the song's vectors are further from float32 than rounding explains.
         """
         if self._seen_any and int(codes.sha256[:8], 16) % _EVERY:
             return

@@ -1,4 +1,4 @@
-"""Histograms of a song's codes: the floor that anything made with a model's gradients must be shown to be above."""
+"""Histograms of a song's codes: the floor that fingerprints made with a model's gradients must beat."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,15 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lumina_ray.fingerprint.projection import SparseProjection
-from lumina_ray.fingerprint.specification import Channel, Specification
-from lumina_ray.gradients import SongGradient, Tile, Use, gradient_tiles
+from lumina_ray.fingerprint.specification import Specification
+from lumina_ray.gradients import SongGradient, Tile, WeightCall, gradient_tiles
 from lumina_ray.model.interface import MusicModel
+from lumina_ray.vocabulary import Channel
 
 
 class TokenHistograms:
-    """How often each code occurs: of the first codebook (P), of the others (M). The model is never run.
+    """Counts how often each code occurs: in the first codebook (P), and in the others (M). The model is never run.
 
-    A histogram is written as the product `Σ_t onehot_t · 1/T` so that songs are put together as gradients are.
+    A histogram is written as the product `Σ_t onehot_t · 1/T`, so that the code that sums gradients also sums
+    histograms.
     """
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
@@ -24,9 +26,9 @@ class TokenHistograms:
         }
         self._n_codes = model.codebook_size
         self._sizes = {channel: len(codebooks) * self._n_codes for channel, codebooks in of_channel.items()}
-        # Codebooks that are counted, with their channel and where in its long histogram theirs begins.
+        # For each counted codebook: its number, its channel, and where it begins in the channel's long histogram.
         self._places = [(k, c, i * self._n_codes) for c, ks in of_channel.items() for i, k in enumerate(ks)]
-        # Without data: only their shapes are of use, to whoever sums up songs that need several batches.
+        # These weights have shapes and no data: only the sum of a song that needs several batches uses the shapes.
         self.weights = [nn.Parameter(torch.empty(self._n_codes, 1, device="meta")) for _ in self._places]
         self._projections = {
             channel: SparseProjection(size, specification.dims[channel], specification.nonzeros, specification.seed)
@@ -34,17 +36,17 @@ class TokenHistograms:
             if size > specification.dims[channel]
         }
 
-    def capture(self, codes_BKT: Tensor, n_frames: list[int]) -> list[Use]:
-        real_BT1 = torch.zeros(len(codes_BKT), codes_BKT.shape[2], 1, device=codes_BKT.device)
-        for b, n in enumerate(n_frames):
-            real_BT1[b, :n] = 1 / max(n, 1)
+    def capture(self, codes_BKT: Tensor, n_frames: list[int], heard_BT: Tensor) -> list[WeightCall]:
+        weight_BT1 = (heard_BT / heard_BT.sum(dim=1, keepdim=True).clamp(min=1))[..., None]
         return [
-            Use(i, 0, real_BT1, functional.one_hot(codes_BKT[:, k], self._n_codes).float())
+            WeightCall(i, 0, weight_BT1, functional.one_hot(codes_BKT[:, k], self._n_codes).float())
             for i, k in enumerate(k for k, _, _ in self._places)
         ]
 
-    def of_chunks(self, uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> dict[Channel, Tensor]:
-        return self._histograms(gradient_tiles(uses, rows, shares))
+    def of_chunks(
+        self, calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]
+    ) -> dict[Channel, Tensor]:
+        return self._histograms(gradient_tiles(calls, rows, scales))
 
     def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
         return self._histograms(gradient.tiles())

@@ -1,6 +1,6 @@
-"""Codes → teacher-forced loss → the factors of the tracked weights' gradients → their tiles and moments."""
+"""From codes to gradients: teacher-forced loss, factors of the tracked weights' gradients, their tiles and moments."""
 
-from lumina_ray.gradients.capture import Use, capture, capture_heads, freeze
+from lumina_ray.gradients.capture import WeightCall, capture, capture_heads, freeze
 from lumina_ray.gradients.loss import chunk_losses, codebook_losses
 from lumina_ray.gradients.moments import merge, moments
 from lumina_ray.gradients.tiles import SongGradient, Tile, first_tile, gradient_tiles
@@ -9,7 +9,7 @@ from lumina_ray.gradients.two_sided import two_sided_projection
 __all__ = [
     "SongGradient",
     "Tile",
-    "Use",
+    "WeightCall",
     "capture",
     "capture_heads",
     "chunk_losses",

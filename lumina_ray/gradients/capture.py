@@ -1,13 +1,14 @@
-"""One forward and backward pass that leaves, for every tracked weight, what its gradient is a product of.
+"""One forward and backward pass that captures, for every tracked weight, the two factors of its gradient.
 
-The gradient of a linear layer's weight is `Σ_s dy_s x_sᵀ` over the steps s of its input x and the gradient dy of its
-output. Keeping x and dy instead of letting autograd multiply them gives the gradient of each chunk of a batch by
-itself, in any tiling, and never needs the whole of it in memory (Goodfellow 2015, arXiv:1510.01799).
+The gradient of a linear layer's weight is `Σ_s dy_s x_sᵀ` over the steps s, for the layer's input x and the gradient dy
+of its output. This module keeps x and dy, and does not let autograd multiply them. So the gradient of each chunk of a
+batch can be made by itself, tile by tile, and need never be in memory as a whole (Goodfellow 2015, arXiv:1510.01799).
 
-Calls are recognised by the weight that they use, not by the module: audiocraft keeps query, key and value in one
-parameter, uses it through `functional.linear`, sliced for cross-attention, and module hooks never see it.
+A call is recognised by its weight and not by its module. audiocraft keeps query, key and value in one parameter, slices
+it for cross-attention and passes it to `functional.linear`, where module hooks do not see it.
 
-Shape legend: B = chunks, S = sequence steps, M, N = rows and columns of a weight.
+Shape legend: B = chunks, K = codebooks, T = frames, C = codes of a codebook, D = width of the model,
+S = sequence steps, M, N = rows and columns of a weight, R = all rows of a batch's input.
 """
 
 from collections.abc import Sequence
@@ -24,19 +25,19 @@ from lumina_ray.errors import ModelError
 from lumina_ray.gradients.loss import chunk_losses
 from lumina_ray.model.interface import MusicModel
 
-# How much a fresh head's biases count beside its weights (chosen on dev, docs/validity.md).
+# Weight of a fresh head's biases beside its weights, chosen on the ground-truth bank's dev split (docs/validity.md).
 _BIAS = 0.5
 
 
 @dataclass
-class Use:
-    """One use of a tracked weight, or of some of its rows, in a forward pass.
+class WeightCall:
+    """One multiplication by a tracked weight, or by some of its rows, in a forward pass.
 
     Attributes:
-        parameter: position of the weight among the tracked ones.
-        first_row: the first of its rows that were used.
-        input_BSN: what was multiplied with them, in the dtype of the product.
-        output_grad_BSM: gradient of the summed losses with respect to the result.
+        parameter: position of the weight in the list of tracked weights.
+        first_row: the weight's first row that was used.
+        input_BSN: the other factor of the product, in the dtype of the product.
+        output_grad_BSM: gradient of the summed losses with respect to the product.
     """
 
     parameter: int
@@ -48,18 +49,19 @@ class Use:
 @dataclass
 class _Recorder:
     dtype: torch.dtype
-    uses: list[Use] = field(default_factory=list)
+    calls: list[WeightCall] = field(default_factory=list)
 
     def record(self, parameter: int, first_row: int, input_BSN: Tensor) -> int:
-        self.uses.append(Use(parameter, first_row, input_BSN, input_BSN.new_empty(0)))
-        return len(self.uses) - 1
+        self.calls.append(WeightCall(parameter, first_row, input_BSN, input_BSN.new_empty(0)))
+        return len(self.calls) - 1
 
 
 class _FrozenLinear(torch.autograd.Function):
-    """`functional.linear` without bias, by a weight that stays as it is stored.
+    """`functional.linear` without bias, by a weight that keeps its stored dtype.
 
-    Cast in each pass to the dtype of the product, and dropped: autograd would keep every cast weight for the backward
-    pass, a second model in memory. Of a tracked weight's use, what its gradient is a product of is recorded.
+    The weight is cast to the dtype of the product in each pass, and the cast copy is dropped. Autograd would keep every
+    cast weight for the backward pass, which is a second model in memory. Where the weight is tracked, the factors of
+    its gradient are recorded.
     """
 
     @staticmethod
@@ -71,33 +73,33 @@ class _FrozenLinear(torch.autograd.Function):
         recorder: _Recorder,
         where: tuple[int, int] | None,
     ) -> Tensor:
-        # In lower precision the product is taken of rounded factors, so those are what the gradient is a product of.
+        # In lower precision the product is made of rounded factors, so that the gradient's factors are rounded too.
         input_BSN = input_BSN.to(recorder.dtype)
         ctx.save_for_backward(weight_MN)
-        ctx.recorder, ctx.use = recorder, where and recorder.record(*where, input_BSN.detach())
+        ctx.recorder, ctx.call = recorder, where and recorder.record(*where, input_BSN.detach())
         return functional.linear(input_BSN, weight_MN.to(recorder.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad_BSM: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        if ctx.use is not None:
-            ctx.recorder.uses[ctx.use].output_grad_BSM = grad_BSM
+        if ctx.call is not None:
+            ctx.recorder.calls[ctx.call].output_grad_BSM = grad_BSM
         if not ctx.needs_input_grad[0]:
             return None, None, None, None, None
         (weight_MN,) = ctx.saved_tensors
-        # As one matrix, as autograd does it, even where the gradient lies in memory chunk by chunk.
+        # One matrix product for all chunks, as autograd does it, even where chunks do not follow each other in memory.
         input_grad_RN = grad_BSM.flatten(0, -2) @ weight_MN.to(grad_BSM.dtype)
         return input_grad_RN.view(*grad_BSM.shape[:-1], -1), None, None, None, None
 
 
 class _FrozenLinears(TorchFunctionMode):
-    """Sends every linear map without bias through `_FrozenLinear`."""
+    """While active, sends every linear map without bias through `_FrozenLinear`."""
 
     def __init__(self, tracked: Sequence[nn.Parameter], dtype: torch.dtype) -> None:
         super().__init__()
         self.recorder = _Recorder(dtype)
         self._positions = {id(weight): i for i, weight in enumerate(tracked)}
-        # Tracked weights need no gradient of their own; this is what makes autograd record from the lowest of them on,
-        # and nothing below it.
+        # Tracked weights are frozen. This tensor, an argument of every call of theirs, makes autograd record from the
+        # lowest tracked weight on, and nothing below it.
         self._anchor = torch.zeros((), requires_grad=True)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -122,7 +124,7 @@ def _linear_arguments(
 
 
 def freeze(model: MusicModel) -> None:
-    """Let autograd build no graph for any parameter: what `capture` needs, it makes itself."""
+    """Stop autograd from building a graph for the model's parameters; `capture` records what it needs by itself."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
 
@@ -134,27 +136,36 @@ def capture(
     tracked: Sequence[nn.Parameter],
     codebook_weights: tuple[float, ...],
     *,
+    heard_BT: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     loss_scale: float = 1.0,
-) -> list[Use]:
-    """Teacher-force a batch of chunks, back-propagate `loss_scale` times the sum of their losses, return what is used.
+) -> list[WeightCall]:
+    """Teacher-force a batch of chunks, back-propagate the sum of their losses, and return the factors of gradients.
 
-    The model must be frozen (`freeze`). Logits, losses and their gradient are float32 whatever the `dtype`. Chunk b's
-    part of a weight's gradient is the product of row b of the captured tensors, divided by the loss scale; no other
-    chunk has any part in it.
+    The model must be frozen (`freeze`). Logits, losses and their gradient are float32 whatever the `dtype`. The
+    gradient of chunk b is the product of row b of the captured tensors, divided by the loss scale. It does not depend
+    on other chunks.
 
     Args:
-        codes_BKT: int64 `[B, K, T]`, of which the first `n_frames[b]` frames are real; a row of 0 frames is filling.
-        dtype: of the matrix products; anything but float32 runs under autocast.
+        codes_BKT: int64 `[B, K, T]`, padded to one length.
+        n_frames: number of real frames of each chunk; 0 for a row that only fills the batch.
+        tracked: the weights whose gradients are wanted.
+        codebook_weights: weights of the codebooks' losses (`chunk_losses`).
+        heard_BT: bool; the losses leave out frames that are false. All frames count where it is None.
+        dtype: dtype of the matrix products; all but float32 run under autocast.
+        loss_scale: factor on the summed losses before the backward pass.
+
+    Returns:
+        One call for each multiplication by a tracked weight, in the order of the forward pass.
 
     Raises:
         ModelError: a tracked layer has a bias.
     """
     with _FrozenLinears(tracked, dtype) as mode, _precision(codes_BKT.device, dtype):
-        prediction = model.predict(codes_BKT, n_frames)
+        prediction = model.predict(codes_BKT, n_frames).of(heard_BT)
     loss = chunk_losses(prediction, codes_BKT, codebook_weights).sum() * loss_scale
     loss.backward()
-    return mode.recorder.uses
+    return mode.recorder.calls
 
 
 def capture_heads(
@@ -164,30 +175,40 @@ def capture_heads(
     heads: Sequence[int],
     codebook_weights: tuple[float, ...],
     *,
+    heard_BT: Tensor | None = None,
     fresh: bool = False,
     dtype: torch.dtype = torch.float32,
-) -> list[Use]:
-    """What the output heads' gradients are products of, from a forward pass alone.
+) -> list[WeightCall]:
+    """Capture the factors of the output heads' gradients with a forward pass alone.
 
-    The derivative of a mean cross-entropy behind a bias-free linear layer is known in closed form:
+    The derivative of a mean cross-entropy behind a linear layer without bias is known in closed form:
     `G_k = w_k/(n_k Σw) Σ_t (softmax(logits_kt) − onehot(code_kt)) h_ktᵀ` over the n_k valid frames.
 
-    That of the model's own heads has mean zero over what the model itself makes up, as every score function has over
-    its own distribution, and attributes it badly (docs/validity.md). `fresh` puts a head in its place that has learned
-    nothing but how often each code occurs, f, in its biases, and whitens the side of the codes by the Fisher
-    information of such a softmax, whose inverse on gradients is 1/f (Amari 1998, "Natural gradient works efficiently in
-    learning"): `(f − onehot(code_kt)) / √f` for the bracket. The gradient of the biases is a last column: h with one
-    number more, `√_BIAS |h|` instead of 1.
+    With the model's own heads, this gradient has mean zero over what the model itself generates, as every score
+    function has over its own distribution. `fresh` puts another head in its place: one that has learned only how often
+    each code occurs, f, and holds that in its biases. The side of the codes is whitened by the Fisher information of
+    this softmax, whose inverse on gradients is 1/f (Amari 1998, "Natural gradient works efficiently in learning"). The
+    bracket above becomes `(f − onehot(code_kt)) / √f`. The gradient of the biases is one more column: h gets one more
+    number, `√_BIAS |h|` in place of 1.
 
     Args:
-        heads: which codebooks' heads; `Use.parameter` counts in this order.
-        fresh: of heads that know the frequencies in `model.statistics` and nothing of the context; `[C, D + 1]`.
+        codes_BKT: int64 `[B, K, T]`, padded to one length.
+        n_frames: number of real frames of each chunk; 0 for a row that only fills the batch.
+        heads: the codebooks whose heads are captured; `WeightCall.parameter` is a position in this list.
+        codebook_weights: weights of the codebooks' losses; only their ratios matter.
+        heard_BT: bool; frames that are false are not valid. All frames count where it is None.
+        fresh: whether to use fresh heads `[C, D + 1]`, which know the frequencies in `model.statistics` and nothing of
+            the context, in place of the model's own `[C, D]`.
+        dtype: dtype of the matrix products; all but float32 run under autocast.
+
+    Returns:
+        One call for each head, in float32.
     """
     with torch.no_grad():
         with _FrozenLinears([], dtype), _precision(codes_BKT.device, dtype):
-            prediction = model.predict(codes_BKT, n_frames)
+            prediction = model.predict(codes_BKT, n_frames).of(heard_BT)
         frequencies_KC = torch.from_numpy(model.statistics.frequencies_KC).to(codes_BKT.device) if fresh else None
-        uses = []
+        calls = []
         for position, k in enumerate(heads):
             valid_BT = prediction.valid_BKT[:, k]
             if frequencies_KC is not None:
@@ -197,14 +218,14 @@ def capture_heads(
             error_BTC -= functional.one_hot(codes_BKT[:, k], error_BTC.shape[-1])
             if frequencies_KC is not None:
                 error_BTC *= frequencies_KC[k].rsqrt()
-            share = codebook_weights[k] / sum(codebook_weights)
-            scale_B = share / valid_BT.sum(dim=1).clamp(min=1)
+            chunk_weight = codebook_weights[k] / sum(codebook_weights)
+            scale_B = chunk_weight / valid_BT.sum(dim=1).clamp(min=1)
             error_BTC = torch.where(valid_BT[..., None], error_BTC * scale_B[:, None, None], 0.0)
             hidden_BTD = prediction.hidden_BKTD[:, k].float()
             if fresh:
                 hidden_BTD = torch.cat([hidden_BTD, _BIAS**0.5 * hidden_BTD.norm(dim=-1, keepdim=True)], dim=-1)
-            uses.append(Use(position, 0, hidden_BTD, error_BTC))
-        return uses
+            calls.append(WeightCall(position, 0, hidden_BTD, error_BTC))
+        return calls
 
 
 def _precision(device: torch.device, dtype: torch.dtype) -> Any:

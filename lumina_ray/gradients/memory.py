@@ -1,4 +1,4 @@
-"""Peak memory of a computation, known before it runs: the same calls on tensors that have shapes and no data."""
+"""Predicts the peak memory of a computation before it runs: its calls are made on tensors without data."""
 
 import weakref
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# Of the memory that is free: the rest is for the allocator's fragments and libraries' workspaces.
+# A batch may take this fraction of the free memory. The rest is for the allocator's fragments and libraries' buffers.
 _USABLE = 0.8
-# More chunks than this amortise nothing further.
+# Larger batches would save no more time per chunk.
 MAX_CHUNKS_IN_FLIGHT = 24
 
 
 class _PeakBytes(TorchDispatchMode):
-    """Adds up the storages that are alive of those that came into being under it."""
+    """While active, adds up the bytes of all living storages that were made since it was entered."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class _PeakBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if any(result.alias_info for result in func._schema.returns):
-            return out  # a view: what it looks at was there before, a parameter perhaps
+            return out  # This is a view, and its storage was there before: it may be a parameter's.
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage()) not in self._known:
                 self._known.add(storage)
@@ -40,11 +40,12 @@ class _PeakBytes(TorchDispatchMode):
 
 
 def predicted_peak_bytes(run: Callable[[], object]) -> int:
-    """Most bytes that `run` would hold at once besides the model's parameters and buffers; it is not executed.
+    """Most bytes that `run` would hold at once, without the model's parameters and buffers.
 
-    Workspaces of libraries and the allocator's fragments come on top.
+    `run` is called on tensors that have shapes and no data, so that nothing is computed. Workspaces of libraries and
+    the allocator's fragments come on top.
     """
-    # Imported here: with it comes a computer algebra system, seconds for every worker that does not need it.
+    # The import is here because it loads a computer algebra system, for seconds, and most workers do not need it.
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode(allow_non_fake_inputs=True), _PeakBytes() as counter:
@@ -53,10 +54,11 @@ def predicted_peak_bytes(run: Callable[[], object]) -> int:
 
 
 def chunks_that_fit(peak_bytes: Callable[[int], int], free_bytes: int) -> int:
-    """The largest batch whose predicted peak fits into the usable part of the free memory, 1 at least.
+    """The largest batch whose predicted peak fits into the usable fraction of the free memory; 1 or more.
 
     Args:
-        peak_bytes: predicted peak of a batch of so many chunks; linear in it.
+        peak_bytes: function of a number of chunks; returns the predicted peak, which must grow linearly.
+        free_bytes: free memory of the device.
     """
     one, two = peak_bytes(1), peak_bytes(2)
     per_chunk = max(two - one, 1)

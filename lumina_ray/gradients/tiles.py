@@ -1,6 +1,6 @@
-"""Weight gradients from captured factors, a block of rows at a time.
+"""Makes weight gradients from captured factors, tile by tile. A tile is a block of rows of one gradient.
 
-A block is used, and forgotten, while it is still in the processor's cache; the gradient as a whole need not exist.
+A tile is used, and dropped, while it is still in the processor's cache. The gradient as a whole need not exist.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,19 +9,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lumina_ray.gradients.capture import Use
+from lumina_ray.gradients.capture import WeightCall
 
-# Elements of a block: 4 MB of float32, and small enough that a bit more scratch of the kind costs nothing.
+# Elements of a tile: 4 MB of float32. A few more tensors of this size cost next to no memory.
 _TILE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Some rows of one tracked weight's gradient, float32 `[m, N]`.
+    """Some rows of one tracked weight's gradient.
 
     Attributes:
-        parameter: position of the weight among the tracked ones.
-        first_row: where in the weight the rows are.
+        parameter: position of the weight in the list of tracked weights.
+        first_row: the weight's row at which the tile begins.
+        values: float32 `[m, N]`, m rows of the gradient.
     """
 
     parameter: int
@@ -29,43 +30,51 @@ class Tile:
     values: Tensor
 
 
-def gradient_tiles(uses: Sequence[Use], rows: Sequence[int], shares: Sequence[float]) -> Iterator[Tile]:
-    """The weighted sum `Σ_i shares[i] · G(chunk rows[i])` of every tracked weight, tile by tile.
+def gradient_tiles(calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]) -> Iterator[Tile]:
+    """Make the weighted sum `Σ_i scales[i] · G(chunk rows[i])` of every tracked weight, tile by tile.
 
-    Each chunk's product is formed by itself and added in the given order in float32, so that it does not matter
-    whether chunks came from one batch or are added to what earlier batches left.
+    Each chunk's product is made by itself, and products are added in the given order, in float32. So it does not matter
+    whether all chunks come from one batch, or are added to the sum of earlier batches.
+
+    Args:
+        calls: captured factors of a batch.
+        rows: positions of the chunks in the batch.
+        scales: weight of each of these chunks.
     """
-    for use in uses:
-        M, N = use.output_grad_BSM.shape[-1], use.input_BSN.shape[-1]
+    for call in calls:
+        M, N = call.output_grad_BSM.shape[-1], call.input_BSN.shape[-1]
         step = max(_TILE // N, 1)
         for row in range(0, M, step):
             total_mN = None
-            for b, share in zip(rows, shares, strict=True):
-                grad_Sm = use.output_grad_BSM[b, :, row : row + step].float()
-                product_mN = grad_Sm.T @ use.input_BSN[b].float()
-                total_mN = product_mN.mul_(share) if total_mN is None else total_mN.add_(product_mN, alpha=share)
+            for b, scale in zip(rows, scales, strict=True):
+                grad_Sm = call.output_grad_BSM[b, :, row : row + step].float()
+                product_mN = grad_Sm.T @ call.input_BSN[b].float()
+                total_mN = product_mN.mul_(scale) if total_mN is None else total_mN.add_(product_mN, alpha=scale)
             assert total_mN is not None
-            yield Tile(use.parameter, use.first_row + row, total_mN)
+            yield Tile(call.parameter, call.first_row + row, total_mN)
 
 
-def first_tile(use: Use) -> Use:
-    """The part of a use of a weight that one tile is made from."""
-    rows = max(_TILE // use.input_BSN.shape[-1], 1)
-    return replace(use, output_grad_BSM=use.output_grad_BSM[..., :rows])
+def first_tile(call: WeightCall) -> WeightCall:
+    """Cut a call down to the factors of its first tile."""
+    rows = max(_TILE // call.input_BSN.shape[-1], 1)
+    return replace(call, output_grad_BSM=call.output_grad_BSM[..., :rows])
 
 
 class SongGradient:
     """The gradient of a song whose chunks come in several batches: a sum over chunks, kept as float32 tensors."""
 
     def __init__(self, shapes: Sequence[torch.Size], device: torch.device) -> None:
+        """Start at zero, with one tensor per tracked weight, of the weights' shapes."""
         self._totals = [torch.zeros(shape, device=device) for shape in shapes]
 
-    def add(self, tiles: Iterable[Tile], share: float) -> None:
+    def add(self, tiles: Iterable[Tile], scale: float) -> None:
+        """Add `scale` times the tiles of one chunk's gradient."""
         for tile in tiles:
             rows = slice(tile.first_row, tile.first_row + len(tile.values))
-            self._totals[tile.parameter][rows].add_(tile.values, alpha=share)
+            self._totals[tile.parameter][rows].add_(tile.values, alpha=scale)
 
     def tiles(self) -> Iterator[Tile]:
+        """The sum so far, tile by tile."""
         for parameter, total_MN in enumerate(self._totals):
             step = max(_TILE // total_MN.shape[1], 1)
             for row in range(0, len(total_MN), step):

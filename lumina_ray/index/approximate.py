@@ -14,7 +14,7 @@ import numpy as np
 from lumina_ray.calibration.vectors import blocks
 from lumina_ray.index.exact import exact_nearest
 
-# What recall is measured at: a search for fewer looks at as many candidates, or it would find a smaller share of them.
+# Recall is measured at this k. A search for fewer looks at as many candidates, or it would find fewer of them.
 RECALL_K = 100
 # From 20 queries on, FAISS compares queries and lists by a matrix product, whose last bits depend on the batch.
 _BATCH = 16
@@ -93,7 +93,7 @@ def search_parameters(index: faiss.Index, effort: int, k: int, withdrawn: np.nda
 
 
 def effort_name(index: faiss.Index) -> Literal["nprobe", "efSearch"] | None:
-    """What FAISS calls the parameter by which an index trades time for recall, if it has one."""
+    """FAISS's name of the parameter by which an index trades time for recall, if it has one."""
     inner = searched(index)
     if isinstance(inner, faiss.IndexIVF):
         return "nprobe"

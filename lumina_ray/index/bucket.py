@@ -4,8 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from lumina_ray.catalog.files import atomic_path, sha256_of
 from lumina_ray.errors import StoreError
+from lumina_ray.files import atomic_path, sha256_of
 from lumina_ray.index.files import MANIFEST_FILE, version_name, versions
 from lumina_ray.storage import RemotePath
 
@@ -13,7 +13,7 @@ from lumina_ray.storage import RemotePath
 def publish(snapshot: Path, index: RemotePath) -> RemotePath:
     """Make a snapshot the next version of an index in a bucket.
 
-    Its manifest goes last: without it, there is no snapshot. What is left of one that was interrupted is never gone on
+    Its record goes last: without it, there is no snapshot. What is left of one that was interrupted is never gone on
     with, and its number not used again.
 
     Raises:
@@ -35,7 +35,7 @@ def fetch(snapshot: RemotePath, files: dict[str, str]) -> Path:
     """A copy of a snapshot on this machine, in a cache that anything may be deleted from.
 
     Args:
-        files: name → sha256, the manifest's.
+        files: name → sha256, as in the record.
 
     Raises:
         StoreError: a file is not what was published. As `StorageError`: the bucket does not answer.
@@ -50,7 +50,7 @@ def fetch(snapshot: RemotePath, files: dict[str, str]) -> Path:
         with atomic_path(copy) as temporary:
             (snapshot / name).download(temporary)
             if sha256_of(temporary) != sha256:
-                raise StoreError(f"{snapshot / name} is damaged (its sha256 is not the manifest's): build it again")
+                raise StoreError(f"{snapshot / name} is damaged (its sha256 is not its record's): build it again")
     with atomic_path(folder / MANIFEST_FILE) as temporary:
         (snapshot / MANIFEST_FILE).download(temporary)
     return folder

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import platform
 import shutil
 import tempfile
@@ -19,12 +18,12 @@ import pyarrow.parquet as pq
 
 import lumina_ray
 from lumina_ray.calibration import read_calibration, song_means, store_sha256, usable_songs, write_calibration
-from lumina_ray.calibration.use import current_use, write_use
-from lumina_ray.calibration.vectors import check_unit_rows
-from lumina_ray.catalog.files import sha256_of
+from lumina_ray.calibration.membership import current_membership, write_membership
+from lumina_ray.calibration.vectors import check_unit_rows, opened
 from lumina_ray.errors import StoreError, UsageError
+from lumina_ray.files import sha256_of
 from lumina_ray.index.bucket import publish
-from lumina_ray.index.channel import Each, Wish, build_approximate, build_flat, write_vectors
+from lumina_ray.index.channel import Each, IndexConfig, build_approximate, build_flat, write_vectors
 from lumina_ray.index.files import (
     CENTRES_FILE,
     FORMAT_VERSION,
@@ -36,9 +35,11 @@ from lumina_ray.index.files import (
     versions,
 )
 from lumina_ray.index.kinds import FLAT, choose_kind, default_memory_bytes
-from lumina_ray.index.parts import new_index
+from lumina_ray.index.pieces import new_index
+from lumina_ray.index.record import ChannelRecord, SnapshotRecord
 from lumina_ray.index.withdrawn import follow
-from lumina_ray.storage import Location, RemotePath
+from lumina_ray.storage import AnyPath, Location, RemotePath, locate
+from lumina_ray.vocabulary import Channel
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
@@ -60,36 +61,41 @@ SONG_COLUMNS = (
 )
 
 
-def build_index(store: "Store", out: Location, wish: Wish = Wish(), each: Each = map) -> Location:
+def build_index(
+    store: "Store | AnyPath",
+    out: AnyPath,
+    config: IndexConfig = IndexConfig(),
+    each: Each = map,
+) -> Location:
     """Build the next snapshot of an index.
 
     Everything is written to a hidden folder and renamed once; builders that run side by side get different numbers.
 
     Args:
-        store: a finished, calibrated store.
-        out: the index folder, made if missing; or in a bucket.
-        each: how the parts of an approximate index are added: `map`, one after the other in this process, or a
-            function like it that uses others (`cluster.index`). All give the same index.
+        store: a finished, calibrated store, open already; or its path or address.
+        out: the index folder, made if missing; a path, or an address in a bucket.
+        each: how the pieces of an approximate index are built: `map`, one after the other in this process, or a
+            function like it that uses other processes (`cluster.index`). All give the same index.
 
     Returns:
         The snapshot's folder, `out/vNNNN`.
 
     Raises:
-        StoreError: the store is not calibrated, has changed since (also since its evidence of use, if it has any), or
-            holds duplicate ids; `out` is a file, or the index of another living catalog; the index is not as exact as
-            it should be.
+        StoreError: the store is not calibrated, has changed since calibration or membership evidence, or holds
+            duplicate ids; `out` is a file, or the index of another living catalog; the index misses its recall bound.
         UsageError: a kind that FAISS does not know, or cannot make of these vectors; or `out` lies in a bucket, and
             the store is a living catalog, whose removals could not be told there.
     """
+    store, out = opened(store), locate(out)
     if isinstance(out, RemotePath):
         if store.generation is not None:
             raise UsageError(f"{out}: an index of a living catalog must lie on a file system; choose another --out")
         with tempfile.TemporaryDirectory(prefix="lumina-") as folder:
-            return publish(_build(store, Path(folder), wish, each), out)
-    return _build(store, out, wish, each)
+            return publish(_build(store, Path(folder), config, each), out)
+    return _build(store, out, config, each)
 
 
-def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
+def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
     calibration = read_calibration(store.path)
     data_sha256 = store_sha256(store)
     if calibration.catalog_sha256 != data_sha256:
@@ -97,12 +103,14 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
             f"{store.path} has changed since it was calibrated: run `lumina calibrate {store.path} "
             "--controls CONTROL_STORE` again"
         )
-    use = current_use(store, data_sha256)
+    membership = current_membership(store, data_sha256)
     rows, excluded = usable_songs(store)
     channels = store.specification.channels
     dims = store.specification.dims
-    memory_bytes = (wish.memory_bytes or default_memory_bytes()) / len(channels)
-    kinds = {c: choose_kind(len(rows), dims[c], memory_bytes) if wish.kind == "auto" else wish.kind for c in channels}
+    memory_bytes = (config.memory_bytes or default_memory_bytes()) / len(channels)
+    kinds = {
+        c: choose_kind(len(rows), dims[c], memory_bytes) if config.kind == "auto" else config.kind for c in channels
+    }
     for channel, kind in kinds.items():
         new_index(kind, dims[channel])
 
@@ -118,7 +126,8 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
     partial.mkdir()
     try:
         songs = store.songs.select(SONG_COLUMNS).take(rows)
-        centres, indexes = {}, {}
+        centres: dict[str, np.ndarray] = {}
+        indexes: dict[Channel, ChannelRecord] = {}
         for channel, kind in kinds.items():
             vectors_ND = store.vectors(channel)
             if kind == FLAT:
@@ -132,41 +141,40 @@ def _build(store: "Store", out: Path, wish: Wish, each: Each) -> Path:
                 indexes[channel] = build_flat(vectors_ND, partial, channel)
             else:
                 indexes[channel] = build_approximate(
-                    kind, vectors_ND, partial, channel, memory_bytes, wish.recall, each
+                    kind, vectors_ND, partial, channel, memory_bytes, config.recall, each
                 )
         pq.write_table(songs, partial / IDS_FILE)
         np.savez(partial / CENTRES_FILE, allow_pickle=False, **centres)
-        # What was checked, and not what lies in the store by now.
+        # Writes what was checked: the store may have changed by now.
         write_calibration(calibration, partial)
-        if use is not None:
-            write_use(use, partial)
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "key": _key(store.specification.sha256, data_sha256),
-            "model": store.run.model,
-            "specification": store.specification.to_dict(),
-            "specification_sha256": store.specification.sha256,
-            "data_sha256": data_sha256,
-            "generation": store.generation,
-            "catalog": catalog,
-            "calibration_sha256": calibration.sha256,
-            "n_songs": len(rows),
-            "n_excluded": len(excluded),
-            "excluded": excluded,
-            "dims": {c: calibration.channels[c].dims for c in channels},
-            "indexes": indexes,
-            "files": {path.name: sha256_of(path) for path in sorted(partial.iterdir())},
-            "software": {
+        if membership is not None:
+            write_membership(membership, partial)
+        record = SnapshotRecord(
+            format_version=FORMAT_VERSION,
+            key=_key(store.specification.sha256, data_sha256),
+            model=store.run.model,
+            specification=store.specification.to_dict(),
+            specification_sha256=store.specification.sha256,
+            data_sha256=data_sha256,
+            generation=store.generation,
+            catalog=catalog,
+            calibration_sha256=calibration.sha256,
+            n_songs=len(rows),
+            n_excluded=len(excluded),
+            excluded=excluded,
+            dims={c: calibration.channels[c].dims for c in channels},
+            indexes=indexes,
+            files={path.name: sha256_of(path) for path in sorted(partial.iterdir())},
+            software={
                 "lumina_ray": lumina_ray.__version__,
                 "faiss": faiss.__version__,
                 "numpy": np.__version__,
                 "pyarrow": version("pyarrow"),
                 "python": platform.python_version(),
             },
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        (partial / MANIFEST_FILE).write_text(record.to_json(), encoding="utf-8")
         return _publish(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

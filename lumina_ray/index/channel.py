@@ -7,26 +7,28 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from lumina_ray.calibration.vectors import Channel, blocks
-from lumina_ray.catalog.files import reserve
+from lumina_ray.calibration.vectors import blocks
 from lumina_ray.errors import StoreError
+from lumina_ray.files import reserve
 from lumina_ray.index.approximate import ApproximateIndex, effort_name
 from lumina_ray.index.exact import FlatIndex, flat_index
 from lumina_ray.index.files import shard_file, vectors_file
 from lumina_ray.index.kinds import FLAT
-from lumina_ray.index.parts import Part, add_part, merge, n_shards, plan_parts, train
+from lumina_ray.index.pieces import ShardPiece, build_piece, merge, n_shards, plan_pieces, train
 from lumina_ray.index.recall import RECALL_BOUND, tune
+from lumina_ray.index.record import ChannelRecord
+from lumina_ray.vocabulary import Channel
 
 ChannelIndex = FlatIndex | ApproximateIndex
 # Candidates whose vectors are held at once, besides those that are kept: of 4096 numbers, 32 MiB.
 _SCORED_AT_ONCE = 1024
 # Applies a function to each item, here or elsewhere, and gives the results in order; the built-in `map` is one.
-Each = Callable[[Callable[[Part], Path], Sequence[Part]], Iterable[Path]]
+Each = Callable[[Callable[[ShardPiece], Path], Sequence[ShardPiece]], Iterable[Path]]
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What an index should be like.
+class IndexConfig:
+    """Settings of an index build.
 
     Attributes:
         kind: "auto" (see `lumina_ray.index.kinds`) or a FAISS factory string.
@@ -65,16 +67,16 @@ def write_vectors(vectors_ND: np.ndarray, rows: np.ndarray, path: Path) -> np.nd
     return np.load(path, mmap_mode="r")
 
 
-def build_flat(vectors_ND: np.ndarray, folder: Path, channel: Channel) -> dict:
-    """Write the exact index of float32 `[N, D]` and return what the manifest says of it."""
+def build_flat(vectors_ND: np.ndarray, folder: Path, channel: Channel) -> ChannelRecord:
+    """Write the exact index of float32 `[N, D]` and return its record."""
     path = folder / shard_file(channel)
     faiss.write_index(flat_index(vectors_ND), str(path))
-    return {"kind": FLAT, "exact": True, "shards": [path.name], "memory_bytes": path.stat().st_size}
+    return ChannelRecord(kind=FLAT, exact=True, shards=(path.name,), memory_bytes=path.stat().st_size)
 
 
 def build_approximate(
     kind: str, exact_ND: np.ndarray, folder: Path, channel: Channel, memory_bytes: float, recall: float, each: Each
-) -> dict:
+) -> ChannelRecord:
     """Write the shards of an index of the vectors that are in the folder already.
 
     Args:
@@ -82,7 +84,7 @@ def build_approximate(
         memory_bytes: no shard takes more.
 
     Returns:
-        What the manifest says of it.
+        The record of the index.
 
     Raises:
         UsageError: FAISS cannot make that kind of index of these vectors.
@@ -93,11 +95,11 @@ def build_approximate(
     faiss.write_index(trained_index, str(trained))
     shards = n_shards(trained_index, exact_ND, memory_bytes)
     del trained_index
-    parts_of_shards = plan_parts(trained, folder / vectors_file(channel), shards, folder)
+    pieces_of_shards = plan_pieces(trained, folder / vectors_file(channel), shards, folder)
     paths = [folder / shard_file(channel, i) for i in range(shards)]
-    # With `map`, a shard's parts are made when they are merged.
-    made = iter(each(add_part, [part for of_shard in parts_of_shards for part in of_shard]))
-    for of_shard, path in zip(parts_of_shards, paths, strict=True):
+    # With `map`, a shard's pieces are built when they are merged.
+    made = iter(each(build_piece, [piece for of_shard in pieces_of_shards for piece in of_shard]))
+    for of_shard, path in zip(pieces_of_shards, paths, strict=True):
         merge([next(made) for _ in of_shard], path)
     trained.unlink()
     try:
@@ -105,28 +107,28 @@ def build_approximate(
     except StoreError as error:
         raise StoreError(f"channel {channel}: {error}") from error
     name = effort_name(tuned.index.shards[0])
-    return {
-        "kind": kind,
-        "exact": False,
-        "shards": [path.name for path in paths],
-        "memory_bytes": sum(path.stat().st_size for path in paths),
-        "parameters": {name: tuned.index.effort} if name else {},
-        "oversampling": tuned.index.oversampling,
-        "recall_at_100": tuned.recall,
-        "recall_bound": recall,
-        "recall_queries": tuned.n_queries,
-    }
+    return ChannelRecord(
+        kind=kind,
+        exact=False,
+        shards=tuple(path.name for path in paths),
+        memory_bytes=sum(path.stat().st_size for path in paths),
+        parameters={name: tuned.index.effort} if name else {},
+        oversampling=tuned.index.oversampling,
+        recall_at_100=tuned.recall,
+        recall_bound=recall,
+        recall_queries=tuned.n_queries,
+    )
 
 
-def read_channel(folder: Path, channel: Channel, facts: dict, rows: range | None = None) -> ChannelIndex:
-    """Open what `build_flat` or `build_approximate` wrote; `facts` is what they returned.
+def read_channel(folder: Path, channel: Channel, record: ChannelRecord, rows: range | None = None) -> ChannelIndex:
+    """Open what `build_flat` or `build_approximate` wrote; `record` is what they returned.
 
     Args:
         rows: that are searched, which the index counts from 0; None for all. They begin and end where the files of
             an approximate index do.
     """
-    paths = [folder / name for name in facts["shards"]]
-    if facts["exact"]:
+    paths = [folder / name for name in record.shards]
+    if record.exact:
         if rows is None:
             return FlatIndex(faiss.read_index(str(paths[0])))
         # Mapped, as not all of it fits.
@@ -137,8 +139,8 @@ def read_channel(folder: Path, channel: Channel, facts: dict, rows: range | None
         edges = [len(exact_ND) * i // len(paths) for i in range(len(paths) + 1)]
         paths = paths[edges.index(rows.start) : edges.index(rows.stop)]
         exact_ND = exact_ND[rows.start : rows.stop]
-    effort = next(iter(facts["parameters"].values()), 0)
-    return ApproximateIndex(_open_shards(paths), exact_ND, effort, facts["oversampling"])
+    effort = next(iter(record.parameters.values()), 0)
+    return ApproximateIndex(_open_shards(paths), exact_ND, effort, record.oversampling or 1)
 
 
 def top_k(index: ChannelIndex, queries_QD: np.ndarray, k: int, withdrawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +162,7 @@ def top_k(index: ChannelIndex, queries_QD: np.ndarray, k: int, withdrawn: np.nda
 
 
 def nearest(index: ChannelIndex, queries_QD: np.ndarray, k: int, withdrawn: np.ndarray) -> Iterator[Found]:
-    """What `top_k` finds, query by query, with the vectors that it was judged by."""
+    """Find what `top_k` finds, query by query, with the vectors of the songs found."""
     if k == 0:  # FAISS does not search for nothing.
         for _ in queries_QD:
             yield Found(np.empty(0, np.int64), np.empty(0), np.empty((0, index.dims)))

@@ -33,7 +33,7 @@ class FlatIndex:
             everything = np.setdiff1d(np.arange(self.index.ntotal), withdrawn, assume_unique=True)
             yield from (everything for _ in queries_QD)
             return
-        # Its annotations do not know the keywords that it takes.
+        # FAISS's annotations lack the keywords that the class takes.
         present: Any = faiss.SearchParameters
         parameters = present(sel=faiss.IDSelectorNot(faiss.IDSelectorBatch(withdrawn))) if len(withdrawn) else None
         # One more than asked for shows whether the cut falls between scores that rounding could swap.

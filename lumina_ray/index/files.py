@@ -6,7 +6,7 @@
                /ids.parquet           songs: id, metadata, mean similarity to the rest of the catalog per channel
                /centres.npz           mean vector of the catalog per channel, float64 [D]
                /calibration.json      the noise that answers are judged by
-               /use.parquet           whether the model was trained on each song, where `lumina use` was run
+               /membership.parquet    was the model trained on each song? Only if `lumina use` was run
                /manifest.json         what it was made of, and the sha256 of every other file
 
 A snapshot never changes. There is no pointer to the newest one: it is the complete one with the highest number.

@@ -10,7 +10,7 @@ The rule, for a channel of n songs with d numbers each and the memory that a sea
 
 x, the number of lists, is the power of two next to 2√n: with fewer, a query reads more of the catalog; with more,
 training and adding take longer, for both compare each vector with each list. What still does not fit is split into
-shards (`lumina_ray.index.parts.n_shards`), for any kind.
+shards (`lumina_ray.index.pieces.n_shards`), for any kind.
 
 `HNSW` is never chosen: its links come on top of the vectors, and it can be neither built in parts nor merged. Whoever
 has the memory and the time asks for it by name (`HNSW32`), as for anything else that FAISS's index factory makes.
@@ -23,7 +23,7 @@ FLAT = "Flat"
 _FLAT_BYTES = 64 << 20
 _NUMBER_BYTES, _ID_BYTES = 4, 8
 _NUMBERS_PER_PQ_BYTE = 4
-# As a hot swap holds two indexes, and something must be left for the exact vectors that the system keeps in memory.
+# A hot swap holds two indexes, and the system keeps exact vectors in the rest of the memory.
 _SHARE_OF_MEMORY = 0.35
 
 
@@ -38,5 +38,5 @@ def choose_kind(n: int, d: int, memory_bytes: float) -> str:
 
 
 def default_memory_bytes() -> float:
-    """What the indexes of a snapshot may take on a host like this one: 0.35 of its memory."""
+    """Memory that the indexes of a snapshot may take on a host like this one, in bytes: 0.35 of all memory."""
     return _SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

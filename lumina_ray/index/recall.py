@@ -13,7 +13,7 @@ import numpy as np
 from lumina_ray.errors import StoreError
 from lumina_ray.index.approximate import RECALL_K, ApproximateIndex, effort_name, searched
 from lumina_ray.index.exact import exact_nearest
-from lumina_ray.index.parts import sample
+from lumina_ray.index.pieces import sample
 
 RECALL_BOUND = 0.99
 _QUERIES = 200
@@ -27,7 +27,7 @@ class Tuned:
     """An index with the least effort that reaches the bound.
 
     Attributes:
-        recall: of the 100 songs that exact search finds, the share that is found, mean over queries.
+        recall: of the 100 songs that exact search finds, the fraction that is found, mean over queries.
     """
 
     index: ApproximateIndex
@@ -76,7 +76,7 @@ def disturbed_songs(vectors_ND: np.ndarray) -> np.ndarray:
 
 
 def recall_of(found_QN: np.ndarray, true_QK: np.ndarray) -> float:
-    """The share of true rows that are among the found ones, mean over queries."""
+    """The fraction of true rows that are among the found ones, mean over queries."""
     pairs = zip(found_QN, true_QK, strict=True)
     return float(np.mean([np.isin(true, found).mean() for found, true in pairs]))
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lumina_ray.calibration.use import Use
-from lumina_ray.calibration.vectors import Channel
+from lumina_ray.calibration.membership import Membership
 from lumina_ray.index.exact import FlatIndex, flat_index
 from lumina_ray.index.files import mean_column
 from lumina_ray.index.snapshot import Snapshot
 from lumina_ray.index.withdrawn import Withdrawals
+from lumina_ray.vocabulary import Channel
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Selected:
     Attributes:
         songs: as of `Snapshot`.
         vectors: channel → float32 `[s, D]`.
-        use: evidence of use of the songs, as of `Snapshot`.
+        membership: membership evidence of the songs, as in `Snapshot`.
         n_present: songs of the part that could have been found.
     """
 
     songs: pa.Table
     vectors: dict[Channel, np.ndarray]
-    use: Use | None
+    membership: Membership | None
     n_present: int
 
 
 @dataclass(frozen=True)
 class Selection(Snapshot):
-    """What all parts selected; `searched` songs could have been found."""
+    """The songs that all parts selected; `searched` songs could have been found."""
 
     searched: int = 0
 
@@ -57,8 +57,8 @@ def select(part: Snapshot, query: Mapping[Channel, np.ndarray], k: int) -> Selec
         As `Snapshot.search`.
     """
     rows = np.unique(np.concatenate([part.search(channel, vector[None], k)[1][0] for channel, vector in query.items()]))
-    use = part.use and replace(part.use, songs=part.use.songs.take(rows))
-    return Selected(part.songs.take(rows), {c: part.vectors(c, rows) for c in query}, use, part.n_present)
+    membership = part.membership and replace(part.membership, songs=part.membership.songs.take(rows))
+    return Selected(part.songs.take(rows), {c: part.vectors(c, rows) for c in query}, membership, part.n_present)
 
 
 def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
@@ -71,10 +71,11 @@ def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
         selected: of each part for the same query, in the order of the parts.
     """
     songs = pa.concat_tables([part.songs for part in selected])
+    evidence = [part.membership.songs for part in selected if part.membership]
     vectors = {c: np.concatenate([part.vectors[c] for part in selected]) for c in selected[0].vectors}
     return Selection(
         version=catalog.version,
-        manifest=catalog.manifest,
+        record=catalog.record,
         songs=songs,
         calibration=catalog.calibration,
         means={c: songs[mean_column(c)].to_numpy() for c in vectors},
@@ -82,7 +83,6 @@ def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
         indexes={c: FlatIndex(flat_index(vectors_sD)) for c, vectors_sD in vectors.items()},
         # The parts have left out what is withdrawn.
         withdrawals=Withdrawals(Path(), songs, generation=None),
-        use=catalog.use
-        and replace(catalog.use, songs=pa.concat_tables([part.use.songs for part in selected if part.use])),
+        membership=catalog.membership and replace(catalog.membership, songs=pa.concat_tables(evidence)),
         searched=sum(part.n_present for part in selected),
     )

@@ -1,33 +1,31 @@
 """Reading a snapshot and searching it. Shapes: Q queries, k results, N songs, D dimensions."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lumina_ray.calibration import CALIBRATION_FILE, Calibration, read_calibration
-from lumina_ray.calibration.use import USE_FILE, Use, read_use
-from lumina_ray.calibration.vectors import CHANNELS, Channel
-from lumina_ray.catalog.files import sha256_of
+from lumina_ray.calibration.membership import EARLIER_FILE, MEMBERSHIP_FILE, Membership, read_membership
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.files import sha256_of
 from lumina_ray.index.bucket import fetch
 from lumina_ray.index.channel import ChannelIndex, Found, nearest, read_channel, top_k
 from lumina_ray.index.files import (
     CENTRES_FILE,
-    FORMAT_VERSION,
     IDS_FILE,
     MANIFEST_FILE,
     mean_column,
     vectors_file,
     versions,
 )
+from lumina_ray.index.record import SnapshotRecord, read_record
 from lumina_ray.index.withdrawn import Withdrawals
-from lumina_ray.storage import Location, RemotePath
+from lumina_ray.storage import AnyPath, Location, RemotePath, locate
+from lumina_ray.vocabulary import CHANNELS, Channel
 
 
 @dataclass(frozen=True)
@@ -48,24 +46,23 @@ class Snapshot:
 
     Attributes:
         version: such as "v0007".
+        record: what the snapshot was made of, its `manifest.json`.
         songs: row i describes vector i of both channels.
         means: channel → float64 `[N]`, each song's mean similarity to the rest of the catalog.
         centres: channel → float64 `[D]`, the mean vector of the catalog.
         withdrawals: songs that are left out of every answer, because they were taken out of the catalog since.
-        use: evidence of use, row i of its songs belongs to vector i; None where no reference model was asked.
-        remembered: what attribution made of songs that it found, by row, so that it need not do it again.
+        membership: membership evidence, row i of its songs belongs to vector i; None if no reference model was asked.
     """
 
     version: str
-    manifest: dict
+    record: SnapshotRecord
     songs: pa.Table
     calibration: Calibration
     means: dict[Channel, np.ndarray]
     centres: dict[Channel, np.ndarray]
     indexes: dict[Channel, ChannelIndex]
     withdrawals: Withdrawals
-    use: Use | None = None
-    remembered: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
+    membership: Membership | None = None
 
     def __len__(self) -> int:
         return len(self.songs)
@@ -77,11 +74,11 @@ class Snapshot:
 
     @property
     def key(self) -> str:
-        return self.manifest["key"]
+        return self.record.key
 
     @property
     def specification_sha256(self) -> str:
-        return self.manifest["specification_sha256"]
+        return self.record.specification_sha256
 
     def vectors(self, channel: Channel, rows: np.ndarray) -> np.ndarray:
         """Float32 `[len(rows), D]`."""
@@ -91,7 +88,7 @@ class Snapshot:
         """The k most similar songs of each query, most similar first, equal ones by row.
 
         The answer to one query does not depend on the others in its batch: what FAISS retrieves is scored again in
-        float64. An approximate index may miss songs, as often as the manifest's recall says, and scores none wrongly.
+        float64. An approximate index may miss songs, as often as the record's recall says, and scores none wrongly.
 
         Args:
             query_QD: float `[Q, D]`.
@@ -108,7 +105,7 @@ class Snapshot:
         return top_k(*self._asked(channel, query_QD, k))
 
     def nearest(self, channel: Channel, query_QD: np.ndarray, k: int) -> Iterator[Found]:
-        """What `search` finds, with the vectors of what was found: query by query, as they may be large."""
+        """Find what `search` finds, with the vectors of the songs found: query by query, since they may be large."""
         return nearest(*self._asked(channel, query_QD, k))
 
     def _asked(
@@ -128,7 +125,7 @@ class Snapshot:
         return index, queries, min(k, len(self.songs) - len(withdrawn)), withdrawn
 
 
-def newest_snapshot(path: Location) -> Path:
+def newest_snapshot(path: AnyPath) -> Path:
     """The folder of the newest complete snapshot of an index; a snapshot's own folder is itself.
 
     One in a bucket is copied to this machine first, where it is not there already.
@@ -136,8 +133,8 @@ def newest_snapshot(path: Location) -> Path:
     Raises:
         StoreError: there is none. As `StorageError`: its bucket does not answer.
     """
-    newest = _newest(path)
-    return fetch(newest, read_manifest(newest)["files"]) if isinstance(newest, RemotePath) else newest
+    newest = _newest(locate(path))
+    return fetch(newest, read_record(newest).files) if isinstance(newest, RemotePath) else newest
 
 
 def _newest(path: Location) -> Location:
@@ -152,20 +149,19 @@ def _newest(path: Location) -> Location:
 
 
 def is_complete(folder: Location) -> bool:
-    """Whether a snapshot is all there: one that is still being copied has no manifest, or not all that it lists.
+    """Whether a snapshot is all there: one that is still being copied has no record, or not all that it lists.
 
     Raises:
-        StoreError: its manifest is damaged.
+        StoreError: its record is damaged.
     """
-    return (folder / MANIFEST_FILE).is_file() and all(
-        (folder / name).is_file() for name in read_manifest(folder)["files"]
-    )
+    return (folder / MANIFEST_FILE).is_file() and all((folder / name).is_file() for name in read_record(folder).files)
 
 
-def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
+def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
     """Load an index (its newest complete snapshot) or one snapshot, after checking every file against its sha256.
 
     Args:
+        path: a path, or the address of a bucket.
         shard: the songs that are loaded, and counted from 0; None for all. Where there are none, there are no
             indexes, and files of vectors are not checked.
 
@@ -174,56 +170,56 @@ def load_snapshot(path: Location, shard: Shard | None = None) -> Snapshot:
             songs, or no list of what was withdrawn.
         UsageError: more shards than songs; or the files of an approximate index cannot be spread over so many.
     """
-    # What was withdrawn lies beside the snapshot itself, and not beside a link to it.
+    # The list of withdrawn songs lies beside the snapshot itself, not beside a link to it.
     folder = newest_snapshot(path).resolve()
-    manifest = read_manifest(folder)
-    if manifest["format_version"] != FORMAT_VERSION:
-        raise StoreError(
-            f"{folder} has format version {manifest['format_version']}, this software reads {FORMAT_VERSION}: "
-            "build the index again"
-        )
+    record = read_record(folder)
     if shard:
-        _check_split(folder, manifest, shard.of)
-    rows = shard.rows(manifest["n_songs"]) if shard else None
-    unread = set(_vector_files(manifest)) if rows is not None and not rows else set()
-    for name, sha256 in manifest["files"].items():
+        _check_split(folder, record, shard.of)
+    rows = shard.rows(record.n_songs) if shard else None
+    unread = set(_vector_files(record)) if rows is not None and not rows else set()
+    for name, sha256 in record.files.items():
         if name in unread:
             continue
         if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
             raise StoreError(
-                f"{folder / name} is missing or damaged (its sha256 is not the manifest's): build it again"
+                f"{folder / name} is missing or damaged (its sha256 is not the one in its record): build it again"
             )
     songs = pq.read_table(folder / IDS_FILE) if rows is None else _read_songs(folder / IDS_FILE, rows)
     # Arrow puts a column in pieces together anew whenever rows are taken from it: of a million songs, 7 ms a query.
     songs = songs.combine_chunks()
-    withdrawals = Withdrawals(folder.parent, songs, manifest.get("generation"), manifest.get("catalog"))
+    withdrawals = Withdrawals(folder.parent, songs, record.generation, record.catalog)
     withdrawals.rows()
-    channels: list[Channel] = [c for c in CHANNELS if c in manifest["dims"]]
+    channels: list[Channel] = [c for c in CHANNELS if c in record.dims]
     searched = channels if rows is None or rows else []
     calibration = read_calibration(folder / CALIBRATION_FILE)
-    use = read_use(folder) if USE_FILE in manifest["files"] else None
-    measured_on = {calibration.catalog_sha256} | ({use.basis.catalog_sha256} if use else set())
-    if calibration.sha256 != manifest["calibration_sha256"] or measured_on != {manifest["data_sha256"]}:
-        raise StoreError(f"{folder}: its calibration or evidence of use is not of its songs: build the index again")
+    if EARLIER_FILE in record.files:
+        raise StoreError(
+            f"{folder} holds membership evidence of an earlier version ({EARLIER_FILE}): run `lumina use` on its store "
+            "again, and build the index again"
+        )
+    membership = read_membership(folder) if MEMBERSHIP_FILE in record.files else None
+    measured_on = {calibration.catalog_sha256} | ({membership.basis.catalog_sha256} if membership else set())
+    if calibration.sha256 != record.calibration_sha256 or measured_on != {record.data_sha256}:
+        raise StoreError(f"{folder}: its calibration or membership evidence is not of its songs: build the index again")
     with np.load(folder / CENTRES_FILE, allow_pickle=False) as centres:
         return Snapshot(
             version=folder.name,
-            manifest=manifest,
+            record=record,
             songs=songs,
             calibration=calibration,
             means={c: songs[mean_column(c)].to_numpy() for c in channels},
             centres={c: centres[c] for c in channels},
-            indexes={c: read_channel(folder, c, manifest["indexes"][c], rows) for c in searched},
+            indexes={c: read_channel(folder, c, record.indexes[c], rows) for c in searched},
             withdrawals=withdrawals,
-            use=use and use.aligned(songs["song_id"]),
+            membership=membership and membership.aligned(songs["song_id"]),
         )
 
 
-def _check_split(folder: Path, manifest: dict, of: int) -> None:
-    if of > manifest["n_songs"]:
-        raise UsageError(f"{folder}: {manifest['n_songs']} songs cannot be spread over {of} shards: take fewer")
-    for channel, facts in manifest["indexes"].items():
-        if not facts["exact"] and (n_files := len(facts["shards"])) % of:
+def _check_split(folder: Path, record: SnapshotRecord, of: int) -> None:
+    if of > record.n_songs:
+        raise UsageError(f"{folder}: {record.n_songs} songs cannot be spread over {of} shards: take fewer")
+    for channel, facts in record.indexes.items():
+        if not facts.exact and (n_files := len(facts.shards)) % of:
             raise UsageError(
                 f"{folder}: channel {channel} lies in {n_files} file(s), which cannot be spread evenly over {of} "
                 "shards: take a number that divides it, or build the index with another --memory-gib"
@@ -241,24 +237,7 @@ def _read_songs(path: Path, rows: range) -> pa.Table:
     return pa.Table.from_batches(kept, file.schema_arrow)
 
 
-def _vector_files(manifest: dict) -> Iterator[str]:
-    for channel, facts in manifest["indexes"].items():
-        yield from facts["shards"]
+def _vector_files(record: SnapshotRecord) -> Iterator[str]:
+    for channel, facts in record.indexes.items():
+        yield from facts.shards
         yield vectors_file(channel)
-
-
-def read_manifest(folder: Location) -> dict:
-    """What a snapshot was made of.
-
-    Raises:
-        StoreError: damaged.
-    """
-    file = folder / MANIFEST_FILE
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        files = manifest["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{file} is damaged ({error}): build the index again") from error
-    if not isinstance(files, dict) or any("/" in name for name in files):
-        raise StoreError(f"{file} is damaged (its list of files): build the index again")
-    return manifest

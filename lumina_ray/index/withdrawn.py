@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import StorageError, StoreError
+from lumina_ray.files import atomic_path
 
 WITHDRAWN_FILE = "withdrawn.json"
 _LOCK_FILE = "indexes.lock"
@@ -70,7 +70,7 @@ class Withdrawals:
         return self._rows
 
     def when(self, n_rows: int) -> "Withdrawals | None":
-        """As it was when so many rows were withdrawn; None where there never were.
+        """The withdrawals at the time when `n_rows` were withdrawn; None if there was no such time.
 
         There is only one such set: a list that becomes longer at every generation holds all earlier ones.
         """
@@ -130,7 +130,8 @@ def follow(catalog: Path, index: Path) -> str:
         StoreError: the index follows another catalog; or as `withdraw_removed`.
         StoreBusy: as `withdraw_removed`.
     """
-    from lumina_ray.store.generations import identity, register_index
+    from lumina_ray.store.built_indexes import register_index
+    from lumina_ray.store.generations import identity
     from lumina_ray.store.lock import in_turn
 
     me = identity(catalog)
@@ -143,7 +144,9 @@ def follow(catalog: Path, index: Path) -> str:
 
 
 def _tell(catalog: Path) -> tuple[list[Path], list[Path]]:
-    from lumina_ray.store.generations import INDEXES_FILE, identity, indexes, removals
+    from lumina_ray.store.built_indexes import INDEXES_FILE, indexes
+    from lumina_ray.store.changes import removals
+    from lumina_ray.store.generations import identity
 
     me = identity(catalog)
     # Read where nobody else writes: what this catalog writes later knows at least as much.
@@ -192,7 +195,7 @@ def _last_told(index: Path) -> tuple[str | None, list[Removal]]:
 
 
 def _unknown(listed: list[Removal], removed: list[Removal]) -> list[Removal]:
-    """What an index was told, and would find again in some snapshot if a catalog told it what was removed there."""
+    """Removals that an index was told of and the catalog does not know: told by it, the index would find them again."""
     latest: dict[tuple[str, str | None], int] = {}
     for song, codes, since in removed:
         latest[song, codes] = max(since, latest.get((song, codes), 0))

@@ -1,9 +1,15 @@
-"""Methods of attribution, all behind two verbs: `cache` a catalog, `attribute` queries."""
+"""Methods of attribution. Every method has two verbs: `cache` a catalog, then `attribute` queries."""
 
 from lumina_ray.methods.features import Features
 from lumina_ray.methods.kernel import RIDGE, kernel_scores, nonnegative_kernel_scores
 from lumina_ray.methods.method import METHODS, Kernel, Method
-from lumina_ray.methods.preconditioner import DAMPING, fold, fold_among_themselves, ridge_fold, second_moment
+from lumina_ray.methods.preconditioner import (
+    DAMPING,
+    precondition,
+    precondition_by_own_moment,
+    ridge_precondition,
+    second_moment,
+)
 from lumina_ray.methods.score import Cached, attribute, cache
 
 __all__ = [
@@ -16,10 +22,10 @@ __all__ = [
     "Method",
     "attribute",
     "cache",
-    "fold",
-    "fold_among_themselves",
     "kernel_scores",
     "nonnegative_kernel_scores",
-    "ridge_fold",
+    "precondition",
+    "precondition_by_own_moment",
+    "ridge_precondition",
     "second_moment",
 ]

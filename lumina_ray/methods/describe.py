@@ -1,15 +1,26 @@
-"""The methods as a table: what each needs, keeps and costs."""
+"""A table of the methods: what each method needs, how many numbers it keeps, and what it costs."""
 
-from lumina_ray.fingerprint import CHANNELS
-from lumina_ray.fingerprint.specification import fingerprint_dims
+from dataclasses import dataclass
+
+from lumina_ray.fingerprint.kinds import KINDS
 from lumina_ray.methods.method import METHODS, Method
+from lumina_ray.vocabulary import CHANNELS
 
-# MusicGen large: layers, codebooks, codes of each.
-_SHAPE = (48, 4, 2048)
+
+@dataclass(frozen=True)
+class _MusicGenLarge:
+    n_layers: int = 48
+    n_codebooks: int = 4
+    codebook_size: int = 2048
 
 
 def describe_methods() -> list[dict[str, str]]:
-    """A row for every method, all text: name, paper, fingerprint and what else it needs, numbers (P / M), cost."""
+    """One row of texts for every method.
+
+    Returns:
+        Rows with the keys `method`, `paper`, `needs` (the fingerprint, and other inputs), `numbers` (how many per song,
+        for P / M, under MusicGen-large) and `cost`.
+    """
     return [
         {
             "method": method.name,
@@ -23,13 +34,11 @@ def describe_methods() -> list[dict[str, str]]:
 
 
 def _needs(method: Method) -> str:
-    match method.kind:
-        case None:
-            return "nothing"
-        case "tokens":
-            return "tokens"
-        case kind:
-            needs = kind + (" of a checkpoint" if method.checkpoints == "last" else " of checkpoints")
+    if method.kind is None:
+        return "nothing"
+    if KINDS[method.kind].needs == "codes":
+        return method.kind
+    needs = method.kind + (" of a checkpoint" if method.checkpoints == "last" else " of checkpoints")
     if method.checkpoints == "learning_rate":
         needs += ", learning rates"
     if method.residual:
@@ -40,20 +49,17 @@ def _needs(method: Method) -> str:
 def _numbers(method: Method) -> str:
     if method.kind is None:
         return "0"
-    numbers = [str(fingerprint_dims(method.kind, channel, *_SHAPE)) for channel in CHANNELS]
+    numbers = [str(KINDS[method.kind].dims(channel, _MusicGenLarge())) for channel in CHANNELS]
     return numbers[0] if len(set(numbers)) == 1 else " / ".join(numbers)
 
 
 def _cost(method: Method) -> str:
-    match method.kind:
-        case None | "tokens":
-            passes = "no model"
-        case "influence" | "head-gradient":
-            passes = "forward"
-        case _:
-            passes = "backward"
+    if method.kind is None:
+        return "no model"
+    kind = KINDS[method.kind]
+    passes = "no model" if kind.needs == "codes" else kind.needs
     if method.kernel is not None:
         return passes + (", N²D once" if method.kernel.top_k is None else ", k²D a query")
     if method.damping is not None:
-        return passes + ", ND² once" if method.kind == "gradient" else passes + ", ND² / blocks once"
+        return passes + (", ND² / blocks once" if kind.by_tensor else ", ND² once")
     return passes

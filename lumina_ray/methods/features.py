@@ -1,4 +1,4 @@
-"""What methods work on: vectors and lengths of songs, under one checkpoint of a model or several."""
+"""Features, the input of every method: vectors and lengths of songs, under one or several checkpoints of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,23 +7,26 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from lumina_ray.errors import SpecificationMismatch, StoreError
+from lumina_ray.vocabulary import Channel
 
-# With them comes torch, which whoever searches an index does without.
+# Stores load torch, and a process that only searches an index does not need it.
 if TYPE_CHECKING:
-    from lumina_ray.fingerprint import Channel
     from lumina_ray.store import Store
 
 
 @dataclass(frozen=True)
 class Features:
-    """Fingerprints of one kind in one channel: of C checkpoints, oldest first, and n songs.
+    """Fingerprints of n songs, of one kind and in one channel, under C checkpoints (oldest first).
 
     Attributes:
-        vectors_CnD: float32, of unit length.
-        norms_Cn: float64, the lengths that they had.
-        blocks: equal pieces of a vector that are each made of one tensor (`Specification.blocks`).
-        learning_rates_C: float64, of the training at each checkpoint; for TracIn.
-        probabilities_Cn: float64, how probable each checkpoint finds the codes of each song: `exp(−loss)`; for TRAK.
+        vectors_CnD: float32 vectors of unit length.
+        norms_Cn: float64, the lengths that the vectors had before they were scaled to 1.
+        blocks: number of equal pieces of a vector that are each made of one tensor (`Specification.blocks`).
+        learning_rates_C: float64, the training's learning rate at each checkpoint; TracIn needs it.
+        probabilities_Cn: float64, the probability `exp(−loss)` of each song's codes under each checkpoint, for TRAK.
+
+    Raises:
+        ValueError: the shapes do not fit together.
     """
 
     vectors_CnD: np.ndarray
@@ -44,14 +47,16 @@ class Features:
             raise ValueError(f"vectors {(C, n, D)} need probabilities {(C, n)}, got {self.probabilities_Cn.shape}")
 
     @classmethod
-    def of_stores(
-        cls, stores: Sequence["Store"], channel: "Channel", learning_rates_C: np.ndarray | None = None
-    ) -> Self:
-        """Features of the songs of finished stores, one store for each checkpoint, oldest first.
+    def of_stores(cls, stores: Sequence["Store"], channel: Channel, learning_rates_C: np.ndarray | None = None) -> Self:
+        """Read the features of one channel from finished stores.
+
+        Args:
+            stores: one store for each checkpoint, oldest first.
+            learning_rates_C: float64, the training's learning rate at each checkpoint.
 
         Raises:
             StoreError: the stores hold different songs.
-            SpecificationMismatch: they hold different fingerprints.
+            SpecificationMismatch: the stores differ in more than the model's weights.
         """
         first = stores[0]
         for store in stores[1:]:
@@ -71,5 +76,5 @@ class Features:
         )
 
     def raw(self, checkpoint: int) -> np.ndarray:
-        """Float64 `[n, D]`: vectors of one checkpoint at the lengths that they had."""
+        """Vectors of one checkpoint at their original lengths, float64 `[n, D]`."""
         return self.vectors_CnD[checkpoint] * self.norms_Cn[checkpoint, :, None]

@@ -1,26 +1,25 @@
-"""Methods of attribution by name: which fingerprint each works on, and what it does with it."""
+"""The methods of attribution by name: the fingerprint that each method works on, and how it makes scores."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from lumina_ray.methods.kernel import RIDGE
 from lumina_ray.methods.preconditioner import DAMPING
-
-if TYPE_CHECKING:
-    from lumina_ray.fingerprint import Channel, Kind
+from lumina_ray.vocabulary import Channel, Kind
 
 Checkpoints = Literal["last", "mean", "learning_rate"]
 Normalisation = Literal["none", "unit", "standard"]
-# Of variants that regress on the nearest songs only.
+# Number of songs for the variants that regress on the nearest songs only.
 TOP_K = 32
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Kernel regression of the query on catalog songs.
+    """Kernel regression of the query on catalog songs (`kernel_scores`).
 
     Attributes:
-        top_k: on so many of the most similar ones, and the others score 0; None: on all.
+        ridge: the regression's λ.
+        top_k: how many of the most similar songs are regressed on, while all others score 0; None for all songs.
     """
 
     ridge: float = RIDGE
@@ -29,23 +28,31 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Method:
-    """How features become scores; each channel is scored by itself.
+    """How features become scores. Each channel is scored by itself.
 
     Attributes:
-        kind: the fingerprint that it works on; None where nothing is looked at.
-        channels: those it is defined for.
-        checkpoints: the last one, the mean over all, or their sum weighted by learning rate.
-        damping: of the inverse second moment of the catalog's vectors, as a fraction of its mean eigenvalue; None for
-            no preconditioner.
-        normalisation: after the preconditioner. "unit" makes vectors of unit length; "standard" first gives every
-            dimension zero mean and unit variance over the catalog.
-        residual: scores are multiplied by `1 − p` of the catalog song where its probability is given.
+        name: the method's name on the command line and in tables.
+        paper: where the method was published.
+        kind: kind of fingerprint that the method works on; None where it looks at nothing.
+        channels: the channels that the method is defined for.
+        checkpoints: how checkpoints are combined: only the last one ("last"), their mean ("mean"), or their sum
+            weighted by learning rate ("learning_rate").
+        damping: damping of the preconditioner, as a fraction of the second moment's mean eigenvalue; None for no
+            preconditioner.
+        normalisation: how vectors are scaled after the preconditioner. "none" keeps their lengths; "unit" makes them
+            1; "standard" first gives every dimension zero mean and unit variance over the catalog.
+        kernel: kernel regression of the query on catalog songs; None for plain inner products.
+        residual: whether a song's scores are multiplied by `1 − p`, where p is the probability of its codes; songs
+            without a probability keep their scores.
+
+    Raises:
+        ValueError: a preconditioner together with a kernel or with standardised vectors.
     """
 
     name: str
     paper: str
-    kind: "Kind | None"
-    channels: tuple["Channel", ...] = ("P", "M")
+    kind: Kind | None
+    channels: tuple[Channel, ...] = ("P", "M")
     checkpoints: Checkpoints = "last"
     damping: float | None = None
     normalisation: Normalisation = "unit"
@@ -87,6 +94,6 @@ METHODS: dict[str, Method] = {
         Method("logra", "Choe et al. 2024, arXiv:2405.13954", "logra", damping=DAMPING, normalisation="none"),
         Method("factgrass", "Hu et al. 2025, arXiv:2505.18976", "factgrass", damping=DAMPING, normalisation="none"),
         Method("tokens", "a floor: codes alone", "tokens", normalisation="standard"),
-        Method("random", "a floor: nothing at all", None),
+        Method("random", "a floor: random scores", None),
     )
 }

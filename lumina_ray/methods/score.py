@@ -1,6 +1,6 @@
-"""The two verbs of every method: `cache` a catalog, `attribute` queries.
+"""The two verbs of every method: `cache` a catalog, then `attribute` queries.
 
-Shapes: C checkpoints, N songs, Q queries, D dimensions.
+Shape legend: C = checkpoints, N = songs, Q = queries, D = dimensions.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,22 @@ from lumina_ray.errors import UsageError
 from lumina_ray.methods.features import Features
 from lumina_ray.methods.kernel import kernel_scores
 from lumina_ray.methods.method import Method
-from lumina_ray.methods.preconditioner import fold, fold_among_themselves, ridge_fold
+from lumina_ray.methods.preconditioner import precondition, precondition_by_own_moment, ridge_precondition
 
 
 @dataclass(frozen=True)
 class Cached:
-    """A catalog as a method wants it.
+    """A catalog, prepared for one method.
+
+    C counts only the checkpoints that the method uses.
 
     Attributes:
-        vectors_CND: float64, of the checkpoints that are used: what a query's inner product is taken with.
-        weights_C: with which their scores are added.
-        factors_N: with which a song's scores are multiplied in the end.
-        centre_CD, spread_CD: what is taken off a query, and what it is then divided by.
+        method: the method.
+        vectors_CND: float64 vectors that queries' inner products are taken with.
+        weights_C: float64 weights of the checkpoints' scores in their sum.
+        factors_N: float64 factors on each song's summed score.
+        centre_CD: float64 vector that is subtracted from each query.
+        spread_CD: float64 numbers that a query is then divided by.
     """
 
     method: Method
@@ -35,11 +39,13 @@ class Cached:
 
 
 def cache(method: Method, catalog: Features, moments: Sequence[np.ndarray] | None = None) -> Cached:
-    """Everything about a catalog that does not depend on a query.
+    """Prepare a catalog for a method: everything that does not depend on a query.
 
     Args:
-        moments: second moments `[B, d, d]` of each checkpoint that is used, when `catalog` is a part of something
-            larger (`cluster.preconditioner` adds them up); by default those of `catalog`.
+        method: the method.
+        catalog: features of the catalog's songs.
+        moments: second moments `[B, d, d]` for each checkpoint that the method uses, where `catalog` is a piece of a
+            larger catalog (`cluster.preconditioner` adds moments up). By default they are those of `catalog`.
 
     Raises:
         UsageError: the method needs learning rates that are not given.
@@ -59,7 +65,7 @@ def cache(method: Method, catalog: Features, moments: Sequence[np.ndarray] | Non
         else:
             stored.append(_normalised(method, raw_ND, centre_CD[i], spread_CD[i]))
         if method.kernel is not None and method.kernel.top_k is None:
-            stored[i] = ridge_fold(stored[i], method.kernel.ridge)
+            stored[i] = ridge_precondition(stored[i], method.kernel.ridge)
     factors_N = np.ones(N)
     if method.residual and catalog.probabilities_Cn is not None:
         factors_N = (1 - catalog.probabilities_Cn[used]).mean(axis=0)
@@ -67,9 +73,13 @@ def cache(method: Method, catalog: Features, moments: Sequence[np.ndarray] | Non
 
 
 def attribute(cached: Cached, queries: Features) -> np.ndarray:
-    """Float64 `[Q, N]`: how much each song of the catalog has to do with each query, more being more.
+    """Score every song of the catalog for each query: float64 `[Q, N]`, where more means more influence.
 
-    Scores of one query can be compared with each other, and with nothing else.
+    Scores can be compared within one query, and not between queries, channels or methods.
+
+    Args:
+        cached: the catalog, prepared by `cache`.
+        queries: features of the queries, under the catalog's checkpoints.
 
     Raises:
         UsageError: the queries have other checkpoints or dimensions than the catalog.
@@ -85,8 +95,8 @@ def attribute(cached: Cached, queries: Features) -> np.ndarray:
         return np.random.default_rng(0).standard_normal((Q, N))
     scores_QN = np.zeros((Q, N))
     for i, checkpoint in enumerate(used):
-        asked_QD = _normalised(method, queries.raw(checkpoint), cached.centre_CD[i], cached.spread_CD[i])
-        scores_QN += cached.weights_C[i] * _scores(method, cached.vectors_CND[i], asked_QD)
+        queries_QD = _normalised(method, queries.raw(checkpoint), cached.centre_CD[i], cached.spread_CD[i])
+        scores_QN += cached.weights_C[i] * _scores(method, cached.vectors_CND[i], queries_QD)
     return scores_QN * cached.factors_N
 
 
@@ -106,14 +116,15 @@ def _weights(method: Method, catalog: Features, C: int) -> np.ndarray:
 def _preconditioned(method: Method, raw_ND: np.ndarray, blocks: int, moment: np.ndarray | None) -> np.ndarray:
     assert method.damping is not None
     if moment is None:
-        folded_ND = fold_among_themselves(raw_ND, blocks, method.damping)
+        preconditioned_ND = precondition_by_own_moment(raw_ND, blocks, method.damping)
     else:
-        folded_ND = fold(raw_ND, moment, method.damping)
+        preconditioned_ND = precondition(raw_ND, moment, method.damping)
     if method.normalisation == "none":
-        return folded_ND
-    # A song's length as the preconditioner measures it; the query's is the same for all songs.
-    length_N = np.sqrt(np.einsum("nd,nd->n", raw_ND, folded_ND))
-    return folded_ND / np.where(length_N > 0, length_N, 1)[:, None]
+        return preconditioned_ND
+    # This is a song's length in the preconditioner's metric. The query's length is left out: it is one factor on all
+    # songs' scores.
+    length_N = np.sqrt(np.einsum("nd,nd->n", raw_ND, preconditioned_ND))
+    return preconditioned_ND / np.where(length_N > 0, length_N, 1)[:, None]
 
 
 def _normalised(method: Method, raw_nD: np.ndarray, centre_D: np.ndarray, spread_D: np.ndarray) -> np.ndarray:
@@ -124,12 +135,12 @@ def _normalised(method: Method, raw_nD: np.ndarray, centre_D: np.ndarray, spread
     return vectors_nD / np.where(length_n > 0, length_n, 1)[:, None]
 
 
-def _scores(method: Method, vectors_ND: np.ndarray, asked_QD: np.ndarray) -> np.ndarray:
-    similarity_QN = asked_QD @ vectors_ND.T
+def _scores(method: Method, vectors_ND: np.ndarray, queries_QD: np.ndarray) -> np.ndarray:
+    similarity_QN = queries_QD @ vectors_ND.T
     if method.kernel is None or method.kernel.top_k is None:
         return similarity_QN
     scores_QN = np.zeros_like(similarity_QN)
-    for query_D, similarity_N, scores_N in zip(asked_QD, similarity_QN, scores_QN, strict=True):
+    for query_D, similarity_N, scores_N in zip(queries_QD, similarity_QN, scores_QN, strict=True):
         nearest = np.argsort(-similarity_N, kind="stable")[: method.kernel.top_k]
         scores_N[nearest] = kernel_scores(vectors_ND[nearest], query_D, method.kernel.ridge)
     return scores_QN

@@ -1,4 +1,4 @@
-"""Scores of a method between stores, as a table."""
+"""A table of a method's scores, between a catalog's stores and queries' stores."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from lumina_ray.methods.features import Features
 from lumina_ray.methods.method import METHODS
 from lumina_ray.methods.score import attribute, cache
 
-# With it comes torch.
+# Stores load torch.
 if TYPE_CHECKING:
     from lumina_ray.store import Store
 
@@ -23,20 +23,23 @@ def score_table(
     learning_rates: Sequence[float] = (),
     top: int = 10,
 ) -> pa.Table:
-    """The songs that a method finds most influential for each query.
+    """List the songs that a method finds most influential for each query.
 
     Args:
-        catalog, queries: a store for each checkpoint, oldest first.
-        learning_rates: of the training at each checkpoint; TracIn needs them.
-        top: songs of each query and channel; those of the whole catalog where it is smaller.
+        name: the method's name, a key of `METHODS`.
+        catalog: the catalog's stores, one for each checkpoint, oldest first.
+        queries: the queries' stores, one for each checkpoint, oldest first.
+        learning_rates: the training's learning rate at each checkpoint; TracIn needs them.
+        top: how many songs to list for each query and channel; all songs where the catalog has fewer.
 
     Returns:
         Columns `query_id`, `channel`, `rank` (from 1), `song_id` and `score` (float64), sorted by the first three.
 
     Raises:
-        UsageError: there is no such method, stores do not hold its fingerprint, or their numbers differ.
-        SpecificationMismatch: queries were not fingerprinted as the catalog was.
-        StoreError: stores of checkpoints hold different songs.
+        UsageError: there is no such method; the stores hold another kind of fingerprint; or the numbers of stores and
+            learning rates differ.
+        SpecificationMismatch: the queries were not fingerprinted as the catalog was.
+        StoreError: the stores of two checkpoints hold different songs.
     """
     if name not in METHODS:
         raise UsageError(f"no method {name!r}; there are {', '.join(METHODS)}")
@@ -59,13 +62,13 @@ def score_table(
             )
     rates = np.array(learning_rates) if learning_rates else None
     song_ids, query_ids = np.array(catalog[0].song_ids), queries[0].song_ids
-    parts = []
+    tables = []
     for channel in (channel for channel in method.channels if channel in catalog[0].specification.channels):
         songs, asked = (Features.of_stores(stores, channel, rates) for stores in (catalog, queries))
         scores_QN = attribute(cache(method, songs), asked)
         order_Qk = np.argsort(-scores_QN, axis=1, kind="stable")[:, :top]
         k = order_Qk.shape[1]
-        parts.append(
+        tables.append(
             pa.table({
                 "query_id": np.repeat(query_ids, k),
                 "channel": np.repeat(channel, len(query_ids) * k),
@@ -74,6 +77,6 @@ def score_table(
                 "score": np.take_along_axis(scores_QN, order_Qk, axis=1).ravel(),
             })
         )  # fmt: skip
-    # P before M, as everywhere.
+    # P comes before M, as everywhere.
     order = [("query_id", "ascending"), ("channel", "descending"), ("rank", "ascending")]
-    return pa.concat_tables(parts).sort_by(order)
+    return pa.concat_tables(tables).sort_by(order)

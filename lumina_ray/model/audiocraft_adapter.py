@@ -4,6 +4,8 @@ audiocraft keeps query, key and value in one `in_proj_weight` used through a fun
 see; `lumina_ray/gradients/capture.py` recognises calls by the weight that they use.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -16,14 +18,14 @@ from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
 from audiocraft.modules.conditioners import ConditionFuser, ConditioningAttributes, ConditioningProvider
 from torch import Tensor, nn
 
-from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.float16 import hold_linears_in_float16
-from lumina_ray.model.interface import Prediction, valid_targets
+from lumina_ray.model.interface import Prediction, SamplingSettings, Step, valid_targets
 from lumina_ray.model.statistics import load_statistics, no_statistics
 from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 _AUDIOCRAFT_FILES = ("state_dict.bin", "compression_state_dict.bin")
 _CONDITION_NAME = "description"
@@ -54,6 +56,7 @@ class AudiocraftMusicGen:
         self.codebook_size: int = lm.card
         self.frame_rate_hz = int(codec.frame_rate)
         self.statistics = no_statistics(self.n_codebooks, self.codebook_size)
+        self.sampling = SamplingSettings(guidance=lm.cfg_coef)
         self._conditions = {n: (c.to(self.device), mask.to(self.device)) for n, (c, mask) in conditions.items()}
 
     @classmethod
@@ -139,12 +142,31 @@ class AudiocraftMusicGen:
             source.weights_sha256,
         )
         converted.statistics = source.statistics
+        converted.sampling = source.sampling
         return converted
+
+    @property
+    def condition(self) -> Tensor:
+        condition_1ND, _ = self._conditions[_CONDITION_NAME]
+        return condition_1ND
 
     def encode(self, samples: np.ndarray) -> Tensor:
         with torch.no_grad():
             codes_1KT, _ = self.codec.encode(torch.tensor(samples, device=self.device)[None, None])
         return codes_1KT[0, : self.n_codebooks]
+
+    def decode(self, codes_KT: Tensor) -> np.ndarray:
+        with torch.no_grad():
+            wave_11N = self.codec.decode(codes_KT.to(self.device)[None], None)
+        return wave_11N[0, 0].float().cpu().numpy()
+
+    @contextmanager
+    def stepping(self, conditions_BND: Tensor) -> Iterator[Step]:
+        everywhere_BN = torch.ones(conditions_BND.shape[:2], device=self.device)
+        conditions = {_CONDITION_NAME: (conditions_BND, everywhere_BN)}
+        # While it streams, self-attention keeps what it has seen, and cross-attention keeps nothing.
+        with self.lm.streaming():
+            yield lambda new_BKS: self.lm(new_BKS, [], conditions)[:, :, -1]
 
     def predict(self, codes_BKT: Tensor, n_frames: list[int]) -> Prediction:
         B, K, T = codes_BKT.shape

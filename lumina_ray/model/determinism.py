@@ -14,7 +14,7 @@ def pin_numerics() -> None:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
-    # As `torch.use_deterministic_algorithms(True)`, which would import the compiler: seconds in every worker.
+    # `torch.use_deterministic_algorithms(True)` does this too, but imports the compiler: seconds in every worker.
     torch.set_deterministic_debug_mode("error")
     # A debugging aid that comes with it: NaN written into every new tensor, a sixth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

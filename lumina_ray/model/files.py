@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from lumina_ray.errors import ModelError
 
@@ -26,13 +26,13 @@ def find_model(name: str) -> Path:
     """
     if name in BUNDLED:
         return BUNDLED_FOLDER / name
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = expanded(name)
+    if is_folder(folder):
         return folder.resolve()
     if name.count("/") == 1 and not name.startswith((".", "/")):
         try:
             return Path(snapshot_download(name, local_files_only=True))
-        except (LocalEntryNotFoundError, OSError) as error:
+        except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
             raise ModelError(
                 f"model {name!r} is not at hand: it is neither a local folder nor in the Hugging Face cache. "
                 f"Fetch it with `hf download {name}` on a machine with internet access, or pass a local folder. "
@@ -42,6 +42,22 @@ def find_model(name: str) -> Path:
         f"model {name!r} not found: it is no bundled model ({', '.join(BUNDLED)}), no folder at "
         f"{folder.absolute()}, and no hub name such as facebook/musicgen-small"
     )
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; one that no file system takes is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def expanded(name: str) -> Path:
+    """The path of a name, with `~` as the home folder where there is one."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # "~nobody": there is no such user
+        return Path(name)
 
 
 def weights_sha256(folder: Path) -> str:

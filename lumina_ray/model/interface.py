@@ -4,8 +4,10 @@ Shape legend: B = chunks, K = codebooks, T = frames (50 per second), S = T + 1 s
 D = model dimension.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from lumina_ray.model.tracked import TrackedTensor
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the language model says about given codes, each value at the place of the code that it predicts.
+    """The language model's prediction of given codes, each value at the place of the code that it predicts.
 
     Attributes:
         logits_BKTC: float32; meaningless (never NaN) where not valid.
@@ -29,6 +31,30 @@ class Prediction:
     logits_BKTC: Tensor
     hidden_BKTD: Tensor
     valid_BKT: Tensor
+
+    def of(self, heard_BT: Tensor | None) -> Self:
+        """Count only codes of frames that are true in bool `[B, T]`; all where it is None."""
+        return self if heard_BT is None else replace(self, valid_BKT=self.valid_BKT & heard_BT[:, None])
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Settings for drawing codes from a model's predictions.
+
+    Attributes:
+        top_k: how many of a codebook's codes can be drawn: the most likely ones.
+        temperature: divides the logits; less than 1 prefers likely codes.
+        guidance: classifier-free guidance: how far logits go from those under no text (a condition of zeros) to those
+            under the text and beyond. 1 is the text alone, and costs half as much as any other value.
+    """
+
+    top_k: int = 250
+    temperature: float = 1.0
+    guidance: float = 1.0
+
+
+Step = Callable[[Tensor], Tensor]
+"""Takes the next steps of a delayed sequence, int64 `[B, K, S]`, and predicts what follows them: logits `[B, K, C]`."""
 
 
 class MusicModel(Protocol):
@@ -44,10 +70,29 @@ class MusicModel(Protocol):
     codebook_size: int
     frame_rate_hz: int
     statistics: MusicStatistics
-    """Of the music that it learned from; `no_statistics` where nothing is known of it."""
+    """Statistics of the music that it learned from; `no_statistics` where nothing is known of it."""
+    sampling: SamplingSettings
+    """The settings that the model comes with."""
+
+    @property
+    def condition(self) -> Tensor:
+        """The encoded and projected condition text that every chunk attends to, float32 `[1, N, D]`."""
+        ...
 
     def encode(self, samples: np.ndarray) -> Tensor:
         """Encode float32 `[n]` mono samples at 32 kHz to int64 codes `[K, T]` on the model's device, no gradient."""
+        ...
+
+    def decode(self, codes_KT: Tensor) -> np.ndarray:
+        """Decode int64 codes `[K, T]` to float32 `[n]` mono samples at 32 kHz."""
+        ...
+
+    def stepping(self, conditions_BND: Tensor) -> AbstractContextManager[Step]:
+        """Predict a sequence step by step: earlier steps are remembered until the context ends.
+
+        Args:
+            conditions_BND: float32, what each row attends to.
+        """
         ...
 
     def predict(self, codes_BKT: Tensor, n_frames: list[int]) -> Prediction:

@@ -1,6 +1,6 @@
-"""What a model's music is like on the whole: what `influence` sets a single song against.
+"""Statistics of the music that a model learned from: `influence` compares a single song with them.
 
-Part of what `influence` is made with. A file beside the model's weights; nano has one, and `lumina statistics` makes
+They are a file beside the model's weights; nano has one, and `lumina statistics` makes
 one for another model from a store of its catalog.
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import ModelError
+from lumina_ray.files import atomic_path
 
 STATISTICS_FILE = "music_statistics.npz"
 UNKNOWN = "unknown"
@@ -27,7 +27,7 @@ _FREQUENCIES, _SHARED = "frequencies", "shared_"
 
 @dataclass(frozen=True)
 class MusicStatistics:
-    """Of the music that a model learned from.
+    """Statistics of the music that a model learned from.
 
     Attributes:
         frequencies_KC: float32, how often each code occurs; rows of sum 1.
@@ -40,7 +40,7 @@ class MusicStatistics:
 
     @property
     def sha256(self) -> str:
-        """What identifies them; `UNKNOWN` where they say nothing."""
+        """Hash that identifies them; `UNKNOWN` where they say nothing."""
         if not self.shared and (self.frequencies_KC == self.frequencies_KC[0, 0]).all():
             return UNKNOWN
         digest = hashlib.sha256(np.ascontiguousarray(self.frequencies_KC).tobytes())
@@ -50,7 +50,7 @@ class MusicStatistics:
 
 
 def no_statistics(n_codebooks: int, codebook_size: int) -> MusicStatistics:
-    """Where nothing is known of the music: all codes are equally frequent."""
+    """Make statistics of unknown music: all codes are equally frequent."""
     return MusicStatistics(np.full((n_codebooks, codebook_size), 1 / codebook_size, np.float32))
 
 
@@ -105,7 +105,7 @@ def save_statistics(statistics: MusicStatistics, folder: Path) -> Path:
 
 
 def load_statistics(folder: Path, n_codebooks: int, codebook_size: int) -> MusicStatistics:
-    """Those of a model's folder; `no_statistics` where it has none.
+    """Load the statistics in a model's folder; `no_statistics` where it has none.
 
     Raises:
         ModelError: the file is damaged, or of another model.

@@ -1,8 +1,8 @@
-"""Which weights are tracked, and under which text. Apart from the models, as it needs no torch."""
+"""The tracked weights, and the text under which gradients are taken. This module needs no torch."""
 
 from typing import Literal, get_args
 
-# The order in which statistics are concatenated (DESIGN §1.2).
+# The order in which statistics are concatenated.
 TrackedTensor = Literal["self_in_proj", "self_out_proj", "cross_in_proj", "cross_out_proj", "linear1", "linear2"]
 TRACKED_TENSORS: tuple[TrackedTensor, ...] = get_args(TrackedTensor)
 

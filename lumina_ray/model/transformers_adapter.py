@@ -1,21 +1,27 @@
 """MusicGen through transformers: `MusicgenForConditionalGeneration` from a local folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, MusicgenForConditionalGeneration
+from transformers import AutoTokenizer, DynamicCache, EncoderDecoderCache, MusicgenForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.float16 import hold_linears_in_float16
-from lumina_ray.model.interface import Prediction, delay, undelay, valid_targets
+from lumina_ray.model.interface import Prediction, SamplingSettings, Step, delay, undelay, valid_targets
+from lumina_ray.model.sampling import generate
 from lumina_ray.model.statistics import load_statistics, no_statistics
 from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+
+# transformers takes this one where a model's generation settings name none, as those of the published models do.
+_DEFAULT_TOP_K = 50
 
 
 class TransformersMusicGen:
@@ -41,6 +47,8 @@ class TransformersMusicGen:
         self.statistics = no_statistics(self.n_codebooks, self.codebook_size)
         self._token_ids = token_ids.to(model.device)
         self.condition = encode_condition(model, self._token_ids)
+        own = model.generation_config
+        self.sampling = SamplingSettings(own.top_k or _DEFAULT_TOP_K, own.temperature or 1.0, own.guidance_scale or 1.0)
 
     @classmethod
     def load(cls, folder: Path, name: str, device: str, dtype: torch.dtype = torch.float32) -> Self:
@@ -49,7 +57,7 @@ class TransformersMusicGen:
         Raises:
             ModelError: not a mono MusicGen, or files missing or damaged.
         """
-        # Its warnings are about generation settings, its bars about milliseconds.
+        # transformers warns of generation settings, and shows bars for milliseconds.
         progress_was_on = transformers_logging.is_progress_bar_enabled()
         verbosity = transformers_logging.get_verbosity()
         transformers_logging.disable_progress_bar()
@@ -87,8 +95,28 @@ class TransformersMusicGen:
             codes_1BKT = self.model.audio_encoder.encode(wave_11N).audio_codes
         return codes_1BKT[0, 0, : self.n_codebooks]
 
+    def decode(self, codes_KT: Tensor) -> np.ndarray:
+        with torch.no_grad():
+            codes_11KT = codes_KT.to(self.device)[None, None]
+            wave_11N = self.model.audio_encoder.decode(codes_11KT, audio_scales=[None]).audio_values
+        return wave_11N[0, 0].float().cpu().numpy()
+
+    @contextmanager
+    def stepping(self, conditions_BND: Tensor) -> Iterator[Step]:
+        decoder = self.model.decoder
+        # A plain DynamicCache would append the condition's keys and values to those of the music at every step.
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+        def step(new_BKS: Tensor) -> Tensor:
+            hidden_BSD = decoder.model(
+                new_BKS.flatten(0, 1), encoder_hidden_states=conditions_BND, past_key_values=cache, use_cache=True
+            ).last_hidden_state
+            return torch.stack([head(hidden_BSD[:, -1]) for head in decoder.lm_heads], dim=1)
+
+        yield step
+
     def predict(self, codes_BKT: Tensor, n_frames: list[int], condition_1ND: Tensor | None = None) -> Prediction:
-        """As in `MusicModel`; training puts another condition than the fixed text in its place at times."""
+        """Predict as `MusicModel` says; training sometimes gives another condition than the fixed text."""
         condition_1ND = self.condition if condition_1ND is None else condition_1ND
         B, K, T = codes_BKT.shape
         sequence_BKS = delay(codes_BKT, pad_token=self.codebook_size)
@@ -129,20 +157,12 @@ class TransformersMusicGen:
         return list(self.model.decoder.parameters())
 
     def generate(self, duration_s: float, seed: int) -> np.ndarray:
-        """Sample float32 `[n]` mono music at 32 kHz under the fixed text, with the model's own generation settings."""
-        with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(seed)
-            wave_11N = self.model.generate(
-                input_ids=self._token_ids,
-                attention_mask=torch.ones_like(self._token_ids),
-                do_sample=True,
-                max_new_tokens=round(duration_s * self.frame_rate_hz) + self.n_codebooks,
-            )
-        return wave_11N[0, 0].float().cpu().numpy()
+        """Make up float32 `[n]` mono music at 32 kHz; see `lumina_ray.model.sampling.generate`."""
+        return generate(self, duration_s, seed)
 
 
 def encode_condition(model: MusicgenForConditionalGeneration, token_ids_1N: Tensor) -> Tensor:
-    """What the language model attends to: the encoded and projected condition text, float32 `[1, N, D]`.
+    """Encode and project the condition text that the language model attends to: float32 `[1, N, D]`.
 
     Computed once; every chunk sees the same text, so no mask is needed and both libraries agree.
     """

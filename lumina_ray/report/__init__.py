@@ -1,7 +1,6 @@
 """A report for machines (JSON), for a terminal (table) and for people (one HTML page)."""
 
-from lumina_ray.report.html import render_html
-from lumina_ray.report.json import from_json, read_report, report_sha256, to_json
-from lumina_ray.report.table import print_table
+import lazy_loader
 
-__all__ = ["from_json", "print_table", "read_report", "render_html", "report_sha256", "to_json"]
+# Loaded on first use: pictures take matplotlib, which takes seconds.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

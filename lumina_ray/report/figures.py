@@ -40,6 +40,12 @@ SHOWN = 8
 
 def noise_figure(name: str, channel: ChannelReport) -> str:
     """Each control's best match above, the candidates below, at least one, on one axis of similarity."""
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": f"noise-{name}"}):
+        return _svg(draw_noise(channel), f"noise-{name}", _noise_words(channel, channel.candidates[:SHOWN]))
+
+
+def draw_noise(channel: ChannelReport) -> Figure:
+    """The figure of `noise_figure`; its axes are the controls' and the candidates'."""
     candidates = channel.candidates[:SHOWN]
     noise = channel.noise
     maxima = np.array(noise.control_maxima_similarity)
@@ -52,7 +58,7 @@ def noise_figure(name: str, channel: ChannelReport) -> str:
 
     dots_in, gap_in, bottom_in, top_in = 0.95, 0.12, 0.5, 0.28
     height_in = bottom_in + len(candidates) * _ROW_IN + gap_in + dots_in + top_in
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": f"noise-{name}"}):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure((_WIDTH_IN, height_in))
         above = _axes(figure, bottom_in + len(candidates) * _ROW_IN + gap_in, dots_in)
         below = _axes(figure, bottom_in, len(candidates) * _ROW_IN)
@@ -90,16 +96,25 @@ def noise_figure(name: str, channel: ChannelReport) -> str:
                           alpha=1 if candidate.qualified else 0.6)  # fmt: skip
         _row_labels(below, candidates)
         below.set_xlabel("similarity")
-        return _svg(figure, f"noise-{name}", _noise_words(channel, candidates))
+        return figure
 
 
 def timeline_figure(name: str, channel: ChannelReport, query: QueryFacts) -> str:
     """Chunks of the query against candidates; the darker, the more alike; frames mark the chunks that drive a match."""
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": f"timeline-{name}"}):
+        words = _timeline_words(channel.candidates[:SHOWN], query)
+        return _svg(draw_timeline(channel, query), f"timeline-{name}", words)
+
+
+def draw_timeline(channel: ChannelReport, query: QueryFacts) -> Figure:
+    """The figure of `timeline_figure`; a cell has the id `cell-ROW-CHUNK-START_S`."""
     candidates = channel.candidates[:SHOWN]
     floor = channel.noise.mean
-    top = max([floor + 1e-9, *(s for c in candidates for s in c.chunk_similarities)])
+    # Full colour is for what could qualify: the strongest of mere noise stays pale.
+    least = min(c.threshold for c in candidates)
+    top = max([floor + 1e-9, least, *(s for c in candidates for s in c.chunk_similarities)])
     bottom_in, top_in = 0.5, 0.1
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": f"timeline-{name}"}):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure((_WIDTH_IN, bottom_in + len(candidates) * _ROW_IN + top_in))
         axes = _axes(figure, bottom_in, len(candidates) * _ROW_IN)
         axes.set_xlim(0, query.duration_s)
@@ -109,7 +124,9 @@ def timeline_figure(name: str, channel: ChannelReport, query: QueryFacts) -> str
                 strength = min(1.0, max(0.0, (similarity - floor) / (top - floor)))
                 drives = candidate.qualified and i in candidate.driving_chunks
                 cell = (chunk.start_s, row - 0.42), chunk.duration_s, 0.84
-                axes.add_patch(Rectangle(*cell, facecolor=NOISE, alpha=0.10, linewidth=0))
+                # The id tells whoever shows the picture which stretch a cell is, and where it starts.
+                gid = f"cell-{row}-{i}-{chunk.start_s:g}"
+                axes.add_patch(Rectangle(*cell, facecolor=NOISE, alpha=0.10, linewidth=0, gid=gid))
                 axes.add_patch(Rectangle(*cell, facecolor=ACCENT, alpha=round(strength, 3), linewidth=0))
                 if drives:
                     axes.add_patch(Rectangle(*cell, facecolor="none", edgecolor=INK, linewidth=1.3, zorder=3))
@@ -118,7 +135,7 @@ def timeline_figure(name: str, channel: ChannelReport, query: QueryFacts) -> str
         step = next((s for s in (5, 10, 20, 30, 60, 120, 300) if query.duration_s / s <= 12), 600)
         axes.set_xticks(np.arange(0, query.duration_s + 1e-6, step))
         axes.set_xlabel("time in the query (min:s)")
-        return _svg(figure, f"timeline-{name}", _timeline_words(channel, candidates, query))
+        return figure
 
 
 def _axes(figure: Figure, bottom_in: float, height_in: float) -> Axes:
@@ -151,7 +168,7 @@ def _noise_words(channel: ChannelReport, candidates: tuple[Candidate, ...]) -> s
     )
 
 
-def _timeline_words(channel: ChannelReport, candidates: tuple[Candidate, ...], query: QueryFacts) -> str:
+def _timeline_words(candidates: tuple[Candidate, ...], query: QueryFacts) -> str:
     best = candidates[0]
     strongest = int(np.argmax(best.chunk_similarities))
     return (

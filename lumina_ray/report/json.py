@@ -6,6 +6,7 @@ what it is the hash of, and the bytes stay the same wherever the report comes fr
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,7 +26,7 @@ def to_json(report: Report) -> str:
 
 
 def from_json(text: str | bytes) -> Report:
-    """The inverse of `to_json`.
+    """Read a report from JSON, the inverse of `to_json`.
 
     Raises:
         UsageError: not a report of this format version.
@@ -42,25 +43,25 @@ def from_json(text: str | bytes) -> Report:
 
 
 def report_sha256(report: Report) -> str:
-    """Of the report's canonical JSON in UTF-8, in hexadecimal."""
+    """sha256 of the report's canonical JSON in UTF-8, in hexadecimal."""
     return hashlib.sha256(to_json(report).encode()).hexdigest()
 
 
-def read_report(path: Path) -> Report:
-    """A report file, whose bytes are the canonical ones: what was hashed and signed is what everybody reads in it.
+def read_report(path: str | os.PathLike[str]) -> Report:
+    """Read a report file. Its bytes must be the canonical ones, as hash and signature are of those bytes.
 
     Raises:
         UsageError: not there, no report of this format version, or laid out anew since it was written.
     """
     try:
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     return parse_report(data, str(path))
 
 
 def parse_report(data: bytes, name: str) -> Report:
-    """The same of a file's contents, which errors call `name`.
+    """Parse the contents of a report file, which errors call `name`.
 
     Raises:
         UsageError: no report of this format version, or laid out anew since it was written.

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.attribution import Report
-from lumina_ray.catalog.files import atomic_path
 from lumina_ray.errors import SignatureError, UsageError
+from lumina_ray.files import atomic_path
 from lumina_ray.report.json import read_report, report_sha256, to_json
 
 _Hex32 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -29,7 +29,7 @@ _Hex64 = Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
 
 
 class Signature(BaseModel):
-    """What lies beside a signed report. Keys and signatures are as RFC 8032 encodes them, in hexadecimal."""
+    """The signature file beside a report. Keys and signatures are encoded as in RFC 8032, in hexadecimal."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,7 +113,7 @@ def check_signature(report: Report, file: Path, public_key: Path | None = None) 
 
 
 def signer(report: Report, signature: bytes, name: str) -> str:
-    """Whose key made a signature of a report, in hexadecimal.
+    """The public key that made a signature of a report, in hexadecimal.
 
     Args:
         signature: the contents of a signature's file, which errors call `name`.

@@ -5,84 +5,67 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lumina_ray.attribution import ChannelReport, Report
+from lumina_ray.attribution import Candidate, ChannelReport, Report
+from lumina_ray.report import sentences
 from lumina_ray.report.json import report_sha256
+from lumina_ray.report.rows import shown
 from lumina_ray.report.words import (
     POLICY_TITLES,
     channel_title,
     clock,
+    counted,
     driving_times,
+    equal_song,
     level,
+    membership_p,
     noise_sentence,
+    owner_facts,
     p_value,
     percent,
     safe,
     share,
     song_name,
-    use_p,
 )
-
-# Narrower terminals leave out kernel score and z.
-_WIDE = 110
+from lumina_ray.vocabulary import Channel
 
 
-def print_table(report: Report, console: Console, top: int = 10) -> None:
-    """Print both channels, one below the other, with the first `top` candidates of each."""
+def print_table(report: Report, console: Console, top: int = 10, wide: bool = False) -> None:
+    """Print the channels, one below the other.
+
+    Args:
+        top: songs shown in each channel, by rank; all that qualified are shown, also beyond these.
+        wide: show kernel score, z, level and driving chunks in columns of their own. Such a table needs 110 characters,
+            the narrow one 80.
+    """
     query = report.query
     console.print(Text.assemble(("Attribution", "bold"), f"  policy {POLICY_TITLES[report.policy.name]}"))
     console.print(
         Text(
-            f"query {clock(query.duration_s)} in {len(query.chunks)} chunk(s), audio {query.audio_sha256[:12]}; "
-            f"index {report.provenance.index_version} ({report.provenance.index_key[:12]})",
+            f"query {clock(query.duration_s)} in {counted(len(query.chunks), 'chunk')}, audio "
+            f"{query.audio_sha256[:12]}; index {report.provenance.index_version} "
+            f"({report.provenance.index_key[:12]})",
             style="dim",
         )
     )
     for name, channel in report.channels.items():
-        _print_channel(report, name, channel, console, top)
-    console.print(Text(report.evidence, style="italic"))
+        _print_channel(report, name, channel, console, top, wide)
+    console.print(Text(sentences.evidence(report), style="italic"))
     console.print(Text(f"report sha256 {report_sha256(report)}", style="dim"))
 
 
-def _print_channel(report: Report, name: str, channel: ChannelReport, console: Console, top: int) -> None:
+def _print_channel(
+    report: Report, name: Channel, channel: ChannelReport, console: Console, top: int, wide: bool
+) -> None:
     console.print()
     console.print(Text(channel_title(name, channel), style="bold cyan" if name == "P" else "bold green"))
-    console.print(Text(channel.verdict))
-    console.print(Text(channel.basis))
-    for warning in channel.warnings:
+    console.print(Text(sentences.verdict(report, channel)))
+    console.print(Text(sentences.basis(report, channel)))
+    for warning in sentences.warnings(report, channel):
         console.print(Text(f"! {warning}", style="yellow"))
-    wide = console.width >= _WIDE
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
-    table.add_column("#", justify="right")
-    table.add_column("song", footer="unattributed", ratio=1, overflow="fold", min_width=16)
-    table.add_column("share", justify="right", footer=percent(channel.unattributed), no_wrap=True)
-    table.add_column("similarity" if wide else "sim.", justify="right", no_wrap=True)
-    if wide:
-        table.add_column("kernel", justify="right", no_wrap=True)
-        table.add_column("z", justify="right", no_wrap=True)
-    table.add_column("p (family)" if wide else "p", justify="right", no_wrap=True)
-    if report.provenance.use:
-        table.add_column("p (use)" if wide else "use", justify="right", no_wrap=True)
-    table.add_column("level", overflow="fold")
-    table.add_column("driven by", overflow="fold", min_width=9)
-    for candidate in channel.candidates[:top]:
-        song = candidate.song
-        creator = f" · {safe(song.creator)}" if song.creator else ""
-        table.add_row(
-            str(candidate.rank),
-            Text.assemble(song_name(song), (creator, "dim")),
-            share(candidate),
-            f"{candidate.similarity:.3f}",
-            *((f"{candidate.kernel_score:.3f}", f"{candidate.z:.1f}") if wide else ()),
-            p_value(candidate.family_wise_p, channel.noise.resolution),
-            *((use_p(report, candidate),) if report.provenance.use else ()),
-            level(report, candidate),
-            driving_times(report.query.chunks, candidate),
-            style=None if candidate.qualified else "dim",
-        )
-    console.print(table)
-    left_out = channel.retrieved - min(top, channel.retrieved)
+    console.print(_table(report, name, channel, top, wide))
+    left_out = len(channel.candidates) - len(shown(channel, top))
     if left_out:
-        console.print(Text(f"{left_out} more candidates in the JSON.", style="dim"))
+        console.print(Text(f"{counted(left_out, 'more candidate')} in the JSON.", style="dim"))
     console.print(Text(noise_sentence(channel), style="dim"))
     console.print(
         Text(
@@ -91,11 +74,55 @@ def _print_channel(report: Report, name: str, channel: ChannelReport, console: C
             style="dim",
         )
     )
-    if report.provenance.use:
+    if source := report.provenance.membership:
         console.print(
             Text(
-                "use is the p-value of the song alone, whatever the query: could the model never have seen it? "
-                f"* the smallest that {report.provenance.use.n_controls} controls can show",
+                "mem. is the membership p-value, of the song alone, whatever the query: could the model never have "
+                f"seen it? * the smallest that {source.n_controls} controls can show",
                 style="dim",
             )
         )
+
+
+def _table(report: Report, name: Channel, channel: ChannelReport, top: int, wide: bool) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    numbers = ["share", "similarity", "kernel", "z", "p (family)"] if wide else ["share", "sim.", "p"]
+    table.add_column("#", justify="right", no_wrap=True)
+    for title in (*numbers, *(("mem.",) if report.provenance.membership else ())):
+        footer = percent(channel.unattributed) if title == "share" else ""
+        table.add_column(title, justify="right", no_wrap=True, footer=footer)
+    table.add_column("song", footer="unattributed", overflow="fold", min_width=20)
+    if wide:
+        table.add_column("level", overflow="fold")
+        table.add_column("driven by", overflow="fold", min_width=9)
+    for candidate in shown(channel, top):
+        times = driving_times(report.query.chunks, candidate)
+        table.add_row(
+            str(candidate.rank),
+            share(candidate),
+            f"{candidate.similarity:.3f}",
+            *((f"{candidate.kernel_score:.3f}", f"{candidate.z:.1f}") if wide else ()),
+            p_value(candidate.family_wise_p, channel.noise.resolution),
+            *((membership_p(report, candidate),) if report.provenance.membership else ()),
+            _song(name, candidate, None if wide or not candidate.qualified else f"{level(report, candidate)}, {times}"),
+            *((level(report, candidate), times) if wide else ()),
+            style=None if candidate.qualified else "dim",
+        )
+    return table
+
+
+def _song(name: Channel, candidate: Candidate, found: str | None) -> Text:
+    """The song and its creator; its id and the owners of the channel's right; songs of equal audio; what was found."""
+    song = candidate.song
+    text = Text(song_name(song))
+    if song.creator:
+        text.append(f" · {safe(song.creator)}", "dim")
+    # Without a title, the id is the song's name already.
+    facts = ([safe(song.song_id)] if song.title else []) + [owner_facts(name, song)]
+    if line := " · ".join(fact for fact in facts if fact):
+        text.append(f"\n{line}", "dim")
+    for equal in candidate.equal_songs:
+        text.append(f"\n{equal_song(name, equal)}", "dim")
+    if found:
+        text.append(f"\n{found}", "italic")
+    return text

@@ -1,8 +1,17 @@
 """How numbers and names are written for people, the same in the terminal and on the page."""
 
 from lumina_ray.attribution import Candidate, ChannelReport, QueryChunk, Report, SongFacts
+from lumina_ray.report.rows import OWNERS
+from lumina_ray.vocabulary import Channel, counted
 
 _JOINERS = "\u200c\u200d"
+OWNER_LABELS = {
+    "iswc": "ISWC",
+    "publisher": "publisher",
+    "isrc": "ISRC",
+    "master_owner": "master owner",
+    "splits": "splits",
+}
 POLICY_TITLES = {
     "calibrated": "calibrated (lumina-ray)",
     "v8": "v8 (published, not proven)",
@@ -19,8 +28,25 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
+def songs(n: int) -> str:
+    """A number of songs: `1 song`, `2 songs`."""
+    return counted(n, "song")
+
+
 def song_name(song: SongFacts) -> str:
     return safe(song.title or song.song_id)
+
+
+def owner_facts(channel: Channel, song: SongFacts) -> str:
+    """The owners of the channel's right to a song: `ISWC T-123 · publisher A · splits A 60, B 40`."""
+    named = [(OWNER_LABELS[name], getattr(song, name)) for name in OWNERS[channel]]
+    return " · ".join(f"{label} {safe(value)}" for label, value in named if value)
+
+
+def equal_song(channel: Channel, song: SongFacts) -> str:
+    """A song of the same audio as a candidate's: `same audio: 0043 · ISWC T-123 · publisher B`."""
+    facts = (f"same audio: {safe(song.song_id)}", owner_facts(channel, song))
+    return " · ".join(fact for fact in facts if fact)
 
 
 def percent(share: float) -> str:
@@ -51,6 +77,11 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
+def chunk_times(chunk: QueryChunk) -> str:
+    """Where a chunk lies in the query: `0:10–0:20`."""
+    return f"{clock(chunk.start_s)}–{clock(chunk.start_s + chunk.duration_s)}"
+
+
 def driving_times(chunks: tuple[QueryChunk, ...], candidate: Candidate, most: int = 3) -> str:
     """Where in the query the match lies, adjoining chunks joined: `0:10–0:30, 1:00–1:10`."""
     spans: list[list[float]] = []
@@ -68,16 +99,18 @@ def channel_title(name: str, channel: ChannelReport) -> str:
     return f"{name} · {channel.subject.capitalize()} ({channel.right} right)"
 
 
-def use_p(report: Report, candidate: Candidate) -> str:
-    """The p-value of the evidence of use; a dash where there is none."""
-    use = report.provenance.use
-    return "–" if candidate.use is None or use is None else p_value(candidate.use.p_value, use.resolution)
+def membership_p(report: Report, candidate: Candidate) -> str:
+    """The p-value of the membership evidence; a dash if there is none."""
+    source = report.provenance.membership
+    if candidate.membership is None or source is None:
+        return "–"
+    return p_value(candidate.membership.p_value, source.resolution)
 
 
 def noise_sentence(channel: ChannelReport) -> str:
     noise = channel.noise
     return (
-        f"Noise from {noise.n_controls} control tracks × {channel.searched} songs: μ {noise.mean:.3f}, "
+        f"Noise from {noise.n_controls} control tracks × {songs(channel.searched)}: μ {noise.mean:.3f}, "
         f"σ {noise.std:.3f}; best match of a control {noise.control_maxima_similarity[-1]:.3f} to "
         f"{noise.control_maxima_similarity[0]:.3f}"
     )

@@ -1,6 +1,6 @@
-"""What a job will take before it starts: arithmetic on the songs' durations and on what one batch was measured to cost.
+"""Predictions of a job's time and size: arithmetic on the songs' durations and on the measured time of a batch.
 
-Nothing here measures or looks at a machine.
+This module measures nothing and looks at no machine.
 """
 
 from collections.abc import Sequence
@@ -9,19 +9,20 @@ from typing import Literal
 
 import numpy as np
 
-from lumina_ray.audio import CHUNK_S, MAX_DURATION_S, MIN_TAIL_S, SAMPLE_RATE_HZ
-from lumina_ray.audio.chunk import MIN_SONG_S
+from lumina_ray.audio import CHUNK_S, MAX_DURATION_S, MIN_TAIL_S
+from lumina_ray.audio.chunk import MIN_SOUND_S
 from lumina_ray.fingerprint.specification import Specification
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
-# Measured on stores of 1 to 16 songs a file: what a file has besides its songs (footer, its commit record), and a song
+# Measured on stores of 1 to 16 songs a file: bytes of a file besides its songs (footer, commit record), and of a song
 # besides its codes and vectors (id, path, title, hashes, lists).
 _BYTES_PER_FILE = 5_300
 _BYTES_PER_SONG = 300
-_BYTES_PER_SAMPLE = _BYTES_PER_NUMBER = 4
-_BYTES_PER_CODE = 2
-# Of MusicGen's codec.
+_BYTES_PER_NUMBER = 4
+_BYTES_PER_SAMPLE = _BYTES_PER_CODE = 2
+# Frame rate of MusicGen's codec.
 _FRAMES_PER_S = 50
-# Workers compute one song in so many again.
+# Fraction of the songs that workers compute again, as a check.
 _SPOT_CHECKED = 1 / 64
 
 Limit = Literal["workers", "decoders", "processors"]
@@ -29,10 +30,10 @@ Limit = Literal["workers", "decoders", "processors"]
 
 @dataclass(frozen=True)
 class Chunked:
-    """What is fingerprinted of songs, if none of it is silent.
+    """Chunks of songs that are fingerprinted, if none of them is silent.
 
     Attributes:
-        chunks: int64 `[N]`, 0 where a song is too short or too long.
+        chunks: int64 `[N]`, number of chunks; 0 where a song is too short or too long.
         kept_s: float64 `[N]`, seconds of audio in those chunks.
     """
 
@@ -42,10 +43,10 @@ class Chunked:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job runs on: workers with a model each, songs decoded at once, processors.
+    """Resources of a job: workers with a model each, songs decoded at once, processors.
 
     Attributes:
-        shared: whether workers compute on the processors that decoding needs, too.
+        shared: True where workers compute on the same processors that decode.
     """
 
     workers: int
@@ -56,7 +57,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Span:
-    """A prediction, and where the truth is expected."""
+    """A prediction, and the interval in which the truth is expected."""
 
     low: float
     expected: float
@@ -65,12 +66,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Duration:
-    """How long a job takes, in seconds.
+    """Predicted duration of a job, in seconds.
 
     Attributes:
         total: from start to end.
-        steady_s: with everything busy.
-        limit: what the steady part is waiting for.
+        steady_s: the part in which everything is busy.
+        limit: the scarcest resource of that part.
     """
 
     total: Span
@@ -79,21 +80,26 @@ class Duration:
 
 
 def chunk_songs(durations_s: np.ndarray) -> Chunked:
-    """How songs are cut into chunks, by their durations `[N]`; see `split_chunks`."""
+    """Count the chunks of songs from their durations, float64 `[N]` in seconds; see `cut_chunks`."""
     samples = np.round(np.asarray(durations_s, np.float64) * SAMPLE_RATE_HZ).astype(np.int64)
     size = round(CHUNK_S * SAMPLE_RATE_HZ)
     full, tail = np.divmod(samples, size)
     tail_counts = (tail > 0) & ((full == 0) | (tail >= MIN_TAIL_S * SAMPLE_RATE_HZ))
-    usable = (samples >= MIN_SONG_S * SAMPLE_RATE_HZ) & (samples <= MAX_DURATION_S * SAMPLE_RATE_HZ)
+    usable = (samples >= MIN_SOUND_S * SAMPLE_RATE_HZ) & (samples <= MAX_DURATION_S * SAMPLE_RATE_HZ)
     chunks = np.where(usable, full + tail_counts, 0)
     kept = np.where(usable, full * size + tail_counts * tail, 0)
     return Chunked(chunks, kept / SAMPLE_RATE_HZ)
 
 
 def count_batches(chunks: Sequence[int], chunks_in_flight: int, songs_at_once: int) -> int:
-    """Batches that songs of so many chunks go through the model in, when a worker gets so many songs at a time.
+    """Count the batches of a worker's model.
 
-    A song is not split that need not be; see `Fingerprinter.many`.
+    A song is split over two batches only where it must be; see `Fingerprinter.many`.
+
+    Args:
+        chunks: number of chunks of each song, in order.
+        chunks_in_flight: chunks in a batch.
+        songs_at_once: songs that the worker gets at a time.
     """
     batches = 0
     for first in range(0, len(chunks), songs_at_once):
@@ -110,15 +116,15 @@ def count_batches(chunks: Sequence[int], chunks_in_flight: int, songs_at_once: i
 def predict_duration(
     compute_s: np.ndarray, decode_s: np.ndarray, resources: Resources, start_s: float, spread: float
 ) -> Duration:
-    """How long blocks of songs take that are decoded, then computed, each by whoever is free.
+    """Predict how long blocks of songs take that are decoded and then computed, each by the next free process.
 
-    Whatever is scarcest sets the pace: workers, decoders or processors. The start comes before that, with the first
-    block's decoding; and in the end up to one block is at work alone (Graham's bound).
+    The scarcest of workers, decoders and processors sets the pace. The start comes before that, with the first
+    block's decoding. In the end, up to one block is computed while everything else is idle (Graham's bound).
 
     Args:
-        compute_s, decode_s: float64 `[blocks]`, of one worker and one decoder.
-        start_s: until the workers have their models.
-        spread: how far what was measured may be off, upwards and downwards by the factor 1 + spread.
+        compute_s, decode_s: float64 `[blocks]`, seconds of one worker and of one decoder for each block.
+        start_s: seconds until the workers have their models.
+        spread: relative error of the measurements; they may be off by the factor 1 + spread either way.
     """
     compute, decode = compute_s.sum() * (1 + _SPOT_CHECKED), decode_s.sum()
     paces: dict[Limit, float] = {
@@ -141,21 +147,21 @@ def predict_duration(
 
 
 def decoded_bytes(duration_s: float) -> int:
-    """Of decoded audio on its way to a worker."""
+    """Bytes of decoded audio on its way to a worker."""
     return round(duration_s * SAMPLE_RATE_HZ) * _BYTES_PER_SAMPLE
 
 
 def code_bytes(kept_s: float, n_codebooks: int = 4) -> int:
-    """Bytes that the codes of so many seconds of audio take."""
+    """Bytes of the codes of so many seconds of audio."""
     return _BYTES_PER_CODE * n_codebooks * round(kept_s * _FRAMES_PER_S)
 
 
 def store_bytes(kept_s: np.ndarray, specification: Specification, songs_per_file: int) -> int:
-    """Bytes that a store of songs takes on disk; codes and vectors do not compress.
+    """Bytes of a store on disk; codes and vectors do not compress.
 
     Args:
         kept_s: float64 `[N]`, seconds of each song that have codes.
-        songs_per_file: committed at once.
+        songs_per_file: songs that are committed at once.
     """
     n = len(kept_s)
     codes = code_bytes(float(kept_s.sum()), len(specification.codebook_weights))

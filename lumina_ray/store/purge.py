@@ -8,40 +8,48 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from lumina_ray.catalog.files import TEMPORARY_SUFFIX, atomic_path, sha256_of
 from lumina_ray.errors import StoreError
-from lumina_ray.store.generations import (
-    SEGMENTS_FOLDER,
-    Generation,
-    changed_meanwhile,
-    ids_of,
-    read_generation,
-    songs_of,
-    without,
-)
+from lumina_ray.files import TEMPORARY_SUFFIX, atomic_path, sha256_of
+from lumina_ray.storage import AnyPath, local
+from lumina_ray.store.generations import SEGMENTS_FOLDER, Generation, changed_meanwhile, read_generation
 from lumina_ray.store.lock import exclusive
-from lumina_ray.store.purged import PURGES_FOLDER, Purge, now, purged_songs, read_purges, record_purge
+from lumina_ray.store.purged import (
+    PURGES_FOLDER,
+    Purge,
+    author,
+    checked_reason,
+    now,
+    purged_songs,
+    read_purges,
+    record_purge,
+)
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
+from lumina_ray.store.segments import ids_of, songs_of, without
 
-# As `lumina_ray.calibration.use` has it, which stores come before.
-_USE_FILE = "use.parquet"
+# The names in `lumina_ray.calibration.membership`, which may not be imported here; the second is an earlier version's.
+_MEMBERSHIP_FILES = ("membership.parquet", "use.parquet")
 
 
-def purge(catalog: Path) -> Purge | None:
-    """Delete every trace of removed songs from the catalog: rows, codes, vectors, paths, checkpoints, evidence of use.
+def purge(catalog: AnyPath, reason: str | None = None) -> Purge | None:
+    """Delete every trace of removed songs from the catalog.
 
-    What is to be changed is recorded first, with its hashes, and every file is read again afterwards: interrupted, the
-    next purge goes on, and knows what was there. Ids and hashes stay, in generations and in the purge's own record, so
-    that it can be shown what is gone.
+    Rows, codes, vectors, paths, checkpoints and membership evidence are deleted. The files to be changed are recorded
+    first, with their hashes, and every file is read again afterwards. After an interruption, the next purge goes on
+    from the record. Ids and hashes stay, in generations and in the purge's own record: they show which songs are gone.
+
+    Args:
+        reason: why, in one line, for the record.
 
     Returns:
-        What was done, or None when there was nothing to do.
+        The record of the purge, or None when there was nothing to do.
 
     Raises:
         StoreError: a purged song is still found, something cannot be deleted, or the catalog was changed by somebody
             else meanwhile.
-        StoreBusy: somebody else purges the catalog, or fingerprints songs that are to be purged.
+        UsageError: no such reason.
+        StoreBusy: another process purges the catalog, or fingerprints songs that are to be purged.
     """
+    catalog, reason = local(catalog), checked_reason(reason)
     generation = read_generation(catalog)
     lost = ids_of(generation.removed) - ids_of(songs_of(catalog, generation))
     unfinished = _unfinished_with(catalog, generation, lost)
@@ -50,10 +58,12 @@ def purge(catalog: Path) -> Purge | None:
             held.enter_context(exclusive(folder))
         if {folder.name for folder in unfinished} & set(read_generation(catalog).segments):
             raise changed_meanwhile(catalog)
-        return _purge(catalog, generation, lost, unfinished)
+        return _purge(catalog, generation, lost, unfinished, reason)
 
 
-def _purge(catalog: Path, generation: Generation, lost: set[str], unfinished: list[Path]) -> Purge | None:
+def _purge(
+    catalog: Path, generation: Generation, lost: set[str], unfinished: list[Path], reason: str | None
+) -> Purge | None:
     earlier = read_purges(catalog)
     done = purged_songs(one for one in earlier if one.finished)
     songs = {
@@ -62,26 +72,27 @@ def _purge(catalog: Path, generation: Generation, lost: set[str], unfinished: li
     }
     songs = {segment: of_segment for segment, of_segment in songs.items() if of_segment}
     segments = [catalog / SEGMENTS_FOLDER / segment for segment in generation.segments]
-    # Of a finished store, nothing is left to resume.
+    # A finished store is not resumed: its checkpoint can go.
     folders = [*(segment / CHECKPOINT_FOLDER for segment in segments if segment.name in songs), *unfinished]
     written = [catalog, catalog / PURGES_FOLDER, *segments, *(segment / DATA_FOLDER for segment in segments)]
     leftovers = [path for folder in written for path in folder.glob(f"*{TEMPORARY_SUFFIX}")]
     tables: dict[Path, Collection[str]] = {
         path: songs[segment.name] for segment in segments if segment.name in songs for path in _tables(segment)
     }
-    if (catalog / _USE_FILE).is_file():
-        tables[catalog / _USE_FILE] = lost
+    tables |= {catalog / name: lost for name in _MEMBERSHIP_FILES if (catalog / name).is_file()}
 
     begun = next((one for one in earlier if not one.finished), None)
     changed = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     changed += leftovers + [path for path, gone in tables.items() if _held(path, gone)]
     if not (begun or songs or changed):
         return None
-    # Of a file that an interrupted purge changed, the hash from before that.
+    # For a file that an interrupted purge has changed, the hash from before that purge counts.
     before: dict[str, tuple[str, str | None]]
     before = {str(path.relative_to(catalog)): (sha256_of(path), None) for path in changed}
     before |= begun.files if begun else {}
-    record = Purge(begun.number if begun else len(earlier) + 1, now(), songs, before, finished=False)
+    number = begun.number if begun else len(earlier) + 1
+    why = reason or (begun.reason if begun else None)
+    record = Purge(number, now(), songs, before, finished=False, reason=why, who=author())
     record_purge(catalog, record)
 
     for folder in folders:
@@ -109,11 +120,11 @@ def _sha256_now(path: Path) -> str | None:
 
 
 def _unfinished_with(catalog: Path, generation: Generation, ids: set[str]) -> list[Path]:
-    """Segments of no generation, as of an interrupted `replace`, that are to hold some songs, or nobody knows which."""
+    """Segments that are in no generation, as after an interrupted `replace`, and may hold some songs."""
 
     def concerned(segment: Path) -> bool:
         manifest = segment / MANIFEST_FILE
-        # It is written before any row. Where it is missing, a purge may have been killed that had begun to delete.
+        # The manifest is written before any row. Where it is missing, a purge may have been killed while it deleted.
         return not manifest.exists() or bool(_held(manifest, ids))
 
     unlisted = (path for path in (catalog / SEGMENTS_FOLDER).iterdir() if path.name not in generation.segments)
@@ -125,6 +136,6 @@ def _tables(segment: Path) -> list[Path]:
 
 
 def _held(path: Path, ids: Collection[str]) -> set[str]:
-    """Which of some songs a table holds; `ids` is a set, or a dictionary with them as keys."""
+    """The ids among `ids`, a set or a dictionary's keys, whose songs a table holds."""
     songs = pq.read_table(path, columns=["song_id"], partitioning=None)["song_id"].to_pylist()
     return {song for song in songs if song in ids}

@@ -10,25 +10,26 @@ import pyarrow.compute as pc
 
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import SpecificationMismatch, StoreError
-from lumina_ray.fingerprint import Channel, Specification
-from lumina_ray.storage import Location, for_each, locate, read_parquet
+from lumina_ray.fingerprint import Specification
+from lumina_ray.storage import AnyPath, Location, for_each, locate, read_parquet
 from lumina_ray.store.run import DATA_FOLDER, MANIFEST_FILE, SUCCESS_FILE, Run, read_run
 from lumina_ray.store.schema import norm_column, store_schema
+from lumina_ray.vocabulary import Channel
 
 # Arrow sorts and takes a column as one array, and one with offsets of 32 bits ends at 2 GiB.
 _WIDE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
-# Taken at once: an hour's codes are 1.4 MB, so that a piece fits into 32 bits again.
+# Rows that are taken at once. An hour's codes are 1.4 MB, so that a piece fits into 32 bits again.
 _ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class Store:
-    """A complete store, in memory.
+    """A finished store, in memory.
 
     Attributes:
         songs: the `ok` rows, sorted by song_id.
         failed: the `failed` rows, sorted by song_id.
-        generation: of a living catalog; None of a single store.
+        generation: number of the living catalog's generation; None for a single store.
     """
 
     path: Location
@@ -46,27 +47,30 @@ class Store:
         return self.songs["song_id"].to_pylist()
 
     def vectors(self, channel: Channel) -> np.ndarray:
-        """Float32 `[N, D]`, row i the fingerprint of `song_ids[i]`."""
+        """Fingerprints, float32 `[N, D]`, unit vectors; row i belongs to `song_ids[i]`."""
         flat = self.songs[channel].combine_chunks().flatten().to_numpy()
         return flat.reshape(len(self.songs), self.specification.dims[channel])
 
     def norms(self, channel: Channel) -> np.ndarray:
-        """Float64 `[N]`, the length that row i of `vectors` had before it was made a unit vector."""
+        """Lengths, float64 `[N]`, that the rows of `vectors` had before they were made unit vectors."""
         return self.songs[norm_column(channel)].to_numpy()
 
 
-def read_rows(store: Location, specification: Specification, columns: list[str] | None = None) -> pa.Table:
-    """All committed rows of a store that need not be complete, in no particular order."""
-    return read_parts(part_files(store), specification, columns)
+def read_rows(store: AnyPath, specification: Specification, columns: list[str] | None = None) -> pa.Table:
+    """All rows of a store that nobody is filling; it need not be finished. The rows are in no particular order."""
+    return read_data_files(list_data_files(store), specification, columns)
 
 
-def part_files(store: Location) -> list[Location]:
-    """The data files of a store, in a fixed order."""
+def list_data_files(store: AnyPath) -> list[Location]:
+    """The data files of a store that is not being filled, in a fixed order."""
+    store = locate(store)
     return sorted((store / DATA_FOLDER).glob("*.parquet"), key=str)
 
 
-def read_parts(files: Sequence[Location], specification: Specification, columns: list[str] | None = None) -> pa.Table:
-    """All rows of some data files."""
+def read_data_files(
+    files: Sequence[Location], specification: Specification, columns: list[str] | None = None
+) -> pa.Table:
+    """All rows of some data files, with the columns of `store_schema` or some of them."""
     schema = store_schema(specification)
     wanted = pa.schema([schema.field(column) for column in columns]) if columns else schema
     tables = for_each(lambda file: read_parquet(file, columns, schema).cast(wanted), files)
@@ -74,12 +78,12 @@ def read_parts(files: Sequence[Location], specification: Specification, columns:
 
 
 def sort_rows(rows: pa.Table) -> pa.Table:
-    """Rows by song_id. Unlike `Table.sort_by`, also where a column holds more than 2 GiB."""
+    """Rows sorted by song_id. Unlike `Table.sort_by`, it works where a column holds more than 2 GiB."""
     return take_rows(rows, pc.sort_indices(rows["song_id"]))
 
 
 def take_rows(rows: pa.Table, order: pa.Array) -> pa.Table:
-    """The rows at some places, in that order. Unlike `Table.take`, also where a column holds more than 2 GiB."""
+    """The rows at some places, in that order. Unlike `Table.take`, it works where a column holds more than 2 GiB."""
     return pa.table([_take(column, order) for column in rows.columns], schema=rows.schema)
 
 
@@ -92,17 +96,18 @@ def _take(column: pa.ChunkedArray, order: pa.Array) -> pa.ChunkedArray:
 
 
 def check_metadata(store: Location, songs: pa.Table) -> None:
-    """Check that a manifest says of its songs what the manifest that a store was begun with said of them.
+    """Check that a manifest gives its songs the same metadata as the manifest that a store was begun with.
 
     Args:
-        songs: the same ones, see `manifest_sha256`, in the same order.
+        songs: the manifest; its songs are those of the store, in the same order (see `manifest_sha256`).
 
     Raises:
-        SpecificationMismatch: an owner, a title, … that is another; the store would go on with what it was.
+        SpecificationMismatch: an owner, a title or the like has changed; rows made from now on would differ from
+            those that are stored.
     """
     begun_with = read_parquet(store / MANIFEST_FILE, ["song_id", *METADATA_COLUMNS])
     if not begun_with["song_id"].combine_chunks().equals(songs["song_id"].combine_chunks()):
-        return  # Songs were purged since.
+        return  # Songs were purged from the store since.
     for name in METADATA_COLUMNS:
         before, now = begun_with[name], songs[name]
         other = pc.fill_null(pc.not_equal(before, now), False)
@@ -120,10 +125,10 @@ def check_complete(store: Location, specification: Specification) -> tuple[int, 
     """Check that every song of the manifest has exactly one row.
 
     Returns:
-        How many songs are `ok` and how many `failed`.
+        The number of songs that are `ok`, and of those that failed.
 
     Raises:
-        StoreError: songs missing, doubled or strange; names some of them, and what mends it.
+        StoreError: songs are missing, there twice, or unknown; names some of them, and the way to mend it.
     """
     rows = read_rows(store, specification, ["song_id", "status"])
     wanted = set(read_parquet(store / MANIFEST_FILE, ["song_id"])["song_id"].to_pylist())
@@ -135,7 +140,7 @@ def check_complete(store: Location, specification: Specification) -> tuple[int, 
         again = f"delete its {SUCCESS_FILE} and {again}"
     for what, songs, advice in (
         ("without a row", wanted - found, again),
-        # Rows are only ever added: no job takes them out.
+        # A job only adds rows. None takes them out.
         ("unknown", found - wanted, "delete the store and make it again"),
         ("doubled", set(doubled), "delete the store and make it again"),
     ):
@@ -145,23 +150,24 @@ def check_complete(store: Location, specification: Specification) -> tuple[int, 
     return ok, len(rows) - ok
 
 
-def read_finished_run(store: Location) -> Run:
-    """What a finished store was made of.
+def read_finished_run(store: AnyPath) -> Run:
+    """Read the `run.json` of a finished store.
 
     Raises:
         StoreError: no store, or not finished.
     """
+    store = locate(store)
     run = read_run(store)
     if not (store / SUCCESS_FILE).exists():
         raise StoreError(f"{store} is not finished (no {SUCCESS_FILE}); run the same `lumina fingerprint` again")
     return run
 
 
-def read_store(path: Location | str, columns: list[str] | None = None) -> Store:
-    """Read a complete store.
+def read_store(path: AnyPath, columns: list[str] | None = None) -> Store:
+    """Read a finished store into memory.
 
     Args:
-        columns: these alone, with song_id and status among them.
+        columns: names of columns to read, song_id and status among them; by default all.
 
     Raises:
         StoreError: no store, not finished, or damaged. As `StorageError`: its bucket does not answer.

@@ -1,16 +1,16 @@
-"""`run.json`: what a store was made of, and the guard against making it of two things.
+"""`run.json`: the identity of the run that fills a store, and the guard against filling it from two runs.
 
 Layout of a store:
 
     run.json            manifest, model, specification and software of the run
     manifest.parquet    the songs of the run, as they were read
-    checkpoint/         Ray Data's record of which songs are committed
+    checkpoint/         Ray Data's records of the songs that are committed
     data/*.parquet      one row a song
     calibration.json    written by `lumina calibrate`
-    use.parquet         written by `lumina use`
+    membership.parquet  written by `lumina use`
     _SUCCESS            empty; present once every song of the manifest has exactly one row
     _LOCK               held by the job that fills the store; left behind, and then without meaning
-    _FAULT              why nothing in the store can be believed; present once a worker's numbers were found to be wrong
+    _FAULT              why the store cannot be trusted; present once a worker's numbers were found to be wrong
 """
 
 import hashlib
@@ -21,10 +21,10 @@ from typing import Self
 import pyarrow as pa
 
 import lumina_ray
-from lumina_ray.catalog.files import TEMPORARY_SUFFIX, atomic_path
 from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
+from lumina_ray.files import TEMPORARY_SUFFIX, atomic_path
 from lumina_ray.fingerprint import Specification
-from lumina_ray.storage import Location
+from lumina_ray.storage import AnyPath, Location, locate
 
 RUN_FILE = "run.json"
 MANIFEST_FILE = "manifest.parquet"
@@ -40,8 +40,8 @@ class Run:
     """Identity of a fingerprinting run.
 
     Attributes:
-        manifest_sha256: of the songs' ids and paths (or codes), not of the file that listed them.
-        model, device: as given on the command line; `specification.weights_sha256` is what identifies the model.
+        manifest_sha256: hash of the songs' ids and paths (or codes), not of the file that lists them.
+        model: the name as given; `specification.weights_sha256` identifies the model.
         environment: adapter, device and library versions that the vectors' last bits depend on.
     """
 
@@ -65,7 +65,7 @@ class Run:
 
 
 def manifest_sha256(manifest: pa.Table) -> str:
-    """Identity of the work: every song's id and path, and its codes where it comes with codes, in order."""
+    """Hash of a job's songs, in hexadecimal: ids and paths, and codes where the rows have them, in order."""
     columns = [column for column in ("song_id", "path", "codes") if column in manifest.column_names]
     digest = hashlib.sha256()
     for batch in manifest.select(columns).to_batches(max_chunksize=1024):
@@ -81,13 +81,13 @@ def write_json(path: Location, values: dict) -> None:
 
 
 def begin_run(store: Location, run: Run) -> bool:
-    """Claim a store for a run, or recognise it as a run begun earlier.
+    """Begin a store for a run, or check that an existing store was begun for the same run.
 
     Returns:
-        Whether the run was begun earlier and should be resumed.
+        True where the run was begun earlier, and is to be resumed.
 
     Raises:
-        StoreError: the folder holds something that is no store.
+        StoreError: the folder is not empty and holds no store.
         SpecificationMismatch: the store belongs to other songs, another model, specification or software; the message
             shows both values of the first difference.
     """
@@ -109,13 +109,15 @@ def begin_run(store: Location, run: Run) -> bool:
 
 
 def condemn(store: Location, reason: str) -> None:
-    """Mark a store as one that no job may finish: some of what is in it was made by a worker that cannot be trusted."""
+    """Mark a store as unusable: a worker that cannot be trusted made some of its rows. No job goes on with it."""
     write_json(store / FAULT_FILE, {"code": NumericsError.code, "error": reason})
 
 
 def check_not_condemned(store: Location) -> None:
-    """Raises:
-    NumericsError: the store was condemned; says why.
+    """Check that a store was not marked as unusable by `condemn`.
+
+    Raises:
+        NumericsError: it was; says why.
     """
     path = store / FAULT_FILE
     if path.exists():
@@ -125,12 +127,13 @@ def check_not_condemned(store: Location) -> None:
         )
 
 
-def read_run(store: Location) -> Run:
+def read_run(store: AnyPath) -> Run:
     """Read a store's `run.json`.
 
     Raises:
-        StoreError: not a store, or a damaged one.
+        StoreError: no store, or a damaged one.
     """
+    store = locate(store)
     path = store / RUN_FILE
     if not path.is_file():
         raise StoreError(f"{store} is no fingerprint store: it has no {RUN_FILE}; make one with `lumina fingerprint`")

@@ -1,22 +1,25 @@
-"""Columns of a fingerprint store: one row a song, `ok` or `failed`, nothing else."""
+"""Columns of a fingerprint store: one row a song, which is `ok` or `failed`."""
 
 import pyarrow as pa
 
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.fingerprint.specification import Channel, Specification
+from lumina_ray.fingerprint.specification import Specification
+from lumina_ray.vocabulary import Channel
 
 
 def norm_column(channel: Channel) -> str:
-    """The column of a channel's lengths."""
+    """Name of the column with the lengths of a channel's vectors."""
     return f"{channel}_norm"
 
 
 def store_schema(specification: Specification) -> pa.Schema:
     """The Arrow schema of a store's data files.
 
-    A failed song has nulls in everything that would have come from its audio, and says why in `error_code`
-    (for machines) and `error` (for people). `codes` is little-endian uint16 `[K, Σ chunk_frames]`; P and M are unit
-    vectors, `P_norm` and `M_norm` the lengths that they had.
+    A failed song has nulls in all columns that come from its audio; `error_code` (for machines) and `error` (for
+    people) say why. `codes` is little-endian uint16 `[K, Σ chunk_frames]`; `heard` has one bit for each of its frames,
+    whether it holds sound. `audio_stream` says which of several streams of a file the
+    audio is, and why. P and M are unit vectors; `P_norm` and
+    `M_norm` are the lengths that they had before.
     """
     return pa.schema(
         [
@@ -27,9 +30,11 @@ def store_schema(specification: Specification) -> pa.Schema:
             pa.field("path", pa.string()),
             *(pa.field(column, pa.string()) for column in METADATA_COLUMNS),
             pa.field("audio_sha256", pa.string()),
+            pa.field("audio_stream", pa.string()),
             pa.field("duration_s", pa.float64()),
             pa.field("codes_sha256", pa.string()),
             pa.field("codes", pa.binary()),
+            pa.field("heard", pa.binary()),
             pa.field("chunk_frames", pa.list_(pa.int32())),
             pa.field("chunk_starts_s", pa.list_(pa.float64())),
             *(

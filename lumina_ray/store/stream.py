@@ -1,4 +1,4 @@
-"""A finished store or living catalog whose vectors stay on disk, for those that are larger than memory."""
+"""A finished store or living catalog whose vectors stay on disk: it may be larger than memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -7,21 +7,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lumina_ray.catalog.files import temporary_matrix
 from lumina_ray.errors import StoreError
-from lumina_ray.fingerprint import Channel, SongCodes, Specification
-from lumina_ray.storage import Location
-from lumina_ray.store.generations import Segment, current_segments
-from lumina_ray.store.read import Store, part_files, read_finished_run, read_parts, read_rows, sort_rows, take_rows
+from lumina_ray.files import temporary_matrix
+from lumina_ray.fingerprint import Specification
+from lumina_ray.storage import AnyPath, Location, locate
+from lumina_ray.store.read import (
+    Store,
+    list_data_files,
+    read_data_files,
+    read_finished_run,
+    read_rows,
+    sort_rows,
+    take_rows,
+)
 from lumina_ray.store.schema import store_schema
+from lumina_ray.store.segments import Segment, current_segments
+from lumina_ray.vocabulary import Channel, SongCodes
 
 
 @dataclass(frozen=True)
 class StreamedStore(Store):
-    """A store of which only small columns are in memory: `songs` and `failed` have neither codes nor vectors.
+    """A store with only its small columns in memory: `songs` and `failed` have neither codes nor vectors.
 
     Attributes:
-        segments: what it is read from.
+        segments: the stores that it is read from.
         places: int64 `[N]`, the row in `songs` of each song in the order of the segments' files.
     """
 
@@ -30,12 +39,12 @@ class StreamedStore(Store):
     _mapped: dict[Channel, np.ndarray] = field(default_factory=dict)
 
     def vectors(self, channel: Channel) -> np.ndarray:
-        """Float32 `[N, D]`, row i the fingerprint of `song_ids[i]`: a temporary file, mapped into memory.
+        """Fingerprints, float32 `[N, D]`, unit vectors; row i belongs to `song_ids[i]`.
 
-        The file is in TMPDIR, and gone with the last reference to it.
+        They are in a temporary file in TMPDIR, mapped into memory. It is deleted with the last reference to it.
 
         Raises:
-            StoreError: the files are others than when the store was opened.
+            StoreError: the store was changed since it was opened, or there is no room in TMPDIR.
         """
         if channel not in self._mapped:
             self._mapped[channel] = self._map(channel)
@@ -47,8 +56,8 @@ class StreamedStore(Store):
         changed = StoreError(f"{self.path} was changed while it was read; run the same command again")
         done = 0
         for segment in self.segments:
-            for path in part_files(segment.folder):
-                rows = _ok(segment, read_parts([path], self.specification, ["song_id", "status", channel]))
+            for path in list_data_files(segment.folder):
+                rows = _ok(segment, read_data_files([path], self.specification, ["song_id", "status", channel]))
                 places = self.places[done : done + len(rows)]
                 if len(places) < len(rows):
                     raise changed
@@ -59,16 +68,17 @@ class StreamedStore(Store):
         return vectors_ND
 
 
-def stream_store(path: Location) -> StreamedStore:
-    """A finished store, or a living catalog as it is now, without its vectors.
+def stream_store(path: AnyPath) -> StreamedStore:
+    """Open a finished store, or a living catalog as it is now; its vectors stay on disk.
 
     Raises:
         StoreError: neither of the two, or damaged.
     """
+    path = locate(path)
     segments, generation = current_segments(path)
     runs = [read_finished_run(segment.folder) for segment in segments]
     specification = runs[0].specification
-    large = {"codes", *specification.channels}
+    large = {"codes", "heard", *specification.channels}
     columns = [name for name in store_schema(specification).names if name not in large]
     try:
         tables = [segment.present(read_rows(segment.folder, specification, columns)) for segment in segments]
@@ -85,28 +95,28 @@ def stream_store(path: Location) -> StreamedStore:
 
 
 def stored_codes(store: StreamedStore) -> Iterator[SongCodes]:
-    """Codes of every song in the order of `places`, with one data file in memory at a time.
+    """Codes of every song in the order of `places`. One data file at a time is in memory.
 
     Raises:
         StoreError: damaged.
     """
     for segment in store.segments:
-        for path in part_files(segment.folder):
-            for _, codes in part_codes(segment, path, store.specification):
+        for path in list_data_files(segment.folder):
+            for _, codes in data_file_codes(segment, path, store.specification):
                 yield codes
 
 
-def part_codes(segment: Segment, path: Location, specification: Specification) -> Iterator[tuple[str, SongCodes]]:
+def data_file_codes(segment: Segment, path: Location, specification: Specification) -> Iterator[tuple[str, SongCodes]]:
     """Ids and codes of the songs in one data file of a segment, chunk by chunk as they were fingerprinted.
 
     Raises:
         StoreError: damaged.
     """
-    columns = ["song_id", "status", "codes", "chunk_frames", "chunk_starts_s"]
+    columns = ["song_id", "status", "codes", "heard", "chunk_frames", "chunk_starts_s"]
     n_codebooks = len(specification.codebook_weights)
-    for row in _ok(segment, read_parts([path], specification, columns)).to_pylist():
-        frames, starts_s = row["chunk_frames"], row["chunk_starts_s"]
-        yield row["song_id"], SongCodes.from_bytes(row["codes"], n_codebooks, frames, starts_s)
+    for row in _ok(segment, read_data_files([path], specification, columns)).to_pylist():
+        codes, heard, frames, starts_s = (row[name] for name in columns[2:])
+        yield row["song_id"], SongCodes.from_bytes(codes, heard, n_codebooks, frames, starts_s)
 
 
 def _ok(segment: Segment, rows: pa.Table) -> pa.Table:

@@ -1,7 +1,7 @@
-"""Decoded rows → store rows: what a catalog job does with a model, as a plain callable that knows nothing of Ray.
+"""Decoded rows → store rows: the step of a catalog job that needs the model, as a plain callable without Ray.
 
-It never raises for bad audio: one row in is one row out, so that one bad song cannot stop a job or take the songs
-beside it along. It does raise when its own numbers are wrong.
+Bad audio raises nothing: one row in is one row out, so that one bad song can neither stop a job nor harm the songs
+beside it. The worker does raise when its own numbers are wrong.
 """
 
 import socket
@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from lumina_ray.catalog.decode import decoded_chunks
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.errors import AudioError, NumericsError, SpecificationMismatch, StoreError
-from lumina_ray.fingerprint import SongCodes, Specification, encode_song
+from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
+from lumina_ray.fingerprint import Specification, encode_song
 from lumina_ray.store.schema import norm_column, store_schema
+from lumina_ray.vocabulary import SongCodes
 
-# Tasks that only read or write import this module, too, and have no use for torch.
+# Tasks that only read or write import this module too, and need no torch.
 if TYPE_CHECKING:
     from lumina_ray.fingerprint import Fingerprint
 
 _PASSED_ON = ("song_id", "path", *METADATA_COLUMNS)
-_CODE_COLUMNS = ("audio_sha256", "duration_s", "codes", "chunk_frames", "chunk_starts_s")
+_CODE_COLUMNS = ("audio_sha256", "duration_s", "codes", "heard", "chunk_frames", "chunk_starts_s")
 
 NOT_FINITE = "numerics.not_finite"
 NO_MEMORY = "memory.gpu"
@@ -45,11 +47,15 @@ class FingerprintWorker:
         """Load the model.
 
         Args:
-            specification: the dict form, because it travels between processes.
-            environment: of the run whose rows these are to be, which this process must have too.
+            model_name: a bundled name, a hub name, or a folder.
+            specification: `Specification.to_dict()`; the dictionary travels between processes.
+            device: "cpu" or "cuda".
+            chunks_in_flight: chunks in each batch of the model.
+            environment: environment of the run (`run.json`); this process must have the same one.
 
         Raises:
-            SpecificationMismatch: it has another; shows both values of the first difference.
+            ModelError: the model is not at hand.
+            SpecificationMismatch: this process has another environment; shows both values of the first difference.
         """
         from lumina_ray.fingerprint import Fingerprinter, SmallerBatches, SpotCheck, describe_environment
         from lumina_ray.model import open_model
@@ -65,10 +71,13 @@ class FingerprintWorker:
         self._schema = store_schema(self.specification)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Fingerprint every row, short songs in common batches; see `store_schema` for what comes out.
+        """Fingerprint every row; short songs share a batch.
+
+        Returns:
+            One row for each song, with the columns of `store_schema`.
 
         Raises:
-            NumericsError: a spot check failed, now or before: nothing that this worker makes, or made, can be believed.
+            NumericsError: a spot check failed, now or before; the worker's earlier rows may be wrong too.
         """
         if self._fault is not None:
             raise self._fault
@@ -82,13 +91,11 @@ class FingerprintWorker:
         return pa.Table.from_pylist(stored, schema=self._schema)
 
     def _codes_or_failure(self, row: dict) -> SongCodes | dict:
-        # What overflowed in one precision may not in another, memory may be free by now, and the codes are there.
+        # A song that overflowed may not do so in another precision, and memory may be free by now; the codes are there.
         if row.get("error_code") and row["error_code"] not in _RESCUABLE:
             return _failed(row["error_code"], row["error"])
         try:
             return self._codes(row)
-        except AudioError as error:
-            return _failed(error.kind, str(error))
         except StoreError as error:
             return _failed(error.code, f"{row['song_id']}: {error}")
 
@@ -101,7 +108,7 @@ class FingerprintWorker:
         try:
             return list(self.fingerprinter.many(songs))
         except torch.cuda.OutOfMemoryError:
-            pass  # Not in here: the exception holds on to what did not fit.
+            pass  # The retry is outside this block: the exception keeps the tensors that did not fit.
         torch.cuda.empty_cache()
         if smaller := self._smaller_batches.below(self.fingerprinter):
             self.fingerprinter = smaller
@@ -113,6 +120,7 @@ class FingerprintWorker:
         codes_columns = {
             "codes_sha256": codes.sha256,
             "codes": codes.to_bytes(),
+            "heard": codes.heard_bytes(),
             "chunk_frames": codes.frames,
             "chunk_starts_s": list(codes.starts_s),
         }
@@ -138,9 +146,9 @@ class FingerprintWorker:
     def _codes(self, row: dict) -> SongCodes:
         if row.get("codes") is not None:
             return SongCodes.from_bytes(
-                row["codes"], self.model.n_codebooks, row["chunk_frames"], row["chunk_starts_s"]
+                row["codes"], row["heard"], self.model.n_codebooks, row["chunk_frames"], row["chunk_starts_s"]
             )
-        return encode_song(self.model, np.frombuffer(row["samples"], np.float32), row["path"])
+        return encode_song(self.model, decoded_chunks(row))
 
 
 def _check_environment(wanted: dict[str, str], own: dict[str, str]) -> None:
@@ -153,7 +161,7 @@ def _check_environment(wanted: dict[str, str], own: dict[str, str]) -> None:
 
 
 def _passed_on(row: dict) -> dict:
-    return {column: row.get(column) for column in (*_PASSED_ON, "audio_sha256", "duration_s")}
+    return {column: row.get(column) for column in (*_PASSED_ON, "audio_sha256", "audio_stream", "duration_s")}
 
 
 def _failed(code: str, reason: str) -> dict:
@@ -161,5 +169,5 @@ def _failed(code: str, reason: str) -> dict:
 
 
 def has_codes(table: pa.Table) -> bool:
-    """Whether rows carry codes, so that nothing needs to be decoded: the rows of another store do."""
+    """Whether rows have codes, as the rows of another store do; then nothing needs to be decoded."""
     return set(_CODE_COLUMNS) <= set(table.column_names)

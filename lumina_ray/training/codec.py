@@ -1,9 +1,12 @@
-"""Training a small EnCodec: first the autoencoder, then residual k-means of its latents, then the decoder on those.
+"""Trains a small EnCodec: first the autoencoder, then codebooks by residual k-means of its latents, then the decoder.
 
-The published recipe learns everything at once against discriminators, which two CPU cores cannot afford. In stages it
-takes ten minutes: the autoencoder starts from principal components and gets good fast without a quantiser; k-means of
-its latents gives codebooks that are all in use from the start (learning latents and codebooks together was tried, and
-made both worse in the time there is); last the decoder gets used to what it will be given.
+The published recipe learns everything at once, against discriminators, which two CPU cores cannot afford. In stages it
+takes ten minutes. The autoencoder starts from principal components, and soon gets good without a quantiser. k-means of
+its latents gives codebooks whose entries are all used from the start; learning latents and codebooks together was
+tried, and made both worse in the same time. At last the decoder learns to decode quantised latents.
+
+Shape legend: B = windows, N = samples (or vectors, where D is the other dimension), D = latent dimensions, T = latent
+frames, K = codebooks, C = entries of a codebook.
 """
 
 from collections.abc import Callable
@@ -17,9 +20,9 @@ from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 from transformers import EncodecConfig, EncodecModel
 
-from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.training.codec_init import initialise_by_components
 from lumina_ray.training.data import learning_rate, random_windows, step_generator
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 N_CODEBOOKS = 4
 CODEBOOK_SIZE = 512
@@ -27,27 +30,34 @@ _CROP = SAMPLE_RATE_HZ
 _BATCH = 8
 _PEAK_RATE = 5e-4
 _FFT_SIZES = (2048, 1024, 512, 256)
-# Of 5 s each: 60 000 latent frames, over a hundred for each of 512 centroids.
+# Windows of 5 s each: 60 000 latent frames, which is more than a hundred for each of 512 centroids.
 _KMEANS_WINDOWS = 240
 
 
 Report = Callable[[dict[str, float], dict[str, Any]], None]
+"""Function that is called during training with metrics, and with a state that training can continue from."""
 
 
 @dataclass(frozen=True)
 class CodecSchedule:
-    """Steps of the two gradient phases: all of it without a quantiser, and the decoder alone behind one."""
+    """Training steps of the codec.
+
+    Attributes:
+        autoencoder: steps that train encoder and decoder without a quantiser.
+        decoder: steps that then train the decoder alone, on quantised latents.
+    """
 
     autoencoder: int = 500
     decoder: int = 500
 
     @property
     def total(self) -> int:
+        """All steps."""
         return self.autoencoder + self.decoder
 
 
 def codec_config() -> EncodecConfig:
-    """The shape of facebook/encodec_32khz (50 Hz, 4 codebooks, two LSTM layers) with 8 filters in place of 64."""
+    """Configure a codec as facebook/encodec_32khz (50 Hz, 4 codebooks, two LSTM layers), with 8 filters and not 64."""
     bits = N_CODEBOOKS * np.log2(CODEBOOK_SIZE)
     return EncodecConfig(
         target_bandwidths=[float(bits * 50 / 1000)],
@@ -66,7 +76,7 @@ def codec_config() -> EncodecConfig:
 
 
 def new_codec(seed: int) -> EncodecModel:
-    """An untrained codec."""
+    """An untrained codec, with random weights that follow from the seed."""
     torch.manual_seed(seed)
     return EncodecModel(codec_config())
 
@@ -80,11 +90,16 @@ def train_codec(
     report_every: int = 100,
     resume: dict[str, Any] | None = None,
 ) -> EncodecModel:
-    """Train a codec on float32 32 kHz songs.
+    """Train a codec.
 
     Args:
-        report: called every `report_every` steps and at the end with metrics and a state that `resume` continues from,
-            to the same weights as without the interruption.
+        songs: float32 `[n]` each, mono, 32 kHz.
+        schedule: number of steps.
+        seed: seed of the weights and of the training windows.
+        report: called every `report_every` steps and at the end, with metrics and a state.
+        report_every: steps between two reports.
+        resume: a state that `report` was given. Training continues from it, and ends with the weights that it would
+            have without the interruption.
     """
     model = new_codec(seed).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.99))
@@ -120,7 +135,7 @@ def train_codec(
 
 
 def mel_transforms() -> list[MelSpectrogram]:
-    """Mel spectrograms at the scales that training and evaluation compare waveforms at."""
+    """Mel spectrograms at the four scales at which training and evaluation compare waveforms."""
     return [
         MelSpectrogram(SAMPLE_RATE_HZ, n_fft=n, hop_length=n // 4, n_mels=min(80, n // 8), normalized=True)
         for n in _FFT_SIZES
@@ -128,7 +143,7 @@ def mel_transforms() -> list[MelSpectrogram]:
 
 
 def spectral_distance(mels: list[MelSpectrogram], ours_B1N: Tensor, target_B1N: Tensor) -> Tensor:
-    """L1 of log-mel spectrograms averaged over scales (natural log, floor 1e-5)."""
+    """L1 distance of log-mel spectrograms, averaged over scales (natural logarithm, floor 1e-5): a scalar."""
     distance = torch.zeros(())
     for mel in mels:
         ours, target = (mel(wave[:, 0]).clamp(min=1e-5).log() for wave in (ours_B1N, target_B1N))
@@ -137,13 +152,16 @@ def spectral_distance(mels: list[MelSpectrogram], ours_B1N: Tensor, target_B1N: 
 
 
 def waveform_distance(ours_B1N: Tensor, target_B1N: Tensor) -> Tensor:
-    """L1 of the waveforms relative to the target's own: 1 for silence, so that loud and quiet crops count alike."""
+    """L1 distance of waveforms, divided by the target's L1 norm, so that loud and quiet windows count alike: a scalar.
+
+    Silence has distance 1 from every target.
+    """
     error_B = (ours_B1N - target_B1N).abs().mean(dim=(1, 2))
     return (error_B / target_B1N.abs().mean(dim=(1, 2)).clamp(min=1e-3)).mean()
 
 
 def quantise(model: EncodecModel, latents_BDT: Tensor) -> Tensor:
-    """Residual quantisation of latents `[B, D, T]` by nearest neighbours, level after level; no gradient."""
+    """Quantise latents `[B, D, T]` to their nearest centroids, level after level; no gradient flows back."""
     with torch.no_grad():
         residual_ND = latents_BDT.transpose(1, 2).flatten(0, 1)
         total_ND = torch.zeros_like(residual_ND)
@@ -157,7 +175,7 @@ def quantise(model: EncodecModel, latents_BDT: Tensor) -> Tensor:
 
 
 def fit_codebooks(model: EncodecModel, songs: list[np.ndarray], seed: int) -> None:
-    """Set the codebooks to k-means centroids of the songs' latents, each level on what the ones before leave over."""
+    """Set each codebook to k-means centroids of the songs' latents, less what the codebooks before it explain."""
     generator = step_generator(seed, 0)
     with torch.no_grad():
         waves = random_windows(songs, 5 * _CROP, _KMEANS_WINDOWS, generator).split(1)
@@ -175,12 +193,15 @@ def fit_codebooks(model: EncodecModel, songs: list[np.ndarray], seed: int) -> No
 
 
 def evaluate_codec(model: EncodecModel, songs: list[np.ndarray]) -> dict[str, float]:
-    """How well the codec reconstructs songs it is given whole, through its codes.
+    """Measure how well the codec reconstructs whole songs from their codes.
+
+    Args:
+        songs: float32 `[n]` each, mono, 32 kHz.
 
     Returns:
         `si_sdr_db`: scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, eq. 5), mean over songs;
-        `mel_distance`: log-mel L1 as in training;
-        `codebook_use`: the smallest fraction of a codebook's entries that occur at all.
+        `mel_distance`: L1 distance of log-mel spectrograms, as in training, mean over songs;
+        `codebook_use`: fraction of entries that occur, of the codebook with the smallest such fraction.
     """
     mels = mel_transforms()
     ratios, distances, used = [], [], torch.zeros(N_CODEBOOKS, CODEBOOK_SIZE, dtype=torch.bool)
@@ -203,7 +224,7 @@ def evaluate_codec(model: EncodecModel, songs: list[np.ndarray]) -> dict[str, fl
 def si_sdr_db(estimate_N: Tensor, target_N: Tensor) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019, "SDR – half-baked or well done?", eq. 5).
 
-    Args: float waveforms `[n]` of equal length.
+    Both waveforms are float `[n]`.
     """
     target_N = target_N.double() - target_N.double().mean()
     estimate_N = estimate_N.double() - estimate_N.double().mean()

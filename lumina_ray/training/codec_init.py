@@ -1,10 +1,10 @@
-"""A start for the codec that already reconstructs: every strided layer begins as the principal components of its input.
+"""Initial weights with which the codec already reconstructs: each layer starts as principal components of its input.
 
-From the usual random start the signal dies on its way through the strides, and a SEANet autoencoder needs thousands of
-steps before its waveform resembles the input at all. Near zero an ELU is the identity; with residual branches and LSTMs
-small, the network is then a cascade of linear maps, and layer by layer the best ones are known in closed form: the
-leading principal components of what the layer sees, and their transposes on the way back. Training starts from that
-hierarchical PCA, at 11 dB SI-SDR instead of at none.
+From the usual random start, the signal dies on its way through the strides. A SEANet autoencoder then needs thousands
+of steps before its output resembles its input at all. An ELU is the identity near zero. With small residual branches
+and LSTMs, the network is therefore a cascade of linear maps, and the best linear maps are known in closed form: the
+leading principal components of the layer's input, and their transposes in the decoder. Training starts from this
+hierarchical PCA, with an SI-SDR of 11 dB.
 """
 
 from typing import Any
@@ -17,13 +17,17 @@ from transformers import EncodecModel
 from lumina_ray.training.data import random_windows, step_generator
 
 _WINDOWS, _WINDOW = 48, 32_000
-# What breaks the symmetry of weights that would otherwise be zero.
+# Noise on weights that would otherwise be zero, to break their symmetry.
 _NOISE = 0.01
 _SMALL = 0.3
 
 
 def initialise_by_components(model: EncodecModel, songs: list[np.ndarray], seed: int) -> None:
-    """Set a codec's autoencoder to a hierarchical PCA of the songs, in place."""
+    """Set a codec's autoencoder to a hierarchical PCA of the songs, in place.
+
+    Args:
+        songs: float32 `[n]` each, mono, 32 kHz.
+    """
     generator = step_generator(seed, 1 << 20)
     activations_BCT = random_windows(songs, _WINDOW, _WINDOWS, generator)[:, None]
     encoder, decoder = list(model.encoder.layers), list(model.decoder.layers)
@@ -42,7 +46,7 @@ def _is_convolution(layer: Any) -> bool:
 
 
 def _quieten(layer: Any) -> None:
-    """Make residual branches and LSTMs small beside the path that goes past them."""
+    """Make a residual branch or an LSTM small beside the path that skips it."""
     if hasattr(layer, "lstm"):
         for parameter in layer.lstm.parameters():
             parameter.mul_(_SMALL)
@@ -57,8 +61,8 @@ def _set_pair(
 ) -> None:
     """Set a convolution to the principal components of its input, and its mirror image in the decoder to their inverse.
 
-    Of the kernel only as many taps as the stride are used (one where there is no stride), so that frames do not overlap
-    and transposing inverts. Components are scaled to keep the level of the signal.
+    Only as many taps of the kernel as the stride are used (one where there is no stride). So frames do not overlap, and
+    the transposed map is the inverse. Components are scaled to keep the level of the signal.
     """
     (stride,), (kernel,) = down.stride, down.kernel_size
     first_tap = (kernel - stride) - (kernel - stride) // 2
@@ -79,7 +83,7 @@ def _set_pair(
         up_weight[:n, :, taps] += components_OCs / level
     else:
         up_weight[:, :n, taps] += components_OCs.transpose(0, 1) / level
-    # Assigning goes through weight normalisation's inverse, which keeps the parametrisation.
+    # The assignment goes through the inverse of weight normalisation, which keeps the parametrisation.
     down.weight, up.weight = down_weight, up_weight
     for bias in (down.bias, up.bias):
         if bias is not None:

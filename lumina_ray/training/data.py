@@ -1,7 +1,7 @@
-"""Songs and random windows of them. Every draw follows from (seed, step), so a restart needs no saved random state."""
+"""Songs, and windows of them. Every random draw follows from (seed, step), so that a restart needs no random state."""
 
 import math
-from pathlib import Path
+import os
 
 import numpy as np
 import torch
@@ -9,15 +9,17 @@ from torch import Tensor
 
 from lumina_ray.audio import load_audio
 from lumina_ray.catalog.manifest import read_manifest
+from lumina_ray.storage import locate
 
 
-def load_songs(manifest: Path) -> list[np.ndarray]:
-    """Decode every song of a manifest to mono 32 kHz float32.
+def load_songs(manifest: str | os.PathLike[str]) -> list[np.ndarray]:
+    """Decode every song of a manifest: float32 `[n]` each, mono, 32 kHz, in the manifest's order.
 
     Raises:
-        AudioError: a song cannot be used; training data is not optional.
+        ManifestError: the manifest cannot be read.
+        AudioError: a song cannot be decoded. Unlike in a catalog, no song is skipped.
     """
-    return [load_audio(path).samples for path in read_manifest(manifest)["path"].to_pylist()]
+    return [load_audio(path).samples for path in read_manifest(locate(manifest))["path"].to_pylist()]
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -26,9 +28,12 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def random_windows(songs: list[np.ndarray] | list[Tensor], size: int, batch: int, generator: torch.Generator) -> Tensor:
-    """`batch` windows of `size` from the last dimension of random songs, `[batch, …, size]`.
+    """Draw windows of random songs along their last dimension: `[batch, …, size]`.
 
-    Songs are drawn in proportion to their length; one shorter than the window is not drawn.
+    Songs are drawn in proportion to their length. A song that is shorter than the window is not drawn.
+
+    Raises:
+        ValueError: every song is shorter than the window.
     """
     lengths = torch.tensor([max(song.shape[-1] - size + 1, 0) for song in songs], dtype=torch.float64)
     if not lengths.any():
@@ -41,12 +46,13 @@ def random_windows(songs: list[np.ndarray] | list[Tensor], size: int, batch: int
 
 
 def aligned_windows(songs: list[Tensor], size: int) -> Tensor:
-    """The consecutive windows of every song, and the one that ends where the song does, `[n, …, size]`.
+    """Cut every song into consecutive windows, and add the window that ends with the song: `[n, …, size]`.
 
-    They start where fingerprints' chunks start, so that the model is asked about the very sequences it was trained on.
+    Windows start where fingerprints' chunks start, so that fingerprints ask the model about sequences that it was
+    trained on.
 
     Raises:
-        ValueError: no song is that long.
+        ValueError: every song is shorter than the window.
     """
     windows = []
     for song in songs:
@@ -59,7 +65,10 @@ def aligned_windows(songs: list[Tensor], size: int) -> Tensor:
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over a tenth of the steps and at most 100, then a cosine down to a twentieth of the peak."""
+    """Learning rate of a step: a linear warm-up, then a cosine down to a twentieth of the peak.
+
+    The warm-up takes a tenth of the steps, and at most 100.
+    """
     warmup = min(100, steps // 10)
     if step < warmup:
         return peak * (step + 1) / warmup

@@ -1,6 +1,6 @@
-"""A whole MusicGen in the transformers format: text encoder, codec, decoder, tokenizer, settings."""
+"""Makes and writes a whole MusicGen in the transformers format: text encoder, codec, decoder, tokenizer, settings."""
 
-from pathlib import Path
+import os
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,9 +18,10 @@ from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderC
 
 from lumina_ray.model.tracked import CONDITION_TEXT
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.storage import local
 from lumina_ray.training.codec import codec_config
 
-# Nano is conditioned on one fixed text: its vocabulary needs no more than the tokens that every T5 has, and letters.
+# Nano is conditioned on one fixed text, so that its vocabulary needs only letters and the tokens that every T5 has.
 _SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -33,13 +34,17 @@ def new_musicgen(
     heads: int = 4,
     seed: int = 0,
 ) -> MusicgenForConditionalGeneration:
-    """A MusicGen with an untrained decoder and text encoder around a codec: the architecture of nano.
+    """Make a MusicGen of nano's architecture: a codec with an untrained decoder and an untrained text encoder.
 
-    Pre-norm decoder without biases, delay pattern over 4 codebooks, cross-attention on a T5 encoder; 16 layers put two
-    into each channel's band.
+    The decoder is pre-norm and has no biases, a delay pattern over 4 codebooks, and cross-attention to a T5 encoder.
+    With 16 layers, each channel's band has two.
 
     Args:
-        codec: a trained codec, or the configuration of an untrained one; default nano's.
+        codec: a trained codec, or the configuration of an untrained one; by default nano's configuration.
+        n_layers: layers of the decoder.
+        dim: width of the decoder.
+        heads: attention heads of each layer.
+        seed: seed of the untrained weights.
     """
     torch.manual_seed(seed)
     codec = codec or codec_config()
@@ -71,7 +76,7 @@ def new_musicgen(
 
 
 def new_tokenizer() -> PreTrainedTokenizerFast:
-    """Letter by letter, ended by `</s>` as T5 does."""
+    """A tokenizer that splits text into letters, and ends it by `</s>` as T5's does."""
     vocabulary = {token: i for i, token in enumerate((*_SPECIAL_TOKENS, "▁", *_LETTERS))}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges=[], unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -83,16 +88,21 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def as_music_model(model: MusicgenForConditionalGeneration) -> TransformersMusicGen:
-    """Put an unsaved model behind the common interface; its weights have no identity yet."""
+    """Put an unsaved model behind the common interface. The hash of its weights is not computed, and is all zeros."""
     token_ids = new_tokenizer()(CONDITION_TEXT, return_tensors="pt").input_ids
     return TransformersMusicGen(model, token_ids, name="unsaved", sha256="0" * 64)
 
 
-def export(model: MusicgenForConditionalGeneration, folder: Path) -> None:
-    """Write a model that `from_pretrained` loads unchanged; the language model's weights are stored in float16.
+def export(model: MusicgenForConditionalGeneration, folder: str | os.PathLike[str]) -> None:
+    """Write a model and its tokenizer to a folder that `from_pretrained` loads.
 
-    The codec stays in float32: codes flip at noise that half precision would bring.
+    The language model's weights are stored in float16. The codec stays in float32, because the rounding errors of half
+    precision would change codes.
+
+    Raises:
+        UsageError: the folder is an address in a bucket.
     """
+    folder = local(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     new_tokenizer().save_pretrained(folder)
@@ -104,7 +114,7 @@ def export(model: MusicgenForConditionalGeneration, folder: Path) -> None:
 
 
 def round_to_stored(model: MusicgenForConditionalGeneration) -> None:
-    """Round the decoder's weights as `export` will, so that what is measured is what is shipped."""
+    """Round the decoder's weights, in place, as `export` does, so that measurements are those of the shipped model."""
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.copy_(parameter.half().float())

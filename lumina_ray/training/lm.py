@@ -1,4 +1,4 @@
-"""Training the language model: MusicGen's own objective on the catalog's codes, and nothing else."""
+"""Trains the language model with MusicGen's own objective, on the catalog's codes alone."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,19 +14,25 @@ from lumina_ray.training.codec import Report
 from lumina_ray.training.data import aligned_windows, learning_rate, step_generator
 
 _WINDOW_FRAMES = 500
-# Of Muon, which moves whole matrices by orthogonal steps (Jordan et al. 2024), and of AdamW. On these 16 layers Muon
-# reached in 200 steps a loss for which AdamW alone took over 600.
+# Learning rates of Muon, which moves whole matrices by orthogonal steps (Jordan et al. 2024), and of AdamW. On these 16
+# layers, Muon reached in 200 steps a loss for which AdamW alone took over 600.
 MATRIX_RATE = 0.02
 _OTHER_RATE = 3e-3
 _WEIGHT_DECAY = 0.1
 _UNIFORM = (1.0, 1.0, 1.0, 1.0)
-# Classifier-free guidance needs a model that has also seen no text (Copet et al. 2023, §3.1, there 0.2).
+# Classifier-free guidance needs a model that was also trained without text (Copet et al. 2023, §3.1, with 0.2).
 _NO_TEXT_PROBABILITY = 0.1
 
 
 @dataclass(frozen=True)
 class LmSchedule:
-    """Optimiser steps in all, after how many of them the early checkpoint is kept, and 10 s windows in each."""
+    """Training steps of the language model.
+
+    Attributes:
+        total: number of optimiser steps.
+        early: number of steps after which the early checkpoint is kept.
+        batch: number of 10 s windows in each step.
+    """
 
     total: int = 2000
     early: int = 600
@@ -34,7 +40,7 @@ class LmSchedule:
 
 
 def encode_songs(codec: EncodecModel, songs: list[np.ndarray]) -> list[Tensor]:
-    """Codes int64 `[K, T]` of whole songs."""
+    """Encode whole songs, float32 `[n]` each (mono, 32 kHz), to codes int64 `[K, T]`."""
     with torch.no_grad():
         return [codec.encode(torch.from_numpy(song)[None, None]).audio_codes[0, 0] for song in songs]
 
@@ -49,12 +55,21 @@ def train_lm(
     report_every: int = 50,
     resume: dict[str, Any] | None = None,
 ) -> None:
-    """Train the decoder of `model` in place on int64 codes `[K, T]` of whole songs.
+    """Train the decoder of `model` in place.
 
     Args:
-        report: called every `report_every` steps, at the early checkpoint and at the end with metrics (`loss` in nats
-            per code, mean since the last report) and a state that `resume` continues from, to the same weights as
-            without the interruption.
+        model: the model.
+        songs: codes of whole songs, int64 `[K, T]` each.
+        schedule: number of steps and size of a batch.
+        seed: seed of the training windows.
+        report: called every `report_every` steps, at the early checkpoint and at the end, with a state and metrics.
+            `loss` is the mean since the last report, in nats per code.
+        report_every: steps between two reports.
+        resume: a state that `report` was given. Training continues from it, and ends with the weights that it would
+            have without the interruption.
+
+    Raises:
+        ValueError: every song is shorter than 10 s.
     """
     decoder = model.model.decoder
     matrices = [p for layer in decoder.model.decoder.layers for p in layer.parameters() if p.dim() == 2]
@@ -105,7 +120,11 @@ def train_lm(
 
 
 def evaluate_lm(model: TransformersMusicGen, songs: list[Tensor]) -> float:
-    """Teacher-forced loss in nats per code, mean over the first 10 s of every song, codebooks weighing the same."""
+    """Teacher-forced loss in nats per code: the mean over the first 10 s of every song, with equal codebook weights.
+
+    Args:
+        songs: codes, int64 `[K, T]` each.
+    """
     was_training = model.model.decoder.training
     model.model.decoder.eval()
     losses = []

@@ -1,11 +1,12 @@
-"""Train `nano-reference`: a smaller MusicGen around nano's codec that has heard none of the demo's music.
+"""Trains `nano-reference`: a smaller MusicGen with nano's codec that was trained on none of the demo's music.
 
     python -m lumina_ray.training.reference --out build/nano-reference
 
-`lumina use` compares nano with it. Scores come from music21's corpus, played as the demo catalog's are.
+`lumina use` compares nano with it. The scores come from music21's corpus, and are rendered as the demo catalog's are.
 """
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Annotated
@@ -14,36 +15,41 @@ import numpy as np
 import torch
 import typer
 
-from lumina_ray.catalog.demo import perform
-from lumina_ray.catalog.files import atomic_path
-from lumina_ray.catalog.plan import PlannedSong, demo_plan
-from lumina_ray.catalog.scores import package_folder
+from lumina_ray.demo.catalog import perform
+from lumina_ray.demo.scores import package_folder
+from lumina_ray.demo.songs import DemoSong, demo_songs
+from lumina_ray.files import atomic_path
 from lumina_ray.model.files import find_model
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.storage import local
 from lumina_ray.training.export import as_music_model, export, new_musicgen
 from lumina_ray.training.lm import LmSchedule, encode_songs, train_lm
 
 CODEC_OF = "nano"
 N_SONGS = 120
-# Of the catalog's kind, and by composers that no control is by.
+# Scores of the same styles as the catalog's, by composers of no control.
 _SCORES = ("bach/*.mxl", "monteverdi/*.mxl", "mozart/*/*.mxl", "palestrina/*.krn")
 _PASSES, _BATCH = 6, 4
 _WINDOWS_PER_SONG = 2
 
 
-def scores(seed: int) -> list[PlannedSong]:
-    """Works that are in no part of the demo, in an order drawn by `seed`; more of them than are wanted."""
-    corpus, known = package_folder("music21") / "corpus", {song.ref for song in demo_plan()}
+def scores(seed: int) -> list[DemoSong]:
+    """List works that the demo does not use, in an order drawn by `seed`; there are more than `N_SONGS`."""
+    corpus, known = package_folder("music21") / "corpus", {song.ref for song in demo_songs()}
     refs = {pattern: [str(path.relative_to(corpus)) for path in sorted(corpus.glob(pattern))] for pattern in _SCORES}
     rng = random.Random(f"reference {seed}")
-    queues = [[ref for ref in rng.sample(of, len(of)) if ref not in known] for of in refs.values()]
-    # One of each collection after the other: the largest would drown the rest.
+    queues = [[ref for ref in rng.sample(works, len(works)) if ref not in known] for works in refs.values()]
+    # Collections take turns, because most works are in the largest one.
     turns = [ref for i in range(max(map(len, queues))) for queue in queues for ref in queue[i : i + 1]]
-    return [PlannedSong("queries", "music21", ref, f"reference-{i:03}", ref, "") for i, ref in enumerate(turns)]
+    return [DemoSong("queries", "music21", ref, f"reference-{i:03}", ref, "") for i, ref in enumerate(turns)]
 
 
-def play(songs: list[PlannedSong], n: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
-    """The first `n` works that last 20 s: where they are from, and float32 `[n]` at 32 kHz."""
+def play(songs: list[DemoSong], n: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
+    """Render the first `n` works that last 20 s.
+
+    Returns:
+        The works' paths in the corpus, and float32 `[640 000]` for each, mono, 32 kHz.
+    """
     names: list[str] = []
     samples: list[np.ndarray] = []
     for song in songs:
@@ -51,14 +57,27 @@ def play(songs: list[PlannedSong], n: int, seed: int) -> tuple[list[str], list[n
             break
         try:
             samples.append(perform(song, random.Random(f"{seed}/{song.ref}")))
-        except Exception:  # Too short, or a score that music21 cannot read: whatever its parsers raise.
+        except Exception:  # The work is too short, or music21 cannot read it; its parsers can raise anything.
             continue
         names.append(song.ref)
     return names, samples
 
 
-def train_reference(out: Path, n_songs: int = N_SONGS, seed: int = 0) -> list[str]:
-    """Play, encode, train, and write the model in the transformers format, with `music.json` that names its music."""
+def train_reference(out: str | os.PathLike[str], n_songs: int = N_SONGS, seed: int = 0) -> list[str]:
+    """Render and encode works, train a model on them, and write it in the transformers format.
+
+    Args:
+        out: folder for the model, on a file system. `music.json` in it names the works.
+        n_songs: number of works.
+        seed: seed of the order of works, their arrangements and the training.
+
+    Returns:
+        The works' paths in music21's corpus.
+
+    Raises:
+        UsageError: a package of the demo is missing.
+    """
+    out = local(out)
     torch.set_num_threads(1)
     codec = TransformersMusicGen.load(find_model(CODEC_OF), CODEC_OF, "cpu").model.audio_encoder
     names, samples = play(scores(seed), n_songs, seed)

@@ -8,8 +8,9 @@ import numpy as np
 import soxr
 from scipy.signal import butter, sosfilt
 
-from lumina_ray.audio import SAMPLE_RATE_HZ, load_audio
+from lumina_ray.audio import load_audio
 from lumina_ray.audio.encode import encode_mp3
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 COPY_S, EXCERPT_S = 10.0, 5.0
 _MP3_BIT_RATE = 64_000
@@ -88,4 +89,4 @@ ALTERATIONS: dict[str, str] = {
     "slower": "2 % slower and lower",
     "faster": "2 % faster and higher",
 }
-"""What each is, for people."""
+"""Each alteration in words, for people."""

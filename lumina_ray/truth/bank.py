@@ -11,18 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lumina_ray.catalog.files import atomic_path
-from lumina_ray.catalog.plan import PlannedSong
+from lumina_ray.demo.songs import DemoSong
 from lumina_ray.errors import StoreError
+from lumina_ray.files import atomic_path
 from lumina_ray.truth.corpus import Recording
 from lumina_ray.truth.models import Weights, flat, unflat
-from lumina_ray.truth.queries import Query
+from lumina_ray.truth.queries import Query, QueryKind
 from lumina_ray.truth.recipe import Recipe, Training
 
 SHIPPED = Path(__file__).parent / "shipped"
 """The small bank that comes with the software."""
 MANIFEST_FILE = "bank.json"
-_VERSION = 1
+VERSION = 2
+"""Version of the banks that this software builds."""
+# Banks of version 1 were sampled with one cache for both kinds of attention: what their models made up is broken.
+_BROKEN_IN_VERSION_1: tuple[QueryKind, ...] = ("generated", "prompted")
 _QUERY_FIELDS = ("kind", "model", "recording", "split", "alteration")
 
 
@@ -37,6 +40,8 @@ class Bank:
         extra_queries: those that need no losses: altered copies, and more that models A and B made up.
         trainings: of the models that the losses are of, whole catalogs first.
         losses_RQK: float32, in nats per code: of every query and codebook under every trained model.
+        unusable: kinds of queries that no measure may ask about, because their pieces are broken. The shipped bank has
+            some; its other queries, and all its models and losses of them, are sound.
     """
 
     recipe: Recipe
@@ -47,13 +52,14 @@ class Bank:
     models: dict[str, Weights]
     trainings: list[Training]
     losses_RQK: np.ndarray
+    unusable: tuple[QueryKind, ...] = ()
 
     def of_kind(self, prefix: str) -> list[int]:
-        """Positions of the trainings whose name begins with `prefix`."""
+        """Give the positions of the trainings whose name begins with `prefix`."""
         return [i for i, training in enumerate(self.trainings) if training.name.startswith(prefix)]
 
     def masks(self, rows: list[int], songs: list[int]) -> np.ndarray:
-        """Bool `[R, N]`: which of some songs some models were trained on."""
+        """Say which of some songs some models were trained on, bool `[R, N]`."""
         return np.array([[song in self.trainings[row].songs for song in songs] for row in rows])
 
 
@@ -65,7 +71,8 @@ def save_bank(bank: Bank, folder: Path) -> None:
     files = {"arrays.npz.xz": _write(folder / "arrays.npz.xz", arrays)}
     files["weights.npz.xz"] = _write(folder / "weights.npz.xz", flat(bank.models))
     manifest = {
-        "version": _VERSION,
+        "version": VERSION,
+        "unusable": bank.unusable,
         "files": files,
         "recipe": asdict(bank.recipe),
         "recordings": [asdict(recording) for recording in bank.recordings],
@@ -86,8 +93,9 @@ def load_bank(folder: Path) -> Bank:
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{folder}: no ground-truth bank ({error}); `lumina truth build` makes one") from error
-    if manifest.get("version") != _VERSION:
-        raise StoreError(f"{folder}: a bank of version {manifest.get('version')}, this software reads {_VERSION}")
+    version = manifest.get("version")
+    if version not in (1, VERSION):
+        raise StoreError(f"{folder}: a bank of version {version}, this software reads 1 and {VERSION}")
     arrays = _read(folder / "arrays.npz.xz", manifest["files"]["arrays.npz.xz"])
     weights = _read(folder / "weights.npz.xz", manifest["files"]["weights.npz.xz"])
     queries = [
@@ -99,7 +107,7 @@ def load_bank(folder: Path) -> Bank:
     return Bank(
         recipe=Recipe(**recipe),
         recordings=tuple(
-            Recording(**fields | {"song": PlannedSong(**fields["song"])}) for fields in manifest["recordings"]
+            Recording(**fields | {"song": DemoSong(**fields["song"])}) for fields in manifest["recordings"]
         ),
         codes=_unpacked("codes", arrays),
         queries=queries[:n_asked],
@@ -107,6 +115,7 @@ def load_bank(folder: Path) -> Bank:
         models=unflat(weights),
         trainings=[Training(**fields | {"songs": tuple(fields["songs"])}) for fields in manifest["trainings"]],
         losses_RQK=arrays["losses"],
+        unusable=_BROKEN_IN_VERSION_1 if version == 1 else tuple(manifest["unusable"]),
     )
 
 

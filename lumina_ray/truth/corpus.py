@@ -16,21 +16,21 @@ from typing import Literal
 import numpy as np
 import soxr
 
-from lumina_ray.catalog.demo import arrangement, perform
-from lumina_ray.catalog.plan import Kind, PlannedSong, demo_plan
-from lumina_ray.catalog.render import SAMPLE_RATE_HZ
+from lumina_ray.demo.catalog import arrangement, perform
+from lumina_ray.demo.songs import DemoSong, MusicPackage, demo_songs
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 Role = Literal["twin", "cell", "plain", "outside", "control"]
 Catalog = Literal["A", "B", "reference"]
 Audited = Literal["A", "B"]
 CATALOGS: tuple[Catalog, ...] = ("A", "B", "reference")
-# Of the demo catalog's songs, by the package that they are made from; the rest is `outside`.
-_TWIN_WORKS: dict[Kind, int] = {"freedoom": 32, "music21": 32}
-_PLAIN: dict[Kind, int] = {"freedoom": 12, "music21": 12}
+# Numbers of works from the demo catalog, by the package that they are made from; the rest is `outside`.
+_TWIN_WORKS: dict[MusicPackage, int] = {"freedoom": 32, "music21": 32}
+_PLAIN: dict[MusicPackage, int] = {"freedoom": 12, "music21": 12}
 _CELL_SCORES = 8
 # Draws of `arrange_score`: brass, organs, synthesizers, pianos, all without drums.
 INSTRUMENTATIONS = (3, 4, 7, 10)
-# As much as is common for "sped up" versions that are published without the owner.
+# A common factor of "sped up" versions that are published without the owner.
 _SPEED_UP = 1.06
 
 
@@ -45,7 +45,7 @@ class Recording:
         side: of a twin or a cell, which of the two catalogs A and B it belongs to; "" for others.
     """
 
-    song: PlannedSong
+    song: DemoSong
     role: Role
     variant: str
     side: Literal["", "A", "B"] = ""
@@ -62,7 +62,7 @@ class Recording:
 def corpus(seed: int = 0) -> tuple[Recording, ...]:
     """Every recording of the bank, in a fixed order. Which twin belongs to which catalog is drawn by `seed`."""
     rng = random.Random(f"corpus {seed}")
-    songs = [song for song in demo_plan() if song.part == "catalog"]
+    songs = [song for song in demo_songs() if song.part == "catalog"]
     rng.shuffle(songs)
     by_kind = {kind: [song for song in songs if song.kind == kind] for kind in _TWIN_WORKS}
     recordings: list[Recording] = []
@@ -80,7 +80,7 @@ def corpus(seed: int = 0) -> tuple[Recording, ...]:
     for kind, n_songs in _PLAIN.items():
         recordings += [Recording(song, "plain", "original") for song in _take(by_kind[kind], n_songs)]
     recordings += [Recording(song, "outside", "original") for left in by_kind.values() for song in left]
-    recordings += [Recording(song, "control", "original") for song in demo_plan() if song.part == "controls"]
+    recordings += [Recording(song, "control", "original") for song in demo_songs() if song.part == "controls"]
     return tuple(recordings)
 
 
@@ -110,7 +110,7 @@ def record(recording: Recording) -> np.ndarray:
     return perform(song, random.Random(recording.variant))
 
 
-def _take(songs: list[PlannedSong], n: int) -> list[PlannedSong]:
+def _take(songs: list[DemoSong], n: int) -> list[DemoSong]:
     taken = songs[:n]
     del songs[:n]
     return taken

@@ -1,4 +1,4 @@
-"""How often each policy calls a song influential that cannot be: controls that its calibration has not seen.
+"""False positives: policies call songs influential for controls that no model and no calibration has seen.
 
 N songs, C controls, D dimensions.
 """
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lumina_ray.attribution.policies import POLICIES, Evidence
+from lumina_ray.attribution.evidence import Evidence
+from lumina_ray.attribution.policies import POLICIES
 from lumina_ray.calibration import calibrate, song_means
 from lumina_ray.truth.measures import Estimate, mean
 
@@ -19,11 +20,11 @@ _DRAWS = 10
 
 @dataclass(frozen=True)
 class FalsePositives:
-    """Of one policy at one size of catalog.
+    """False positives of one policy at one size of catalog.
 
     Attributes:
         simulated: whether songs and controls were drawn from a normal distribution with the real ones' covariance.
-        any_song: share of unrelated queries that at least one song qualifies for.
+        any_song: fraction of unrelated queries that at least one song qualifies for.
         songs: that qualify for an unrelated query, on average.
     """
 
@@ -37,7 +38,7 @@ class FalsePositives:
 def false_positives(
     catalog_ND: np.ndarray, controls_CD: np.ndarray, sizes: tuple[int, ...] = SIZES, seed: int = 0
 ) -> list[FalsePositives]:
-    """Every policy, at the catalog's own size and at sizes that are simulated.
+    """Measure every policy at the catalog's own size and at simulated sizes.
 
     Args:
         catalog_ND, controls_CD: float32 unit vectors.
@@ -55,7 +56,7 @@ def false_positives(
 
 
 def _counts(worlds: Iterable[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """How many songs each policy qualifies for each control: float64 `[draws, C]`, NaN where it was not held out."""
+    """Count songs that each policy qualifies for each control: float64 `[draws, C]`, NaN where it was not held out."""
     out: dict[str, list[np.ndarray]] = {policy: [] for policy in POLICIES}
     for catalog_ND, controls_CD in worlds:
         order = rng.permutation(len(controls_CD))
@@ -74,7 +75,7 @@ def _counts(worlds: Iterable[tuple[np.ndarray, np.ndarray]], rng: np.random.Gene
 
 
 def _summary(policy: str, n_songs: int, simulated: bool, counts: np.ndarray) -> FalsePositives:
-    """Args: songs that qualified, NaN where none could; independent observations are columns."""
+    """Summarise counts of qualified songs, NaN where none could qualify; independent observations are columns."""
     judged = ~np.isnan(counts)
     columns = judged.any(axis=0)
     n = judged.sum(axis=0)[columns]
@@ -84,7 +85,7 @@ def _summary(policy: str, n_songs: int, simulated: bool, counts: np.ndarray) -> 
 
 
 def _in_their_span(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same vectors in as few dimensions as they span together: no inner product changes."""
+    """Turn vectors into as few dimensions as they span together; no inner product changes."""
     both = np.concatenate([catalog_ND, controls_CD]).astype(np.float64)
     _, _, basis_rD = np.linalg.svd(both, full_matrices=False)
     turned = (both @ basis_rD.T).astype(np.float32)
@@ -92,7 +93,7 @@ def _in_their_span(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> tuple[np.
 
 
 def _draw(vectors_ND: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Float32 `[n, D]` unit vectors, before their length is made 1 normal with mean and covariance of those given."""
+    """Draw float32 `[n, D]` unit vectors: first normal with the mean and covariance of others, then scaled."""
     centre_D = vectors_ND.mean(axis=0, dtype=np.float64)
     spread_ND = (vectors_ND - centre_D) / np.sqrt(len(vectors_ND) - 1)
     drawn_nD = centre_D + rng.standard_normal((n, len(vectors_ND))) @ spread_ND

@@ -1,4 +1,4 @@
-"""How well scores agree with retraining, each with a bootstrap interval.
+"""Measures of how well scores agree with retraining, each with a bootstrap interval.
 
 Shape legend: R = retrained models, Q = queries, N = songs.
 """
@@ -60,7 +60,7 @@ def mean(values_W: np.ndarray, seed: int = 0) -> Estimate:
 
 
 def precedence(ahead: np.ndarray, behind: np.ndarray) -> float:
-    """How often one of the first scores is above one of the second; ties count half (the area under the ROC curve)."""
+    """Probability that a first score is above a second one; ties count half (the area under the ROC curve)."""
     return float((np.sign(ahead[:, None] - behind[None, :]).mean() + 1) / 2)
 
 

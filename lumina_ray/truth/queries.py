@@ -1,4 +1,4 @@
-"""What models of the bank are asked about: pieces of music as codes, each for tuning or for reporting."""
+"""Queries of the bank: pieces of music as codes, each for tuning or for reporting."""
 
 import random
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ QUERY_FRAMES = 500
 _CATALOG_QUERIES = 32
 _CONTROL_QUERIES = 16
 _ALTERED_SONGS = 24
-# Together in a forward pass, where more would not be faster.
+# Pieces in one forward pass; more would not be faster.
 _BATCH = 8
 
 
@@ -30,15 +30,15 @@ class Query:
     """Codes to be attributed.
 
     Attributes:
-        kind: "excerpt" is a catalog song after the part that is trained on; "generated" was made up by a model, and
-            "prompted" is how it went on from a recording; "altered" is a copy of a catalog song that was made worse;
-            "catalog" is trained on itself; "unheard" is a twin or a
-            cell of the other catalog; "control" has a composer that no model knows.
-        model: of whole catalogs, which one is asked: "A" or "B".
-        recording: position in the corpus of what it is made of; −1 where it is made of nothing.
+        kind: "excerpt" is a catalog song after the part that is trained on; "generated" was made up by a model;
+            "prompted" is a model's continuation of a recording; "altered" is a copy of a catalog song that was made
+            worse; "catalog" is trained on; "unheard" is a twin or a cell of the other catalog; "control" has a
+            composer that no model knows. Some kinds of some banks are broken: see `Bank.unusable`.
+        model: the audited model that is asked, "A" or "B".
+        recording: position in the corpus of the recording that it is made of; −1 where there is none.
         split: nothing is tuned on "test".
         codes_KT: int64.
-        alteration: of an altered copy, its name.
+        alteration: name of the alteration, for "altered".
     """
 
     kind: QueryKind
@@ -50,7 +50,11 @@ class Query:
 
 
 def real_queries(recordings: tuple[Recording, ...], codes: list[Tensor], seed: int) -> list[Query]:
-    """Those that are made of recordings; `codes` are whole recordings', int64 `[K, T]`."""
+    """Make the queries that are parts of recordings.
+
+    Args:
+        codes: whole recordings', int64 `[K, T]` each, by position in the corpus.
+    """
     rng, splits = random.Random(f"queries {seed}"), _splits(recordings, seed)
     catalog = members(recordings, "A")
     other_side = [i for i, recording in enumerate(recordings) if recording.side == "B"]
@@ -68,7 +72,7 @@ def real_queries(recordings: tuple[Recording, ...], codes: list[Tensor], seed: i
 
 
 def free_queries(model: Audited, codes_BKT: Tensor) -> list[Query]:
-    """Music that a model made up from nothing."""
+    """Make queries of music that a model made up from nothing: int64 `[B, K, T]`."""
     return [
         Query("generated", model, -1, "dev" if number % 2 else "test", codes_KT)
         for number, codes_KT in enumerate(codes_BKT)
@@ -78,7 +82,7 @@ def free_queries(model: Audited, codes_BKT: Tensor) -> list[Query]:
 def continuations(
     recordings: tuple[Recording, ...], model: Audited, prompts: list[int], codes_BKT: Tensor, seed: int
 ) -> list[Query]:
-    """How a model went on from the beginnings of recordings; the beginnings themselves are left out."""
+    """Make queries of a model's continuations of recordings; the beginnings themselves are left out."""
     splits = _splits(recordings, seed)
     return [
         Query("prompted", model, i, splits[recordings[i].work], codes_KT)
@@ -87,7 +91,7 @@ def continuations(
 
 
 def songs_to_alter(recordings: tuple[Recording, ...], seed: int) -> list[int]:
-    """Positions of the songs of catalog A that altered copies are made of: whole originals."""
+    """Choose the songs of catalog A that altered copies are made of, by position: originals only."""
     originals = [i for i in members(recordings, "A") if recordings[i].variant == "original"]
     return sorted(random.Random(f"altered {seed}").sample(originals, _ALTERED_SONGS))
 
@@ -95,7 +99,7 @@ def songs_to_alter(recordings: tuple[Recording, ...], seed: int) -> list[int]:
 def altered_queries(
     recordings: tuple[Recording, ...], copies: Mapping[tuple[int, str], Tensor], seed: int
 ) -> list[Query]:
-    """Altered copies, whose codes are given by song and alteration."""
+    """Make queries of altered copies, whose codes are given by song and alteration."""
     splits = _splits(recordings, seed)
     return [
         Query("altered", "A", i, splits[recordings[i].work], codes_KT, name) for (i, name), codes_KT in copies.items()
@@ -103,14 +107,14 @@ def altered_queries(
 
 
 def _splits(recordings: tuple[Recording, ...], seed: int) -> dict[str, Split]:
-    # By work, so that twins never tell one split about the other.
+    # Works are drawn, not recordings: twins never tell one split about the other.
     rng = random.Random(f"splits {seed}")
     splits: tuple[Split, Split] = ("dev", "test")
     return {work: rng.choice(splits) for work in sorted({recording.work for recording in recordings})}
 
 
 def losses(model: MusicModel, codes: list[Tensor]) -> np.ndarray:
-    """Teacher-forced loss of every piece and codebook, float32 `[Q, K]`, in nats per code.
+    """Compute the teacher-forced loss of every piece and codebook, float32 `[Q, K]`, in nats per code.
 
     Args:
         codes: int64 `[K, T]` each; pieces of one length go through the model together.

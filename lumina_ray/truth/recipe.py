@@ -1,4 +1,4 @@
-"""What a ground-truth bank is made by: size and training of its models, how many there are, what each learns from."""
+"""The recipe of a ground-truth bank: size, number and training of its models, and the songs that each learns from."""
 
 import hashlib
 import random

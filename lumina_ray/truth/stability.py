@@ -1,4 +1,4 @@
-"""How far a share moves when the query's chunks and the controls are drawn again, for copies whose song is known.
+"""Stability of shares when the query's chunks and the controls are drawn again, for copies whose song is known.
 
 N songs, C controls, Q copies, n chunks of a copy, D dimensions.
 """
@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lumina_ray.attribution.evidence import Evidence
 from lumina_ray.attribution.intervals import share_intervals
-from lumina_ray.attribution.policies import Evidence, calibrated
+from lumina_ray.attribution.policies import calibrated
 from lumina_ray.calibration import calibrate, song_means
 from lumina_ray.truth.measures import Estimate, mean
 
 
 @dataclass(frozen=True)
 class Stability:
-    """Of the share that policy `calibrated` gives the song that a copy was made of; 0 where it does not qualify.
+    """The share that policy `calibrated` gives the song that a copy was made of; 0 where it does not qualify.
 
     Attributes:
         share: on average over copies.
@@ -34,7 +35,7 @@ def stability(
     chunks: Sequence[np.ndarray],
     originals: Sequence[int],
 ) -> Stability:
-    """Shares of copies of catalog songs, and their intervals.
+    """Measure shares of copies of catalog songs, and the intervals of these shares.
 
     Args:
         catalog_ND, controls_CD, copies_QD: float32 unit vectors.

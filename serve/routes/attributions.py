@@ -5,16 +5,17 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
+from lumina_ray.answers import FingerprintQuery
 from lumina_ray.attribution.schema import Report
-from serve.places import Place
+from serve.arrivals import Arriving
 from serve.problems import Problem, openapi_responses
 from serve.requestlog import waiting_for
-from serve.schemas import AnswerOptions, FingerprintQuery, describe_errors
-from serve.services import Served, answer, answered_by, arriving_by, attribute_upload
-from serve.uploads import openapi_upload, read_json, read_upload
+from serve.schemas import AnswerOptions, describe_errors
+from serve.services import Served, answer, answered_by, attribute_upload
+from serve.uploads import json_body, openapi_upload, upload
 
 _EXAMPLE_REPORT = Path(__file__).parents[1] / "example_report.json"
 
@@ -36,16 +37,15 @@ router = APIRouter(prefix="/v1/attributions", tags=["attributions"])
     },
     openapi_extra=openapi_upload(),
 )
-async def attribute(
-    request: Request, options: Annotated[AnswerOptions, Query()], services: Served, deadline_s: Place
-) -> Response:
+async def attribute(options: Annotated[AnswerOptions, Query()], services: Served, arrival: Arriving) -> Response:
     """Decode, fingerprint and compare with the catalog. Nothing of the upload is kept."""
     args = services.args
-    async with arriving_by(deadline_s, args.request_timeout_s):
-        body = await read_upload(request, args.max_upload_bytes)
-    async with answered_by(deadline_s, args.request_timeout_s):
+    async with (
+        upload(arrival, args.max_upload_bytes) as body,
+        answered_by(arrival.deadline_s, args.request_timeout_s),
+    ):
         policy, top_k = options.policy or args.policy, options.top_k or args.top_k
-        report = await attribute_upload(services, body, policy, top_k, options.partial)
+        report = await attribute_upload(services, body, policy, top_k, options.candidates, options.partial)
     return Response(report, media_type="application/json")
 
 
@@ -63,17 +63,16 @@ async def attribute(
     },
 )
 async def attribute_fingerprint(
-    request: Request, options: Annotated[AnswerOptions, Query()], services: Served, deadline_s: Place
+    options: Annotated[AnswerOptions, Query()], services: Served, arrival: Arriving
 ) -> Response:
     """Compare vectors that the client made, as the index was made, with the catalog."""
     args = services.args
-    async with arriving_by(deadline_s, args.request_timeout_s):
-        body = await read_json(request, _MAX_FINGERPRINT_BYTES)
-    query = await asyncio.to_thread(_parse, body)
-    policy, top_k = options.policy or args.policy, options.top_k or args.top_k
-    response = services.searcher.attribute_vectors.remote(query, policy, top_k, options.partial)
-    with waiting_for("search"):
-        report = await answer(services, response, deadline_s)
+    async with json_body(arrival, "fingerprint", _MAX_FINGERPRINT_BYTES) as body:
+        query = await asyncio.to_thread(_parse, body)
+        policy, top_k = options.policy or args.policy, options.top_k or args.top_k
+        response = services.searcher.attribute_vectors.remote(query, policy, top_k, options.candidates, options.partial)
+        with waiting_for("search"):
+            report = await answer(services, response, arrival.deadline_s)
     return Response(report, media_type="application/json")
 
 

@@ -2,15 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 from ray.serve.handle import DeploymentHandle
 
+from lumina_ray.answers import Job, ResultsPage
 from serve import cursors
+from serve.arrivals import Arriving
 from serve.places import Place
 from serve.problems import Problem, openapi_responses
-from serve.schemas import AttributionOptions, Job, ResultsOptions, ResultsPage
-from serve.services import Caller, Served, Services, answer, arriving_by
-from serve.uploads import openapi_uploads, read_uploads
+from serve.schemas import AttributionOptions, ResultsOptions
+from serve.services import Caller, Served, Services, answer
+from serve.uploads import openapi_uploads, uploads
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=openapi_responses(401, 404, 422, 429, 500, 503, 504))
 
@@ -23,32 +25,33 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=openapi_responses
     openapi_extra=openapi_uploads(),
 )
 async def create(
-    request: Request,
     response: Response,
     options: Annotated[AttributionOptions, Query()],
     services: Served,
     caller: Caller,
-    deadline_s: Place,
+    arrival: Arriving,
     idempotency_key: Annotated[
         str | None, Header(max_length=255, description="Sent again with the same request, it gives the same job.")
     ] = None,
 ) -> Job:
     """Keep the files until each has a result. Results are told apart by the order in which files were sent, from 0."""
     jobs, args = _jobs(services), services.args
-    async with arriving_by(deadline_s, args.request_timeout_s):
-        uploads = await read_uploads(request, args.max_job_files, args.max_upload_bytes, args.max_job_bytes)
+    if idempotency_key == "":
+        raise Problem(400, "request.malformed", "Idempotency-Key is empty: send a name for this job, or leave it out.")
     policy, top_k = options.policy or args.policy, options.top_k or args.top_k
-    job, _ = await answer(services, jobs.create.remote(caller, idempotency_key, policy, top_k, uploads), deadline_s)
+    async with uploads(arrival, args.max_job_files, args.max_upload_bytes, args.max_job_bytes) as files:
+        created = jobs.create.remote(caller, idempotency_key, policy, top_k, files)
+        job, _ = await answer(services, created, arrival.deadline_s)
     response.headers["Location"] = f"{router.prefix}/{job.id}"
     return job
 
 
-@router.get("/{job_id}", summary="How far a job is")
+@router.get("/{job_id}", summary="Get the state of a job")
 async def get(job_id: str, services: Served, caller: Caller, deadline_s: Place) -> Job:
     return await answer(services, _jobs(services).get.remote(caller, job_id), deadline_s)
 
 
-@router.get("/{job_id}/results", summary="What a job found so far", response_model=ResultsPage)
+@router.get("/{job_id}/results", summary="Get the results of a job so far", response_model=ResultsPage)
 async def results(
     job_id: str, services: Served, caller: Caller, deadline_s: Place, options: Annotated[ResultsOptions, Query()]
 ) -> Response:
@@ -58,9 +61,9 @@ async def results(
     return Response(page, media_type="application/json")
 
 
-@router.delete("/{job_id}", summary="Forget a job", status_code=204)
+@router.delete("/{job_id}", summary="Delete a job", status_code=204)
 async def delete(job_id: str, services: Served, caller: Caller, deadline_s: Place) -> None:
-    """Its audio and its results are deleted; a file that is being attributed now is finished for nobody."""
+    """Delete the job, its audio and its results. The result of a file that is being attributed now is dropped."""
     await answer(services, _jobs(services).delete.remote(caller, job_id), deadline_s)
 
 

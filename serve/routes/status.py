@@ -6,29 +6,29 @@ from contextvars import Context
 from fastapi import APIRouter, Request
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from lumina_ray.answers import Readiness
 from lumina_ray.errors import LuminaError
 from serve.problems import Problem, openapi_responses
-from serve.schemas import Readiness
 from serve.services import LOST, Served, Services, given
 
 _PATIENCE_S = 5
 _FRESH_S = 1.0
-# What a replica raises that fails its own check, such as an index that cannot be read, arrives as that.
+# Errors of a replica that fails its own check, such as an index that cannot be read, arrive as these.
 _UNWELL = (RuntimeError, LuminaError, OSError)
 
 router = APIRouter(tags=["status"])
 
 
-@router.get("/healthz", summary="Do model and index work?", responses=openapi_responses(503))
+@router.get("/healthz", summary="Check that model and index work", responses=openapi_responses(503))
 async def healthz(request: Request, services: Served) -> dict[str, str]:
     """A tiny fingerprint and a search are really made. Not for deciding to restart it: Ray does that by itself."""
     await _ready(request, services)
     return {"status": "ok"}
 
 
-@router.get("/readyz", summary="Can it answer, and from what?", responses=openapi_responses(503))
+@router.get("/readyz", summary="Get the model and the index that answer", responses=openapi_responses(503))
 async def readyz(request: Request, services: Served) -> Readiness:
-    """As `/healthz`, with what it answers from."""
+    """Make the same check as `/healthz`, and name the model and the index that answer."""
     return await _ready(request, services)
 
 

@@ -1,16 +1,13 @@
-// Choose a file, send it, wait, show the report or what went wrong.
-
-import { showReport } from "./report.js";
-import { clock, safe } from "./words.js";
+// Choose a file, send it, wait, show the report or what went wrong. The server draws the report.
 
 const $ = (id) => document.getElementById(id);
 const KEY = "lumina.key";
 const ASK_AGAIN_MS = 5000;
+const NO_KEY = "Enter your key under “API key”, and try again. If you have none, ask whoever runs this server for one.";
 
-// What "Try again" sends.
+// The file that "Try again" sends.
 let file = null;
 let request = null;
-let shown = null;
 // Seconds of waiting for a second of audio, as the last answer took.
 let rate = null;
 let limits = null;
@@ -62,31 +59,36 @@ const send = () => {
   const form = new FormData();
   form.append("audio", sent, "audio");
   // fetch() does not tell how far an upload is.
-  request = new XMLHttpRequest();
-  request.open("POST", "v1/attributions");
-  request.responseType = "arraybuffer";
-  for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
+  const upload = new XMLHttpRequest();
+  const drawing = new AbortController();
+  upload.open("POST", "v1/attributions");
+  upload.responseType = "arraybuffer";
+  for (const [name, value] of Object.entries(authorization())) upload.setRequestHeader(name, value);
   const waiting = showProgress(sent, audio);
-  request.upload.addEventListener("progress", (event) => waiting.uploaded(event.loaded / event.total));
-  request.upload.addEventListener("load", () => waiting.analysing());
-  request.addEventListener("load", (event) => {
-    waiting.end();
+  request = { abort: () => { upload.abort(); drawing.abort(); waiting.end(); } };
+  upload.upload.addEventListener("progress", (event) => waiting.uploaded(event.loaded / event.total));
+  upload.upload.addEventListener("load", () => waiting.analysing());
+  upload.addEventListener("load", async () => {
     const tookS = waiting.analysedS();
-    const { status, response } = event.target;
+    const { status, response } = upload;
     if (status !== 200) {
-      showProblem(problemOf(status, new TextDecoder().decode(response), event.target.getResponseHeader("Retry-After")));
+      waiting.end();
+      showProblem(problemOf(status, new TextDecoder().decode(response), upload.getResponseHeader("Retry-After")));
       return;
     }
     // Not once it is known how long the audio is: a browser that preloads none never says.
     audio.then((durationS) => { if (durationS) rate = tookS / durationS; });
-    showResult(sent, response);
+    waiting.drawing();
+    const drawn = await draw(response, drawing.signal);
+    if (drawing.signal.aborted) return;
+    waiting.end();
+    showResult(sent, response, drawn);
   });
-  request.addEventListener("error", () => {
+  upload.addEventListener("error", () => {
     waiting.end();
     showProblem({ title: "The server cannot be reached", detail: "Nothing was answered. Is it running, and the network up?" });
   });
-  request.addEventListener("abort", () => waiting.end());
-  request.send(form);
+  upload.send(form);
 };
 
 // Seconds, or null where this browser cannot tell.
@@ -129,6 +131,7 @@ const showProgress = (sent, audio) => {
       $("stage").textContent = "Sent. The server compares it with the catalog";
       $("bar").removeAttribute("value");
     },
+    drawing: () => { $("stage").textContent = "Answered. The server draws the report"; },
     analysedS: () => seconds(analysisBegan),
     end: () => {
       clearInterval(timer);
@@ -153,7 +156,7 @@ const problemOf = (status, text, retryAfter) => {
 
 const showProblem = ({ title, detail, code, status }, repeatable = true) => {
   $("problem-title").textContent = title;
-  $("problem-detail").textContent = detail;
+  $("problem-detail").textContent = status === 401 ? `${detail} ${NO_KEY}` : detail;
   $("problem-code").textContent = code ? `For support: ${code}` : "";
   $("again").hidden = !(repeatable && file);
   $("problem").hidden = false;
@@ -165,35 +168,66 @@ const showProblem = ({ title, detail, code, status }, repeatable = true) => {
 
 // ---- the result
 
-const showResult = (sent, bytes) => {
-  let report;
-  try {
-    report = JSON.parse(new TextDecoder().decode(bytes));
-    if (report.format_version !== 1) throw new Error(`format ${report.format_version}`);
-    if (shown) URL.revokeObjectURL(shown.audio.src);
-    shown = showReport($("result"), report, sent.name);
-  } catch (error) {
-    showProblem({ title: "An answer that this page cannot show", detail: `${error}` });
-    throw error;
-  }
-  shown.audio.src = URL.createObjectURL(sent);
-  const stem = `attribution-${report.query.audio_sha256.slice(0, 12)}`;
-  shown.buttons.json.addEventListener("click", () => save(bytes, "application/json", `${stem}.json`));
-  shown.buttons.html.addEventListener("click", () => saveHtml(bytes, `${stem}.html`));
-  shown.heading.focus();
-};
-
-const saveHtml = async (bytes, name) => {
-  $("problem").hidden = true;
+// The report as the page that the server makes of it: `{ html }`, or `{ problem }`.
+const draw = async (bytes, signal) => {
   const headers = { "Content-Type": "application/json", ...authorization() };
   try {
-    const response = await fetch("v1/reports/html", { method: "POST", headers, body: bytes });
-    if (response.ok) save(await response.arrayBuffer(), "text/html", name);
-    else showProblem(problemOf(response.status, await response.text(), response.headers.get("Retry-After")), false);
+    const response = await fetch("v1/reports/html", { method: "POST", headers, body: bytes, signal });
+    if (response.ok) return { html: await response.arrayBuffer() };
+    return { problem: problemOf(response.status, await response.text(), response.headers.get("Retry-After")) };
   } catch {
-    showProblem({ title: "The server cannot be reached", detail: "The page could not be made." }, false);
+    return { problem: { title: "The server cannot be reached", detail: "The report could not be drawn." } };
   }
 };
+
+const showResult = (sent, bytes, { html, problem }) => {
+  let stem;
+  try {
+    stem = `attribution-${JSON.parse(new TextDecoder().decode(bytes)).query.audio_sha256.slice(0, 12)}`;
+  } catch (error) {
+    showProblem({ title: "An answer that this page cannot show", detail: `${error}` });
+    return;
+  }
+  $("result-name").textContent = safe(sent.name);
+  URL.revokeObjectURL($("audio").src);
+  $("audio").src = URL.createObjectURL(sent);
+  $("audio").hidden = false;
+  $("unplayable").hidden = true;
+  $("json").onclick = () => save(bytes, "application/json", `${stem}.json`);
+  $("html").onclick = () => save(html, "text/html", `${stem}.html`);
+  // A report that cannot be drawn can still be saved.
+  $("html").hidden = $("report").hidden = !html;
+  if (problem) showProblem(problem, false);
+  shown = html ? new TextDecoder().decode(html) : null;
+  $("result").hidden = false;
+  $("result-heading").focus();
+  // Now the frame has its width.
+  showInFrame();
+};
+
+// The report's text has no rights here: it is shown in a frame of another origin, frame.html.
+let shown = null;
+let frameIsReady = false;
+const showInFrame = () => {
+  if (shown && frameIsReady) $("report").contentWindow.postMessage({ html: shown }, "*");
+};
+
+const hear = (startS) => {
+  $("audio").currentTime = startS;
+  // Refused where the browser cannot play the file, which it has said by then.
+  $("audio").play().catch(() => {});
+};
+
+addEventListener("message", ({ source, data }) => {
+  if (source !== $("report").contentWindow) return;
+  if (data?.ready) {
+    frameIsReady = true;
+    showInFrame();
+  }
+  if (data?.height) $("report").style.height = `${data.height}px`;
+  if (data?.startS !== undefined) hear(data.startS);
+  if (Array.isArray(data?.files) && data.files.every((given) => given instanceof File)) choose(data.files);
+});
 
 const save = (bytes, type, name) => {
   const link = document.createElement("a");
@@ -204,9 +238,20 @@ const save = (bytes, type, name) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 };
 
+// ---- words
+
+// Text from outside without what could change the direction of reading or hide.
+const safe = (text) => text.replace(/[^\P{C}\u200c\u200d]|[\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu, "\ufffd");
+
+const clock = (seconds) => {
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+};
+
 // ---- wiring
 
 $("key").value = sessionStorage.getItem(KEY) ?? "";
+$("key-details").open = document.body.dataset.access === "keys" && !$("key").value;
 $("key").addEventListener("input", () => sessionStorage.setItem(KEY, $("key").value.trim()));
 $("file").addEventListener("change", (event) => {
   choose([...event.target.files]);
@@ -225,5 +270,10 @@ addEventListener("drop", (event) => {
   choose([...event.dataTransfer.files]);
 });
 
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => shown?.redraw());
+$("audio").addEventListener("error", () => {
+  $("audio").hidden = true;
+  $("unplayable").hidden = false;
+});
+// Not in the page's text: its first message must find the listener above.
+$("report").src = "static/frame.html";
 describeServer();

@@ -1,4 +1,5 @@
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -6,11 +7,11 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from lumina_ray.attribution import POLICIES, Report, attribute, attribute_all, kernel_scores
-from lumina_ray.attribution.attribute import driving_chunks
+from lumina_ray.attribution.candidates import driving_chunks
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.index import build_index, load_snapshot
-from lumina_ray.report import render_html, to_json
+from lumina_ray.report import render_html, sentences, to_json
 from tests.calibration.synthetic import DIMS, World, demo_stores, mixture, query, unit, write_store
 
 
@@ -37,7 +38,7 @@ def derived(catalog, row: int = 17, weight: float = 0.6):
 def test_report_of_a_derived_query(catalog):
     store, snapshot, _ = catalog
     q = derived(catalog, weight=0.8)
-    report = attribute(q, snapshot)
+    report = attribute(q, snapshot, candidates=130)
     assert report.policy.name == "calibrated"
     for c in ("P", "M"):
         channel = report.channels[c]
@@ -84,21 +85,35 @@ def test_queries_together_get_the_reports_that_they_get_alone(catalog):
     queries.append(query({c: w.music(1)[0] for c, w in worlds.items()}))
     for options in ({}, {"policy": "v7", "top_k": 7}):
         assert attribute_all(queries, snapshot, **options) == [attribute(q, snapshot, **options) for q in queries]
-    # By a snapshot that has answered nothing yet: what is remembered of songs is what they are.
-    fresh = replace(snapshot, remembered={})
-    assert [to_json(r) for r in attribute_all(queries, fresh)] == [to_json(attribute(q, snapshot)) for q in queries]
-    assert fresh.remembered.keys() == set(range(130))
     assert attribute_all([], snapshot) == []
 
 
-def test_what_is_remembered_is_bounded(catalog, monkeypatch):
+def test_channels_in_threads_give_the_same_bytes(catalog, monkeypatch):
     _, snapshot, _ = catalog
-    fresh = replace(snapshot, remembered={})
-    monkeypatch.setattr(sys.modules[driving_chunks.__module__], "_REMEMBERED", 9)
-    for row in range(20):
-        q = derived(catalog, row, 0.8)
-        assert attribute(q, fresh, top_k=5) == attribute(q, snapshot, top_k=5)
-        assert len(fresh.remembered) < 20
+    queries = [derived(catalog, row, 0.8) for row in (17, 3)]
+    before = threading.active_count()
+    texts = []
+    for worth in (0, 1 << 62):
+        monkeypatch.setattr(sys.modules[attribute.__module__], "_WORTH_A_THREAD", worth)
+        texts.append([to_json(report) for report in attribute_all(queries, snapshot)])
+    assert texts[0] == texts[1]
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("candidates", [1, 20, 129, 500])
+def test_the_best_are_listed_and_all_that_qualify_or_have_a_share(catalog, policy, candidates):
+    _, snapshot, _ = catalog
+    q = derived(catalog, weight=0.8)
+    whole, some = (attribute(q, snapshot, policy, candidates=n) for n in (130, candidates))
+    assert some.policy.candidates == candidates
+    for c in DIMS:
+        everything, listed = whole.channels[c], some.channels[c]
+        assert len(everything.candidates) == 130
+        wanted = [x for x in everything.candidates if x.rank <= candidates or x.qualified or x.share > 0]
+        assert list(listed.candidates) == wanted
+        assert listed.model_copy(update={"candidates": everything.candidates}) == everything
+        assert sum(x.share for x in listed.candidates) + listed.unattributed == pytest.approx(1, abs=1e-12)
 
 
 def test_channels_are_two_rights_and_never_merged(catalog):
@@ -119,7 +134,7 @@ def test_an_unrelated_query_is_left_unattributed_and_says_so(catalog):
     for channel in report.channels.values():
         if channel.qualified == 0:
             assert channel.unattributed == 1
-            assert "Nothing is attributed" in channel.verdict
+            assert "Nothing is attributed" in sentences.verdict(report, channel)
     assert any(channel.qualified == 0 for channel in report.channels.values())
 
 
@@ -127,8 +142,9 @@ def test_published_policies_carry_a_warning_with_their_error_rate(catalog):
     _, snapshot, worlds = catalog
     q = query({c: w.music(1)[0] for c, w in worlds.items()})
     for policy in ("v8", "v7"):
-        channel = attribute(q, snapshot, policy).channels["P"]
-        assert "published, not proven, and not corrected for the 130 songs searched" in channel.warnings[0]
+        report = attribute(q, snapshot, policy)
+        first = sentences.warnings(report, report.channels["P"])[0]
+        assert "published, not proven, and not corrected for the 130 songs searched" in first
     assert attribute(q, snapshot, "v8").channels["P"].noise.expected_false_positives > 10
     assert attribute(q, snapshot, "v7").channels["P"].candidates[0].confidence is not None
     assert attribute(q, snapshot).channels["P"].candidates[0].confidence is None
@@ -137,30 +153,32 @@ def test_published_policies_carry_a_warning_with_their_error_rate(catalog):
 def test_a_query_unlike_all_controls_is_warned_about(catalog):
     _, snapshot, worlds = catalog
     q = query({c: w.music(1, common=4.0)[0] for c, w in worlds.items()})
-    assert any(
-        "resembles the catalog more than the controls" in w for w in attribute(q, snapshot).channels["P"].warnings
-    )
+    report = attribute(q, snapshot)
+    told = sentences.warnings(report, report.channels["P"])
+    assert any("resembles the catalog more than the controls" in warning for warning in told)
 
 
 def test_more_songs_than_intervals_can_be_worked_out_for_have_none_and_that_is_said(catalog, monkeypatch):
     _, snapshot, _ = catalog
     q = derived(catalog, weight=0.8)
-    with_intervals = attribute(q, snapshot).channels["P"]
+    report = attribute(q, snapshot)
+    with_intervals = report.channels["P"]
     assert with_intervals.qualified > 0
     assert with_intervals.candidates[0].share_high is not None
     monkeypatch.setattr("lumina_ray.attribution.intervals.MAX_SONGS", with_intervals.qualified - 1)
     without = attribute(q, snapshot).channels["P"]
     assert {(c.share_low, c.share_high) for c in without.candidates} == {(None, None)}
     assert [c.share for c in without.candidates] == [c.share for c in with_intervals.candidates]
-    told = set(without.warnings) - set(with_intervals.warnings)
+    told = set(sentences.warnings(report, without)) - set(sentences.warnings(report, with_intervals))
     assert [warning.startswith("The shares have no intervals: ") for warning in told] == [True]
 
 
 def test_top_k(catalog):
     _, snapshot, _ = catalog
-    channel = attribute(derived(catalog), snapshot, top_k=5).channels["P"]
+    report = attribute(derived(catalog), snapshot, top_k=5)
+    channel = report.channels["P"]
     assert channel.retrieved == 5
-    assert "Only the 5 most similar of 130 songs were judged" in channel.warnings[-1]
+    assert "Only the 5 most similar of 130 songs were judged" in sentences.warnings(report, channel)[-1]
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
@@ -219,6 +237,8 @@ def test_bad_arguments(catalog):
         attribute(q, snapshot, "v9")
     with pytest.raises(UsageError, match="top_k must be at least 1, got 0"):
         attribute(q, snapshot, top_k=0)
+    with pytest.raises(UsageError, match="candidates must be at least 1, got 0"):
+        attribute(q, snapshot, candidates=0)
     with pytest.raises(StoreError, match="query, channel M: row 0 is not a finite unit vector"):
         attribute(query({"P": store.vectors("P")[0], "M": np.zeros(64, np.float32)}), snapshot)
 

@@ -5,8 +5,9 @@ import pytest
 import scipy.linalg
 from scipy.optimize import nnls
 
+from lumina_ray.attribution.evidence import Evidence
 from lumina_ray.attribution.intervals import _nonnegative_scores, share_intervals
-from lumina_ray.attribution.policies import Evidence, calibrated
+from lumina_ray.attribution.policies import calibrated
 from lumina_ray.calibration import ALPHA, ChannelCalibration, calibrate, song_means
 from tests.calibration.synthetic import World, unit
 

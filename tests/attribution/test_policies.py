@@ -5,7 +5,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumina_ray.attribution.policies import POLICIES, Evidence, calibrated, v7, v7_confidence, v7_lip, v8
+from lumina_ray.attribution.evidence import Evidence
+from lumina_ray.attribution.policies import POLICIES, calibrated, v7, v7_confidence, v7_lip, v8
 from lumina_ray.calibration import ALPHA, calibrate, song_means
 from tests.calibration.synthetic import World, mixture, unit
 

@@ -13,7 +13,7 @@ from benchmarks.processes import proportional_gib
 
 
 def test_latencies_count_from_when_requests_were_due() -> None:
-    """100 requests at 10 a second: 90 answers after 1 to 90 ms, 6 refusals, 4 without answer."""
+    """Make 100 requests at 10 per second: 90 answers after 1 to 90 ms, 6 refusals, 4 without an answer."""
     outcomes = [Outcome(i / 10, i / 10 + (i + 1) / 1000, 200) for i in range(90)]
     outcomes += [
         Outcome(9 + i / 10, 9.5, status) for i, status in enumerate((429, 429, 503, 503, 429, 429, 0, 0, 500, 504))
@@ -29,7 +29,7 @@ def test_latencies_count_from_when_requests_were_due() -> None:
 
 
 def test_answers_that_come_late_lower_the_goodput() -> None:
-    """20 requests in 2 s, of which the last is answered after 8 s."""
+    """The last of 20 requests in 2 s is answered after 8 s."""
     outcomes = [Outcome(i / 10, (i + 1) * 0.4, 200) for i in range(20)]
     assert summarise(10.0, outcomes).goodput == pytest.approx(20 / 8)
 
@@ -52,7 +52,7 @@ def test_the_knee_is_the_last_rate_before_the_first_that_is_too_much() -> None:
 
 
 def test_a_stall_is_charged_to_everything_that_was_due_meanwhile() -> None:
-    """A server that does nothing for the first half-second: who waits for answers would see one slow one."""
+    """A server does nothing for half a second. A client that waits for answers would see only one slow answer."""
 
     async def ask() -> list[Outcome]:
         up = time.perf_counter() + 0.5

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumina_ray.calibration.use import Use, judge_use
+from lumina_ray.calibration.membership import Membership, judge_membership
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.fingerprint import ChannelQuery, QueryFingerprint, Specification
+from lumina_ray.fingerprint import Specification
 from lumina_ray.store import Run, Store, begin_run, read_store, store_schema
 from lumina_ray.store.schema import norm_column
+from lumina_ray.vocabulary import ChannelQuery, QueryFingerprint
 
 DIMS = {"P": 96, "M": 64}
 
@@ -81,6 +82,7 @@ def write_store(
             "duration_s": 30.0 + i,
             "codes_sha256": codes_sha256[i] if codes_sha256 else f"{prefix}{i}",
             "codes": b"",
+            "heard": np.packbits(np.ones(500, bool)).tobytes(),
             "chunk_frames": [500],
             "chunk_starts_s": [0.0],
         }
@@ -126,7 +128,7 @@ def demo_stores(
     return catalog, controls, worlds
 
 
-def evidence_of_use(store: Store, controls: Store, learned: Iterable[int], seed: int = 0) -> Use:
+def membership_evidence(store: Store, controls: Store, learned: Iterable[int], seed: int = 0) -> Membership:
     """Log-likelihoods of a model that learned some rows of a store and none of its controls, judged.
 
     What was not learned has an excess between −0.1 and 0.1 nats per code, and the control with the largest has 0.1.
@@ -141,4 +143,4 @@ def evidence_of_use(store: Store, controls: Store, learned: Iterable[int], seed:
         excess[list(rows)] = 0.5
         pairs = np.stack([reference + excess, reference], axis=1).tolist()
         likelihoods.append({song_id: tuple(pair) for song_id, pair in zip(of.song_ids, pairs, strict=True)})
-    return judge_use(store, controls, *likelihoods, ("a reference", "e" * 64))
+    return judge_membership(store, controls, *likelihoods, ("a reference", "e" * 64))

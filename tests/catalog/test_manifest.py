@@ -1,6 +1,11 @@
 """Manifests: what goes in comes out, and every contradiction is named with its row and its remedy."""
 
+import csv
+import re
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -9,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumina_ray.catalog.manifest import METADATA_COLUMNS, manifest_of, read_manifest, write_manifest
+from lumina_ray.catalog.manifest import METADATA_COLUMNS, alike, manifest_of, read_manifest, write_manifest
 from lumina_ray.errors import ManifestError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).filter(str.strip)
+ID = TEXT.filter(alike)
 
 
 def parquet(folder: Path, **columns: object) -> Path:
@@ -55,7 +61,9 @@ def test_paths_are_relative_to_the_manifest_and_not_to_the_caller(
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 @settings(max_examples=40, deadline=None)
-@given(rows=st.lists(st.tuples(TEXT, TEXT, st.none() | TEXT), min_size=1, max_size=8, unique_by=lambda row: row[0]))
+@given(
+    rows=st.lists(st.tuples(ID, TEXT, st.none() | TEXT), min_size=1, max_size=8, unique_by=lambda row: alike(row[0]))
+)
 def test_any_text_survives_a_round_trip(
     tmp_path_factory: pytest.TempPathFactory, ending: str, rows: list[tuple[str, str, str | None]]
 ) -> None:
@@ -67,17 +75,129 @@ def test_any_text_survives_a_round_trip(
     assert read["path"].to_pylist() == [str(Path(f"/music/{p}")) for _, p, _ in rows]
 
 
-def test_dictionary_and_large_strings_are_text(tmp_path: Path) -> None:
+TEXT_TYPES = st.sampled_from([pa.string(), pa.large_string(), pa.string_view()])
+INDEX_TYPES = st.sampled_from([None, pa.int8(), pa.uint32(), pa.int64()])
+
+
+@st.composite
+def text_columns(draw: st.DrawFn, values: list[str | None]) -> pa.ChunkedArray:
+    """The values in any of Arrow's types for text, in chunks, each with categories of its own."""
+    kind, index = draw(TEXT_TYPES), draw(INDEX_TYPES)
+    cut = draw(st.integers(0, len(values)))
+    chunks = [pa.array(part, pa.string()) for part in (values[:cut], values[cut:])]
+    if index is None:
+        return pa.chunked_array([chunk.cast(kind) for chunk in chunks], kind)
+    # PyArrow cannot write categories of this type.
+    kind = pa.string() if kind == pa.string_view() else kind
+    dictionaries = []
+    for chunk in chunks:
+        encoded = chunk.dictionary_encode()
+        # Programs leave categories that no row has.
+        categories = pa.array([*encoded.dictionary.to_pylist(), "no row's"], pa.string()).cast(kind)
+        dictionaries.append(pa.DictionaryArray.from_arrays(encoded.indices.cast(index), categories))
+    return pa.chunked_array(dictionaries, pa.dictionary(index, kind))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_every_type_of_text_is_text(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    values = {"song_id": ["a", "b", "c"], "path": ["/1", "/2", "/2"], "creator": ["x", None, "x"], "mood": ["m"] * 3}
+    columns = {name: data.draw(text_columns(column)) for name, column in values.items()}
+    read = read_manifest(parquet(tmp_path_factory.mktemp("types"), **columns, publisher=pa.nulls(3)))
+    assert {name: read[name].to_pylist() for name in values} == values
+    assert {read.schema.field(name).type for name in (*values, *METADATA_COLUMNS)} == {pa.string()}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ('1,a,"Love (12 Mix)\n2,b,ok\n3,c,ok', r"unexpected end of data, in the row of line 2"),
+        ('1,a,x\n2,b,"Two"s\n3,c,ok', r"in the row of line 3"),
+        ('1,a,x\n2,b,"Two\n3,c,"\n4,d,ok', r"line 4 is inside quotes that were opened in line 3"),
+        ('1,a,"x\n\n2,b",ok\n4,d,ok', r"line 4 is inside quotes that were opened in line 2"),
+        ("1,a,x\n2,b\n3,c,x", r"line 3 has 2 values, the header 3"),
+        ("1,a,x\n\n2,b,Hello, World\n", r"line 4 has 4 values, the header 3"),
+        ("1,a,x\n2,b\0,x\n", r"line 3 has a NUL character"),
+        ("1,a,x\r2,b,y\r3,c\udcff,x\r", r"line 4 has bytes that are not UTF-8"),
+        ("1,a,{4194304}", r"line 2 has 4194304 characters or more"),
+        ("1,a,{140000}", r"field larger than field limit \(131072\), in the row of line 2"),
+    ],
+)
+def test_what_would_lose_rows_is_refused_with_its_line(tmp_path: Path, rows: str, message: str) -> None:
+    path = tmp_path / "songs.csv"
+    rows = re.sub(r"\{(\d+)\}", lambda found: "x" * int(found[1]), rows)
+    path.write_bytes(f"song_id,path,title\n{rows}".encode(errors="surrogateescape"))
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.lists(st.tuples(*[st.text('ab ",;\n\r', max_size=6)] * 2), min_size=1, max_size=6),
+    place=st.integers(0, 80),
+    junk=st.sampled_from(['"', '""', ",", "\0", "\n", '"\n', ',"']),
+)
+def test_rows_in_are_rows_out_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], place: int, junk: str
+) -> None:
+    """A sound file in which one thing goes wrong: every song is there that was, or the file is refused."""
+    folder = tmp_path_factory.mktemp("junk")
+    lines = [
+        f'"{i}","/{i}",' + ",".join('"{}"'.format(t.replace('"', '""')) for t in row) for i, row in enumerate(rows)
+    ]
+    text = "\n".join(lines) + "\n"
+    damaged = text[: place % len(text)] + junk + text[place % len(text) :]
+    (folder / "songs.csv").write_text("song_id,path,title,mood\n" + damaged, newline="")
+    try:
+        read = read_manifest(folder / "songs.csv")
+    except ManifestError:
+        return
+    assert len(read) == len(rows)
+
+
+def test_a_text_of_several_lines_is_one_value(tmp_path: Path) -> None:
+    path = tmp_path / "songs.csv"
+    path.write_text('song_id,path,title,mood\n1,a,"one,\ntwo\n\nthree",x\n\n2,b,,y\n')
+    assert read_manifest(path)["title"].to_pylist() == ["one,\ntwo\n\nthree", None]
+
+
+def test_a_footer_that_counts_other_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = parquet(tmp_path, song_id=["a", "b"], path=["x", "y"])
+    whole = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda self, n: (b.slice(1) for b in whole(self, n)))
+    with pytest.raises(ManifestError, match="its footer says 2 rows, 1 are there"):
+        read_manifest(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    # Of the dotless i, the capital letter is that of another one.
+    song_id=ID.filter(lambda text: "ı" not in text),
+    change=st.sampled_from([str.upper, str.lower, str.title, str.casefold, lambda t: f" {t} ", lambda t: t + "\ufeff"]),
+    form=st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]),
+)
+def test_ids_that_look_alike_are_refused_with_their_rows(
+    tmp_path_factory: pytest.TempPathFactory, song_id: str, change: Callable[[str], str], form: Any
+) -> None:
+    other = unicodedata.normalize(form, change(song_id))
+    path = parquet(tmp_path_factory.mktemp("alike"), song_id=[song_id, "0 none", other], path=["x", "y", "z"])
+    with pytest.raises(ManifestError, match=r"rows 1, 3; ids must|in row 1, .* in row 3; ids must"):
+        read_manifest(path)
+
+
+def test_codes_and_splits_are_written_in_one_way(tmp_path: Path) -> None:
     path = parquet(
         tmp_path,
-        song_id=pa.array(["a", "b"], pa.large_string()),
-        path=["a.wav", "b.wav"],
-        creator=pa.array(["x", "x"]).dictionary_encode(),
-        publisher=pa.nulls(2),
+        song_id=list("abcd"),
+        path=["x"] * 4,
+        isrc=["gb-aaa-24-00042", "ISRC GB AAA 24 00042", " ", None],
+        iswc=["t0345246801", "T-034.524.680-1", "", None],
+        splits=["A. Writer: 50%, B. Singer = 50", "50 % A. Writer; 50 % B. Singer", " ", None],
     )
     table = read_manifest(path)
-    assert table["creator"].to_pylist() == ["x", "x"]
-    assert {table.schema.field(name).type for name in ("song_id", "path", *METADATA_COLUMNS)} == {pa.string()}
+    assert table["isrc"].to_pylist() == ["GBAAA2400042", "GBAAA2400042", None, None]
+    assert table["iswc"].to_pylist() == ["T-034.524.680-1", "T-034.524.680-1", None, None]
+    assert table["splits"].to_pylist() == ["A. Writer 50 %; B. Singer 50 %"] * 2 + [None, None]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +205,7 @@ def test_dictionary_and_large_strings_are_text(tmp_path: Path) -> None:
     [
         (
             {"song_id": ["a", "b", "a"], "path": ["x", "y", "z"]},
-            r"more than once: 'a' in rows 1, 3; ids must",
+            r"'a' is there more than once, in rows 1, 3; ids must",
         ),
         ({"song_id": ["a", None], "path": ["x", "y"]}, r"song_id is missing in row 2"),
         ({"song_id": ["a", " \t"], "path": ["x", "y"]}, r"song_id is blank in row 2"),
@@ -98,6 +218,19 @@ def test_dictionary_and_large_strings_are_text(tmp_path: Path) -> None:
         ({"song_id": ["a"], "path": [["x"]]}, r"'path' holds list<"),
         ({"song_id": ["a"], "path": ["x"], "isrc": [12]}, r"'isrc' holds int64, text is needed"),
         ({"song_id": ["a"], "path": ["x"], "duration_s": ["long"]}, r"'duration_s' is not double"),
+        ({"song_id": ["a"], "path": ["x"], "duration_s": [float("inf")]}, r"duration_s is inf in row 1"),
+        (
+            {"song_id": ["a", "b"], "path": ["x", "x"], "duration_s": [None, float("nan")]},
+            r"duration_s is nan in row 2",
+        ),
+        ({"song_id": ["a"], "path": ["x"], "duration_s": ["-1"]}, r"duration_s is -1.0 in row 1"),
+        ({"song_id": ["a"], "path": ["x"], "duration_s": [1e300]}, r"duration_s is 1e\+300 in row 1; it must be"),
+        ({"song_id": ["a"], "path": ["x"], "sha256": ["12"]}, r"sha256 has not 64 hexadecimal digits in row 1"),
+        ({"song_id": ["a"], "path": ["x"], "title": ["a\0b"]}, r"title holds a NUL character in row 1"),
+        ({"song_id": ["a"], "path": ["x"], "isrc": ["GBAAA24"]}, r"isrc 'GBAAA24' in row 1: an ISRC has"),
+        ({"song_id": ["a"], "path": ["x"], "iswc": ["T0345246802"]}, r"in row 1: its check digit is 2, and 1 would"),
+        ({"song_id": list("ab"), "path": list("xy"), "splits": [None, "A 60; B 60"]}, r"in row 2: .* add up to 120"),
+        ({"song_id": ["a"], "path": ["x"], "splits": ["as agreed"]}, r"is no name with a percentage; write NAME 50 %"),
         ({"id": ["a"], "path": ["x"]}, r"lacks the column 'song_id'; it has id, path"),
         ({"song_id": ["a"]}, r"lacks the column 'path'; it has song_id"),
         ({"song_id": pa.array([], pa.string()), "path": pa.array([], pa.string())}, r"holds no songs"),
@@ -160,14 +293,14 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 
 def test_sizes_are_bounded_before_anything_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = parquet(tmp_path, song_id=[str(number) for number in range(1000)], path=["x"] * 1000)
-    monkeypatch.setattr("lumina_ray.catalog.manifest.MAX_SONGS", 999)
+    monkeypatch.setattr("lumina_ray.catalog.tables.MAX_SONGS", 999)
     with pytest.raises(ManifestError, match=r"1000 songs in .* the limits are 999"):
         read_manifest(path)
     csv = tmp_path / "songs.csv"
     pacsv.write_csv(pq.read_table(path), csv)
-    with pytest.raises(ManifestError, match="1000 songs, the limit is 999"):
+    with pytest.raises(ManifestError, match="more than 999 songs, the limit"):
         read_manifest(csv)
-    monkeypatch.setattr("lumina_ray.catalog.manifest.MAX_BYTES", 100)
+    monkeypatch.setattr("lumina_ray.catalog.tables.MAX_BYTES", 100)
     with pytest.raises(ManifestError, match="bytes, the limit is 100"):
         read_manifest(csv)
 
@@ -185,13 +318,33 @@ def test_a_text_that_a_small_file_has_once_counts_for_each_song(
     )
     assert path.stat().st_size < 100_000
     assert read_manifest(path)["title"].type == pa.string()
-    monkeypatch.setattr("lumina_ray.catalog.manifest.MAX_BYTES", 50_000_000)
+    monkeypatch.setattr("lumina_ray.catalog.tables.MAX_BYTES", 50_000_000)
     with pytest.raises(ManifestError, match=r"3000 songs in more than 6\d{7} bytes uncompressed.*split the manifest"):
         read_manifest(path)
     # Of 1024 songs together it stops at the first that are too many.
-    monkeypatch.setattr("lumina_ray.catalog.manifest.MAX_BYTES", 10_000_000)
+    monkeypatch.setattr("lumina_ray.catalog.tables.MAX_BYTES", 10_000_000)
     with pytest.raises(ManifestError, match=r"3000 songs in more than 2\d{7} bytes"):
         read_manifest(path)
+
+
+FORMULA = st.text("=+-@'＝ \t\r\n\"x1", max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(titles=st.lists(FORMULA, min_size=1, max_size=4), mood=FORMULA)
+def test_no_cell_of_a_csv_file_is_a_formula(
+    tmp_path_factory: pytest.TempPathFactory, titles: list[str], mood: str
+) -> None:
+    path = tmp_path_factory.mktemp("formulas") / "songs.csv"
+    table = manifest_of({"song_id": f"={i}", "path": "/x", "title": title} for i, title in enumerate(titles))
+    write_manifest(table.append_column("mood", pa.array([mood] * len(titles))), path)
+    with path.open(encoding="utf-8", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [cell for cell in cells if re.match(r"[\t\r]|[\s\"]*[=+\-@＝]", cell)]
+    read = read_manifest(path)
+    assert read["song_id"].to_pylist() == [f"={i}" for i in range(len(titles))]
+    assert read["title"].to_pylist() == [title or None for title in titles]
+    assert read["mood"].to_pylist() == [mood or None] * len(titles)
 
 
 def test_metadata_of_any_length_is_none(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lumina_ray.audio.guard import Guard
 from lumina_ray.catalog.manifest import MAX_ID_CHARACTERS, MAX_METADATA_CHARACTERS, read_manifest, write_manifest
-from lumina_ray.catalog.scan import AudioHeader, read_header, scan_folder, song_id_of
+from lumina_ray.catalog.scan import AudioHeader, read_header, scan_folder, skipped_sentence, song_id_of
 from lumina_ray.errors import UsageError
 
 RATE_HZ = 22_050
@@ -27,6 +29,20 @@ def tone(path: Path, seconds: float = 1.5, **tags: str) -> Path:
             setattr(file, tag, value)
         file.write(samples)
     return path
+
+
+def tag(path: Path, **tags: str) -> None:
+    """Give a FLAC file tags that libsndfile does not write."""
+    plain = path.with_name("plain.flac")
+    path.rename(plain)
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        target.metadata.update({**source.metadata, **tags})
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    plain.unlink()
 
 
 def tone_m4a(path: Path) -> Path:
@@ -63,7 +79,7 @@ def test_formats_tags_and_fallbacks(tmp_path: Path) -> None:
     (tmp_path / "empty.flac").write_bytes(b"")
     seen: list[tuple[int, int, str]] = []
 
-    rows = {row["song_id"]: row for row in scan_folder(tmp_path, lambda *step: seen.append(step)).to_pylist()}
+    rows = {row["song_id"]: row for row in scan_folder(tmp_path, lambda *step: seen.append(step)).songs.to_pylist()}
 
     assert list(rows) == [
         "a.ogg",
@@ -96,7 +112,7 @@ def test_a_scan_is_a_manifest(tmp_path: Path) -> None:
     tone(music / "x.wav")
     for ending in ("parquet", "csv"):
         out = tmp_path / "elsewhere" / f"songs.{ending}"
-        write_manifest(scan_folder(music), out)
+        write_manifest(scan_folder(music).songs, out)
         table = read_manifest(out)
         assert table["song_id"].to_pylist() == ["x.wav"]
         assert table["path"].to_pylist() == [str(music / "x.wav")]
@@ -108,16 +124,81 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "zlink").symlink_to(tmp_path / "real")
     (tmp_path / "y.wav").symlink_to(tmp_path / "real" / "x.wav")
     (tmp_path / "dangling.wav").symlink_to(tmp_path / "nowhere")
-    rows = scan_folder(tmp_path).to_pylist()
+    rows = scan_folder(tmp_path).songs.to_pylist()
     assert [row["song_id"] for row in rows] == ["dangling.wav", "real/x.wav", "y.wav"]
     assert rows[0]["sha256"] is None
 
 
-def test_hidden_files_are_left_out(tmp_path: Path) -> None:
-    tone(tmp_path / "x.wav")
-    tone(tmp_path / ".trash" / "y.wav")
-    (tmp_path / "._x.wav").write_bytes(b"what macOS leaves on foreign disks")
-    assert scan_folder(tmp_path)["song_id"].to_pylist() == ["x.wav"]
+ATTRIBUTES = b"\x00\x05\x16\x07 what macOS leaves on disks of others"
+
+
+def test_every_file_is_taken_or_skipped_for_a_reason(tmp_path: Path) -> None:
+    for name in ("x.wav", ".hidden.wav", ".folder/...y.flac", "._music.wav", "z.AC3"):
+        tone(tmp_path / "a.wav").rename(tmp_path / name) if "/" not in name else tone(tmp_path / name)
+    for name in ("._x.wav", "deep/._y.flac"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(ATTRIBUTES)
+    os.mkfifo(tmp_path / "._pipe.wav")
+    (tmp_path / "cover.jpg").write_bytes(b"")
+    (tmp_path / "line\nbreak.wav").write_bytes(b"")
+    (tmp_path / "\x9besc.wav").write_bytes(b"")
+    os.close(os.open(bytes(tmp_path) + b"/caf\xe9.wav", os.O_CREAT))
+    scan = scan_folder(tmp_path)
+    taken = ["._music.wav", "._pipe.wav", ".folder/...y.flac", ".hidden.wav", "x.wav", "z.AC3"]
+    assert scan.songs["song_id"].to_pylist() == taken
+    assert [(one.path, one.reason) for one in scan.skipped] == [
+        ("._x.wav", "attributes of another file (AppleDouble)"),
+        ("caf\\xe9.wav", "its name is not UTF-8"),
+        ("cover.jpg", "not audio by its name"),
+        ("deep/._y.flac", "attributes of another file (AppleDouble)"),
+        ("line\nbreak.wav", "its name holds control characters"),
+        ("\x9besc.wav", "its name holds control characters"),
+    ]
+    assert skipped_sentence(scan.skipped) == (
+        "6 files skipped: 2 × attributes of another file (AppleDouble), 2 × its name holds control characters, "
+        "1 × its name is not UTF-8, 1 × not audio by its name"
+    )
+
+
+NAME = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=12) | st.binary(
+    min_size=1, max_size=12
+).map(lambda raw: raw.replace(b"/", b"_").replace(b"\0", b"_").decode(errors="surrogateescape"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(names=st.lists(st.tuples(NAME, st.sampled_from([".wav", ".MP4", ".txt", ""])).map("".join), max_size=8))
+def test_files_of_any_name_are_all_accounted_for(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+    """And the manifest of those that are taken can be read, also where names differ in next to nothing."""
+    folder = tmp_path_factory.mktemp("names")
+    (folder / "x.wav").touch()
+    (folder / "X.wav").touch()
+    for name in names:
+        if name not in (".", ".."):
+            (folder / name).touch()
+    n_files = len(list(folder.iterdir()))
+    scan = scan_folder(folder)
+    assert len(scan.songs) + len(scan.skipped) == n_files
+    for ending in ("csv", "parquet"):
+        out = folder / f"out.{ending}"
+        write_manifest(scan.songs, out)
+        read = read_manifest(out)
+        assert read["path"].to_pylist() == scan.songs["path"].to_pylist()
+        assert read["song_id"].to_pylist() == scan.songs["song_id"].to_pylist()
+
+
+def test_tags_are_written_as_a_manifest_takes_them(tmp_path: Path) -> None:
+    tone(tmp_path / "good.flac", title="two\nlines,\tand a tab")
+    tag(tmp_path / "good.flac", ISRC="gb-aaa-24-00042")
+    tone(tmp_path / "wrong.flac")
+    tag(tmp_path / "wrong.flac", ISRC="none")
+    scan = scan_folder(tmp_path)
+    assert scan.songs["isrc"].to_pylist() == ["GBAAA2400042", None]
+    assert scan.songs["title"].to_pylist() == ["two lines, and a tab", "wrong"]
+    assert [(one.path, one.reason) for one in scan.notes] == [
+        ("wrong.flac", "its tag's ISRC is none, and was left out")
+    ]
+    write_manifest(scan.songs, tmp_path / "songs.csv")
+    assert len(read_manifest(tmp_path / "songs.csv")) == 2
 
 
 def test_ids_are_stable_unique_and_valid() -> None:
@@ -135,24 +216,22 @@ def test_nothing_to_scan(tmp_path: Path) -> None:
         scan_folder(tmp_path / "none")
 
 
-def test_a_name_that_is_not_text_is_named(tmp_path: Path) -> None:
-    raw = bytes(tmp_path) + b"/caf\xe9.wav"
-    try:
-        Path(raw.decode(errors="surrogateescape")).write_bytes(b"")
-    except OSError:
-        pytest.skip("this file system has Unicode names only")
-    with pytest.raises(UsageError, match="is not UTF-8; rename the file"):
-        scan_folder(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["a\nb.wav", "al\tbum/a.wav", "del\x7f.wav"])
-def test_a_name_that_no_manifest_takes_is_named_before_anything_is_hashed(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", [b"a\nb.wav", b"al\tbum/a.wav", b"del\x7f.wav", b"caf\xe9.wav"])
+def test_a_name_that_no_manifest_takes_is_skipped_before_anything_is_hashed(
+    tmp_path: Path, name: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tone(tmp_path / name)
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
     monkeypatch.setattr("lumina_ray.catalog.scan.sha256_of", lambda path: pytest.fail(f"{path} is hashed"))
-    with pytest.raises(UsageError, match=r"(\\n|\\t|\\x7f).*: holds control characters; rename the file or folder"):
+    with pytest.raises(UsageError, match=r"holds no audio files .*; 1 file skipped: 1 × its name (is not|holds)"):
         scan_folder(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["x" * 5000, "/".join(["x" * 200] * 30)])
+def test_a_path_that_none_can_have_is_no_folder(folder: str) -> None:
+    with pytest.raises(UsageError, match="is not a folder"):
+        scan_folder(folder)
 
 
 def test_what_is_no_file_is_not_hashed(tmp_path: Path) -> None:
@@ -161,7 +240,7 @@ def test_what_is_no_file_is_not_hashed(tmp_path: Path) -> None:
     (tmp_path / "zero.wav").symlink_to("/dev/zero")
     tone(tmp_path / "x.wav")
     with closing(Guard()) as guard:
-        rows = guard.call(scan_folder, tmp_path, limit_s=20).to_pylist()
+        rows = guard.call(scan_folder, tmp_path, limit_s=20).songs.to_pylist()
     assert [(row["song_id"], row["sha256"] is None) for row in rows] == [
         ("pipe.wav", True),
         ("x.wav", False),
@@ -171,7 +250,7 @@ def test_what_is_no_file_is_not_hashed(tmp_path: Path) -> None:
 
 def test_a_tag_that_is_too_long_for_a_manifest_is_cut(tmp_path: Path) -> None:
     tone(tmp_path / "x.flac", title="x" * 100_000, artist="Ann Other")
-    write_manifest(scan_folder(tmp_path), tmp_path / "songs.parquet")
+    write_manifest(scan_folder(tmp_path).songs, tmp_path / "songs.parquet")
     rows = read_manifest(tmp_path / "songs.parquet").to_pylist()
     assert (rows[0]["title"], rows[0]["creator"]) == ("x" * MAX_METADATA_CHARACTERS, "Ann Other")
 

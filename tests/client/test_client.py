@@ -19,7 +19,8 @@ import pytest
 
 import serve
 from lumina_ray.attribution import Report
-from lumina_ray.client import Client, EndpointError, Fingerprint
+from lumina_ray.cli.exits import exit_code
+from lumina_ray.client import Client, EndpointError, FingerprintQuery
 from lumina_ray.errors import AudioError, UsageError
 from lumina_ray.report import to_json
 from tests.calibration.synthetic import query
@@ -134,7 +135,7 @@ def test_a_fingerprint_arrives_bit_for_bit(reports: dict[str, Report]) -> None:
     rng = np.random.default_rng(0)
     sent = query({c: rng.normal(size=5).astype(np.float32) for c in ("P", "M")})
     endpoint = Endpoint(httpx.Response(200, content=to_json(reports["v8"]).encode()))
-    endpoint.client().attribute_fingerprint(Fingerprint.model_validate(sent))
+    endpoint.client().attribute_fingerprint(FingerprintQuery.model_validate(sent))
     assert endpoint.asked == ["POST /v1/attributions/by-fingerprint"]
     body = json.loads(endpoint.requests[0].content)
     assert body["codes_sha256"] == sent.codes_sha256
@@ -143,7 +144,13 @@ def test_a_fingerprint_arrives_bit_for_bit(reports: dict[str, Report]) -> None:
 
 
 def test_a_report_is_sent_with_what_belongs_to_it(song: Path) -> None:
-    found = {"report_sha256": "a", "index_version": "v1", "signed_by": None, "result": "different", "environment": []}
+    found = {
+        "report_sha256": "a" * 64,
+        "index_version": "v1",
+        "signed_by": None,
+        "result": "different",
+        "environment": [],
+    }
     difference = {"path": "/x", "report": 1, "recomputed": [2]}
     endpoint = Endpoint(httpx.Response(200, json=found | {"difference": difference, "withdrawn_since": 3}))
     answer = endpoint.client().verify_report(song, signature=song)
@@ -159,6 +166,7 @@ CALLS: dict[str, tuple[Callable[[Client], object], str, dict]] = {
         "GET /v1/indexes",
         {"indexes": [VERSION], "unusable": ["v0002"]},
     ),
+    "a song of dots": (lambda c: c.song(".."), "GET /v1/songs/%2E%2E", {"index_version": "v1", "song": SONG}),
     "song": (lambda c: c.song("a/b ü"), "GET /v1/songs/a%2Fb%20%C3%BC", {"index_version": "v1", "song": SONG}),
     "songs": (
         lambda c: c.songs("x", 2),
@@ -215,6 +223,9 @@ def test_a_job_sent_again_is_the_same_job(song: Path, waits: list[float]) -> Non
     assert endpoint.requests[3].headers["Idempotency-Key"] not in keys
     endpoint.client().submit_job([song], idempotency_key="mine")
     assert endpoint.requests[4].headers["Idempotency-Key"] == "mine"
+    for bad in ("", " ", " mine", "a\nb", "ü", "x" * 256):
+        with pytest.raises(UsageError, match="idempotency_key must be"):
+            endpoint.client().submit_job([song], idempotency_key=bad)
 
 
 def test_deleting_a_job_answers_nothing() -> None:
@@ -249,7 +260,7 @@ def test_attempts_are_bounded_and_further_and_further_apart(waits: list[float]) 
     endpoint = Endpoint(httpx.ReadTimeout("slow"))
     with pytest.raises(EndpointError) as failed:
         endpoint.client(attempts=4).ready()
-    assert (failed.value.status, failed.value.code, failed.value.exit_code) == (None, "endpoint.unreachable", 1)
+    assert (failed.value.status, failed.value.code, exit_code(failed.value)) == (None, "endpoint.unreachable", 1)
     assert len(endpoint.requests) == 4
     assert len(waits) == 3
     for wait, least in zip(waits, (0.5, 1, 2), strict=True):
@@ -270,7 +281,7 @@ def test_a_refusal_is_final_and_says_why(song: Path, waits: list[float]) -> None
     error = refused.value
     assert (error.status, error.code, error.detail) == (422, "audio.silent", "No chunk is above the gate.")
     assert str(error) == f"{URL}/v1/attributions: No chunk is above the gate. (audio.silent)"
-    assert error.exit_code == 2
+    assert exit_code(error) == 2
     assert (len(endpoint.requests), waits) == (1, [])
 
 
@@ -380,3 +391,19 @@ def test_a_key_that_is_none_is_refused_and_not_shown(monkeypatch: pytest.MonkeyP
     with pytest.raises(UsageError, match="the API key") as error:
         Client(URL, key if given else None)
     assert "cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.8.9.1"])
+def test_loopback_goes_past_a_proxy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
+    monkeypatch.setenv("ALL_PROXY", "http://proxy.invalid:3128")
+    with Client(f"http://{host}:1", attempts=1) as client, pytest.raises(EndpointError, match=r"refused|assign"):
+        client.ready()
+
+
+@pytest.mark.parametrize("proxy", ["ftp://x", "http://x:y"])
+def test_a_proxy_that_is_none_is_named(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(UsageError, match="the environment's proxy or certificates cannot be used"):
+        Client("https://lumina.example")
+    Client("http://127.0.0.1:1").close()

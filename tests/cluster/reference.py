@@ -6,10 +6,11 @@ import pyarrow as pa
 
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import read_manifest
-from lumina_ray.fingerprint import CHANNELS, Channel, Dtype, Kind, Specification
+from lumina_ray.fingerprint import Specification
 from lumina_ray.model import open_model
 from lumina_ray.storage import Location
 from lumina_ray.store import FingerprintWorker, read_store
+from lumina_ray.vocabulary import CHANNELS, Channel, Dtype, Kind
 
 
 def without_ray(

@@ -55,24 +55,25 @@ def undisturbed(manifest: Path, tiny_model_dir: Path) -> pa.Table:
     return without_ray(manifest, tiny_model_dir, "influence")
 
 
-def wait_for_commits(store: Path, n_songs: int, limit_s: float = 200) -> None:
+def wait_for_commits(store: Path, n_songs: int, limit_s: float = 500) -> None:
     end_s = time.monotonic() + limit_s
     while not (store / "run.json").exists() or store_status(store).ok < n_songs:
         assert time.monotonic() < end_s, "the job does not get on"
         time.sleep(0.05)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_a_driver_and_then_a_node_are_killed_and_no_song_is_lost(
     cluster: Nodes, manifest: Path, undisturbed: pa.Table, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
     jobs = JobSubmissionClient(f"http://{cluster.dashboard}")
-    words = ["-m", "cluster.fingerprint", str(manifest), "--out", str(store), "--model", str(tiny_model_dir)]
+    words = ["-m", "lumina_ray", "fingerprint", str(manifest), "--out", str(store), "--model", str(tiny_model_dir)]
     command = " ".join([sys.executable, *words, "--device", "cpu", "--workers", "1"])
     first = jobs.submit_job(entrypoint=command)
     wait_for_commits(store, 1)
-    for driver in processes(str(store), "cluster.fingerprint"):
+    for driver in processes(str(store), "lumina_ray fingerprint"):
         os.kill(driver, signal.SIGKILL)
     assert ended(jobs, first) == JobStatus.FAILED
     # They live on for some seconds, and commit what they are at.
@@ -117,7 +118,10 @@ def test_a_gpu_that_others_hold_is_waited_for_and_that_is_said(
     assert holder.stdout.readline() == "held\n"
     job = [str(manifest), "--out", str(tmp_path / "store"), "--model", str(tiny_model_dir), "--device", "cuda"]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "cluster.fingerprint", *job], env=cluster.environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "lumina_ray", "fingerprint", *job],
+        env=cluster.environment,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert driver.stderr
     waiting = next(line for line in driver.stderr if "free now" in line)

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 
 from cluster import pipeline
-from cluster.fingerprint import JobSummary, run_fingerprint_job
+from cluster.fingerprint import run_fingerprint_job
+from cluster.summary import JobSummary
+from lumina_ray.cli.exits import exit_code
 from lumina_ray.errors import LuminaError, StoreBusy, StoreError
 from lumina_ray.store import exclusive, store_status
 from tests.cluster.catalog import write_manifest, write_tone
@@ -126,7 +128,7 @@ def test_a_disk_that_is_full_and_then_read_only_stops_the_job_and_loses_nothing(
     store = small_disk / "store"
     with pytest.raises(LuminaError, match=r"the job stopped: .*No space left.*the same command goes on") as caught:
         run(finished, store)
-    assert caught.value.exit_code == 1
+    assert exit_code(caught.value) == 1
     stopped = store_status(store)
     assert 0 < stopped.ok < N_SONGS
     assert stopped.failed == 0, "a full disk is no song's fault"

@@ -20,9 +20,9 @@ from ray.runtime_env import RuntimeEnv
 from ray.scripts import scripts
 
 import cluster
-import cluster.fingerprint
 import lumina_ray
-from cluster.preflight import TASK_CPUS, plan_workers
+from cluster.resources import TASK_CPUS, choose_workers
+from lumina_ray.cli.main import app
 from serve.check import check_config
 from tests.cluster.kuberay import (
     CHECKED,
@@ -193,7 +193,7 @@ def test_the_rayjobs_entrypoint_is_a_command_that_exists() -> None:
     spec = read_manifest("rayjob.yaml")["spec"]
     parameters = _fingerprint_parameters(spec["entrypoint"])
     assert parameters["device"] == "cuda"
-    _assert_on_shared_storage("rayjob.yaml", str(parameters["source"]), str(parameters["out"]))
+    _assert_on_shared_storage("rayjob.yaml", str(parameters["manifest"]), str(parameters["out"]))
 
 
 def test_the_rayservice_is_the_serve_config(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_the_runtime_environment_is_rays() -> None:
 
 
 def test_the_pages_jobs_and_files_exist() -> None:
-    jobs = re.findall(r"^ *(python -m cluster\.fingerprint .*)$", PAGE, re.M)
+    jobs = re.findall(r"^ *(python -m lumina_ray fingerprint .*)$", PAGE, re.M)
     assert jobs
     for job in jobs:
         _fingerprint_parameters(job)
@@ -281,12 +281,11 @@ def _page_ports() -> set[str]:
 
 
 def _fingerprint_parameters(command: str) -> dict[str, Any]:
-    """What `python -m cluster.fingerprint …` parses to; raises click.UsageError."""
-    python, flag, module, *arguments = shlex.split(command)
-    assert (python, flag) == ("python", "-m")
-    app = typer.Typer()
-    app.command()(importlib.import_module(module).main)
-    return typer.main.get_command(app).make_context(module, arguments).params
+    """The options of `python -m lumina_ray fingerprint …`; raises click.UsageError."""
+    python, flag, module, name, *arguments = shlex.split(command)
+    assert (python, flag, module, name) == ("python", "-m", "lumina_ray", "fingerprint")
+    lumina = typer.main.get_command(app)
+    return lumina.commands[name].make_context(name, arguments).params  # type: ignore[attr-defined]
 
 
 def _assert_on_shared_storage(name: str, *paths: str) -> None:
@@ -304,8 +303,8 @@ def _assert_gpus_are_fed(node: dict[str, float], nodes: int, monkeypatch: pytest
     """A job takes every GPU, with as many decoders as it would like, and leaves each node a CPU."""
     present = {kind: nodes * amount for kind, amount in node.items()}
     monkeypatch.setattr(ray, "cluster_resources", lambda: present)
-    plan = plan_workers("auto", None)
-    assert (plan.device, plan.count * plan.gpus) == ("cuda", present["GPU"])
-    assert plan.decoders == 4 * plan.count
+    workers = choose_workers("auto", None)
+    assert (workers.device, workers.count * workers.gpus) == ("cuda", present["GPU"])
+    assert workers.decoders == 4 * workers.count
     # Decoding and writing, in the worst case on one node's share.
-    assert node["CPU"] >= 2 * TASK_CPUS * plan.decoders / nodes + 1
+    assert node["CPU"] >= 2 * TASK_CPUS * workers.decoders / nodes + 1

@@ -15,10 +15,13 @@ import pytest
 import ray
 from rich.console import Console
 
-from cluster import fingerprint, pipeline
+from cluster import fingerprint, pipeline, preflight
 from cluster.decode import decode_guarded
-from cluster.fingerprint import JobSummary, read_songs, run_fingerprint_job
+from cluster.fingerprint import run_fingerprint_job
+from cluster.inputs import read_songs
+from cluster.summary import JobSummary
 from lumina_ray.catalog import read_manifest
+from lumina_ray.cli.exits import exit_code
 from lumina_ray.errors import (
     ClusterError,
     NumericsError,
@@ -111,6 +114,10 @@ def scraped() -> dict[str, float]:
 def test_says_aloud_what_it_runs_on_and_what_failed(finished: tuple[Path, JobSummary, str]) -> None:
     _, summary, said = finished
     assert "CPU, not on a GPU: 2 workers" in said
+    phases = [
+        said.index(phase) for phase in ("Opening the model ", "Loading the model in 2 workers.", "Fingerprinting ")
+    ]
+    assert phases == sorted(phases)
     assert said.count("failed: ") == len(BAD)
     assert "3 songs, 6 failed" in summary.sentence
 
@@ -152,7 +159,7 @@ def test_codes_in_a_manifest_are_of_nobody_knows_which_model(
 def test_a_store_of_more_codes_than_memory_is_refused(
     finished: tuple[Path, JobSummary, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fingerprint, "_COPIES_OF_CODES", 1 << 40)
+    monkeypatch.setattr(preflight, "_COPIES_OF_CODES", 1 << 40)
     with pytest.raises(UsageError, match=r"its codes are 0\.0 GiB, .* give its manifest\.parquet"):
         read_songs(finished[0])
 
@@ -187,7 +194,7 @@ def test_too_many_failures_is_an_error_after_everything_is_stored(
 ) -> None:
     with pytest.raises(TooManyFailures, match=r"6 of 9 songs failed.*50%") as caught:
         run_fingerprint_job(manifest, finished[0], model=str(tiny_model_dir), kind="influence")
-    assert caught.value.exit_code == 3
+    assert exit_code(caught.value) == 3
     assert len(read_store(finished[0]).failed) == 6
 
 
@@ -205,7 +212,7 @@ def test_gpus_that_are_not_there_are_refused_at_once(manifest: Path, tiny_model_
             manifest, tmp_path / "store", model=str(tiny_model_dir), kind="influence", device="cuda", workers=3
         )
     assert time.monotonic() - begin_s < 5
-    assert caught.value.exit_code == 4
+    assert exit_code(caught.value) == 4
     assert not (tmp_path / "store").exists()
 
 
@@ -216,7 +223,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 3 * 2 * 4096 * 4 + 23 * 400))
     with pytest.raises(ClusterError, match=r"about 0\.2 MB will be written, .* has 0\.1 MB free") as caught:
         run_fingerprint_job(manifest, tmp_path / "store", model=str(tiny_model_dir), kind="influence")
-    assert caught.value.exit_code == 4
+    assert exit_code(caught.value) == 4
     assert not (tmp_path / "store").exists()
 
 
@@ -341,20 +348,3 @@ def test_a_worker_on_another_kind_of_machine_ends_the_job(
         run_fingerprint_job(finished[0], tmp_path / "store", model=str(tiny_model_dir), kind="influence", workers=2)
     assert len(str(caught.value).splitlines()) == 1
     assert StoreCounter(tmp_path / "store").count().songs == 0
-
-
-def test_public_call_of_the_job_is_frozen() -> None:
-    """`ray job submit` scripts and the `lumina` command rely on these names."""
-    assert list(fingerprint.main.__annotations__) == [
-        "source",
-        "out",
-        "model",
-        "fingerprint",
-        "channels",
-        "dtype",
-        "device",
-        "workers",
-        "decoders",
-        "max_failed_fraction",
-        "return",
-    ]

@@ -1,4 +1,4 @@
-"""Indexes whose parts were added on Ray are those that one process builds."""
+"""Indexes whose pieces were built on Ray are those that one process builds."""
 
 from pathlib import Path
 
@@ -8,27 +8,29 @@ import pytest
 from cluster.index import build_index_on_ray, each_on_ray
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import ClusterError
-from lumina_ray.index import Wish, build_index, load_snapshot, parts
+from lumina_ray.index import IndexConfig, build_index, load_snapshot, pieces
 from tests.calibration.synthetic import DIMS, World, write_store
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-@pytest.mark.parametrize(("wish", "n_shards"), [(Wish("IVF8,PQ16"), 1), (Wish("IVF8,SQ8", memory_bytes=80_000), 2)])
+@pytest.mark.parametrize(
+    ("config", "n_shards"), [(IndexConfig("IVF8,PQ16"), 1), (IndexConfig("IVF8,SQ8", memory_bytes=80_000), 2)]
+)
 def test_ray_builds_the_index_that_one_process_builds(
-    wish: Wish, n_shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: IndexConfig, n_shards: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worlds = {c: World(np.random.default_rng(i), d) for i, (c, d) in enumerate(DIMS.items())}
     store = write_store(tmp_path / "catalog", {c: w.music(600) for c, w in worlds.items()})
     controls = write_store(tmp_path / "controls", {c: w.music(20) for c, w in worlds.items()}, prefix="control")
     write_calibration(calibrate_store(store, controls), store.path)
-    monkeypatch.setattr(parts, "_PART_BYTES", 4 * 96 * 110)
-    here = load_snapshot(build_index(store, tmp_path / "index", wish))
-    on_ray = load_snapshot(build_index_on_ray(store.path, tmp_path / "index", wish))
+    monkeypatch.setattr(pieces, "_PIECE_BYTES", 4 * 96 * 110)
+    here = load_snapshot(build_index(store, tmp_path / "index", config))
+    on_ray = load_snapshot(build_index_on_ray(store.path, tmp_path / "index", config))
     assert (here.version, on_ray.version) == ("v0001", "v0002")
-    assert len(on_ray.manifest["indexes"]["P"]["shards"]) == n_shards
-    assert on_ray.manifest["indexes"] == here.manifest["indexes"]
-    assert on_ray.manifest["files"] == here.manifest["files"]
+    assert len(on_ray.record.indexes["P"].shards) == n_shards
+    assert on_ray.record.indexes == here.record.indexes
+    assert on_ray.record.files == here.record.files
     for channel, world in worlds.items():
         queries_QD = world.music(20)
         answers = zip(on_ray.search(channel, queries_QD, 30), here.search(channel, queries_QD, 30), strict=True)

@@ -34,12 +34,12 @@ def test_stopped_job_goes_on_with_what_is_missing(ray_cluster: str, tiny_model_d
     # Of a job of this very process, which keeps them for a while after a failure.
     others = actors(ray_cluster)
     for stop, exit_code, last_words in (
-        (signal.SIGTERM, 143, "cluster.fingerprint: stopped by SIGTERM: "),
-        (signal.SIGINT, 130, "cluster.fingerprint: stopped by Ctrl-C: "),
+        (signal.SIGTERM, 143, "lumina: stopped by SIGTERM: "),
+        (signal.SIGINT, 130, "lumina: stopped by Ctrl-C: "),
     ):
         stored = len(committed(store))
         driver = subprocess.Popen(
-            [sys.executable, "-m", "cluster.fingerprint", *job],
+            [sys.executable, "-m", "lumina_ray", "fingerprint", *job],
             env=os.environ | {"RAY_ADDRESS": ray_cluster},
             stderr=subprocess.PIPE,
             text=True,

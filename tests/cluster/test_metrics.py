@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import cluster
-from cluster.fingerprint import JobSummary
 from cluster.metrics import COUNTERS, GAUGES, Times, WorkerTimes
+from cluster.summary import JobSummary
+from lumina_ray.store.equal_audio import EqualAudio
 
 EXPORTED = {f"ray_{name}_total" for name in COUNTERS} | {f"ray_{name}" for name in GAUGES}
 DASHBOARDS = Path(cluster.__file__).parent / "grafana"
@@ -62,6 +63,8 @@ def test_times_of_workers_add_up() -> None:
     ],
 )
 def test_the_summary_names_the_option_to_change(fraction: float | None, said: str) -> None:
-    summary = JobSummary("s", "influence", "nano", "cpu", 1, 5, 5, 0, 5, 60.0, 9.0, 2, fraction, ())
+    summary = JobSummary(
+        "s", "influence", "nano", "cpu", 1, 5, 5, 0, 5, 60.0, 9.0, 2, fraction, (), EqualAudio(0, 0, ())
+    )
     assert said in summary.sentence
     assert ("--decoders" in summary.sentence) == ("--decoders" in said)

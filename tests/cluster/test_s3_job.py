@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 import ray.data
 
-from cluster.fingerprint import JobSummary, run_fingerprint_job
+from cluster.fingerprint import run_fingerprint_job
+from cluster.summary import JobSummary
 from lumina_ray.errors import StorageError
 from lumina_ray.storage import RemotePath
 from lumina_ray.store import failed_rows, store_status

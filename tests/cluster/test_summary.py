@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.fingerprint import Failure, _failures
+from cluster.summary import Failure, first_failures
 from tests.calibration.synthetic import specification
 
 N_SONGS = 20_000
@@ -24,7 +24,7 @@ def test_the_first_failures_are_found_without_an_object_for_every_song(tmp_path:
     (tmp_path / "data").mkdir()
     pq.write_table(pa.table(rows), tmp_path / "data" / "run_000000-0.parquet")
     tracemalloc.start()
-    found = _failures(tmp_path, specification())
+    found = first_failures(tmp_path, specification())
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found == tuple(Failure(f"{7 + 500 * i:05}", "audio.silent", "why") for i in range(20))

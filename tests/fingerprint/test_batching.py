@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lumina_ray.fingerprint import KINDS, Fingerprint, Fingerprinter, Kind, SongCodes, Specification
+from lumina_ray.fingerprint import KINDS, Fingerprint, Fingerprinter, Specification
 from lumina_ray.model import MusicModel, open_model
+from lumina_ray.vocabulary import Kind, SongCodes
 
 
 @pytest.fixture(scope="module", params=["", "audiocraft:"], ids=["transformers", "audiocraft"])

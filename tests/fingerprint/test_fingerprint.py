@@ -1,16 +1,18 @@
 """A song's vector follows from its codes alone, has the published sizes, and is the vector of its mean gradient."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from lumina_ray.errors import SpecificationMismatch
-from lumina_ray.fingerprint import CHANNELS, KINDS, Fingerprinter, Kind, SongCodes, Specification
+from lumina_ray.errors import SpecificationMismatch, StoreError
+from lumina_ray.fingerprint import KINDS, Fingerprinter, Specification
 from lumina_ray.fingerprint.projection import SparseProjection
-from lumina_ray.gradients import chunk_losses
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
+from lumina_ray.vocabulary import CHANNELS, Kind, SongCodes
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +24,12 @@ def random_codes(model: MusicModel, frames: list[int], seed: int) -> SongCodes:
     rng = np.random.default_rng(seed)
     chunks = [rng.integers(0, model.codebook_size, (4, n)).astype(np.uint16) for n in frames]
     return SongCodes(tuple(chunks), tuple(10.0 * i for i in range(len(frames))))
+
+
+def with_pauses(codes: SongCodes) -> SongCodes:
+    """The codes, of which some frames hold no sound: within chunks, and at their ends."""
+    heard = tuple(np.arange(n) % 100 < 70 for n in codes.frames)
+    return replace(codes, heard=heard)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,20 +62,52 @@ def test_chunks_are_weighted_by_their_valid_codes(model: MusicModel) -> None:
     np.testing.assert_allclose(fingerprint.chunk_weights, np.array([1994, 1194]) / (1994 + 1194), rtol=1e-12)
 
 
+def test_codes_without_sound_have_no_weight(model: MusicModel) -> None:
+    codes = replace(random_codes(model, [500, 300], 3), heard=(np.arange(500) < 100, np.arange(300) >= 290))
+    fingerprint = Fingerprinter(model, Specification.for_model(model, "influence"))(codes)
+    # At the end of the second chunk, codebook k is predicted up to the last frame but k.
+    np.testing.assert_allclose(fingerprint.chunk_weights, np.array([400, 34]) / 434, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_without_sound_do_not_count(model: MusicModel, kind: Kind) -> None:
+    """Codes at the end of a chunk may be any, but for those that the last codes with sound are predicted from."""
+    codes = random_codes(model, [500], 14)
+    heard = (np.arange(500) < 300,)
+    other = codes.chunks[0].copy()
+    other[:, 302:] = (other[:, 302:] + 7) % model.codebook_size
+    fingerprinter = Fingerprinter(model, Specification.for_model(model, kind))
+    one, same = (fingerprinter(SongCodes((chunk,), (0.0,), heard)) for chunk in (codes.chunks[0], other))
+    whole = fingerprinter(codes)
+    for channel in CHANNELS:
+        np.testing.assert_array_equal(one.vectors[channel], same.vectors[channel])
+        assert one.vectors[channel] @ whole.vectors[channel] < 0.9999
+
+
 def mean_gradients(model: MusicModel, codes: SongCodes, weights: tuple[float, ...]) -> None:
-    """Leave the token-weighted mean gradient of the song's chunks in `.grad`, by plain backward passes."""
+    """Put the mean gradient of the song's chunks, weighted by codes, into `.grad`, by plain backward passes."""
     for parameter in model.parameters():
         parameter.requires_grad_(True)
         parameter.grad = None
-    counts = [sum(n - k for k in range(4)) for n in codes.frames]
-    for chunk, count in zip(codes.chunks, counts, strict=True):
+    total = 0
+    for chunk, heard in zip(codes.chunks, codes.heard, strict=True):
         codes_1KT = torch.from_numpy(chunk.astype(np.int64))[None]
-        loss = chunk_losses(model.predict(codes_1KT, [chunk.shape[1]]), codes_1KT, weights).sum()
-        (loss * count / sum(counts)).backward()
+        logits_KTC = model.predict(codes_1KT, [chunk.shape[1]]).logits_BKTC[0]
+        frames = [torch.from_numpy(np.flatnonzero(heard[: len(heard) - k])) for k in range(4)]
+        means = [cross_entropy(logits_KTC[k, frames[k]], codes_1KT[0, k, frames[k]]) for k in range(4)]
+        loss = sum(weight * mean for weight, mean in zip(weights, means, strict=True)) / sum(weights)
+        count = sum(len(of_codebook) for of_codebook in frames)
+        (loss * count).backward()
+        total += count
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= total
 
 
-def test_stats_are_the_statistics_of_the_mean_gradient(model: MusicModel) -> None:
+@pytest.mark.parametrize("pauses", [False, True])
+def test_stats_are_the_statistics_of_the_mean_gradient(model: MusicModel, pauses: bool) -> None:
     codes = random_codes(model, [500, 260], 4)
+    codes = with_pauses(codes) if pauses else codes
     ours = Fingerprinter(model, Specification.for_model(model, "stats"))(codes)
     mean_gradients(model, codes, (0.4, 1.2, 1.3, 1.4))
     for channel, layers in (("P", [14, 15]), ("M", [4, 5])):
@@ -90,8 +130,10 @@ def test_structurally_zero_means_are_rounding_noise_in_plain_gradients_too(model
         assert abs(gradient.mean()) < 1e-6 * gradient.std()
 
 
-def test_head_gradient_is_the_projected_gradient_of_the_heads(model: MusicModel) -> None:
+@pytest.mark.parametrize("pauses", [False, True])
+def test_head_gradient_is_the_projected_gradient_of_the_heads(model: MusicModel, pauses: bool) -> None:
     codes = random_codes(model, [500, 260], 6)
+    codes = with_pauses(codes) if pauses else codes
     fingerprinter = Fingerprinter(model, Specification.for_model(model, "head-gradient"))
     ours = fingerprinter(codes)
     mean_gradients(model, codes, (1, 1, 1, 1))
@@ -125,7 +167,10 @@ def test_other_weights_are_refused(model: MusicModel) -> None:
 
 
 def test_codes_survive_their_bytes(model: MusicModel) -> None:
-    codes = random_codes(model, [500, 300, 77], 13)
-    again = SongCodes.from_bytes(codes.to_bytes(), 4, codes.frames, list(codes.starts_s))
-    assert again.sha256 == codes.sha256
+    codes = with_pauses(random_codes(model, [500, 300, 77], 13))
+    again = SongCodes.from_bytes(codes.to_bytes(), codes.heard_bytes(), 4, codes.frames, list(codes.starts_s))
+    assert again.sha256 == codes.sha256 != replace(codes, heard=()).sha256
     assert all(np.array_equal(a, b) for a, b in zip(again.chunks, codes.chunks, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(again.heard, codes.heard, strict=True))
+    with pytest.raises(StoreError, match="damaged codes"):
+        SongCodes.from_bytes(codes.to_bytes(), codes.heard_bytes()[:-1], 4, codes.frames, list(codes.starts_s))

@@ -1,15 +1,16 @@
 """Log-likelihoods of songs against a computation code by code, and which two models may be compared."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from lumina_ray.errors import SpecificationMismatch
-from lumina_ray.fingerprint import SongCodes
 from lumina_ray.fingerprint.likelihood import check_pair, log_likelihood
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.vocabulary import SongCodes
 from tests.tiny_model import tiny_music_model
 
 
@@ -25,10 +26,15 @@ def song(frames: list[int], seed: int = 0) -> SongCodes:
 
 
 @pytest.mark.parametrize("frames", [[40], [40, 40, 23], [30] * 9])
-def test_it_is_the_mean_over_codes_that_can_be_predicted(model: TransformersMusicGen, frames: list[int]) -> None:
+@pytest.mark.parametrize("pauses", [False, True])
+def test_it_is_the_mean_over_codes_that_can_be_predicted_and_hold_sound(
+    model: TransformersMusicGen, frames: list[int], pauses: bool
+) -> None:
     codes = song(frames)
+    if pauses:
+        codes = replace(codes, heard=tuple(np.arange(n) % 7 != 3 for n in frames))
     logs = []
-    for chunk_KT in codes.chunks:
+    for chunk_KT, heard_T in zip(codes.chunks, codes.heard, strict=True):
         T = chunk_KT.shape[1]
         # transformers' own forward pass over the delay pattern: column c of codebook k holds frame c − 1 − k.
         columns = torch.full((4, T + 1), 512)
@@ -37,8 +43,8 @@ def test_it_is_the_mean_over_codes_that_can_be_predicted(model: TransformersMusi
         with torch.no_grad():
             logits_KSC = model.model.decoder(columns, encoder_hidden_states=model.condition).logits
         log_p = logits_KSC.double().log_softmax(dim=-1)
-        logs += [float(log_p[k, t + k, int(chunk_KT[k, t])]) for k in range(4) for t in range(T - k)]
-    assert len(logs) == sum(n - k for n in frames for k in range(4))
+        logs += [float(log_p[k, t + k, int(chunk_KT[k, t])]) for k in range(4) for t in range(T - k) if heard_T[t]]
+    assert pauses or len(logs) == sum(n - k for n in frames for k in range(4))
     assert log_likelihood(model, codes) == pytest.approx(np.mean(logs), abs=1e-5)
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from lumina_ray.fingerprint import Channel, Dtype, Fingerprinter, Kind, SongCodes, Specification
+from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.fingerprint.batching import choose_chunks_in_flight, keeps_bits, predicted_peak
 from lumina_ray.gradients.memory import MAX_CHUNKS_IN_FLIGHT, chunks_that_fit
 from lumina_ray.model import MusicModel, open_model
+from lumina_ray.vocabulary import Channel, Dtype, Kind, SongCodes
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +38,29 @@ def measured_peak(run: Callable[[], object]) -> int:
     return peak
 
 
+CASES = {
+    "both": (("P", "M"), 1, "float32", True),
+    "P": (("P",), 1, "float32", True),
+    "M": (("M",), 1, "float32", True),
+    "M in float16": (("M",), 2, "float16", False),  # which a CPU is slow at
+}
+# Each kind and each case at least once; the other pairs are soak.
+QUICK = {
+    "influence": ("both", "P", "M in float16"),
+    "stats": ("both", "M"),
+    "jl": ("both",),
+    "logra": ("P", "M"),
+}
+
+
 @pytest.mark.parametrize(
-    ("channels", "chunks", "dtype", "long_songs"),
+    ("kind", "channels", "chunks", "dtype", "long_songs"),
     [
-        (("P", "M"), 1, "float32", True),
-        (("P",), 1, "float32", True),
-        (("M",), 1, "float32", True),
-        (("M",), 2, "float16", False),  # which a CPU is slow at
+        pytest.param(kind, *case, id=f"{kind}-{name}", marks=() if name in quick else pytest.mark.soak)
+        for kind, quick in QUICK.items()
+        for name, case in CASES.items()
     ],
-    ids=["both", "P", "M", "M in float16"],
 )
-@pytest.mark.parametrize("kind", ["influence", "stats", "jl", "logra"])
 def test_prediction_is_what_is_measured(
     models: dict[Dtype, MusicModel],
     kind: Kind,

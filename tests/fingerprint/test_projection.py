@@ -26,7 +26,7 @@ def explicit_matrix(sparse: SparseProjection) -> np.ndarray:
 
 
 def test_hash_gives_the_published_splitmix64_sequence() -> None:
-    # First outputs of the reference splitmix64 seeded with 1234567 (Rosetta Code, from Vigna's C code).
+    # These are the first outputs of the reference splitmix64 with seed 1234567 (Rosetta Code, from Vigna's C code).
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     states = torch.tensor(1234567) + torch.arange(4) * -7046029254386353131
     assert [value % 2**64 for value in splitmix64(states).tolist()] == published

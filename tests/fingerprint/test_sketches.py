@@ -5,14 +5,16 @@ Hashes are computed again here, in Python's integers; gradients are autograd's.
 
 from math import isqrt
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from lumina_ray.fingerprint import CHANNELS, Channel, Fingerprinter, Kind, SongCodes, Specification
-from lumina_ray.fingerprint.specification import band_layers
+from lumina_ray.fingerprint import Fingerprinter, Specification
+from lumina_ray.fingerprint.kinds import KINDS, band_layers
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
+from lumina_ray.vocabulary import CHANNELS, Channel, Kind, SongCodes
 from tests.fingerprint.test_fingerprint import mean_gradients, random_codes
 
 SEED = 422024
@@ -59,7 +61,7 @@ def count_sketch(seed: int, n_in: int, n_out: int, blocks: int) -> np.ndarray:
 
 
 def gradients(model: MusicModel, codes: SongCodes, channel: Channel) -> list[tuple[int, np.ndarray]]:
-    """Number and gradient, float64 `[M, N]`, of every tensor of a channel's band."""
+    """The number and the gradient, float64 `[M, N]`, of every tensor of a channel's band."""
     mean_gradients(model, codes, (1, 1, 1, 1))
     return [
         (6 * layer + i, torch.cat([p.grad for p in model.tracked(layer, tensor)]).double().numpy())  # type: ignore[misc]
@@ -73,7 +75,7 @@ def by_hand(kind: Kind, of_tensors: list[tuple[int, np.ndarray]]) -> np.ndarray:
     p = isqrt(length)
     match kind:
         case "gradient":
-            # One entry of a row at a time would take minutes: the projection has its own test against its matrix.
+            # A comparison entry by entry would take minutes, and the projection has its own test against its matrix.
             flat = np.concatenate([gradient.ravel() for _, gradient in of_tensors])
             out = np.zeros(4096)
             for block in range(4):
@@ -103,7 +105,7 @@ def test_equal_to_autograds_gradient_and_matrices_written_out(
         expected = by_hand(kind, gradients(models[""], codes, channel))
         for adapter, model in models.items():
             specification = Specification.for_model(model, kind, (channel,))
-            # In flight: 2, and the song is summed from its factors; 1, and it is summed from tiles.
+            # With 2 chunks in flight the song is summed from its factors, with 1 from tiles.
             for in_flight in (1, 2):
                 ours = Fingerprinter(model, specification, in_flight)(codes)
                 assert ours.norms[channel] == pytest.approx(np.linalg.norm(expected), rel=1e-4), adapter
@@ -113,12 +115,10 @@ def test_equal_to_autograds_gradient_and_matrices_written_out(
 
 @pytest.mark.parametrize("n_layers", [8, 16, 48])
 def test_never_more_than_4096_numbers(n_layers: int) -> None:
-    from lumina_ray.fingerprint import KINDS
-    from lumina_ray.fingerprint.specification import fingerprint_dims
-
-    for kind in KINDS:
+    shape = SimpleNamespace(n_layers=n_layers, n_codebooks=4, codebook_size=2048)
+    for kind in KINDS.values():
         for channel in CHANNELS:
-            assert fingerprint_dims(kind, channel, n_layers, 4, 2048) <= 4096
+            assert kind.dims(channel, shape) <= 4096
 
 
 def test_tokens_are_counts_and_need_no_model(models: dict[str, MusicModel], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lumina_ray.errors import ModelError, StoreError
-from lumina_ray.fingerprint import KINDS, Fingerprinter, SongCodes, Specification
-from lumina_ray.fingerprint.specification import band_layers
+from lumina_ray.errors import ModelError, StoreError, UsageError
+from lumina_ray.fingerprint import KINDS, Fingerprinter, Specification
+from lumina_ray.fingerprint.kinds import band_layers
 from lumina_ray.model.statistics import no_statistics
+from lumina_ray.vocabulary import SongCodes
 from tests.tiny_model import tiny_music_model
 
 
@@ -53,11 +54,18 @@ def test_hash_sees_every_field(shape: SimpleNamespace) -> None:
         "kind": "jl", "weights_sha256": "b" * 64, "statistics_sha256": "c" * 64,
         "dims": {"P": 1, "M": 1}, "layers": {"P": [1], "M": [2]},
         "codebook_weights": [1.0] * 4, "seed": 7, "nonzeros": 2, "text": "", "chunk_s": 5.0, "min_tail_s": 1.0,
-        "gate_dbfs": -60.0, "dtype": "bfloat16", "loss_scale": 2.0, "loss": "sum", "algorithm_version": 99,
+        "gate_dbfs": -60.0, "level_dbfs": -23.0, "sound_dbfs": -60.0, "dtype": "bfloat16", "loss_scale": 2.0,
+        "loss": "sum", "algorithm_version": 99,
     }  # fmt: skip
     assert set(changed) == {field.name for field in fields(Specification)}
     hashes = {replace(specification, **{name: value}).sha256 for name, value in changed.items()}
     assert len(hashes | {specification.sha256}) == len(changed) + 1
+
+
+def test_a_misspelt_kind_gets_an_error_that_lists_the_kinds(shape: SimpleNamespace) -> None:
+    with pytest.raises(UsageError, match="no fingerprint 'influnce'") as caught:
+        Specification.for_model(shape, "influnce")
+    assert all(kind in str(caught.value) for kind in KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,3 +80,5 @@ def test_another_versions_specification_is_refused(shape: SimpleNamespace) -> No
         Specification.from_dict(values | {"algorithm_version": 99})
     with pytest.raises(StoreError, match="another software version"):
         Specification.from_dict(values | {"temperature": 1.0})
+    with pytest.raises(StoreError, match=r"kind 'attention'.*influence"):
+        Specification.from_dict(values | {"kind": "attention"})

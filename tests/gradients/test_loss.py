@@ -21,7 +21,7 @@ def random_case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tenso
 def test_loss_is_the_brute_force_loss(random_case) -> None:
     hidden_BKTD, heads_KCD, codes_BKT, valid_BKT = random_case
     logits_BKTC = torch.einsum("bktd,kcd->bktc", hidden_BKTD, heads_KCD).float()
-    # What stands at invalid positions must not matter, not even when it is not a number.
+    # Invalid positions must not matter, not even where their values are not numbers.
     logits_BKTC[~valid_BKT] = float("nan")
     weights = (0.4, 1.2, 1.3, 1.4)
     ours = chunk_losses(Prediction(logits_BKTC, hidden_BKTD.float(), valid_BKT), codes_BKT, weights)

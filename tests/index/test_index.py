@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from lumina_ray.calibration import calibrate_store, read_calibration, song_means, write_calibration
-from lumina_ray.calibration.use import write_use
-from lumina_ray.catalog.files import sha256_of
+from lumina_ray.calibration.membership import write_membership
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.files import sha256_of
 from lumina_ray.index import build, build_index, load_snapshot
 from lumina_ray.store import Store
-from tests.calibration.synthetic import DIMS, World, demo_stores, evidence_of_use, unit, write_store
+from tests.calibration.synthetic import DIMS, World, demo_stores, membership_evidence, unit, write_store
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_bad_vectors_never_enter_and_are_counted(tmp_path):
     vectors["M"][5] = np.inf
     snapshot = load_snapshot(build_index(calibrated(write_store(tmp_path / "s", vectors), tmp_path), tmp_path / "i"))
     assert len(snapshot) == 38
-    assert snapshot.manifest["excluded"] == {
+    assert snapshot.record.excluded == {
         "song-0002": "the P vector is zero",
         "song-0005": "the M vector is not finite",
     }
@@ -194,19 +194,19 @@ def test_a_build_publishes_the_calibration_that_it_checked(tmp_path, monkeypatch
     store, controls, worlds = demo_stores(tmp_path)
     checked = calibrate_store(store, controls)
     write_calibration(checked, store.path)
-    write_use(evidence_of_use(store, controls, [3]), store.path)
+    write_membership(membership_evidence(store, controls, [3]), store.path)
 
     def calibrated_meanwhile(vectors_ND):
         calibrated(store, tmp_path / "meanwhile", seed=78)
-        write_use(evidence_of_use(store, controls, [4]), store.path)
+        write_membership(membership_evidence(store, controls, [4]), store.path)
         monkeypatch.undo()
         return song_means(vectors_ND)
 
     monkeypatch.setattr(build, "song_means", calibrated_meanwhile)
     snapshot = load_snapshot(build_index(store, tmp_path / "i"))
     assert read_calibration(store.path).sha256 != checked.sha256
-    assert snapshot.calibration.sha256 == snapshot.manifest["calibration_sha256"] == checked.sha256
-    assert snapshot.use.songs["p_value"].to_numpy().argmin() == 3
+    assert snapshot.calibration.sha256 == snapshot.record.calibration_sha256 == checked.sha256
+    assert snapshot.membership.songs["p_value"].to_numpy().argmin() == 3
 
 
 @pytest.mark.parametrize("of", ["catalog", "controls"])
@@ -218,7 +218,7 @@ def test_a_snapshot_with_a_calibration_that_is_not_its_own_is_not_read(index, st
     if of == "catalog":
         manifest["calibration_sha256"] = other.sha256
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match="its calibration or evidence of use is not of its songs"):
+    with pytest.raises(StoreError, match="its calibration or membership evidence is not of its songs"):
         load_snapshot(folder)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.errors import StoreError, UsageError
-from lumina_ray.index import Snapshot, Wish, build_index, channel, load_snapshot, parts, recall
+from lumina_ray.index import IndexConfig, Snapshot, build_index, channel, load_snapshot, pieces, recall
 from lumina_ray.index.approximate import ApproximateIndex
 from lumina_ray.index.channel import top_k
 from lumina_ray.index.exact import exact_nearest
@@ -51,15 +51,15 @@ def store(tmp_path_factory) -> Store:
 
 @pytest.fixture(scope="module")
 def indexes(store, tmp_path_factory) -> dict[str, Path]:
-    """An index of each kind, and of one in three shards that were put together from several parts."""
+    """An index of each kind, and of one in three shards that were merged from several pieces."""
     made: dict[str, Path] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "_PART_BYTES", 4 * 96 * 170)
+        patch.setattr(pieces, "_PIECE_BYTES", 4 * 96 * 170)
         for kind in ["Flat", *KINDS]:
             made[kind] = tmp_path_factory.mktemp("index")
-            build_index(store, made[kind], Wish(kind))
+            build_index(store, made[kind], IndexConfig(kind))
         made["sharded"] = tmp_path_factory.mktemp("index")
-        build_index(store, made["sharded"], Wish("IVF16,SQ8", memory_bytes=2 * 56_000))
+        build_index(store, made["sharded"], IndexConfig("IVF16,SQ8", memory_bytes=2 * 56_000))
     return made
 
 
@@ -113,21 +113,21 @@ def test_more_memory_never_makes_a_coarser_index(n, d, memory_gib, more):
 
 def test_no_kind_that_is_asked_for_is_the_rule(store, tmp_path):
     build_index(store, tmp_path)
-    assert load_snapshot(tmp_path).manifest["indexes"]["P"]["kind"] == "Flat"
+    assert load_snapshot(tmp_path).record.indexes["P"].kind == "Flat"
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "sharded"])
 def test_recall_is_what_the_manifest_says(store, snapshots, kind):
     snapshot = snapshots[kind]
     for c in ("P", "M"):
-        facts = snapshot.manifest["indexes"][c]
+        facts = snapshot.record.indexes[c]
         disturbed = disturbed_songs(store.vectors(c))
         truth = np.argsort(-brute_force(store, c, disturbed), axis=1, kind="stable")[:, :100]
         _, rows = snapshot.search(c, disturbed, 100)
-        assert share_found(rows, truth) == pytest.approx(facts["recall_at_100"], abs=1e-9)
-        assert facts["recall_at_100"] >= facts["recall_bound"] == 0.99
-        assert facts["recall_queries"] == 200
-        assert len(facts["shards"]) == len(snapshot.indexes[c].shards)
+        assert share_found(rows, truth) == pytest.approx(facts.recall_at_100, abs=1e-9)
+        assert facts.recall_at_100 >= facts.recall_bound == 0.99
+        assert facts.recall_queries == 200
+        assert len(facts.shards) == len(snapshot.indexes[c].shards)
 
 
 def test_recall_is_measured_at_songs_with_as_much_noise():
@@ -226,8 +226,8 @@ def test_where_all_songs_are_withdrawn_nothing_is_found(snapshots, kind):
     assert scores.shape == rows.shape == (40, 0)
 
 
-def test_parts_that_were_merged_are_the_index_that_was_built_at_once(store, indexes, tmp_path):
-    at_once = load_snapshot(build_index(store, tmp_path, Wish("IVF16,PQ16")))
+def test_pieces_that_were_merged_are_the_index_that_was_built_at_once(store, indexes, tmp_path):
+    at_once = load_snapshot(build_index(store, tmp_path, IndexConfig("IVF16,PQ16")))
     merged = load_snapshot(indexes["IVF16,PQ16"])
     for c in ("P", "M"):
         for found, same in zip(merged.search(c, queries(c), 30), at_once.search(c, queries(c), 30), strict=True):
@@ -236,9 +236,9 @@ def test_parts_that_were_merged_are_the_index_that_was_built_at_once(store, inde
 
 
 def test_a_shard_takes_no_more_than_a_host_has(snapshots):
-    facts = snapshots["sharded"].manifest["indexes"]["P"]
-    assert len(facts["shards"]) >= 3
-    assert facts["memory_bytes"] / len(facts["shards"]) <= 56_000
+    facts = snapshots["sharded"].record.indexes["P"]
+    assert len(facts.shards) >= 3
+    assert facts.memory_bytes / len(facts.shards) <= 56_000
 
 
 def test_nothing_is_left_of_the_building(indexes):
@@ -249,7 +249,7 @@ def test_nothing_is_left_of_the_building(indexes):
 
 @pytest.mark.parametrize("name", ["P-0.faiss", "M.npy"])
 def test_a_flipped_bit_is_found(store, tmp_path, name):
-    file = build_index(store, tmp_path, Wish("IVF4,SQ8")) / name
+    file = build_index(store, tmp_path, IndexConfig("IVF4,SQ8")) / name
     with file.open("r+b") as opened:
         opened.seek(-5, os.SEEK_END)
         byte = opened.read(1)[0]
@@ -266,24 +266,24 @@ def test_an_index_that_finds_too_little_is_refused(store, tmp_path, monkeypatch)
     with pytest.raises(
         StoreError, match=r"channel P: .*'IVF16,PQ1x1' finds 0\.\d+ of the 100 .* 0\.999 .* nprobe = 16 .* --kind"
     ):
-        build_index(store, out, Wish("IVF16,PQ1x1", recall=0.999))
+        build_index(store, out, IndexConfig("IVF16,PQ1x1", recall=0.999))
     assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["IVF16,PQ7", "nonsense", "IVF5000,SQ8"])
 def test_kinds_that_cannot_be_made_are_refused(store, tmp_path, kind):
     with pytest.raises(UsageError, match=kind):
-        build_index(store, tmp_path / "index", Wish(kind))
+        build_index(store, tmp_path / "index", IndexConfig(kind))
 
 
 def test_a_kind_that_finds_withdrawn_songs_is_refused(store, tmp_path):
     with pytest.raises(StoreError, match="cannot leave out withdrawn songs"):
-        build_index(store, tmp_path / "index", Wish("IVF16,Flat,RFlat"))
+        build_index(store, tmp_path / "index", IndexConfig("IVF16,Flat,RFlat"))
 
 
 def test_memory_that_holds_no_shard_is_refused(store, tmp_path):
     with pytest.raises(StoreError, match="--memory-gib"):
-        build_index(store, tmp_path / "index", Wish("IVF16,SQ8", memory_bytes=1000))
+        build_index(store, tmp_path / "index", IndexConfig("IVF16,SQ8", memory_bytes=1000))
 
 
 @settings(max_examples=30, deadline=None)

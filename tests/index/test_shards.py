@@ -9,15 +9,15 @@ import pytest
 
 from lumina_ray.attribution import POLICIES, attribute
 from lumina_ray.calibration import calibrate_store, write_calibration
-from lumina_ray.calibration.use import write_use
+from lumina_ray.calibration.membership import write_membership
 from lumina_ray.errors import StoreError, UsageError
-from lumina_ray.fingerprint import QueryFingerprint
-from lumina_ray.index import Shard, Snapshot, Wish, build_index, load_snapshot
+from lumina_ray.index import IndexConfig, Shard, Snapshot, build_index, load_snapshot
 from lumina_ray.index.shards import Selected, select, together
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE
 from lumina_ray.report import to_json
 from lumina_ray.store import Store
-from tests.calibration.synthetic import DIMS, World, evidence_of_use, mixture, query, unit, write_store
+from lumina_ray.vocabulary import QueryFingerprint
+from tests.calibration.synthetic import DIMS, World, membership_evidence, mixture, query, unit, write_store
 
 N = 301
 NOTHING = Shard(0, 0, 1)
@@ -34,7 +34,7 @@ def store(tmp_path_factory) -> Store:
     catalog = write_store(folder / "catalog", vectors)
     controls = write_store(folder / "controls", {c: w.music(40) for c, w in worlds.items()}, prefix="control")
     write_calibration(calibrate_store(catalog, controls), catalog.path)
-    write_use(evidence_of_use(catalog, controls, [17, 117]), catalog.path)
+    write_membership(membership_evidence(catalog, controls, [17, 117]), catalog.path)
     return catalog
 
 
@@ -100,9 +100,9 @@ def test_withdrawn_songs_are_left_out_of_every_part(store, asked, tmp_path):
 
 
 def test_parts_of_an_approximate_index_find_at_least_what_it_finds_as_a_whole(store, asked, tmp_path):
-    index = build_index(store, tmp_path, Wish("IVF8,SQ8", memory_bytes=2 * 22_000, recall=0.9))
+    index = build_index(store, tmp_path, IndexConfig("IVF8,SQ8", memory_bytes=2 * 22_000, recall=0.9))
     whole = load_snapshot(index)
-    files = {c: len(facts["shards"]) for c, facts in whole.manifest["indexes"].items()}
+    files = {c: len(facts.shards) for c, facts in whole.record.indexes.items()}
     assert files == {"P": 2, "M": 2}
     parts = [load_snapshot(index, Shard(i, i + 1, 2)) for i in range(2)]
     merged = together(load_snapshot(index, NOTHING), selected(parts, asked, 40))

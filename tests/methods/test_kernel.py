@@ -67,14 +67,14 @@ def test_nonnegative_scores_satisfy_the_optimality_conditions(size):
     assert (a >= 0).all()
     assert (gradient >= -1e-9).all()
     np.testing.assert_allclose(gradient[a > 0], 0, atol=1e-9)
-    # What the candidates account for adds up to a fraction of the query's squared length.
+    # The candidates explain a fraction of the query's squared length.
     assert -1e-12 <= a @ (K @ g) <= 1
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 4), st.integers(0, 10_000))
 def test_nonnegative_scores_are_those_of_active_sets(k, D, copies, seed):
-    """Lawson and Hanson's, with λ as additional rows; also of songs that are there several times."""
+    """The solution equals Lawson and Hanson's, with λ as additional rows, also where a song occurs several times."""
     K, g = draw(k, D, seed)
     K = np.repeat(K, copies, axis=0)
     rows = np.vstack([K.T, 0.1 * np.eye(len(K))])
@@ -83,7 +83,7 @@ def test_nonnegative_scores_are_those_of_active_sets(k, D, copies, seed):
 
 
 def test_nonnegative_scores_of_songs_that_undo_each_other():
-    """Where exchanging all that are wrong goes round in circles."""
+    """A regression in which exchanging all wrong songs goes round in circles."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         root = rng.normal(size=(6, 6)) * np.logspace(-3, 0, 6)

@@ -87,7 +87,7 @@ def test_trak_is_traks_own(trak: tuple[np.ndarray, Features, Features]) -> None:
     ours_QN = attribute(cache(METHODS["trak"], songs), queries)
     np.testing.assert_allclose(ours_QN.T, scores_NQ, rtol=1e-3, atol=1e-3 * abs(scores_NQ).max())
     assert np.corrcoef(ours_QN.T.ravel(), scores_NQ.ravel())[0, 1] > 1 - 1e-6
-    # The residual has a part in that.
+    # The residual contributes to that.
     without = attribute(cache(METHODS["trak"], Features(songs.vectors_CnD, songs.norms_Cn)), queries)
     assert np.linalg.norm(without.T - scores_NQ) > 0.1 * np.linalg.norm(scores_NQ)
 
@@ -100,7 +100,7 @@ def test_gradients_are_autograds_and_their_cosines_torchs(trak: tuple[np.ndarray
         logits = model(x[i : i + 1])[0]
         log_odds = logits[y[i]] - torch.cat([logits[: y[i]], logits[y[i] + 1 :]]).logsumexp(0)
         by_autograd.append(torch.cat([g.flatten() for g in torch.autograd.grad(log_odds, list(model.parameters()))]))
-    # Its collector divides by the root of the number of parameters.
+    # TRAK's collector divides by the root of the number of parameters.
     exact = torch.stack(by_autograd) / len(by_autograd[0]) ** 0.5
     np.testing.assert_allclose(songs.raw(CHECKPOINTS - 1), exact.numpy(), rtol=1e-4, atol=1e-5)
     asked = torch.from_numpy(queries.raw(CHECKPOINTS - 1)).float()

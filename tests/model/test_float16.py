@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from lumina_ray.fingerprint import Dtype, Fingerprinter, Kind, SongCodes, Specification, SpotCheck
+from lumina_ray.fingerprint import Fingerprinter, Specification, SpotCheck
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
 from lumina_ray.model.float16 import hold_linears_in_float16
+from lumina_ray.vocabulary import Dtype, Kind, SongCodes
 
 CODES = SongCodes(
     tuple(np.random.default_rng(0).integers(0, 512, (4, n)).astype(np.uint16) for n in (500, 330)), (0.0, 10.0)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumina_ray.errors import ModelError, SpecificationMismatch
-from lumina_ray.fingerprint import Fingerprinter, SongCodes, Specification
-from lumina_ray.fingerprint.catalog_statistics import catalog_statistics
+from lumina_ray.fingerprint import Fingerprinter, Specification
+from lumina_ray.fingerprint.music_statistics import measure_music_statistics
 from lumina_ray.model import open_model
 from lumina_ray.model.statistics import (
     STATISTICS_FILE,
@@ -23,6 +23,7 @@ from lumina_ray.model.statistics import (
     save_statistics,
     shared_directions,
 )
+from lumina_ray.vocabulary import SongCodes
 from tests.tiny_model import tiny_music_model
 
 UNIFORM_48 = np.full((4, 8), 1 / 8, np.float32)
@@ -113,7 +114,9 @@ def test_a_catalogs_fingerprints_are_those_without_with_the_shared_directions_ta
     model.statistics = MusicStatistics(code_frequencies(pieces, 4, model.codebook_size))
     before = [Fingerprinter(model, Specification.for_model(model, "influence"))(song) for song in songs]
     steps: list[tuple[int, int]] = []
-    found = catalog_statistics(model, lambda: songs, range(len(songs)), lambda done, of, _: steps.append((done, of)))
+    found = measure_music_statistics(
+        model, lambda: songs, range(len(songs)), lambda done, of, _: steps.append((done, of))
+    )
     assert found is model.statistics
     assert steps == [(n, 6) for n in range(1, 7)]
     after = Fingerprinter(model, Specification.for_model(model, "influence"))(songs[2])
@@ -130,12 +133,12 @@ def test_a_catalogs_fingerprints_are_those_without_with_the_shared_directions_ta
 def test_the_order_in_which_songs_come_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more songs than are sampled: neither which of them are, nor how their sum is rounded."""
     # By its name: in the package the function hides the module.
-    monkeypatch.setattr(import_module("lumina_ray.fingerprint.catalog_statistics"), "_MAX_SONGS", 3)
+    monkeypatch.setattr(import_module("lumina_ray.fingerprint.music_statistics"), "_MAX_SONGS", 3)
     model = tiny_music_model()
     songs = _songs(model.codebook_size, 6)
     order = [4, 1, 5, 2, 0, 3]
-    found = catalog_statistics(model, lambda: songs, range(6))
-    shuffled = catalog_statistics(tiny_music_model(), lambda: [songs[place] for place in order], order)
+    found = measure_music_statistics(model, lambda: songs, range(6))
+    shuffled = measure_music_statistics(tiny_music_model(), lambda: [songs[place] for place in order], order)
     assert shuffled.sha256 == found.sha256
     assert {channel: values.shape[1] for channel, values in found.shared.items()} == {"P": 3, "M": 3}
 

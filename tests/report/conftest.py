@@ -5,10 +5,10 @@ import pytest
 
 from lumina_ray.attribution import Report, attribute
 from lumina_ray.calibration import calibrate_store, write_calibration
-from lumina_ray.calibration.use import write_use
+from lumina_ray.calibration.membership import write_membership
 from lumina_ray.index import build_index, load_snapshot
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE
-from tests.calibration.synthetic import DIMS, demo_stores, evidence_of_use, mixture, query, unit
+from tests.calibration.synthetic import DIMS, demo_stores, membership_evidence, mixture, query, unit
 
 # Titles come from catalogs that others wrote.
 HOSTILE_TITLE = (
@@ -20,8 +20,8 @@ HOSTILE_TITLE = (
 def reports(tmp_path_factory) -> dict[str, Report]:
     """One report per policy of a query of which two of four chunks are partly song 17, and one of unrelated music.
 
-    "use" is that of policy `calibrated` again, by an index that has evidence of use, of song 17 alone. "nothing v8" and
-    so on are of a catalog whose songs are all withdrawn.
+    "membership" is that of policy `calibrated` again, by an index that has membership evidence of song 17 alone.
+    "nothing v8" and so on are of a catalog whose songs are all withdrawn.
     """
     folder = tmp_path_factory.mktemp("reports")
     store, controls, worlds = demo_stores(folder, title=HOSTILE_TITLE)
@@ -33,8 +33,8 @@ def reports(tmp_path_factory) -> dict[str, Report]:
             chunks[c][i] = mixture(store.vectors(c)[17], chunks[c][i], 0.85)
     derived = query({c: unit(chunks[c].mean(axis=0)).astype(np.float32) for c in DIMS}, chunks)
     noise = query({c: worlds[c].music(1)[0] for c in DIMS})
-    write_use(evidence_of_use(store, controls, [17]), store.path)
-    with_use = load_snapshot(build_index(store, folder / "index"))
+    write_membership(membership_evidence(store, controls, [17]), store.path)
+    with_evidence = load_snapshot(build_index(store, folder / "index"))
     policies = ("calibrated", "v8", "v7")
     gone = list(zip(store.song_ids, store.songs["codes_sha256"].to_pylist(), [2] * len(store.song_ids), strict=True))
     (folder / "index" / WITHDRAWN_FILE).write_text(json.dumps({"songs": gone}))
@@ -43,5 +43,15 @@ def reports(tmp_path_factory) -> dict[str, Report]:
     return (
         {p: attribute(derived, snapshot, p) for p in policies}
         | {f"nothing {p}": attribute(derived, empty, p) for p in policies}
-        | {"noise": attribute(noise, snapshot), "use": attribute(derived, with_use)}
+        | {"noise": attribute(noise, snapshot), "membership": attribute(derived, with_evidence)}
     )
+
+
+def all_qualify(report: Report, n: int) -> Report:
+    """The report as if the first `n` songs of each channel had qualified."""
+    values = report.model_dump(mode="json")
+    for channel in values["channels"].values():
+        channel["qualified"] = n
+        for candidate in channel["candidates"][:n]:
+            candidate["qualified"] = True
+    return Report.model_validate(values)

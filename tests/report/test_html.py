@@ -1,10 +1,13 @@
+import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 
+from lumina_ray.attribution import Report
 from lumina_ray.attribution.partial import as_partial
-from lumina_ray.report import from_json, render_html, to_json
+from lumina_ray.report import from_json, render_html, sentences, to_json, words
+from tests.report.conftest import all_qualify
 
 VOID = {"meta", "br"}
 
@@ -42,7 +45,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.fixture(scope="module", params=["calibrated", "v8", "v7", "noise", "use"])
+@pytest.fixture(scope="module", params=["calibrated", "v8", "v7", "noise", "membership"])
 def page(request, reports):
     text = render_html(reports[request.param])
     return reports[request.param], text, Page(text)
@@ -88,12 +91,22 @@ def test_colours_come_from_the_page(page):
 def test_numbers_are_the_reports(page):
     report, _, parsed = page
     for channel in report.channels.values():
-        assert channel.verdict in parsed.text
-        assert channel.basis in parsed.text
-        assert all(warning in parsed.text for warning in channel.warnings)
+        assert sentences.verdict(report, channel) in parsed.text
+        assert sentences.basis(report, channel) in parsed.text
+        assert all(warning in parsed.text for warning in sentences.warnings(report, channel))
         assert f"{channel.candidates[0].similarity:.3f}" in parsed.text
     for value in (report.query.audio_sha256, report.provenance.index_key, report.provenance.calibration_sha256):
         assert value in parsed.text
+
+
+def test_each_channel_names_the_owners_of_its_own_right(reports):
+    facts = {"isrc": "DEX", "iswc": "T-1", "publisher": "<b>Pub", "master_owner": "Lab", "splits": "A 60, B 40"}
+    values = json.loads(to_json(reports["calibrated"]))
+    for channel in values["channels"].values():
+        channel["candidates"][0]["song"] |= facts
+    text = Page(render_html(Report.model_validate(values))).text
+    assert text.count("ISWC T-1 · publisher <b>Pub · splits A 60, B 40") == 1
+    assert text.count("ISRC DEX · master owner Lab · splits A 60, B 40") == 1
 
 
 def test_same_report_same_page(page):
@@ -131,11 +144,39 @@ def test_a_partial_report_warns(reports):
 
 def test_use_is_told_where_it_is_known(page):
     report, text, parsed = page
-    columns = text.count('<th class="n" scope="col">p,<br>use</th>')
-    assert columns == (2 if report.provenance.use else 0)
-    assert ("not that it made use of it" in parsed.text) == (report.provenance.use is not None)
-    if report.provenance.use:
-        assert report.provenance.use.reference_weights_sha256 in parsed.text
+    columns = text.count('<th class="n" scope="col">p, mem-<br>bership</th>')
+    assert columns == (2 if report.provenance.membership else 0)
+    assert ("not that it made use of it" in parsed.text) == (report.provenance.membership is not None)
+    if report.provenance.membership:
+        assert report.provenance.membership.reference_weights_sha256 in parsed.text
         top = report.channels["P"].candidates[0]
-        assert (top.song.song_id, top.use.p_value) == ("song-0017", 1 / 51)
+        assert (top.song.song_id, top.membership.p_value) == ("song-0017", 1 / 51)
         assert '<td class="n">0.020*</td>' in text
+
+
+def test_the_table_holds_each_candidates_numbers(page):
+    report, text, _ = page
+    for name, channel in report.channels.items():
+        table = text.split(f'aria-label="Candidates of channel {name}"')[1].split("</table>")[0]
+        rows = [re.findall(r"<td.*?</td>", row, re.DOTALL) for row in table.split("<tbody>")[1].split("<tr ")[1:]]
+        cells = [[" ".join(Page(cell).text.split()) for cell in row] for row in rows]
+        for candidate, found in zip(channel.candidates, cells[:-1], strict=False):
+            assert found[2] == words.share(candidate)
+            assert found[3] == f"{candidate.similarity:.3f} ({candidate.threshold:.3f})"
+            assert found[7] == words.p_value(candidate.family_wise_p, channel.noise.resolution)
+            assert found[8] == words.p_value(candidate.q_value)
+            if report.provenance.membership:
+                assert found[9] == words.membership_p(report, candidate)
+        assert len(cells) == 1 + max(10, channel.qualified)
+        columns = table.count('scope="col"')
+        assert {len(row) for row in rows[:-1]} == {columns}
+        assert f'colspan="{columns - 3}"' in table
+
+
+def test_no_song_that_qualified_is_hidden(reports):
+    report = all_qualify(reports["calibrated"], 12)
+    text = Page(render_html(report)).text
+    assert text.count("8 more candidates are in the JSON report.") == 2
+    assert "more candidate" not in Page(render_html(all_qualify(report, 20))).text
+    for channel in report.channels.values():
+        assert channel.candidates[11].song.song_id in text

@@ -1,9 +1,12 @@
+import json
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from lumina_ray.report import print_table
+from lumina_ray.attribution import Report
+from lumina_ray.report import print_table, to_json, words
+from tests.report.conftest import all_qualify
 
 
 def printed(report, width: int = 140, **options) -> str:
@@ -21,7 +24,8 @@ def test_both_channels_with_shares_and_the_rest(reports):
     assert text.count("unattributed") >= 2
     assert "0:10–0:30" in text
     assert "It is not proof that the model used a song" in " ".join(text.split())
-    assert "120 more candidates in the JSON" in text
+    assert "10 more candidates in the JSON" in text
+    assert "query 0:40 in 4 chunks, audio" in text
 
 
 def test_unrelated_music_reads_as_nothing(reports):
@@ -31,7 +35,7 @@ def test_unrelated_music_reads_as_nothing(reports):
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_what_shares_rest_on(reports, width):
-    alone, both = printed(reports["calibrated"], width), printed(reports["use"], width)
+    alone, both = printed(reports["calibrated"], width), printed(reports["membership"], width)
     assert "The shares rest on likeness alone: there is no reference model" in " ".join(alone.split())
     assert "never have seen it" not in alone
     top = next(line for line in both.splitlines() if "<script>" in line)
@@ -59,5 +63,70 @@ def test_titles_cannot_steer_the_terminal(reports, width):
 
 
 def test_as_many_rows_as_asked_for(reports):
-    assert "127 more candidates" in printed(reports["calibrated"], top=3)
+    assert "17 more candidates" in printed(reports["calibrated"], top=3)
+    assert "1 more candidate in" in printed(reports["calibrated"], top=19)
     assert "more candidates" not in printed(reports["calibrated"], top=500)
+
+
+@pytest.mark.parametrize("name", ["calibrated", "v8", "v7", "membership", "nothing v8"])
+def test_eighty_columns_are_enough_and_no_cell_is_cut(reports, name):
+    text = printed(reports[name], 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for channel in reports[name].channels.values():
+        for candidate in channel.candidates[:10]:
+            assert words.share(candidate) in text
+            if candidate.qualified:
+                told = f"{words.level(reports[name], candidate)}, "
+                assert told + words.driving_times(reports[name].query.chunks, candidate) in text
+
+
+def test_wide_tables_have_more_columns(reports):
+    narrow, wide = (printed(reports["v7"], wide=wide) for wide in (False, True))
+    for title in ("kernel", "p (family)", "driven by", "level"):
+        assert title in wide
+        assert title not in narrow
+
+
+def owned(report: Report, **facts: str | None) -> Report:
+    """The report with facts of its first songs exchanged."""
+    values = json.loads(to_json(report))
+    for channel in values["channels"].values():
+        channel["candidates"][0]["song"] |= facts
+    return Report.model_validate(values)
+
+
+FACTS = {
+    "title": "Hymn",
+    "song_id": "s-1",
+    "isrc": "DEX",
+    "iswc": "T-1",
+    "publisher": "[red]Pub",
+    "master_owner": "Lab",
+}
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_each_channel_names_the_owners_of_its_own_right(reports, width):
+    report = owned(reports["calibrated"], **FACTS, splits="A 60, B 40")
+    p, m = printed(report, width).split("M · Production")
+    assert "s-1 · ISWC T-1 · publisher [red]Pub" in " ".join(p.split())
+    assert "s-1 · ISRC DEX · master owner Lab" in " ".join(m.split())
+    assert "splits A 60, B 40" in " ".join(p.split())
+    assert "splits A 60, B 40" in " ".join(m.split())
+    assert "Lab" not in p
+    assert "[red]Pub" not in m
+
+
+def test_a_song_without_a_title_shows_its_id_once(reports):
+    text = printed(owned(reports["calibrated"], **FACTS | {"title": None, "song_id": "only-id"}), top=1)
+    assert text.count("only-id") == 2  # channels
+
+
+def test_no_song_that_qualified_is_hidden(reports):
+    report = all_qualify(reports["calibrated"], 12)
+    text = printed(report)
+    assert text.count("8 more candidates in the JSON.") == 2
+    assert "more candidate" not in printed(all_qualify(report, 20), top=3)
+    for channel in report.channels.values():
+        assert channel.candidates[11].song.song_id in text

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from starlette.testclient import TestClient
 
+from lumina_ray.answers import ReportVerification
 from serve.access import Access
 from serve.decoding import Decoders
 from serve.gateway import create_app
@@ -23,6 +24,8 @@ INDEX = {
     "index_fault": None,
     "songs": 3,
 }
+
+VERIFIED = ReportVerification(report_sha256="d" * 64, index_version="v0001", signed_by=None)
 
 
 class Response:
@@ -45,7 +48,11 @@ class Method:
     function: Callable
 
     def remote(self, *arguments: Any) -> Response:
-        return Response(self.function(*arguments))
+        return Response(self._call(arguments))
+
+    async def _call(self, arguments: tuple) -> Any:
+        # As Serve does with responses among the arguments.
+        return await self.function(*[await a if isinstance(a, Response) else a for a in arguments])
 
 
 class Deployment:
@@ -71,7 +78,7 @@ def make_services(access: Access | None = None, **changes: Any) -> Services:
         "args": ServeArgs(index="unused", open_access=True),
         "access": access,
         "fingerprinter": Deployment(fingerprint=b"vectors", describe=MODEL),
-        "searcher": Deployment(attribute="{}", describe=INDEX),
+        "searcher": Deployment(attribute="{}", describe=INDEX, verify=VERIFIED),
         "decoders": Decoders(1, 60.0),
         "jobs": None,
     }

@@ -19,12 +19,12 @@ from safetensors.torch import load_file, save_file
 from transformers import MusicgenForConditionalGeneration
 
 from lumina_ray.attribution.schema import SongFacts
-from lumina_ray.audio import SAMPLE_RATE_HZ
+from lumina_ray.audio import cut_chunks
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint import Specification, describe_environment, encode_song
-from lumina_ray.fingerprint.catalog_statistics import catalog_statistics
+from lumina_ray.fingerprint.music_statistics import measure_music_statistics
 from lumina_ray.index import Snapshot, build_index, load_snapshot
 from lumina_ray.model import open_model
 from lumina_ray.model.statistics import save_statistics
@@ -36,6 +36,7 @@ from lumina_ray.store import (
     manifest_sha256,
     read_store,
 )
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 from serve.app import ServeArgs, Server, start
 from serve.deployments import GATEWAY
 from serve.keys import add_key
@@ -85,8 +86,8 @@ def model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
         latents_ND = latents_ND - tensors[name][torch.cdist(latents_ND, tensors[name]).argmin(dim=1)]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     listening = open_model(str(folder))
-    songs = [encode_song(listening, sound(seed), "song") for seed in range(N_SONGS)]
-    save_statistics(catalog_statistics(listening, lambda: songs, range(len(songs))), folder)
+    songs = [encode_song(listening, cut_chunks(sound(seed))) for seed in range(N_SONGS)]
+    save_statistics(measure_music_statistics(listening, lambda: songs, range(len(songs))), folder)
     return folder
 
 
@@ -186,8 +187,11 @@ def beside(server: Server, serve_args: ServeArgs, name: str, **changes: Any) -> 
     args = ServeArgs(**(serve_args.model_dump() | changes))
     application = GATEWAY.bind(args, *handles)
     ray_serve.run(application, name=name, route_prefix=f"/{name}", logging_config=APPLICATION_LOGS)
-    yield f"{server.address}/{name}"
-    ray_serve.delete(name)
+    try:
+        yield f"{server.address}/{name}"
+    finally:
+        # Also after a failure: its CPU is missing to replicas that later tests wait for.
+        ray_serve.delete(name)
 
 
 @pytest.fixture

@@ -40,6 +40,18 @@ def pids(kind: str) -> set[int]:
     return set(ray.get([ray.get_actor(**actor).__ray_call__.remote(lambda _: os.getpid()) for actor in actors]))
 
 
+def decoders() -> set[int]:
+    """The processes in which the gateways decode uploads."""
+    found = {int(pid) for gateway in pids("gateway") for pid in _children(gateway)}
+    return {pid for pid in found if b"lumina_ray.audio.guard" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+def _children(pid: int) -> list[str]:
+    return [
+        child for thread in Path(f"/proc/{pid}/task").iterdir() for child in (thread / "children").read_text().split()
+    ]
+
+
 def kill(kind: str) -> None:
     """As a machine does that has no memory left."""
     for pid in pids(kind):

@@ -1,10 +1,10 @@
 """What is slow, lost, broken or gone is answered, and takes nobody's place for long."""
 
 import asyncio
-import contextlib
 import encodings
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +29,7 @@ from ray.exceptions import (
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from lumina_ray.answers import SongPage
 from lumina_ray.audio import Audio
 from lumina_ray.errors import StoreError
 from serve.app import Server
@@ -37,12 +38,13 @@ from serve.gateway import create_app
 from serve.local import drain
 from serve.places import Places
 from serve.problems import Problem
-from serve.schemas import ServeArgs, SongPage
+from serve.schemas import ServeArgs
 from serve.services import Services
 from tests.serve import faults
 from tests.serve.app import MODEL, Deployment, asking, make_services
 from tests.serve.conftest import beside, sound, wav
 from tests.serve.problems import assert_problem
+from tests.serve.processes import decoders
 
 URL = "/v1/attributions"
 HURRIED = ServeArgs(index="unused", open_access=True, request_timeout_s=0.3)
@@ -158,7 +160,7 @@ def test_an_upload_that_ends_the_decoder(
     services = make_services(decoders=Decoders(1, 1.0))
     with asking(services) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("serve.decoding.load_audio", decoder)
+            patch.setattr("serve.decoding.load_chunks", decoder)
             assert_problem(client.post(URL, files={"audio": wav(sound(1))}), status, code)
         # Time for a process that has to start.
         services.decoders._limit_s = 60.0
@@ -172,31 +174,36 @@ def test_who_goes_away_while_decoding_frees_the_decoder(monkeypatch: pytest.Monk
         decoders._idle.put_nowait(guard)
         busy = guard.process
         with monkeypatch.context() as patch:
-            patch.setattr("serve.decoding.load_audio", faults.hang)
+            patch.setattr("serve.decoding.load_chunks", faults.hang)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1):
                     await decoders.load(b"", 1.0, 1)
         assert busy.wait(timeout=10) < 0
-        return len((await decoders.load(wav(sound(1)), 60.0, 1 << 20)).samples)
+        return len((await decoders.load(wav(sound(1)), 60.0, 1 << 20)).chunks[0].samples)
 
     assert asyncio.run(go()) == len(sound(1))
 
 
-def test_gateways_do_without_torch() -> None:
-    code = "import sys, serve.gateway; assert not {'torch', 'transformers'} & set(sys.modules)"
+@pytest.mark.parametrize("module", ["gateway", "searcher", "shards", "jobs"])
+def test_only_the_fingerprinter_loads_torch(module: str) -> None:
+    code = f"import sys, serve.{module}; assert not {{'torch', 'transformers', 'matplotlib'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
 
 
 def test_clients_that_go_away_free_their_places(server: Server, serve_args: ServeArgs) -> None:
     address = httpx.URL(server.address)
+    form = b'--B\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n%b\r\n--B--\r\n' % wav(sound(1))
     head = (
         f"POST {URL} HTTP/1.1\r\nHost: {address.host}\r\nContent-Type: multipart/form-data; boundary=B\r\n"
-        "Content-Length: 100000\r\n\r\n--B\r\n"
+        f"Content-Length: {len(form)}\r\n\r\n"
     ).encode()
+    songs = f"{server.address}/v1/songs"
+    # No upload is done with its place: nothing decodes it. Whoever gives up a decoder ends it, and has another started.
+    for decoder in decoders():
+        os.kill(decoder, signal.SIGSTOP)
     held = [socket.create_connection((address.host, address.port)) for _ in range(serve_args.max_requests)]
     for connection in held:
-        connection.sendall(head)
-    songs = f"{server.address}/v1/songs"
+        connection.sendall(head + form)
     deadline_s = time.monotonic() + 30
     # Once each of them has its place, there is none left.
     with pytest.raises(httpx.ReadTimeout):
@@ -268,32 +275,34 @@ def test_closed_places_are_given_to_nobody_and_finished_with() -> None:
 
 
 def test_requests_under_way_are_finished_before_it_stops(server: Server, serve_args: ServeArgs) -> None:
-    going_on = threading.Event()
+    begun, going_on = threading.Event(), threading.Event()
 
     def upload() -> Iterator[bytes]:
         yield b'--B\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
+        begun.set()
         going_on.wait(60)
         yield wav(sound(1)) + b"\r\n--B--\r\n"
 
     with (
-        beside(server, serve_args, "stopping", max_requests=1) as address,
+        beside(server, serve_args, "stopping", max_uploads=1, upload_idle_s=60.0) as address,
         httpx.Client(timeout=60, trust_env=False) as client,
         ThreadPoolExecutor(2) as pool,
     ):
         songs, deadline_s = f"{address}/v1/songs", time.monotonic() + 30
         typed = {"Content-Type": "multipart/form-data; boundary=B"}
         answer = pool.submit(client.post, address + URL, content=upload(), headers=typed)
-        # Once it has the place, there is none left.
-        with pytest.raises(httpx.ReadTimeout):
-            while time.monotonic() < deadline_s:
-                client.get(songs, timeout=3)
+        # Not before it is on its way: one of the next could take its place.
+        assert begun.wait(30)
+        # Once it is let in, no other upload is.
+        while client.post(address + URL, files={"audio": b"x"}).status_code != 429:
+            assert time.monotonic() < deadline_s
         drained = pool.submit(drain, "stopping", 60.0)
         refused = None
         while not refused:
             assert time.monotonic() < deadline_s
-            # Who asked before it was told to stop waits for the place.
-            with contextlib.suppress(httpx.ReadTimeout):
-                refused = client.get(songs, timeout=3)
+            # Until it is told to stop.
+            answer_now = client.get(songs)
+            refused = None if answer_now.is_success else answer_now
         assert_problem(refused, 503, "server.unavailable")
         assert not drained.done()
         going_on.set()

@@ -3,25 +3,27 @@
 import asyncio
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lumina_ray.audio import Audio
+from lumina_ray.audio import ChunkedAudio, cut_chunks
 from lumina_ray.errors import (
-    AudioError,
     LuminaError,
     ModelError,
     SpecificationMismatch,
     StoreError,
     UsageError,
 )
-from lumina_ray.fingerprint import QueryFingerprint
 from lumina_ray.index import load_snapshot
+from lumina_ray.vocabulary import QueryFingerprint
 from serve.app import ServeArgs, build, start
-from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, SEARCHER, Fingerprinter, Searcher
+from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, SEARCHER
+from serve.fingerprinter import Fingerprinter
 from serve.local import _check_address
+from serve.searcher import Searcher
 from tests.serve.conftest import sound
 
 
@@ -113,15 +115,14 @@ def test_what_ray_leaves_open_is_set() -> None:
 
 
 def test_what_a_song_does_to_the_model_is_its_own_outcome(model_dir: Path, index_dir: Path) -> None:
-    specification = load_snapshot(index_dir).manifest["specification"]
+    specification = load_snapshot(index_dir).record.specification
     fingerprinter = Fingerprinter(str(model_dir), specification, "cpu", 60.0)
+    song = ChunkedAudio("0" * 64, 5.0, tuple(cut_chunks(sound(1))))
     # No samples of ours: something that breaks inside the model.
-    double = sound(1).astype(np.float64)
-    songs = [Audio(x, "0" * 64) for x in (sound(1), np.zeros(64_000, np.float32), double, sound(1))]
-    first, silent, broken, last = (fingerprinter._fingerprint(song) for song in songs)
-    assert isinstance(silent, AudioError)
-    assert silent.kind == "audio.silent"
-    assert isinstance(broken, RuntimeError)
+    text = replace(song, chunks=(replace(song.chunks[0], samples=song.chunks[0].samples.astype("U")),))
+    first, broken, last = (fingerprinter._fingerprint(one) for one in (song, text, song))
+    assert isinstance(broken, Exception)
+    assert not isinstance(broken, LuminaError)
     assert isinstance(first, QueryFingerprint)
     assert isinstance(last, QueryFingerprint)
     np.testing.assert_array_equal(first.channels["P"].vector, last.channels["P"].vector)
@@ -129,7 +130,7 @@ def test_what_a_song_does_to_the_model_is_its_own_outcome(model_dir: Path, index
 
 def test_health_is_a_real_fingerprint_and_a_real_search(model_dir: Path, index_dir: Path) -> None:
     snapshot = load_snapshot(index_dir)
-    fingerprinter = Fingerprinter(str(model_dir), snapshot.manifest["specification"], "cpu", 60.0)
+    fingerprinter = Fingerprinter(str(model_dir), snapshot.record.specification, "cpu", 60.0)
     asyncio.run(fingerprinter.check_health())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fingerprinter, "_busy_since_s", time.monotonic() - 61)

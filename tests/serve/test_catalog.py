@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from lumina_ray.answers import FingerprintQuery
 from lumina_ray.attribution import Report, attribute
 from lumina_ray.attribution.schema import SongFacts
 from lumina_ray.index import Snapshot, load_snapshot
@@ -23,7 +24,6 @@ from serve.app import ServeArgs
 from serve.catalog import as_query, find_song, list_songs, list_versions, nearest_songs
 from serve.live import probe
 from serve.problems import Problem
-from serve.schemas import FingerprintQuery
 from tests.serve.app import asking, make_services
 from tests.serve.conftest import N_SONGS, fingerprint_of
 from tests.serve.problems import assert_problem
@@ -56,6 +56,23 @@ def test_a_song_by_its_id(client: httpx.Client, snapshot: Snapshot) -> None:
     assert found["song"] == snapshot.songs.select(list(SongFacts.model_fields)).to_pylist()[row]
     for unknown in ("/v1/songs/nothing", "/v1/songs/no/such/song", "/v1/songs/nothing/nearest"):
         assert_problem(client.get(unknown), 404, "song.unknown")
+
+
+def test_the_end_of_an_id_is_no_question_about_its_neighbours(client: httpx.Client) -> None:
+    assert client.get("/v1/songs/song-0004").status_code == 200
+    for path, found in (
+        ("song-0004/nearest", 200),
+        # The neighbours of it, whichever way it is written, and songs of other names.
+        ("song%2D0004/%6Eearest?limit=1", 200),
+        ("song-0004%2Fnearest", 404),
+        ("song-0004%2fnearest/nearest", 404),
+    ):
+        answer = client.get(f"/v1/songs/{path}")
+        assert answer.status_code == found
+        if found == 200:
+            assert answer.json()["neighbours"]
+        else:
+            assert_problem(answer, 404, "song.unknown")
 
 
 @pytest.mark.parametrize("unknown", [20, 300_000])
@@ -152,7 +169,7 @@ def test_a_page_of_a_million_songs_looks_at_few_of_them(snapshot: Snapshot) -> N
         expected += range(600_000, 600_000 + 9 - len(expected))
         assert [song.song_id for song in page.songs] == [ids[row] for row in expected]
         assert (page.next_cursor is not None) is more
-    assert list_songs(large, "song-0999998", 9).songs == list_songs(large, "z", 9).songs == []
+    assert list_songs(large, "song-0999998", 9).songs == list_songs(large, "z", 9).songs == ()
     assert 0 < large.songs["song_id"].lookups < 6 * 21
 
 
@@ -177,7 +194,7 @@ def test_health_is_asked_of_the_first_song_that_is_not_withdrawn(
 ) -> None:
     asked, vectors = [], Snapshot.vectors
     monkeypatch.setattr(Snapshot, "vectors", lambda *given: asked.append(given[2].tolist()) or vectors(*given))
-    monkeypatch.setattr("serve.live.attribute", lambda *_: SimpleNamespace(channels={}))
+    monkeypatch.setattr("serve.live.attribute", lambda *_, **__: SimpleNamespace(channels={}))
     large = catalog_of(snapshot, ["song"] * 1_000_000, [0, 1, 2, 4])
     tracemalloc.start()
     probe(large)
@@ -201,7 +218,7 @@ def test_versions_beside_the_live_one(
     (tmp_path / "v0003" / "P.faiss").unlink()
     (tmp_path / "v0004" / "manifest.json").write_text("{")
     found = list_versions(tmp_path / "v0001")
-    assert found.unusable == ["v0004", "v0003"]
+    assert found.unusable == ("v0004", "v0003")
     assert [(version.version, version.live) for version in found.indexes] == [("v0002", False), ("v0001", True)]
 
 
@@ -244,4 +261,4 @@ def test_a_fingerprint_that_does_not_fit_is_refused(client: httpx.Client, snapsh
     assert_problem(client.post(BY_FINGERPRINT, content=not_a_number, **typed), 422, "request.invalid")
     assert_problem(client.post(BY_FINGERPRINT, content="{", **typed), 422, "request.invalid")
     assert_problem(client.post(BY_FINGERPRINT, content="{}"), 415, "request.not_json")
-    assert_problem(client.post(BY_FINGERPRINT, content=b" " * (5 << 20), **typed), 413, "audio.too_large")
+    assert_problem(client.post(BY_FINGERPRINT, content=b" " * (5 << 20), **typed), 413, "fingerprint.too_large")

@@ -136,6 +136,20 @@ def test_open_access_is_for_this_machine_only(tmp_path: Path) -> None:
         values["http_options"]["host"] = "127.0.0.1"
 
 
+def test_the_proxy_must_be_spared_the_headers_of_clients(tmp_path: Path) -> None:
+    values = yaml.safe_load(EXAMPLE.read_text())
+    file = tmp_path / "config.yaml"
+    for options in ({"runtime_env": {"env_vars": {"OTHER": "x"}}}, {"runtime_env": {}}, {}, None):
+        values["controller_options"] = options
+        file.write_text(yaml.safe_dump(values))
+        with pytest.raises(UsageError, match=r"CALLBACK_IMPORT_PATH to serve\.proxy:middlewares"):
+            check_config(file)
+    del values["controller_options"]
+    file.write_text(yaml.safe_dump(values))
+    with pytest.raises(UsageError, match="CALLBACK_IMPORT_PATH"):
+        check_config(file)
+
+
 def test_ray_itself_would_accept_a_misspelt_key() -> None:
     # When this fails, Ray has learnt to check and `serve.check` can shrink.
     values = yaml.safe_load(EXAMPLE.read_text())

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lumina_ray.attribution.audio import attribute_audio
+from lumina_ray.cli.exits import exit_code
 from lumina_ray.cli.main import run
 from lumina_ray.client import Client, EndpointError
+from lumina_ray.front.index import open_index
 from lumina_ray.report import to_json
 from lumina_ray.report.verify import verify_report
 from serve.app import ServeArgs, Server
@@ -28,7 +29,7 @@ def test_the_client_the_command_and_a_local_run_say_the_same(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    local = to_json(attribute_audio(song, serve_args.index, model=serve_args.model, policy="v8", top_k=5))
+    local = to_json(open_index(serve_args.index, model=serve_args.model).attribute(song, policy="v8", top_k=5))
     with Client(server.address) as client:
         assert client.ready().songs == N_SONGS
         report = client.attribute(song, policy="v8", top_k=5)
@@ -56,4 +57,4 @@ def test_a_refusal_has_its_status_and_code(server: Server, tmp_path: Path) -> No
     (tmp_path / "silence.wav").write_bytes(wav(np.zeros(96_000, np.float32)))
     with Client(server.address) as client, pytest.raises(EndpointError) as refused:
         client.attribute(tmp_path / "silence.wav")
-    assert (refused.value.status, refused.value.code, refused.value.exit_code) == (422, "audio.silent", 2)
+    assert (refused.value.status, refused.value.code, exit_code(refused.value)) == (422, "audio.silent", 2)

@@ -4,7 +4,7 @@ import asyncio
 import http.client
 import io
 import json
-import time
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,16 +12,16 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import ray
 import soundfile
 
 import serve
 from lumina_ray.attribution import Report
-from lumina_ray.attribution.audio import attribute_audio
-from lumina_ray.audio import SAMPLE_RATE_HZ
+from lumina_ray.front.index import open_index
 from lumina_ray.index import load_snapshot
 from lumina_ray.report import to_json
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 from serve.app import ServeArgs, Server
+from tests.serve.app import Deployment, asking, make_services
 from tests.serve.conftest import MAX_UPLOAD_BYTES, N_SONGS, sound, wav
 from tests.serve.problems import assert_problem
 
@@ -38,7 +38,7 @@ def encoded(samples: np.ndarray, format: str, subtype: str | None = None, rate_h
     return file.getvalue()
 
 
-@pytest.mark.parametrize("options", [{}, {"policy": "v8"}, {"policy": "v7", "top_k": 3}])
+@pytest.mark.parametrize("options", [{}, {"policy": "v8"}, {"policy": "v7", "top_k": 3, "candidates": 2}])
 def test_the_answer_is_byte_for_byte_the_local_report(
     client: httpx.Client, serve_args: ServeArgs, tmp_path: Path, options: dict
 ) -> None:
@@ -46,7 +46,7 @@ def test_the_answer_is_byte_for_byte_the_local_report(
     file = tmp_path / "query.mp3"
     file.write_bytes(encoded(song, "MP3"))
 
-    local = to_json(attribute_audio(file, serve_args.index, model=serve_args.model, **options))
+    local = to_json(open_index(serve_args.index, model=serve_args.model).attribute(file, **options))
     response = post(client, file.read_bytes(), **options)
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
     assert response.content == local.encode()
@@ -78,7 +78,7 @@ BAD_UPLOADS: dict[str, tuple[Callable[[], bytes], int, str]] = {
         422,
         "audio.not_finite",
     ),
-    "truncated": (lambda: encoded(sound(1, 4.0), "FLAC")[:100_000], 422, "audio.undecodable"),
+    "truncated": (lambda: encoded(sound(1, 4.0), "FLAC")[:100_000], 422, "audio.truncated"),
     "too large": (lambda: bytes(MAX_UPLOAD_BYTES + 1), 413, "audio.too_large"),
     "far too large": (lambda: bytes(MAX_UPLOAD_BYTES * 4), 413, "audio.too_large"),
     "a path": (lambda: b"/etc/passwd", 422, "audio.undecodable"),
@@ -165,6 +165,21 @@ def test_unknown_addresses_and_methods_are_problems_too(client: httpx.Client) ->
     assert_problem(client.get(URL), 405, "http.405")
 
 
+def test_a_refused_method_names_those_that_there_are() -> None:
+    with asking(make_services(jobs=Deployment())) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        known = {path: {method.upper() for method in methods} for path, methods in paths.items()}
+        assert known["/v1/jobs/{job_id}"] == {"GET", "DELETE"}
+        known |= {"/static/page.js": {"GET", "HEAD"}, "/openapi.json": {"GET", "HEAD"}, "/": {"GET"}, "/docs": {"GET"}}
+        for path, methods in known.items():
+            for other in {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "BREW"} - methods:
+                answer = client.request(other, path.format(job_id="j", song_id="s"))
+                assert answer.status_code == 405, (other, path)
+                assert set(answer.headers["allow"].split(", ")) == methods, (other, path)
+                if other != "HEAD":
+                    assert_problem(answer, 405, "http.405")
+
+
 def test_health_and_readiness(client: httpx.Client, serve_args: ServeArgs) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz").json()
@@ -180,6 +195,11 @@ def test_a_request_has_an_id_which_its_answer_repeats(client: httpx.Client) -> N
     assert client.get("/healthz", headers={"X-Request-ID": "mine"}).headers["x-request-id"] == "mine"
     made = {client.get("/healthz").headers["x-request-id"] for _ in range(2)}
     assert len(made) == 2
+    # Any other is replaced.
+    for hostile in ("", "a b", "a\tb", "x" * 129, "x" * (1 << 20), "ü".encode(), b"\xff", "{{7*7}}", "a/b"):
+        answer = client.get("/healthz", headers={"X-Request-ID": hostile})
+        assert (answer.status_code, len(answer.headers.get_list("x-request-id"))) == (200, 1)
+        assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["x-request-id"])
 
 
 def test_the_reference_describes_the_report_and_the_upload(client: httpx.Client) -> None:
@@ -187,12 +207,31 @@ def test_the_reference_describes_the_report_and_the_upload(client: httpx.Client)
     operation = document["paths"][URL]["post"]
     answer = operation["responses"]["200"]["content"]["application/json"]
     assert answer["schema"] == {"$ref": "#/components/schemas/Report"}
-    assert answer["example"]["format_version"] == 1
+    assert answer["example"]["format_version"] == 4
     upload = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert (upload["required"], upload["properties"]["audio"]["format"]) == (["audio"], "binary")
     for status in ("400", "408", "413", "415", "422", "429", "500", "503", "504"):
         assert list(operation["responses"][status]["content"]) == ["application/problem+json"]
-    assert client.get("/docs").status_code == 200
+
+
+def test_the_reference_for_people_asks_no_other_host_and_runs_no_script(client: httpx.Client) -> None:
+    answer, document = client.get("/docs"), client.get("/openapi.json").json()
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["content-security-policy"] == client.get("/").headers["content-security-policy"]
+    assert answer.headers["content-security-policy"].startswith("default-src 'self';")
+    assert not re.search(r"<script|<style| style=| on\w+=|https?:", answer.text)
+    used = set(re.findall(r'(?:src|href)="([^"#][^"]*)"', answer.text))
+    assert used == {"static/icon.svg", "static/page.css", "openapi.json"}
+    for file in used:
+        assert client.get(f"/{file}").status_code == 200
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert f"<code>{method.upper()} {path}</code>" in answer.text
+            for parameter in operation.get("parameters", []):
+                assert f"<code>{parameter['name']}</code>" in answer.text
+    named = set(re.findall(r' id="([^"]+)"', answer.text))
+    assert set(re.findall(r'href="#([^"]+)"', answer.text)) <= named
+    assert {"Report", "Candidate", "ProblemDetails"} <= named
 
 
 def test_the_example_is_a_report() -> None:
@@ -222,26 +261,3 @@ def test_too_many_requests_are_told_to_come_back(server: Server) -> None:
     for response in refused:
         assert_problem(response, 429, "server.busy")
         assert int(response.headers["retry-after"]) > 0
-
-
-def fingerprinters() -> dict[str, dict]:
-    """Running fingerprinter replicas: what Ray calls them → how to get hold of them."""
-    actors = ray.util.list_named_actors(all_namespaces=True)
-    return {actor["name"]: actor for actor in actors if "#Fingerprinter#" in actor["name"]}
-
-
-def test_a_lost_replica_comes_back(client: httpx.Client) -> None:
-    body = wav(sound(3))
-    before = post(client, body)
-    lost = fingerprinters()
-    for actor in lost.values():
-        ray.kill(ray.get_actor(**actor))
-    deadline_s = time.monotonic() + 120
-    while (response := post(client, body)).status_code != 200 or not fingerprinters().keys() - lost.keys():
-        if response.status_code != 200:
-            assert_problem(response, 503, "server.unavailable")
-            assert int(response.headers["retry-after"]) > 0
-        assert time.monotonic() < deadline_s
-        time.sleep(0.2)
-    assert response.content == before.content
-    assert client.get("/readyz").status_code == 200

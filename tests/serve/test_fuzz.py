@@ -16,7 +16,10 @@ from tests.serve.processes import memory_bytes
 URL = "/v1/attributions"
 ARGS = ServeArgs(index="unused", open_access=True, max_audio_s=60.0, max_upload_bytes=2 << 20)
 # What such files are refused for; a crash of the decoder is one, of anything else none.
-CODES = {"audio.undecodable", "audio.empty", "audio.too_long", "audio.too_large", "audio.not_finite", "audio.timeout"}
+CODES = {
+    *("audio.undecodable", "audio.truncated", "audio.empty", "audio.too_long", "audio.too_large", "audio.not_finite"),
+    *("audio.silent", "audio.timeout"),
+}
 
 
 def outcomes(numbers: range) -> tuple[Counter[str], int]:
@@ -63,4 +66,4 @@ def test_a_codec_that_nobody_knows_is_refused() -> None:
     """Number 223 names one in a WAV header: FFmpeg finds a stream, and nothing to decode it with."""
     with pytest.raises(AudioError, match="of a codec that FFmpeg does not know") as caught:
         load_audio(mutated_file(223), name="upload")
-    assert caught.value.kind == "audio.undecodable"
+    assert caught.value.code == "audio.undecodable"

@@ -15,10 +15,13 @@ import ray
 from ray.exceptions import ActorDiedError, NodeDiedError
 from ray.serve.exceptions import BackPressureError
 
+from lumina_ray.answers import Job
 from lumina_ray.audio import Audio
+from serve.access import Access
 from serve.app import ServeArgs
 from serve.jobs import Jobs
 from serve.jobstore import JobStore, StoredJob
+from serve.keys import KeyRing, add_key, revoke_key
 from serve.problems import Problem
 from tests.serve.app import Deployment, asking, make_services
 from tests.serve.conftest import sound, wav
@@ -413,7 +416,8 @@ def test_a_file_waits_on_however_often_nobody_answers(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("eager")
 def test_nobody_waits_for_a_file_that_nobody_answers(tmp_path: Path) -> None:
     async def go() -> None:
-        jobs, first = await work(tmp_path, [stuck], request_timeout_s=0.1)
+        # Long enough for the other file to be answered in time on a busy machine.
+        jobs, first = await work(tmp_path, [stuck], request_timeout_s=2.0)
         second, _ = await jobs.create("other", None, "v8", 5, [b"audio"])
         async with asyncio.timeout(30):
             while (await jobs.get("acme", first.id)).state != "done":
@@ -454,8 +458,34 @@ def test_a_request_that_is_sent_twice_is_one_job(client: httpx.Client) -> None:
     assert_problem(post(client, b"other", **{"Idempotency-Key": "k"}), 422, "jobs.idempotency")
 
 
+def test_jobs_belong_to_a_key_and_not_to_its_name(tmp_path: Path) -> None:
+    owners: list[str] = []
+
+    async def created(owner: str, *_: object) -> tuple[Job, bool]:
+        owners.append(owner)
+        job = {"id": "j", "state": "queued", "policy": "v8", "top_k": 5, "created": 0, "expires": 1, "files": ()}
+        return Job(**job), True
+
+    async def deleted(owner: str, _: str) -> None:
+        owners.append(owner)
+
+    file = tmp_path / "keys.json"
+    services = make_services(Access(KeyRing(file), 1), jobs=Deployment(create=created, delete=deleted))
+    with asking(services) as client:
+        for _ in range(2):
+            key = {"Authorization": f"Bearer {add_key(file, 'acme')}"}
+            assert client.post(URL, files={"audio": b"x"}, headers=key).status_code == 202
+            assert client.delete(f"{URL}/j", headers=key).status_code == 204
+            revoke_key(file, "acme")
+    assert owners[0] == owners[1] != owners[2] == owners[3]
+    assert "acme" not in owners
+
+
 def test_bad_requests_for_jobs(client: httpx.Client) -> None:
     assert_problem(post(client, *[b"x"] * 9), 400, "request.malformed")
+    refused = post(client, b"x", **{"Idempotency-Key": ""})
+    assert_problem(refused, 400, "request.malformed")
+    assert "Idempotency-Key is empty" in refused.json()["detail"]
     assert_problem(client.post(URL, files={"file": b"x"}), 422, "request.no_audio")
     assert_problem(client.get(f"{URL}/nothing"), 404, "jobs.unknown")
     assert_problem(client.get(f"{URL}/nothing/results", params={"cursor": "eA"}), 422, "request.invalid")

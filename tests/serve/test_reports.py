@@ -1,25 +1,30 @@
 """Reports that are verified over HTTP, and on snapshots that no longer answer."""
 
+import html
 import json
-import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+from ray.exceptions import RayTaskError
 
+import serve
+from lumina_ray.answers import FingerprintQuery
 from lumina_ray.attribution import attribute
 from lumina_ray.client import Client, EndpointError
-from lumina_ray.errors import UsageError
+from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.index import load_snapshot
 from lumina_ray.report import from_json, report_sha256, to_json
 from lumina_ray.report.sign import make_key, sign_report
 from serve import verification
-from serve.app import Server
+from serve.app import ServeArgs, Server
 from serve.catalog import as_query
+from serve.page import MAX_REPORT_BYTES
 from serve.problems import Problem
-from serve.schemas import FingerprintQuery
+from tests.serve.app import Deployment, asking, make_services
 from tests.serve.conftest import sound, wav
 from tests.serve.problems import assert_problem
 from tests.serve.test_catalog import fingerprint_of
@@ -98,6 +103,66 @@ def test_what_cannot_be_verified_is_refused(client: httpx.Client, made: Path) ->
     assert_problem(client.post(VERIFY, json={}), 415, "request.not_multipart")
 
 
+def test_what_is_too_large_is_called_by_its_name() -> None:
+    args = ServeArgs(index="unused", open_access=True, max_upload_bytes=1000)
+    with asking(make_services(args=args)) as client:
+        for files, code, said in (
+            ({"report": b"{}", "signature": bytes(5000)}, "signature.too_large", "The signature is larger than 4096"),
+            ({"report": bytes(MAX_REPORT_BYTES + 1)}, "report.too_large", "The report is larger than 16777216 bytes."),
+            ({"report": b"{}", "audio": bytes(1001)}, "audio.too_large", "send an excerpt"),
+            # Refused before it is known which of them it is.
+            ({"report": b"{}", "signature": bytes(17 << 20)}, "request.too_large", "report 16777216, audio 1000, sig"),
+        ):
+            answer = client.post(VERIFY, files=files)
+            assert_problem(answer, 413, code)
+            assert said in answer.json()["detail"]
+            assert ("audio" in answer.json()["detail"]) == (code == "request.too_large")
+        many = client.post("/v1/reports/html", files={"report": b"{}", "signature": bytes(5000)})
+        assert_problem(many, 413, "signature.too_large")
+
+
+DRAW = "/v1/reports/html"
+
+
+def test_a_drawn_report_says_what_was_not_verified(client: httpx.Client, made: Path) -> None:
+    report, signature = ((made / name).read_bytes() for name in ("report.json", "report.json.sig"))
+
+    def told(**files: bytes) -> str:
+        answer = client.post(DRAW, files=files)
+        assert answer.status_code == 200
+        (note,) = re.findall(r'<div class="warning unverified" role="note">(.*?)</div>', answer.text, re.DOTALL)
+        assert "Not verified." in note
+        assert "nothing was computed again" in note
+        return html.unescape(note)
+
+    unsigned = told(report=report)
+    assert "no signature came with it" in unsigned
+    alone = client.post(DRAW, content=report, headers={"Content-Type": "application/json"})
+    assert alone.text == client.post(DRAW, files={"report": report}).text
+    key = json.loads(signature)["public_key"]
+    signed = told(report=report, signature=signature)
+    assert f"by key {key}" in signed
+    assert "does not know whose" in signed
+    assert "no signature" not in signed
+    forged = changed(report, lambda values: values["channels"]["P"].update(unattributed=0.5))
+    assert "one was changed" in told(report=forged, signature=signature)
+    assert "a signature" in told(report=report, signature=b"{}")
+    elsewhere = changed(report, lambda values: values["provenance"].update(index_key="0" * 64))
+    assert "The snapshot that the report names is not here" in told(report=elsewhere)
+    assert "canonical" in told(report=json.dumps(json.loads(report), indent=1).encode())
+    # What names another index has no rights on the page.
+    hostile = changed(report, lambda values: values["provenance"].update(index_version="<script>alert(1)</script>"))
+    assert "<script>alert" not in client.post(DRAW, files={"report": hostile}).text
+
+
+def test_a_report_is_not_drawn_as_unverified_because_the_index_is_lost() -> None:
+    text = Path(serve.__file__).with_name("example_report.json").read_bytes()
+    lost = Problem.retry_later(503, "server.unavailable", "lost")
+    for outcome in (lost, RayTaskError("f", "", StoreError("/tmp/secret")).as_instanceof_cause()):
+        with asking(make_services(searcher=Deployment(verify=outcome))) as client:
+            assert_problem(client.post(DRAW, content=text), 503, "server.unavailable")
+
+
 def test_a_report_on_an_older_version_is_verified_one_at_a_time(index_dir: Path, tmp_path: Path) -> None:
     for version in ("v0001", "v0002"):
         shutil.copytree(index_dir / "v0001", tmp_path / version)
@@ -106,7 +171,7 @@ def test_a_report_on_an_older_version_is_verified_one_at_a_time(index_dir: Path,
     report = to_json(attribute(query, old)).encode()
 
     def verify() -> verification.ReportVerification:
-        return verification.verify(report, None, pickle.dumps(query), live, tmp_path / "v0002")
+        return verification.verify(report, None, query, live, tmp_path / "v0002")
 
     found = verify()
     assert (found.result, found.index_version) == ("identical", "v0001")

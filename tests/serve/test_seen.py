@@ -1,5 +1,6 @@
 """What Prometheus, Grafana and the logs are told of requests, and what they are not."""
 
+import asyncio
 import json
 import re
 import time
@@ -8,13 +9,17 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 import ray
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ray._private import worker
 from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
 import cluster
 from lumina_ray.index import load_snapshot
 from serve.app import ServeArgs
+from serve.gateway import create_app
 from serve.keys import add_key
 from serve.metrics import COUNTERS, GAUGES, HISTOGRAMS
 from tests.serve.app import INDEX, MODEL, Deployment, asking, make_services
@@ -30,6 +35,7 @@ QUERIED = {
     for target in panel["targets"]
     for name in re.findall(r"ray_\w+", target["expr"])
 }
+APP = create_app(make_services())
 # Where there is a GPU.
 OF_GPUS = {"ray_node_gram_used", "ray_component_gpu_memory_mb"}
 
@@ -147,6 +153,46 @@ def test_logs_hold_no_secret(client: httpx.Client, closed: str, keys_file: Path)
     for file in written:
         for secret in (key, "unreleased"):
             assert secret not in file.read_text(errors="replace"), file
+
+
+def test_no_log_has_what_a_client_makes_long(client: httpx.Client) -> None:
+    long = "x0" * 50_000
+    asked = {"X-Request-ID": long, "User-Agent": long, "Traceparent": long, "X-Session-Id": long}
+    for request in (
+        {"url": "/v1/songs", "headers": asked},
+        {"url": f"/v1/songs/{long[:30_000]}", "headers": {"X-Request-ID": "before-the-last"}},
+        {"url": "/v1/songs", "params": {"cursor": long[:30_000]}},
+        {"url": f"/{long[:30_000]}"},
+        {"url": "/v1/songs", "headers": {"X-Request-ID": "the-last"}},
+    ):
+        client.get(**request)
+    assert lines_about("the-last")
+    for file in logs().rglob("*"):
+        if file.is_file():
+            assert long[:200] not in file.read_text(errors="replace"), file
+
+
+@given(method=st.text("ABCXYZ-", min_size=1, max_size=300), path=st.text(max_size=300))
+@settings(max_examples=30, deadline=None)
+def test_a_line_is_short_whatever_was_asked(method: str, path: str) -> None:
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.requestlog.logger.info", lambda text, *values, **_: said.append(text % values))
+        ask(method, f"/{path}")
+    assert len(said) == 1
+    assert len(said[0]) < 100
+
+
+def ask(method: str, path: str) -> None:
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": [(b"host", b"localhost")]}
+
+    async def receive() -> dict:
+        return {"type": "http.disconnect"}
+
+    async def send(_: dict) -> None:
+        pass
+
+    asyncio.run(APP(scope, receive, send))
 
 
 def test_health_needs_model_and_index() -> None:

@@ -16,14 +16,15 @@ from ray import serve
 from ray.exceptions import NodeDiedError, RayActorError
 from ray.serve.exceptions import BackPressureError
 
+from lumina_ray.answers import FingerprintQuery
 from lumina_ray.attribution import Report, attribute
 from lumina_ray.errors import StoreError
 from lumina_ray.index import Shard, load_snapshot
-from lumina_ray.report import from_json, to_json
+from lumina_ray.report import from_json, sentences, to_json
 from serve import catalog
 from serve.app import ServeArgs, Server
 from serve.problems import Problem
-from serve.schemas import FingerprintQuery, shard_name
+from serve.schemas import shard_name
 from serve.shards import Merger, ShardHolder
 from tests.cluster.processes import processes
 from tests.serve.app import Method
@@ -109,11 +110,11 @@ def version_of(report: str) -> str:
 @pytest.mark.parametrize("top_k", [1, 7, 256])
 def test_a_report_is_that_of_one_piece(sharded: Sharded, query: FingerprintQuery, top_k: int) -> None:
     asked = catalog.as_query(query, sharded.whole)
-    expected = to_json(attribute(asked, sharded.whole, "calibrated", top_k))
-    assert sharded.ask("attribute", pickle.dumps(asked), "calibrated", top_k, False) == expected
-    assert sharded.ask("attribute_vectors", query, "calibrated", top_k, True) == expected
+    expected = to_json(attribute(asked, sharded.whole, "calibrated", top_k, 3))
+    assert sharded.ask("attribute", asked, "calibrated", top_k, 3, False) == expected
+    assert sharded.ask("attribute_vectors", query, "calibrated", top_k, 3, True) == expected
     wrong = query.model_copy(update={"specification_sha256": "0" * 64})
-    assert sharded.ask("attribute_vectors", wrong, "v8", top_k, False).code == "fingerprint.specification"
+    assert sharded.ask("attribute_vectors", wrong, "v8", top_k, 3, False).code == "fingerprint.specification"
 
 
 def test_the_catalog_is_that_of_one_piece(sharded: Sharded) -> None:
@@ -135,7 +136,7 @@ def test_a_missing_shard_is_503_unless_the_answer_may_be_partial(
 ) -> None:
     sharded.shards[1].lost = how
     for method, arguments in (
-        ("attribute_vectors", (query, "v8", 9, False)),
+        ("attribute_vectors", (query, "v8", 9, 9, False)),
         ("songs", ("", 5)),
         ("song", ("song-0001",)),
         ("describe", ()),
@@ -145,18 +146,19 @@ def test_a_missing_shard_is_503_unless_the_answer_may_be_partial(
         assert (refused.status, refused.code) == (503, "server.shard_missing")
         assert refused.headers is not None
     missing = Shard(1, 2, OF).rows(N_SONGS)
-    report = from_json(sharded.ask("attribute_vectors", query, "v8", 9, True))
-    assert report.format_version == 2
+    report = from_json(sharded.ask("attribute_vectors", query, "v8", 9, 9, True))
+    assert report.format_version == 4
     assert report.unsearched is not None
     assert [(part.first_row, part.n_songs) for part in report.unsearched] == [(missing.start, len(missing))]
     gone = {sharded.whole.songs["song_id"][row].as_py() for row in missing}
     for channel in report.channels.values():
         assert channel.searched == N_SONGS - len(missing)
-        assert channel.warnings[0].startswith(f"{len(missing)} of the catalog's {N_SONGS} songs were not searched")
+        told = sentences.warnings(report, channel)
+        assert told[0].startswith(f"{len(missing)} of the catalog's {N_SONGS} songs were not searched")
         assert not gone & {candidate.song.song_id for candidate in channel.candidates}
     for shard in sharded.shards:
         shard.lost = how
-    assert sharded.ask("attribute_vectors", query, "v8", 9, True).code == "server.shard_missing"
+    assert sharded.ask("attribute_vectors", query, "v8", 9, 9, True).code == "server.shard_missing"
 
 
 def test_what_a_slow_shard_was_asked_is_cancelled(
@@ -164,18 +166,18 @@ def test_what_a_slow_shard_was_asked_is_cancelled(
 ) -> None:
     monkeypatch.setattr("serve.shards._PATIENCE_S", 0.2)
     sharded.shards[1].slow = True
-    assert sharded.ask("attribute_vectors", query, "v8", 9, False).code == "server.shard_missing"
+    assert sharded.ask("attribute_vectors", query, "v8", 9, 9, False).code == "server.shard_missing"
     assert sharded.shards[1].cancelled == 1
 
 
 def test_a_full_queue_is_not_a_missing_shard(sharded: Sharded, query: FingerprintQuery) -> None:
     sharded.shards[0].lost = BackPressureError(num_queued_requests=32, max_queued_requests=32)
-    assert sharded.ask("attribute_vectors", query, "v8", 9, True).code == "server.busy"
+    assert sharded.ask("attribute_vectors", query, "v8", 9, 9, True).code == "server.busy"
 
 
 def test_every_answer_is_of_a_version_that_all_shards_hold(sharded: Sharded, query: FingerprintQuery) -> None:
     def answering() -> tuple[str, str]:
-        report = sharded.ask("attribute_vectors", query, "v8", 9, False)
+        report = sharded.ask("attribute_vectors", query, "v8", 9, 9, False)
         return version_of(report), sharded.ask("describe")["index_version"]
 
     # In whatever order they come to know the new one.

@@ -17,15 +17,15 @@ import pytest
 import ray
 from ray import serve
 
+from lumina_ray.answers import FingerprintQuery
 from lumina_ray.attribution import Report, attribute
 from lumina_ray.errors import StoreError
 from lumina_ray.index import load_snapshot
 from lumina_ray.report import to_json
 from serve.app import ServeArgs, Server
 from serve.catalog import as_query
-from serve.deployments import Searcher
 from serve.live import LiveIndex
-from serve.schemas import FingerprintQuery
+from serve.searcher import Searcher
 from serve.shards import Merger
 from tests.serve.processes import deploy_config
 from tests.serve.test_catalog import BY_FINGERPRINT, fingerprint_of
@@ -70,7 +70,7 @@ class Exchanged(LiveIndex):
 def test_a_report_is_verified_on_one_version(kind: type, versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     searcher = kind.__new__(kind)
     searcher._live = Exchanged(versions / GOOD, "")
-    for module in ("deployments", "shards"):
+    for module in ("searcher", "shards"):
         monkeypatch.setattr(f"serve.{module}.verify", lambda *given: given[3:])
     snapshot, folder = asyncio.run(searcher.verify(b"", None, None))
     assert folder == versions / snapshot.version

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lumina_ray.attribution.audio import attribute_audio
 from lumina_ray.cli.main import run
+from lumina_ray.front.index import open_index
 from lumina_ray.report import to_json
 from lumina_ray.report.sign import make_key, sign_report
 from tests.serve.conftest import sound, wav
@@ -35,7 +35,7 @@ def original(index_dir: Path, model_dir: Path, tmp_path_factory: pytest.TempPath
     """A folder with `query.wav` and the report on it."""
     folder = tmp_path_factory.mktemp("verify")
     (folder / "query.wav").write_bytes(wav(sound(3, 12.0)))
-    report = attribute_audio(folder / "query.wav", index_dir, model=str(model_dir))
+    report = open_index(index_dir, model=model_dir).attribute(folder / "query.wav")
     (folder / "report.json").write_bytes(to_json(report).encode())
     return folder
 

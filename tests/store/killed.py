@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lumina_ray.catalog.files import TEMPORARY_SUFFIX
+from lumina_ray.files import TEMPORARY_SUFFIX
 
 
 class Killed(BaseException):

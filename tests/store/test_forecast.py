@@ -10,11 +10,12 @@ import pytest
 
 from benchmarks.fixed_time import FixedTimeWorker
 from benchmarks.overhead import CHUNKS_PER_SONG, songs_with_codes
-from lumina_ray.audio import SAMPLE_RATE_HZ, split_chunks
+from lumina_ray.audio import cut_chunks
 from lumina_ray.errors import AudioError
-from lumina_ray.fingerprint import Fingerprinter, SongCodes, Specification
+from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.store import store_schema
 from lumina_ray.store.forecast import Resources, chunk_songs, count_batches, predict_duration, store_bytes
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ, SongCodes
 from tests.tiny_model import tiny_music_model
 
 RNG = np.random.default_rng(0)
@@ -24,7 +25,7 @@ RNG = np.random.default_rng(0)
 def test_chunks_are_those_of_the_chunker(duration_s: float) -> None:
     samples = RNG.standard_normal(round(duration_s * SAMPLE_RATE_HZ)).astype(np.float32)
     try:
-        expected = split_chunks(samples)
+        expected = cut_chunks(samples)
     except AudioError:
         expected = []
     found = chunk_songs(np.array([duration_s]))

@@ -1,13 +1,17 @@
 """A living catalog: what is in each state, what is gone, and what can be shown of it."""
 
+import getpass
+import hashlib
 import itertools
 import json
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,26 +22,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumina_ray.calibration import calibrate_store, write_calibration
-from lumina_ray.calibration.use import USE_FILE, read_use, write_use
-from lumina_ray.catalog.files import sha256_of
+from lumina_ray.calibration.membership import MEMBERSHIP_FILE, read_membership, write_membership
 from lumina_ray.errors import SpecificationMismatch, StorageError, StoreBusy, StoreError, UsageError
+from lumina_ray.files import sha256_of
 from lumina_ray.index import Shard, build_index, load_snapshot
 from lumina_ray.index.withdrawn import WITHDRAWN_FILE, follow, withdraw_removed
-from lumina_ray.store import Store, exclusive, generations
+from lumina_ray.store import Store, built_indexes, changes, exclusive, generations, segments
 from lumina_ray.store import purge as purging
-from lumina_ray.store.generations import (
-    Segment,
-    add_segment,
-    check_addition,
-    next_segment,
-    open_store,
-    read_catalog,
-    read_generation,
-    remove_songs,
-    song_ids,
-)
+from lumina_ray.store.changes import add_segment, check_addition, next_segment, remove_songs, song_ids
+from lumina_ray.store.generations import read_generation
+from lumina_ray.store.log import read_log
 from lumina_ray.store.purge import purge
-from tests.calibration.synthetic import DIMS, World, evidence_of_use, specification, write_store
+from lumina_ray.store.segments import Segment, open_store, read_catalog
+from tests.calibration.synthetic import DIMS, World, membership_evidence, specification, write_store
 from tests.store.killed import Killed, killed_before_rename
 
 
@@ -97,6 +94,8 @@ def test_what_is_there_is_not_added_and_what_is_not_there_is_not_replaced(catalo
         check_addition(catalog, ["c", "new"], replacing=True)
     with pytest.raises(UsageError, match="never in"):
         remove_songs(catalog, ["typo"])
+    with pytest.raises(UsageError, match=r"1 songs have ids that differ .*, such as 'C ' and 'c'"):
+        check_addition(catalog, ["C ", "new"], replacing=False)
     # An opt-out may be taken back.
     add(catalog, ["a"], seed=40)
     assert "a" in song_ids(catalog)
@@ -106,9 +105,41 @@ def test_removing_twice_is_no_error_and_no_change(catalog: Path) -> None:
     assert remove_songs(catalog, ["a"]).number == 4
 
 
+def test_the_log_says_what_was_taken_away_why_and_by_whom(catalog: Path) -> None:
+    remove_songs(catalog, ["c"], "opted out on 2026-11-28")
+    add(catalog, ["new"], seed=50)
+    purge(catalog, "as asked")
+    log = [(e.kind, e.number, e.change, e.song_ids, e.reason) for e in read_log(catalog)]
+    assert log == [
+        ("generation", 1, "10 songs added", (), None),
+        ("generation", 2, "2 songs added", (), None),
+        ("generation", 3, "1 songs replaced", ("b",), None),
+        ("generation", 4, "2 songs removed", ("a", "y"), None),
+        ("generation", 5, "1 songs removed", ("c",), "opted out on 2026-11-28"),
+        ("generation", 6, "1 songs added", (), None),
+        ("purge", 1, "4 songs purged", ("a", "b", "c", "y"), "as asked"),
+    ]
+    assert {entry.who for entry in read_log(catalog)} == {f"{getpass.getuser()}@{socket.gethostname()}"}
+    for reason in ("", " ", "two\nlines", "x" * 1001):
+        with pytest.raises(UsageError, match="a reason must be one line"):
+            remove_songs(catalog, ["d"], reason)
+        with pytest.raises(UsageError, match="a reason must be one line"):
+            purge(catalog, reason)
+
+
+def test_a_catalog_of_before_keeps_its_hashes(catalog: Path) -> None:
+    path = catalog / "generations" / "0004.json"
+    values = json.loads(path.read_text())
+    del values["reason"], values["who"]
+    path.write_text(json.dumps(values))
+    earlier = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    assert read_generation(catalog).sha256 == earlier
+    assert [entry.who for entry in read_log(catalog)][3] is None
+
+
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Have somebody else do something once the next change has read which songs there are."""
-    read = generations.songs_of
+    read = segments.songs_of
 
     def read_and_wait(*args: Any) -> Any:
         songs = read(*args)
@@ -116,7 +147,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> Non
         act()
         return songs
 
-    for module in ("generations", "purge"):
+    for module in ("changes", "purge"):
         monkeypatch.setattr(f"lumina_ray.store.{module}.songs_of", read_and_wait)
 
 
@@ -189,7 +220,7 @@ def test_a_catalog_whose_beginning_was_interrupted_is_begun_again(tmp_path: Path
 @given(st.lists(st.sampled_from("abcdefgh")), st.frozensets(st.sampled_from("abcdefghij")))
 def test_rows_are_left_out_by_their_songs(songs: list[str], removed: frozenset[str]) -> None:
     rows = pa.table({"song_id": pa.array(songs, pa.string()), "row": pa.array(range(len(songs)), pa.int64())})
-    left = generations.without(rows, removed)
+    left = segments.without(rows, removed)
     assert left.schema == rows.schema
     assert left.to_pylist() == [row for row in rows.to_pylist() if row["song_id"] not in removed]
 
@@ -399,7 +430,7 @@ def test_an_older_list_of_withdrawals_never_takes_the_place_of_a_newer_one(
         remove_songs(catalog, ["c"])
         withdraw_removed(catalog)
 
-    with others_at(monkeypatch, "removals", remove):
+    with others_at(monkeypatch, changes, "removals", remove):
         withdraw_removed(catalog)
     withdrawn = snapshot.songs["song_id"].take(snapshot.withdrawals.rows()).to_pylist()
     assert withdrawn == ["c"]
@@ -411,15 +442,17 @@ def test_of_two_indexes_that_are_built_at_once_both_are_told(
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
-    with others_at(monkeypatch, "indexes", lambda: follow(catalog, folders[1])):
+    with others_at(monkeypatch, built_indexes, "indexes", lambda: follow(catalog, folders[1])):
         follow(catalog, folders[0])
-    assert {path.name for path in generations.indexes(catalog)} == {"one", "two"}
+    assert {path.name for path in built_indexes.indexes(catalog)} == {"one", "two"}
 
 
 @contextmanager
-def others_at(monkeypatch: pytest.MonkeyPatch, function: str, act: Callable[[], object]) -> Iterator[None]:
-    """Have somebody else act as soon as a function of `generations` has read, for as long as they are let."""
-    read, actor = getattr(generations, function), threading.Thread(target=act)
+def others_at(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str, act: Callable[[], object]
+) -> Iterator[None]:
+    """Have somebody else act as soon as a function of a module has read, for as long as they are let."""
+    read, actor = getattr(module, function), threading.Thread(target=act)
 
     def read_and_wait(*args: Any) -> Any:
         known = read(*args)
@@ -428,7 +461,7 @@ def others_at(monkeypatch: pytest.MonkeyPatch, function: str, act: Callable[[], 
         actor.join(1.0)
         return known
 
-    monkeypatch.setattr(generations, function, read_and_wait)
+    monkeypatch.setattr(module, function, read_and_wait)
     yield
     actor.join()
 
@@ -534,21 +567,25 @@ def test_a_segment_that_is_in_a_generation_by_now_is_not_purged(catalog: Path, m
     assert "a" in open_store(catalog).song_ids
 
 
-def test_a_purge_takes_evidence_of_use_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [MEMBERSHIP_FILE, "use.parquet"])
+def test_a_purge_takes_membership_evidence_with_it(tmp_path: Path, name: str) -> None:
     catalog = tmp_path / "catalog"
     store = add(catalog, [*"abcdef"], seed=1)
     vectors = {c: World(np.random.default_rng(2), d).music(20) for c, d in DIMS.items()}
     controls = write_store(tmp_path / "controls", vectors, prefix="control")
-    use = evidence_of_use(store, controls, [2])
-    path = write_use(use, catalog)
+    evidence = membership_evidence(store, controls, [2])
+    written = write_membership(evidence, catalog)
+    assert isinstance(written, Path)
+    path = written.rename(catalog / name)
     remove_songs(catalog, ["b"])
     record = purge(catalog)
     assert record is not None
-    assert record.files[USE_FILE][0] != record.files[USE_FILE][1] == sha256_of(path)
-    left = read_use(catalog)
+    assert record.files[name][0] != record.files[name][1] == sha256_of(path)
+    path.rename(written)
+    left = read_membership(catalog)
     assert left is not None
-    assert left.basis == use.basis
-    assert left.songs.to_pylist() == [row for row in use.songs.to_pylist() if row["song_id"] != "b"]
+    assert left.basis == evidence.basis
+    assert left.songs.to_pylist() == [row for row in evidence.songs.to_pylist() if row["song_id"] != "b"]
 
 
 def test_a_state_that_held_purged_songs_cannot_be_had_and_says_so(catalog: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lumina_ray.cli.exits import exit_code
 from lumina_ray.errors import StoreBusy, StoreError
 from lumina_ray.store import exclusive, lock
 from lumina_ray.store.lock import in_turn
@@ -31,7 +32,7 @@ def test_a_killed_holder_is_no_holder(tmp_path: Path) -> None:
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(StoreBusy, match=f"process {holder.pid}, ") as caught, exclusive(store):
         pass
-    assert caught.value.exit_code == 1
+    assert exit_code(caught.value) == 1
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with exclusive(store):

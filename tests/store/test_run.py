@@ -32,7 +32,7 @@ def test_first_run_claims_and_the_same_run_resumes(tmp_path: Path, run: Run) -> 
     [
         ({"manifest_sha256": "c" * 64}, ("bbbb", "cccc")),
         ({"environment": {"device": "H100", "torch": "2.11.0"}}, ("cpu", "H100")),
-        ({"software_version": "9.9"}, ("0.1.0", "9.9")),
+        ({"software_version": "9.9"}, ("0.2.0", "9.9")),
     ],
 )
 def test_another_run_is_refused_with_both_values(tmp_path: Path, run: Run, change: dict, shown: tuple) -> None:

@@ -174,3 +174,35 @@ def test_a_record_without_data_and_data_without_a_record_go(store: Path) -> None
 def test_what_is_no_store_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no fingerprint store"):
         store_status(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("codes", "groups", "sentence"),
+    [
+        (dict.fromkeys("abc"), (), ""),
+        ({"a": "1", "b": "2", "c": "3"}, (), ""),
+        (
+            {"b": "1", "a": "1", "c": "3"},
+            (("a", "b"),),
+            "2 songs are only 1 recording, each under several ids: a = b",
+        ),
+        (
+            {song: str(i % 4) for i, song in enumerate("abcdefghijklmnopq")},
+            (("a", "e", "i", "m", "q"), ("b", "f", "j", "n"), ("c", "g", "k", "o"), ("d", "h", "l", "p")),
+            "17 songs are only 4 recordings, each under several ids: a = e = i = …, b = f = j = …, c = g = k = …, …",
+        ),
+    ],
+)
+def test_songs_of_equal_audio_are_named(
+    store: Path, codes: dict[str, str | None], groups: tuple[tuple[str, ...], ...], sentence: str
+) -> None:
+    """In files apart, too; a failed song's codes are no recording of the store."""
+    for number, (song_id, sha256) in enumerate(codes.items()):
+        path = write_part(store, f"run_{number:06}", {song_id: None, f"failed {song_id}": "numerics.not_finite"}, 0)
+        rows = pq.read_table(path).to_pylist()
+        table = pa.Table.from_pylist([row | {"codes_sha256": sha256} for row in rows], store_schema(SPECIFICATION))
+        pq.write_table(table, path)
+    found = store_status(store)
+    assert (found.equal_audio.groups, found.equal_audio.sentence) == (groups, sentence)
+    assert found.equal_audio.songs == sum(map(len, groups))
+    assert bool(sentence) == (sentence in found.sentence and "under several ids" in found.sentence)

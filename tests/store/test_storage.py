@@ -5,22 +5,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
+import obstore
 import pyarrow as pa
 import pytest
 
 from lumina_ray import storage
-from lumina_ray.audio import load_audio
+from lumina_ray.audio import load_audio, load_chunks
 from lumina_ray.calibration import calibrate_store, read_calibration, write_calibration
 from lumina_ray.catalog import decode_rows, read_manifest, write_manifest
-from lumina_ray.catalog.files import atomic_path
 from lumina_ray.cli.main import run
 from lumina_ray.errors import (
     AudioError,
@@ -32,6 +34,7 @@ from lumina_ray.errors import (
     StoreError,
     UsageError,
 )
+from lumina_ray.files import atomic_path
 from lumina_ray.index import build_index, load_snapshot
 from lumina_ray.storage import RemotePath, local, locate
 from lumina_ray.store import (
@@ -47,9 +50,10 @@ from lumina_ray.store import (
     read_run,
     store_status,
 )
+from lumina_ray.store.signature import signature
 from tests.calibration.synthetic import demo_stores
 from tests.cluster.catalog import write_tone
-from tests.s3 import S3
+from tests.s3 import CREDENTIALS, S3
 from tests.store.test_status import SPECIFICATION, write_part
 
 
@@ -64,7 +68,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, s3: S3):
 
 
 def test_addresses_and_paths_are_told_apart(tmp_path) -> None:
-    assert locate(str(tmp_path)) == tmp_path
+    assert locate(str(tmp_path)) == locate(tmp_path) == locate(PurePath(tmp_path)) == tmp_path
     place = locate("s3://bucket/a/Who are you?.flac?region=eu-west-1&scheme=http")
     assert isinstance(place, RemotePath)
     assert (place.key, place.options) == ("bucket/a/Who are you?.flac", "region=eu-west-1&scheme=http")
@@ -160,7 +164,7 @@ def test_audio_in_a_bucket_is_the_audio_of_the_file(s3: S3, tmp_path) -> None:
     np.testing.assert_array_equal(here.samples, there.samples)
     with pytest.raises(AudioError, match="more than the limit") as caught:
         load_audio(s3.path("audio/tone.flac"), max_bytes=1000)
-    assert caught.value.kind == "audio.too_large"
+    assert caught.value.code == "audio.too_large"
 
 
 def test_songs_that_are_missing_or_forbidden_fail_alone(s3: S3, impatient) -> None:
@@ -260,8 +264,14 @@ def test_what_is_damaged_is_dropped_and_what_does_not_answer_is_not(half: Remote
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"_SIGN_EVERY_S": 0.2, "_SILENT_S": 1.5, "_LOOK_EVERY_S": 0.1, "_SETTLED_S": 0.1}.items():
+    for name, seconds in {"_SIGN_EVERY_S": 0.2, "_LOOK_EVERY_S": 0.1, "_SETTLED_S": 0.1}.items():
         monkeypatch.setattr(lease, name, seconds)
+
+
+@pytest.fixture
+def rash(hasty, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soon taken for dead, as living holders can be too on a busy machine: only for tests that have one holder."""
+    monkeypatch.setattr(lease, "_SILENT_S", 1.5)
 
 
 def test_one_job_a_store(s3: S3, hasty) -> None:
@@ -275,7 +285,7 @@ def test_one_job_a_store(s3: S3, hasty) -> None:
     assert not (store / "_LOCK").exists()
 
 
-def test_a_holder_that_is_silent_is_dead_whatever_its_clock_says(s3: S3, hasty) -> None:
+def test_a_holder_that_is_silent_is_dead_whatever_its_clock_says(s3: S3, rash) -> None:
     store = s3.path("stale")
     (store / "_LOCK").write_text("elsewhere, process 1, 7")
     begin_s = time.monotonic()
@@ -309,6 +319,135 @@ def test_a_holder_outlives_an_outage(s3: S3, hasty, impatient) -> None:
         assert (store / "_LOCK").read_text() != signed
 
 
+def racing(store: RemotePath, n: int) -> list[bool]:
+    """Which of n threads that begin in one instant get a store; none lets go of it before all have tried."""
+    begin, end = threading.Barrier(n), threading.Barrier(n)
+
+    def take(_: int) -> bool:
+        begin.wait()
+        try:
+            with exclusive(store):
+                end.wait()
+        except StoreBusy:
+            end.wait()
+            return False
+        return True
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(take, range(n)))
+
+
+def test_of_many_that_begin_in_one_instant_exactly_one_gets_the_store(s3: S3, hasty) -> None:
+    for number in range(20):
+        assert sum(racing(s3.path(f"race/{number}"), 8)) == 1
+
+
+def test_of_many_that_wait_for_a_dead_one_exactly_one_takes_over(
+    s3: S3, hasty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_SILENT_S", 5.0)
+    for number in range(2):
+        store = s3.path(f"heirs/{number}")
+        (store / "_LOCK").write_text("elsewhere, process 1, 7")
+        assert sum(racing(store, 8)) == 1
+        assert not (store / "_LOCK").exists()
+
+
+RACE = """
+import sys
+from lumina_ray.errors import StoreBusy
+from lumina_ray.storage import locate
+from lumina_ray.store import exclusive, lease
+lease._SIGN_EVERY_S, lease._LOOK_EVERY_S = 0.2, 0.1
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        with exclusive(locate(line.strip())):
+            print("held", flush=True)
+            sys.stdin.readline()
+    except StoreBusy:
+        print("busy", flush=True)
+        sys.stdin.readline()
+    print("done", flush=True)
+"""
+
+
+def test_of_many_processes_exactly_one_gets_the_store(s3: S3) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    jobs = [subprocess.Popen([sys.executable, "-c", RACE], **pipes) for _ in range(3)]  # type: ignore[call-overload]
+
+    def tell(line: str) -> list[str]:
+        for job in jobs:
+            job.stdin.write(line + "\n")
+        return sorted(job.stdout.readline().strip() for job in jobs)
+
+    try:
+        assert [job.stdout.readline() for job in jobs] == ["ready\n"] * 3
+        for number in range(3):
+            assert tell(str(s3.path(f"processes/{number}"))) == ["busy", "busy", "held"]
+            assert tell("end") == ["done"] * 3
+    finally:
+        for job in jobs:
+            job.kill()
+            job.wait()
+
+
+def test_a_signature_that_comes_late_is_refused(s3: S3) -> None:
+    first, second = signature(s3.path("late/_LOCK")), signature(s3.path("late/_LOCK"))
+    assert first.read() is None
+    before = second.write("second, 0", None)
+    assert before
+    assert first.write("first, 0", None) is None
+    after = second.write("second, 1", before)
+    assert after
+    assert first.write("first, 0", before) is None
+    assert first.read() == after
+    s3.path("late/_LOCK").unlink()
+    assert second.write("second, 2", after) is None
+
+
+def test_a_storage_that_ignores_conditions_is_told_of(
+    s3: S3, hasty, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put = obstore.put
+    monkeypatch.setattr(obstore, "put", lambda store, key, data, mode: put(store, key, data))
+    with exclusive(s3.path("ignorant")):
+        time.sleep(0.5)
+    assert "ignorant?" in caplog.text
+    assert "its storage ignores If-None-Match; start no second job on it" in caplog.text
+
+
+def test_an_answer_that_is_lost_costs_nobody_the_lease(s3: S3, hasty, impatient) -> None:
+    store, failed = s3.path("answers"), s3.failed()
+    s3.fail(1, method="PUT", key="_LOCK", done=True)
+    with exclusive(store):
+        assert s3.failed() == failed + 1
+        s3.fail(1, method="PUT", key="_LOCK", done=True)
+        time.sleep(1)
+        assert s3.failed() == failed + 2
+    assert not (store / "_LOCK").exists()
+
+
+def test_a_lease_has_the_credentials_and_errors_of_the_rest(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hasty, impatient
+) -> None:
+    with pytest.raises(StorageError, match=r"^s3://nowhere/store/_LOCK\?\S+: the storage"):
+        lease.lease(replace(s3.path("store"), key="nowhere/store")).__enter__()
+    s3.fail(1, status=403, key="forbidden")
+    with pytest.raises(StorageRefused, match=r"^s3://lumina/forbidden/_LOCK\?\S+: access denied"):
+        lease.lease(s3.path("forbidden")).__enter__()
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    with pytest.raises(StorageRefused, match="no credentials were found"):
+        lease.lease(s3.path("credentials")).__enter__()
+    assert signature(replace(s3.path("anonymous"), options=f"{s3.path('').options}&anonymous=true")).write("x", None)
+    (tmp_path / "credentials").write_text("[default]\naws_access_key_id = somebody\naws_secret_access_key = secret\n")
+    with lease.lease(s3.path("credentials")):
+        pass
+
+
 def test_an_index_in_a_bucket_answers_as_one_in_a_folder(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hasty, impatient
 ) -> None:
@@ -321,7 +460,7 @@ def test_an_index_in_a_bucket_answers_as_one_in_a_folder(
     index = s3.path("demo/index")
     assert build_index(catalog, index) == index / "v0001"
     there = load_snapshot(index)
-    assert (there.version, there.manifest["files"]) == ("v0001", here.manifest["files"])
+    assert (there.version, there.record.files) == ("v0001", here.record.files)
     for query in (here.search("P", catalog.vectors("P")[:3], 5), there.search("P", catalog.vectors("P")[:3], 5)):
         np.testing.assert_array_equal(query[1][:, 0], [0, 1, 2])
 
@@ -379,7 +518,8 @@ def test_the_same_in_a_bucket_of_googles(google: RemotePath, tmp_path: Path, has
     write_manifest(pa.table({"song_id": ["a", "b"], "path": ["tone.flac", "none.flac"]}), google / "songs.parquet")
     decoded = decode_rows(read_manifest(google / "songs.parquet"))
     assert decoded["error_code"].to_pylist() == [None, "audio.missing"]
-    assert decoded["samples"][0].as_py() == load_audio(tmp_path / "tone.flac").samples.tobytes()
+    (chunk,) = load_chunks(tmp_path / "tone.flac").chunks
+    assert decoded["samples"][0].as_py() == chunk.samples.tobytes()
     store = google / "store"
     with exclusive(store):
         assert not begin_run(store, Run("b" * 64, 4, "nano", SPECIFICATION, {}))

@@ -12,7 +12,7 @@ from lumina_ray.errors import StoreError
 from lumina_ray.index import build_index, load_snapshot
 from lumina_ray.store import open_store, read_store, store_schema, stream_store
 from lumina_ray.store import read as reading
-from lumina_ray.store.generations import add_segment, next_segment, remove_songs
+from lumina_ray.store.changes import add_segment, next_segment, remove_songs
 from lumina_ray.store.read import sort_rows
 from lumina_ray.store.stream import stored_codes
 from tests.calibration.synthetic import DIMS, World, specification, write_store
@@ -57,7 +57,7 @@ def test_what_is_streamed_is_what_is_read(living, tmp_path, catalog):
     assert streamed.song_ids == read.song_ids
     assert streamed.failed["song_id"].to_pylist() == read.failed["song_id"].to_pylist()
     assert (streamed.run, streamed.generation) == (read.run, read.generation)
-    small = [name for name in read.songs.column_names if name not in {"codes", "P", "M"}]
+    small = [name for name in read.songs.column_names if name not in {"codes", "heard", "P", "M"}]
     assert streamed.songs.column_names == small
     assert streamed.songs.to_pylist() == read.songs.select(small).to_pylist()
     for c in ("P", "M"):
@@ -89,7 +89,7 @@ def test_calibration_and_index_are_the_same(tmp_path, n_zero):
     of_streamed = calibrate_store(stream_store(path), stream_store(tmp_path / "controls"))
     assert of_streamed.to_json() == of_read.to_json()
     write_calibration(of_read, path)
-    files = [load_snapshot(build_index(opened, tmp_path / "index")).manifest["files"] for opened in
+    files = [load_snapshot(build_index(opened, tmp_path / "index")).record.files for opened in
              (read_store(path), stream_store(path))]  # fmt: skip
     assert files[0] == files[1]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
-from lumina_ray.fingerprint import Fingerprint, SongCodes, Specification, batching, describe_environment
+from lumina_ray.fingerprint import Fingerprint, Specification, batching, describe_environment
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.model.interface import Prediction
 from lumina_ray.store import (
@@ -28,6 +28,7 @@ from lumina_ray.store import (
     read_store,
     store_schema,
 )
+from lumina_ray.vocabulary import SongCodes
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_ok_rows_hold_unit_vectors_and_the_codes_they_came_from(rows: pa.Table, 
         assert len(row["codes"]) == 2 * 4 * 500
         assert np.linalg.norm(row["P"]) == pytest.approx(1, abs=1e-6)
         assert row["duration_s"] == 12.0
-        codes = SongCodes.from_bytes(row["codes"], 4, row["chunk_frames"], row["chunk_starts_s"])
+        codes = SongCodes.from_bytes(row["codes"], row["heard"], 4, row["chunk_frames"], row["chunk_starts_s"])
         assert (row["P_norm"], row["M_norm"]) == tuple(worker.fingerprinter(codes).norms.values())
 
 

@@ -1,14 +1,14 @@
-"""Songs and codes of known make."""
+"""Synthetic songs and codes."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lumina_ray.audio import SAMPLE_RATE_HZ
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 
 def melody(seed: int, duration_s: float) -> np.ndarray:
-    """Float32 `[n]` at 32 kHz: four plucked notes a second, no two of them the same, over a quiet noise."""
+    """Four plucked notes per second, all different, over quiet noise: float32 `[n]` at 32 kHz."""
     rng = np.random.default_rng(seed)
     note_s = np.arange(SAMPLE_RATE_HZ // 4) / SAMPLE_RATE_HZ
     pitches_hz = 110 * 4 ** rng.random(round(duration_s * 4))
@@ -18,7 +18,7 @@ def melody(seed: int, duration_s: float) -> np.ndarray:
 
 
 def patterned_codes(seed: int, n_frames: int, codebook_size: int, n_codebooks: int = 4) -> Tensor:
-    """Int64 codes `[K, T]` that repeat four random frames for ever: easy for a language model."""
+    """Codes that repeat four random frames again and again, which a language model learns easily: int64 `[K, T]`."""
     generator = torch.Generator().manual_seed(seed)
     frames_K4 = torch.randint(codebook_size, (n_codebooks, 4), generator=generator)
     return frames_K4.repeat(1, n_frames // 4 + 1)[:, :n_frames]

@@ -95,6 +95,7 @@ def test_si_sdr_of_a_known_mixture_ignores_scale() -> None:
     )
 
 
+@pytest.mark.soak
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(songs: list[np.ndarray]) -> None:
     schedule = CodecSchedule(autoencoder=2, decoder=2)
     states: list[dict[str, Any]] = []
@@ -114,7 +115,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(songs: list[np.ndarr
 
 
 def _saved(state: dict[str, Any]) -> io.BytesIO:
-    """Through a file, as a checkpoint goes: what training changes afterwards must not reach it."""
+    """Save a state as a checkpoint does, so that later training does not change it."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)

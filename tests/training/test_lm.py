@@ -25,7 +25,7 @@ def test_loss_equals_a_loop_over_the_delay_pattern(model: TransformersMusicGen) 
     K, T, C = 4, 7, model.codebook_size
     codes_KT = torch.randint(C, (K, T), generator=torch.Generator().manual_seed(1))
 
-    # Column c holds frame c − 1 − k of codebook k; where there is none yet, the special token.
+    # Column c holds frame c − 1 − k of codebook k, or the special token where there is no such frame yet.
     def at(k: int, column: int) -> int:
         frame = column - 1 - k
         return int(codes_KT[k, frame]) if frame >= 0 else C

@@ -1,11 +1,11 @@
-"""What nano's reference learns from: none of the demo's music."""
+"""The music that nano's reference model is trained on: none of it is the demo's."""
 
 import random
 
 import numpy as np
 import pytest
 
-from lumina_ray.catalog.plan import PlannedSong, demo_plan
+from lumina_ray.demo.songs import DemoSong, demo_songs
 from lumina_ray.training import reference
 
 
@@ -13,17 +13,17 @@ def test_no_music_of_the_demo_and_no_composer_of_a_control_is_among_it() -> None
     songs = reference.scores(seed=0)
     refs = [song.ref for song in songs]
     assert len(set(refs)) == len(refs) > reference.N_SONGS
-    assert not set(refs) & {song.ref for song in demo_plan()}
+    assert not set(refs) & {song.ref for song in demo_songs()}
     folders = {ref.split("/")[0] for ref in refs}
     assert folders == {"bach", "monteverdi", "mozart", "palestrina"}
-    assert not folders & {song.ref.split("/")[0] for song in demo_plan() if song.part == "controls"}
+    assert not folders & {song.ref.split("/")[0] for song in demo_songs() if song.part == "controls"}
     assert reference.scores(seed=0) == songs != reference.scores(seed=1)
 
 
 def test_scores_that_cannot_be_played_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     songs = reference.scores(seed=0)[:5]
 
-    def perform(song: PlannedSong, rng: random.Random) -> np.ndarray:
+    def perform(song: DemoSong, rng: random.Random) -> np.ndarray:
         if song is songs[1]:
             raise ValueError("only 3.0 s sound, 20 s are needed")
         return np.array([rng.random()])

@@ -13,10 +13,10 @@ import pytest
 import soundfile
 
 from cluster.train_nano import Stage, begin_stage
-from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.catalog.manifest import write_manifest
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.model import open_model
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 from tests.training.synthetic import melody
 
 
@@ -55,9 +55,9 @@ def test_what_was_begun_with_other_arguments_does_not_go_on(manifests: tuple[Pat
 @pytest.mark.timeout(600)
 @pytest.mark.soak
 def test_killed_training_goes_on_and_ships_both_models(manifests: tuple[Path, Path], tmp_path: Path) -> None:
-    """Each driver with a Ray of its own, which dies with it."""
+    """Every driver has a Ray of its own, which ends with it."""
     out = tmp_path / "out"
-    command: list[str | Path] = [sys.executable, "-m", "cluster.train_nano"]
+    command: list[str | Path] = [sys.executable, "-m", "lumina_ray", "train-nano"]
     command += ["--catalog", manifests[0], "--controls", manifests[1], "--out", out]
     command += ["--codec-steps", "4", "2", "--lm-steps", "2", "1", "--report-every", "1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

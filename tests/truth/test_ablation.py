@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lumina_ray.errors import UsageError
-from lumina_ray.truth.ablation import ablations, removals
+from lumina_ray.truth.ablation import ablated_kinds, ablations, removals
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import corpus, members
 from lumina_ray.truth.queries import Query
@@ -47,8 +47,8 @@ def test_sigmas_are_those_of_a_new_draw_against_the_random_removals(scores: np.n
     excerpts, generated = ablations(BANK, wanted, losses_RQ)
     assert (excerpts.kind, len(excerpts.sigmas)) == ("excerpt", 2)
     assert (generated.kind, len(generated.sigmas)) == ("generated", 1)
-    lots = losses_RQ[:40]
-    expected = (losses_RQ[41, 1] - lots[:, 1].mean()) / np.sqrt(lots[:, 1].var(ddof=1) * (1 + 1 / 40))
+    at_random = losses_RQ[:40]
+    expected = (losses_RQ[41, 1] - at_random[:, 1].mean()) / np.sqrt(at_random[:, 1].var(ddof=1) * (1 + 1 / 40))
     np.testing.assert_allclose(excerpts.sigmas[1], expected)
     assert excerpts.mean.value == pytest.approx(np.mean(excerpts.sigmas))
     assert excerpts.mean.value == pytest.approx(4, abs=2)
@@ -71,3 +71,8 @@ def test_intervals_hold_the_random_removals_that_all_queries_share() -> None:
 def test_impossible_numbers_are_refused(scores: np.ndarray, sizes: list[int], n_random: int) -> None:
     with pytest.raises(UsageError):
         removals(BANK, scores, [0, 1, 2], sizes, n_random)
+
+
+def test_broken_pieces_are_not_ablated() -> None:
+    assert ablated_kinds(BANK) == ["excerpt", "generated"]
+    assert ablated_kinds(replace(BANK, unusable=("generated",))) == ["excerpt"]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lumina_ray.audio import SAMPLE_RATE_HZ
 from lumina_ray.truth.alterations import ALTERATIONS, altered_copies
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 TONES_HZ = (440.0, 6000.0)
 

@@ -109,3 +109,14 @@ def test_a_damaged_bank_is_not_read(bank: Bank, tmp_path: Path) -> None:
     (tmp_path / MANIFEST_FILE).write_text('{"version": 99}')
     with pytest.raises(StoreError, match="version 99"):
         load_bank(tmp_path)
+
+
+def test_only_a_bank_of_the_faulty_sampler_has_unusable_pieces(bank: Bank, tmp_path: Path) -> None:
+    save_bank(bank, tmp_path)
+    assert load_bank(tmp_path).unusable == ()
+    manifest = tmp_path / MANIFEST_FILE
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 1'))
+    old = load_bank(tmp_path)
+    assert old.unusable == ("generated", "prompted")
+    save_bank(old, tmp_path)
+    assert load_bank(tmp_path).unusable == ("generated", "prompted"), "also once it was saved again"

@@ -1,0 +1,117 @@
+"""The candidates that a report lists, by rank.
+
+Shapes: k candidates judged, l of them listed, n chunks.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from lumina_ray.attribution import intervals
+from lumina_ray.attribution.evidence import Retrieved
+from lumina_ray.attribution.policies import Verdict, v7_confidence, v7_lip
+from lumina_ray.attribution.schema import MembershipFacts, SongFacts
+from lumina_ray.index import Snapshot
+from lumina_ray.vocabulary import Channel, QueryFingerprint
+
+_ALL_FACTS = TypeAdapter(list[SongFacts])
+
+
+def list_candidates(
+    channel: Channel,
+    query: QueryFingerprint,
+    retrieved: Retrieved,
+    verdict: Verdict,
+    snapshot: Snapshot,
+    policy: str,
+    candidates: int,
+) -> list[dict[str, Any]]:
+    """The fields of each listed `Candidate`, by rank: the best ones, and all others that qualify or have a share.
+
+    Args:
+        candidates: how many of the best are listed in any case.
+    """
+    rows, evidence = retrieved.rows, retrieved.evidence
+    noise, adjusted = evidence.noise, evidence.adjusted
+    calibrated = policy == "calibrated"
+    chunk_vectors_nD = query.channels[channel].chunk_vectors
+    chunk_similarity_kn = (chunk_vectors_nD.astype(np.float64) @ evidence.vectors.T).T
+    by_rank = np.lexsort((rows, -(adjusted if calibrated else evidence.similarity), -verdict.shares))
+    wanted = (np.arange(len(rows)) < candidates) | (verdict.qualified | (verdict.shares > 0))[by_rank]
+    order = by_rank[wanted]
+    by_song: dict[str, np.ndarray] = {
+        "similarity": evidence.similarity,
+        "adjusted_similarity": adjusted,
+        "threshold": verdict.thresholds,
+        "kernel_score": retrieved.kernel_scores,
+        "z": evidence.z,
+        "p_value": noise.p_value(adjusted),
+        "family_wise_p": evidence.family_wise_p,
+        "q_value": evidence.q_values,
+        "qualified": verdict.qualified,
+        "share": verdict.shares,
+        "chunk_similarities": np.round(chunk_similarity_kn, 6),
+    }
+    if calibrated and verdict.qualified.sum() <= intervals.MAX_SONGS:
+        by_song["share_low"], by_song["share_high"] = intervals.share_intervals(evidence, verdict, chunk_vectors_nD)
+    if policy == "v7":
+        by_song["confidence"] = v7_confidence(evidence.z)
+        by_song["lip_percent"] = (v7_lip(evidence.z) + 1) / 2 * 100
+    if verdict.explained is not None:
+        by_song["explained"] = verdict.explained
+    nothing = [None] * len(order)
+    columns: dict[str, Sequence] = {
+        "rank": (np.flatnonzero(wanted) + 1).tolist(),
+        "song": _songs(snapshot, rows[order]),
+        "equal_songs": _equal_songs(snapshot, [retrieved.equal_rows[i] for i in order.tolist()]),
+        "membership": _membership(snapshot, rows[order]),
+        "level": [verdict.levels[i] for i in order.tolist()],
+        "p_extrapolated": [noise.extrapolated_p(s) for s in adjusted[order].tolist()],
+        "driving_chunks": driving_chunks(chunk_similarity_kn[order], np.asarray(query.chunk_weights)),
+        **dict.fromkeys(("share_low", "share_high", "explained", "confidence", "lip_percent"), nothing),
+        **{name: values[order].tolist() for name, values in by_song.items()},
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def driving_chunks(similarity_ln: np.ndarray, weights_n: np.ndarray) -> list[tuple[int, ...]]:
+    """For each song the fewest chunks whose weighted positive similarity makes up at least half of the song's total.
+
+    Args:
+        similarity_ln: float64 `[l, n]`, similarity of each chunk to each song.
+        weights_n: float64 `[n]`, each chunk's weight in the query.
+
+    Returns:
+        Indexes of chunks, strongest first; none for a song without positive similarity.
+    """
+    parts_ln = weights_n * np.maximum(similarity_ln, 0)
+    order_ln = np.argsort(-parts_ln, axis=1, kind="stable")
+    total_l = np.ascontiguousarray(parts_ln).sum(axis=1)
+    carried_ln = np.cumsum(np.take_along_axis(parts_ln, order_ln, axis=1), axis=1)
+    needed_l = np.where(total_l > 0, (carried_ln < total_l[:, None] / 2).sum(axis=1) + 1, 0)
+    return [tuple(order[:needed]) for order, needed in zip(order_ln.tolist(), needed_l.tolist(), strict=True)]
+
+
+def _songs(snapshot: Snapshot, rows: np.ndarray) -> list[SongFacts]:
+    """The manifest's facts of some songs."""
+    names = list(SongFacts.model_fields)
+    columns = snapshot.songs.select(names).take(rows).itercolumns()
+    values = zip(*(column.to_numpy().tolist() for column in columns), strict=True)
+    return _ALL_FACTS.validate_python([dict(zip(names, one, strict=True)) for one in values])
+
+
+def _equal_songs(snapshot: Snapshot, equal_rows: list[list[int]]) -> list[tuple[SongFacts, ...]]:
+    """The manifest's facts of the songs whose audio equals that of some candidates."""
+    facts = iter(_songs(snapshot, np.array([row for rows in equal_rows for row in rows], np.int64)))
+    return [tuple(islice(facts, len(rows))) for rows in equal_rows]
+
+
+def _membership(snapshot: Snapshot, rows: np.ndarray) -> list[MembershipFacts | None]:
+    """Membership evidence of some songs."""
+    if snapshot.membership is None:
+        return [None] * len(rows)
+    excess, p_values = (snapshot.membership.songs[name].take(rows).to_pylist() for name in ("excess", "p_value"))
+    return [MembershipFacts(excess=e, p_value=p) for e, p in zip(excess, p_values, strict=True)]

@@ -1,0 +1,229 @@
+"""Containers of chunks that say how long they are: WAV, RF64, W64, AIFF, AU and CAF.
+
+Writers that cannot go back, as into a pipe, leave a length of zero, or the largest one, where they do not know it. Such
+a file is whole, and its sound goes to the end. libsndfile does not read all of these, so it gets the true length.
+"""
+
+import struct
+
+from lumina_ray.audio.containers.part import Part, joined, require_alone, require_extent, truncated, undecodable
+from lumina_ray.audio.view import View
+from lumina_ray.errors import AudioError
+
+# Writers count their header in, or a last sample that is not whole.
+_SLACK_BYTES = 64
+_MAX_CHUNKS = 10_000
+# Codecs of WAV without compression over time: integers, floats, A-law, µ-law, and what an extension says.
+_PLAIN = (1, 3, 6, 7, 0xFFFE)
+
+
+def wav(view: View, label: str) -> list[Part]:
+    """Examine a RIFF, RIFX, RF64 or BW64 file."""
+    order = ">" if view.at(0, 4) == b"RIFX" else "<"
+    at, large, bytes_per_s = 12, None, 0
+    for _ in range(_MAX_CHUNKS):
+        head = view.at(at, 8)
+        if len(head) < 8:
+            break
+        name, (size,) = head[:4], struct.unpack(order + "I", head[4:])
+        if name == b"ds64" and len(body := view.at(at + 8, 16)) == 16:
+            large = struct.unpack("<QQ", body)[1]
+        elif name == b"fmt ":
+            bytes_per_s = _bytes_per_s(view.at(at + 8, 16), order)
+        elif name == b"data":
+            begin = at + 8
+            available = view.size - begin
+            known = large if size == 0xFFFFFFFF and large else size
+            if size == 0 and _only_chunks(view, begin, order):
+                return [Part(view, sndfile=True, duration_s=0.0)]
+            # RF64 files that were written into a pipe have no length in ds64 either.
+            if known == 0 or (size == known and _is_unknown(size)):
+                fixed = struct.pack(order + "I", min(available, 0xFFFFFFFE))
+                # The lengths of RF64 lie elsewhere, and are as unknown: as RIFF, the sound has the length given here.
+                form = b"RIFX" if order == ">" else b"RIFF"
+                streamed = view.cut([form, (4, at + 4), fixed, (begin, view.size)])
+                return [Part(streamed, sndfile=True, duration_s=_seconds(available, bytes_per_s))]
+            require_extent(view, label, "sound", begin + known, _SLACK_BYTES)
+            _refuse_second(view, label, begin + known + known % 2, order)
+            return [Part(view, sndfile=True, duration_s=_seconds(min(known, available), bytes_per_s))]
+        at += 8 + size + size % 2
+    raise _without_sound(view, label, at)
+
+
+def _refuse_second(view: View, label: str, at: int, order: str) -> None:
+    """Look for a second file behind the sound, and behind the chunks of tags that may follow it."""
+    for _ in range(_MAX_CHUNKS):
+        head = view.at(at, 12)
+        if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:] == b"WAVE":
+            raise joined(label, "WAV")
+        if len(head) < 8:
+            return
+        (size,) = struct.unpack(order + "I", head[4:8])
+        at += 8 + size + size % 2
+
+
+def _only_chunks(view: View, at: int, order: str) -> bool:
+    """Whether chunks of tags, at least one, fill the file to its end: then sound of length 0 is no sound."""
+    begin = at
+    for _ in range(_MAX_CHUNKS):
+        head = view.at(at, 8)
+        if len(head) < 8 or not all(32 <= byte < 127 for byte in head[:4]):
+            break
+        (size,) = struct.unpack(order + "I", head[4:])
+        at += 8 + size + size % 2
+    return at > begin and 0 <= at - view.size <= 1
+
+
+def _is_unknown(size: int) -> bool:
+    """Whether a chunk's length is one that stands for "unknown": none, or (nearly) the largest, signed or unsigned."""
+    return size == 0 or 0x7FFFF000 <= size <= 0x80000000 or size >= 0xFFFFF000
+
+
+def _bytes_per_s(body: bytes, order: str) -> int:
+    """Bytes in a second by a WAV header; 0 for compressed sound. The number that it has itself is often wrong."""
+    if len(body) < 16:
+        return 0
+    codec, channels, rate_hz, _, _, bits = struct.unpack(order + "HHIIHH", body)
+    return channels * ((bits + 7) // 8) * rate_hz if codec in _PLAIN else 0
+
+
+def _seconds(n_bytes: int, bytes_per_s: float) -> float | None:
+    return n_bytes / bytes_per_s if bytes_per_s else None
+
+
+def _without_sound(view: View, label: str, end: int) -> AudioError:
+    if end > view.size:
+        return truncated(label, f"its header goes on to byte {end}", f"the file has {view.size} bytes")
+    return undecodable(label, "its chunks hold no sound; export it again")
+
+
+_W64_FMT = bytes.fromhex("666d7420f3acd3118cd100c04f8edb8a")
+_W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
+
+
+def w64(view: View, label: str) -> list[Part]:
+    """Examine a Sony Wave64 file."""
+    at, bytes_per_s = 40, 0
+    for _ in range(_MAX_CHUNKS):
+        head = view.at(at, 24)
+        if len(head) < 24:
+            break
+        name, (size,) = head[:16], struct.unpack("<Q", head[16:])
+        if name == _W64_FMT:
+            bytes_per_s = _bytes_per_s(view.at(at + 24, 16), "<")
+        elif name == _W64_DATA:
+            available = view.size - at - 24
+            # FFmpeg leaves the length of the header alone, or -1, where it cannot go back.
+            if size in (0, 24) or size >= 1 << 62:
+                fixed = struct.pack("<Q", available + 24)
+                whole = struct.pack("<Q", view.size)
+                streamed = view.cut([(0, 16), whole, (24, at + 16), fixed, (at + 24, view.size)])
+                return [Part(streamed, sndfile=True, duration_s=_seconds(available, bytes_per_s))]
+            require_extent(view, label, "sound", at + size, _SLACK_BYTES)
+            require_alone(view, label, at + (size + 7) // 8 * 8, view.at(0, 16), "Wave64")
+            return [Part(view, sndfile=True, duration_s=_seconds(size - 24, bytes_per_s))]
+        if size < 24:
+            raise undecodable(label, f"a chunk of {size} bytes at byte {at}, shorter than its header; export it again")
+        at += (size + 7) // 8 * 8
+    raise _without_sound(view, label, at)
+
+
+def aiff(view: View, label: str) -> list[Part]:
+    """Examine an AIFF or AIFF-C file. Its sound may come before the chunk that describes it."""
+    at, common_at, sound = 12, None, None
+    for _ in range(_MAX_CHUNKS):
+        head = view.at(at, 8)
+        if len(head) < 8:
+            break
+        name, (size,) = head[:4], struct.unpack(">I", head[4:])
+        if name == b"COMM":
+            common_at = at + 8
+        elif name == b"FORM" and view.at(at + 8, 4) in (b"AIFF", b"AIFC"):
+            raise joined(label, "AIFF")
+        elif name == b"SSND" and sound is None:
+            sound = (at, size)
+            if _is_unknown(size):
+                at = view.size
+                break
+            require_extent(view, label, "sound", at + 8 + size, _SLACK_BYTES)
+        at += 8 + size + size % 2
+    if common_at is None or sound is None:
+        raise _without_sound(view, label, at)
+    common = view.at(common_at, 18)
+    if len(common) < 18:
+        raise _without_sound(view, label, view.size + 1)
+    channels, frames, bits, exponent, mantissa = struct.unpack(">HIHHQ", common)
+    rate_hz = _extended(exponent, mantissa)
+    plain = view.at(8, 4) == b"AIFF" or view.at(common_at + 18, 4) in (b"NONE", b"sowt", b"twos", b"raw ")
+    frame_bytes = channels * ((bits + 7) // 8)
+    begin, size = sound
+    if _is_unknown(size) and plain and frame_bytes:
+        available = view.size - begin - 16
+        frames = max(available, 0) // frame_bytes
+        fixed = struct.pack(">I", min(available + 8, 0xFFFFFFFE))
+        # A writer that goes on without lengths describes the sound before it.
+        if common_at < begin:
+            count = struct.pack(">I", frames)
+            view = view.cut([(0, common_at + 2), count, (common_at + 6, begin + 4), fixed, (begin + 8, view.size)])
+    elif plain and frames * frame_bytes - (size - 8) > max(_SLACK_BYTES, frame_bytes):
+        require_extent(view, label, "sound", begin + 16 + frames * frame_bytes, _SLACK_BYTES)
+        raise undecodable(label, "its chunks contradict each other on how long it is; export it again")
+    duration_s = frames / rate_hz if rate_hz and plain else None
+    return [Part(view, sndfile=True, duration_s=duration_s)]
+
+
+def _extended(exponent: int, mantissa: int) -> float:
+    """An 80-bit float, as AIFF writes its sample rate; 0 for what no sample rate is."""
+    power = (exponent & 0x7FFF) - 16383 - 63
+    return float(mantissa) * 2.0**power if -64 < power < 0 else 0.0
+
+
+def au(view: View, label: str) -> list[Part]:
+    """Examine a Sun or NeXT audio file, of either byte order."""
+    order = ">" if view.at(0, 4) == b".snd" else "<"
+    head = view.at(4, 20)
+    if len(head) < 20:
+        raise _without_sound(view, label, 24)
+    begin, size, encoding, rate_hz, channels = struct.unpack(order + "5I", head)
+    available = view.size - begin
+    if _is_unknown(size):
+        size = max(available, 0)
+        fixed = struct.pack(order + "I", min(size, 0xFFFFFFFE))
+        view = view.cut([(0, 8), fixed, (12, view.size)])
+    else:
+        require_extent(view, label, "sound", begin + size, _SLACK_BYTES)
+        require_alone(view, label, begin + size, view.at(0, 4), "AU")
+    width = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}.get(encoding, 0)
+    return [Part(view, sndfile=True, duration_s=_seconds(size, rate_hz * channels * width))]
+
+
+def caf(view: View, label: str) -> list[Part]:
+    """Examine a Core Audio file."""
+    at, bytes_per_s, sound = 8, 0.0, None
+    for _ in range(_MAX_CHUNKS):
+        head = view.at(at, 12)
+        if len(head) < 12:
+            break
+        name, (size,) = head[:4], struct.unpack(">q", head[4:])
+        if name == b"desc" and len(body := view.at(at + 12, 32)) == 32:
+            rate_hz, _, _, packet_bytes, packet_frames = struct.unpack(">d4sIII", body[:24])
+            if packet_frames and 0 < rate_hz < 1e9:
+                bytes_per_s = rate_hz / packet_frames * packet_bytes
+        elif name == b"data":
+            begin = at + 12
+            if size == -1:
+                available = view.size - begin
+                streamed = view.cut([(0, at + 4), struct.pack(">q", available), (begin, view.size)])
+                return [Part(streamed, sndfile=True, duration_s=_seconds(available - 4, bytes_per_s))]
+            require_extent(view, label, "sound", begin + size, _SLACK_BYTES)
+            sound = Part(view, sndfile=True, duration_s=_seconds(size - 4, bytes_per_s))
+        elif name == b"caff":
+            raise joined(label, "CAF")
+        if size < 0:
+            raise undecodable(label, f"a chunk of {size} bytes at byte {at}; export it again")
+        at += 12 + size
+    if sound is None:
+        raise _without_sound(view, label, at)
+    # What comes after the sound may be the table of its packets, without which it cannot be read.
+    require_extent(view, label, "last chunk", at)
+    return [sound]

@@ -1,0 +1,204 @@
+"""`lumina attribute`: which songs of an index shaped one audio file, or each of many."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lumina_ray.cli.catalog import progress_bar
+from lumina_ray.cli.device import resolve_device
+from lumina_ray.cli.exits import SOME_FAILED
+from lumina_ray.cli.options import DeviceOption, JsonOption, MovedModelOption, output_path
+from lumina_ray.cli.output import announce, answer
+from lumina_ray.cli.queries import Query, are_many, find_queries
+from lumina_ray.errors import AudioError, LuminaError, UsageError
+from lumina_ray.storage import local
+from lumina_ray.vocabulary import DEFAULT_CANDIDATES, DEFAULT_POLICY, DEFAULT_TOP_K, counted
+
+if TYPE_CHECKING:
+    from lumina_ray.attribution import Report
+
+Attribute = Callable[[Query], "Report"]
+
+# The table with all its columns needs as much.
+_WIDE_CHARACTERS = 120
+
+
+def attribute(
+    audio: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="AUDIO...", help="Audio files, folders of them, or manifests (.parquet, .csv) that list them."
+        ),
+    ],
+    index: Annotated[str | None, typer.Option(help="An index folder (its newest snapshot) or one snapshot.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Instead of an index, an endpoint that has one: `lumina serve`.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The endpoint's API key; better in LUMINA_KEY, where no process list shows it.")
+    ] = None,
+    policy: Annotated[str, typer.Option(help="calibrated (ours), v8 or v7 (published).")] = DEFAULT_POLICY,
+    model: MovedModelOption = None,
+    top_k: Annotated[
+        int, typer.Option(min=1, help="Most similar songs per channel, which are judged.")
+    ] = DEFAULT_TOP_K,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Songs per channel that a report lists besides all that qualify.")
+    ] = DEFAULT_CANDIDATES,
+    device: DeviceOption = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=output_path, metavar="FOLDER", help="Write each report there, as NAME.json."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            parser=output_path,
+            metavar="PAGE",
+            help="Also write a self-contained HTML page; of many files, a folder with a page each.",
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            parser=output_path,
+            metavar="FILE",
+            help="Also write a table: a row for each query, channel and listed song.",
+        ),
+    ] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="Print all columns, also in a narrow terminal.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the songs of an index that shaped AUDIO: per channel, by how much, and how sure we are.
+
+    Examples: `lumina attribute clip.wav --index index`
+
+    `lumina attribute clips/ --index index --out reports --csv reports.csv`
+
+    One file that cannot be used is an error. Among many, the others go on, and the exit code is 3.
+    """
+    if url is not None and (index, model, device) == (None, None, "auto"):
+        answering = _endpoint(url, key, policy, top_k, candidates)
+    elif index is not None and url is None and key is None:
+        answering = _index(index, model, device, policy, top_k, candidates)
+    else:
+        raise UsageError("give either --index, with --model and --device if need be, or --url, with --key if need be")
+    if are_many(audio):
+        if out is None and csv is None:
+            raise UsageError("several files: give --out FOLDER for a report of each, or --csv FILE for one table")
+        with answering as ask:
+            _attribute_many(find_queries(audio), ask, _Outputs(out, html, csv), as_json)
+        return
+    (query,) = find_queries(audio)
+    with answering as ask:
+        report = ask(query)
+    _Outputs(out, None, csv).write([(query, report)])
+    _show_one(report, html, wide, as_json)
+
+
+@contextmanager
+def _endpoint(url: str, key: str | None, policy: str, top_k: int, candidates: int) -> Iterator[Attribute]:
+    from lumina_ray.client import Client
+
+    with Client(url, key) as client:
+        yield lambda query: client.attribute(local(str(query.place)), policy, top_k, candidates=candidates)
+
+
+@contextmanager
+def _index(index: str, model: str | None, device: str, policy: str, top_k: int, candidates: int) -> Iterator[Attribute]:
+    from lumina_ray.front.index import open_index
+
+    opened = open_index(index, model=model, device=resolve_device(device))
+    yield lambda query: opened.attribute(query.place, policy, top_k, candidates)
+
+
+def _show_one(report: "Report", html: Path | None, wide: bool, as_json: bool) -> None:
+    from rich.console import Console
+
+    from lumina_ray.report import print_table, render_html, report_sha256, to_json
+
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(render_html(report), encoding="utf-8")
+        announce(f"HTML report: {html}")
+    if as_json:
+        sys.stdout.write(to_json(report))
+        announce(f"report sha256 {report_sha256(report)}")
+    else:
+        console = Console()
+        if wide:
+            console.width = max(console.width, _WIDE_CHARACTERS)
+        print_table(report, console, wide=wide)
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Where reports are written: folders for JSON and HTML, and a table."""
+
+    out: Path | None
+    html: Path | None
+    csv: Path | None
+
+    def __str__(self) -> str:
+        return " and ".join(dict.fromkeys(str(place) for place in (self.out, self.html, self.csv) if place is not None))
+
+    def write(self, reports: "Iterable[tuple[Query, Report]]") -> None:
+        """Write reports as they come; the table is there once all are written."""
+        from lumina_ray.report.csv import write_csv
+
+        rows = self._write_files(reports)
+        if self.csv is not None:
+            write_csv(rows, self.csv)
+        else:
+            for _ in rows:
+                pass
+
+    def _write_files(self, reports: "Iterable[tuple[Query, Report]]") -> "Iterator[tuple[str, Report]]":
+        from lumina_ray.files import atomic_path
+        from lumina_ray.report import render_html, to_json
+
+        for query, report in reports:
+            for folder, suffix, render in ((self.out, ".json", to_json), (self.html, ".html", render_html)):
+                if folder is not None:
+                    with atomic_path(folder / f"{query.name}{suffix}") as temporary:
+                        temporary.write_text(render(report), encoding="utf-8")
+            yield str(query.place), report
+
+
+def _attribute_many(queries: list[Query], ask: Attribute, outputs: _Outputs, as_json: bool) -> None:
+    from lumina_ray.report import report_sha256
+
+    done: list[dict[str, str]] = []
+    failed: list[dict[str, str]] = []
+
+    def reports() -> "Iterator[tuple[Query, Report]]":
+        with progress_bar("attributing") as update:
+            for count, query in enumerate(queries, start=1):
+                try:
+                    report = ask(query)
+                except LuminaError as error:
+                    if not _of_this_file(error):
+                        raise
+                    failed.append({"audio": str(query.place), "code": error.code, "message": str(error)})
+                    announce(f"failed: {error} [{error.code}]")
+                else:
+                    yield query, report
+                    done.append({"audio": str(query.place), "name": query.name, "sha256": report_sha256(report)})
+                update(count, len(queries), query.name)
+
+    announce(f"{counted(len(queries), 'file')} to attribute.")
+    outputs.write(reports())
+    sentence = f"{outputs}: {counted(len(done), 'report')}, {len(failed)} failed"
+    answer({"reports": done, "failed": failed}, sentence, as_json)
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _of_this_file(error: LuminaError) -> bool:
+    """Whether the next file may do better. The endpoint gives the causes of `AudioError` as they are."""
+    return isinstance(error, AudioError) or error.code in AudioError.CODES

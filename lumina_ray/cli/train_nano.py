@@ -1,0 +1,58 @@
+"""`lumina train-nano`: train the two bundled models again, or two alike on another catalog."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lumina_ray.cli.options import JsonOption, output_path
+from lumina_ray.cli.output import answer
+from lumina_ray.front.ray_address import check_ray_address
+from lumina_ray.storage import local
+
+
+def train_nano(
+    catalog: Annotated[Path, typer.Option(parser=local, metavar="MANIFEST", help="Songs to train on.")],
+    controls: Annotated[
+        Path, typer.Option(parser=local, metavar="MANIFEST", help="Songs never trained on, for held-out losses.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(parser=output_path, metavar="FOLDER", help="Where checkpoints, models and figures are written."),
+    ],
+    stage: Annotated[
+        Literal["all", "codec", "lm"], typer.Option(help="Models to train. The language model needs OUT/codec.")
+    ] = "all",
+    codec_steps: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Steps of the autoencoder, and of the decoder alone. Default: as for the bundled weights."),
+    ] = None,
+    lm_steps: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Steps in all, and of the early checkpoint. Default: as for the bundled weights."),
+    ] = None,
+    report_every: Annotated[int, typer.Option(min=1, help="Steps between reports and checkpoints.")] = 50,
+    seed: Annotated[int, typer.Option(help="Every random draw follows from it.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=1, help="CPU threads. The bundled weights took 1; the last bits depend on it.")
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a codec and a language model on a catalog, and write both models as transformers folders. Resumable."""
+    check_ray_address()
+    from cluster.train_nano import train_nano as train
+    from lumina_ray.training.codec import CodecSchedule
+    from lumina_ray.training.lm import LmSchedule
+
+    train(
+        catalog,
+        controls,
+        out,
+        stage=stage,
+        codec=CodecSchedule(*codec_steps) if codec_steps else CodecSchedule(),
+        lm=LmSchedule(*lm_steps) if lm_steps else LmSchedule(),
+        report_every=report_every,
+        seed=seed,
+        threads=threads,
+    )
+    answer({"folder": str(out)}, f"{out}: trained; `lumina fingerprint … --model {out / 'nano'}` uses it", as_json)

@@ -1,0 +1,200 @@
+"""The kinds of fingerprint, one row each: what a kind is made of, how many numbers it has, and what it costs.
+
+A new kind is one row here. Where no existing extraction fits it, it is also one module with an extraction.
+This module does not import torch.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from lumina_ray.errors import ModelError, UsageError
+from lumina_ray.model.tracked import TRACKED_TENSORS
+from lumina_ray.vocabulary import Channel, Kind
+
+# Bands of layers, as fractions of the model's depth: layers 42-47 (P) and 12-17 (M) of 48.
+_BANDS: dict[Channel, tuple[float, float]] = {"P": (0.875, 1.0), "M": (0.25, 0.375)}
+# Six statistics of each of the six tensors.
+_STATISTICS_PER_LAYER = 36
+_JL_DIMS = 512
+# An index holds this many numbers per song and channel at most: 16 kB in float32.
+_MAX_DIMS = 4096
+_SEED, _NONZEROS = 422024, 4
+
+
+class ModelShape(Protocol):
+    """The sizes of a model that decide how long its fingerprints are; every `MusicModel` has them."""
+
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def n_codebooks(self) -> int: ...
+    @property
+    def codebook_size(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class FingerprintKind:
+    """One kind of fingerprint.
+
+    Attributes:
+        summary: one line that describes the kind to people.
+        needs: how the model is run: not at all ("codes"), forward, or forward and backward.
+        extraction: where the extraction is found, as `module:name`; it is called with a model and a specification.
+        layers: function of a channel and a number of layers; returns the layers that are tracked. The list is empty
+            where output heads or codes are used instead.
+        dims: function of a channel and a model's sizes; returns how many numbers the channel's vector has.
+        projects: function of a channel and a model's sizes; says whether the channel is projected, and therefore
+            depends on the seed and on `nonzeros`.
+        nonzeros: non-zero entries in each column of a sparse projection; 0 where projections are dense.
+        published_loss: whether the loss weights the codebooks as LUMINA published it; otherwise they weigh the same.
+        uses_music_statistics: whether the fingerprint depends on the model's `MusicStatistics`.
+        by_tensor: whether the vector consists of equal pieces that are each made of one tensor.
+    """
+
+    summary: str
+    needs: Literal["codes", "forward", "backward"]
+    extraction: str
+    layers: Callable[[Channel, int], list[int]]
+    dims: Callable[[Channel, ModelShape], int]
+    projects: Callable[[Channel, ModelShape], bool] = lambda _channel, _shape: True
+    nonzeros: int = _NONZEROS
+    published_loss: bool = False
+    uses_music_statistics: bool = False
+    by_tensor: bool = False
+
+    def projection(self, channels: tuple[Channel, ...], shape: ModelShape) -> tuple[int, int]:
+        """Seed and nonzeros of the projection; both are 0 where no channel is projected."""
+        return (_SEED, self.nonzeros) if any(self.projects(c, shape) for c in channels) else (0, 0)
+
+    def blocks(self, n_layers: int) -> int:
+        """Number of equal pieces of a vector that are each made of one tensor; 1 where every number mixes tensors.
+
+        Args:
+            n_layers: how many layers the vector is made of.
+        """
+        return len(TRACKED_TENSORS) * n_layers if self.by_tensor else 1
+
+
+def band_layers(channel: Channel, n_layers: int) -> list[int]:
+    """The transformer layers of a channel's band, in a model with `n_layers` layers.
+
+    Raises:
+        ModelError: the model is too shallow, so that the band holds no layer.
+    """
+    low, high = _BANDS[channel]
+    layers = list(range(math.ceil(low * n_layers), math.ceil(high * n_layers)))
+    if not layers:
+        raise ModelError(f"a model of {n_layers} layers has none in band [{low}, {high}) of channel {channel}")
+    return layers
+
+
+def find_kind(name: Kind) -> FingerprintKind:
+    """The row of a kind.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    if name not in KINDS:
+        raise UsageError(f"there is no fingerprint {name!r}; it must be one of {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def _no_layers(_channel: Channel, _n_layers: int) -> list[int]:
+    return []
+
+
+def _self_attention_layers(channel: Channel, n_layers: int) -> list[int]:
+    return list(range(n_layers)) if channel == "P" else []
+
+
+def _n_codes(channel: Channel, shape: ModelShape) -> int:
+    return shape.codebook_size * (1 if channel == "P" else shape.n_codebooks - 1)
+
+
+def _n_tensors(channel: Channel, shape: ModelShape) -> int:
+    return len(TRACKED_TENSORS) * len(band_layers(channel, shape.n_layers))
+
+
+def _logra_dims(channel: Channel, shape: ModelShape) -> int:
+    # Each tensor is projected to a square: the largest one for which all tensors fit into the limit.
+    n_tensors = _n_tensors(channel, shape)
+    return n_tensors * math.isqrt(_MAX_DIMS // n_tensors) ** 2
+
+
+def _factgrass_dims(channel: Channel, shape: ModelShape) -> int:
+    n_tensors = _n_tensors(channel, shape)
+    return n_tensors * (_MAX_DIMS // n_tensors)
+
+
+_EXTRACTIONS = "lumina_ray.fingerprint"
+
+KINDS: dict[Kind, FingerprintKind] = {
+    "influence": FingerprintKind(
+        "gradients of fresh output heads, less what the model's catalog has in common (ours)",
+        needs="forward",
+        extraction=f"{_EXTRACTIONS}.channels:fresh_head_gradients",
+        layers=_no_layers,
+        dims=lambda _channel, _shape: _MAX_DIMS,
+        uses_music_statistics=True,
+    ),
+    "stats": FingerprintKind(
+        "six statistics of six tensors' gradients in each layer of a band (LUMINA v8)",
+        needs="backward",
+        extraction=f"{_EXTRACTIONS}.channels:GradientStatistics",
+        layers=band_layers,
+        dims=lambda channel, shape: _STATISTICS_PER_LAYER * len(band_layers(channel, shape.n_layers)),
+        projects=lambda _channel, _shape: False,
+        published_loss=True,
+    ),
+    "jl": FingerprintKind(
+        "projected gradients of self-attention (P) and of the output heads (M) (LUMINA v7)",
+        needs="backward",
+        extraction=f"{_EXTRACTIONS}.channels:attention_and_head_gradients",
+        layers=_self_attention_layers,
+        dims=lambda _channel, _shape: _JL_DIMS,
+        published_loss=True,
+    ),
+    "head-gradient": FingerprintKind(
+        "projected gradients of the model's own output heads",
+        needs="forward",
+        extraction=f"{_EXTRACTIONS}.channels:own_head_gradients",
+        layers=_no_layers,
+        dims=lambda _channel, _shape: _MAX_DIMS,
+    ),
+    "gradient": FingerprintKind(
+        "projected gradients of all six tensors in each layer of a band",
+        needs="backward",
+        extraction=f"{_EXTRACTIONS}.channels:band_gradients",
+        layers=band_layers,
+        dims=lambda _channel, _shape: _MAX_DIMS,
+    ),
+    "logra": FingerprintKind(
+        "each tensor's gradient, projected from both sides (LoGra)",
+        needs="backward",
+        extraction=f"{_EXTRACTIONS}.sketches:LoGra",
+        layers=band_layers,
+        dims=_logra_dims,
+        nonzeros=0,
+        by_tensor=True,
+    ),
+    "factgrass": FingerprintKind(
+        "each tensor's gradient, sampled from both sides and projected (FactGraSS)",
+        needs="backward",
+        extraction=f"{_EXTRACTIONS}.sketches:FactGrass",
+        layers=band_layers,
+        dims=_factgrass_dims,
+        nonzeros=1,
+        by_tensor=True,
+    ),
+    "tokens": FingerprintKind(
+        "histograms of codes; the model is never run (a floor)",
+        needs="codes",
+        extraction=f"{_EXTRACTIONS}.tokens:TokenHistograms",
+        layers=_no_layers,
+        dims=lambda channel, shape: min(_n_codes(channel, shape), _MAX_DIMS),
+        projects=lambda channel, shape: _n_codes(channel, shape) > _MAX_DIMS,
+    ),
+}
+"""Every kind by its name. The first one is the default."""

@@ -1,0 +1,99 @@
+"""Jobs over whole catalogs: fingerprint songs on Ray, and calibrate their store."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lumina_ray.files import check_lasting
+from lumina_ray.front.device import check_job_device
+from lumina_ray.front.ray_address import check_ray_address
+from lumina_ray.storage import AnyPath, locate
+from lumina_ray.vocabulary import CHANNELS, Channel, Dtype, Kind
+
+if TYPE_CHECKING:
+    from cluster.fingerprint import JobSummary
+    from lumina_ray.calibration import Calibration
+
+
+def fingerprint(
+    manifest: AnyPath,
+    out: AnyPath,
+    *,
+    model: str | os.PathLike[str] = "nano",
+    kind: Kind = "influence",
+    channels: Sequence[Channel] = CHANNELS,
+    dtype: Dtype = "float32",
+    device: str = "auto",
+    workers: int | None = None,
+    decoders: int | None = None,
+    max_failed_fraction: float = 0.5,
+) -> "JobSummary":
+    """Fingerprint every song of a catalog on Ray: one row of the store for each. The same call resumes it.
+
+    The job uses the Ray that this process is connected to, else the cluster in RAY_ADDRESS, else a local one for as
+    long as it takes.
+
+    Args:
+        manifest: a manifest (.parquet or .csv), or a finished store, whose codes are then used again.
+        out: the store to write, or to resume: a folder, or an address in a bucket.
+        model: "nano", "nano-early", a hub name, or a folder.
+        kind: a name in `lumina_ray.fingerprint.KINDS`.
+        channels: "P", "M" or both; one alone costs less.
+        dtype: number format of the model's matrix products; "float32" is the reference.
+        device: "auto", "cpu" or "cuda".
+        workers: models loaded at once; by default one for each GPU, or for each CPU.
+        decoders: songs decoded at once; by default what the cluster holds.
+        max_failed_fraction: when more of the songs failed, that is an error, after everything is stored.
+
+    Returns:
+        What the job did: counts of songs, seconds, first failures.
+
+    Raises:
+        ManifestError, StoreError: the manifest is unusable, or `out` is something else's.
+        ModelError: the model is not at hand or unsuitable.
+        UsageError: no such kind, channel or device.
+        SpecificationMismatch: `out` was begun with other songs or another model.
+        ClusterError: the cluster cannot run the job as asked.
+        TooManyFailures: see `max_failed_fraction`.
+        StoreBusy: another job is filling `out`.
+    """
+    check_lasting(locate(out))
+    check_job_device(device)
+    check_ray_address()
+    from cluster.fingerprint import run_fingerprint_job
+
+    return run_fingerprint_job(
+        locate(manifest),
+        locate(out),
+        model=os.fspath(model),
+        kind=kind,
+        channels=tuple(channels),
+        dtype=dtype,
+        device=device,
+        workers=workers,
+        decoders=decoders,
+        max_failed_fraction=max_failed_fraction,
+    )
+
+
+def calibrate(store: AnyPath, controls: AnyPath) -> "Calibration":
+    """Measure what unrelated music looks like, so that confidence means something. Written into the store.
+
+    Args:
+        store: a finished catalog store, or a living catalog.
+        controls: a finished store of tracks that the model never saw, made with the same model and kind.
+
+    Returns:
+        The noise of each channel.
+
+    Raises:
+        StoreError: not a finished store, or the same audio in both.
+        SpecificationMismatch: the stores were made by different specifications.
+        UsageError: too few controls.
+    """
+    from lumina_ray.calibration import calibrate_store, write_calibration
+    from lumina_ray.store import stream_store
+
+    calibration = calibrate_store(stream_store(locate(store)), stream_store(locate(controls)))
+    write_calibration(calibration, locate(store))
+    return calibration

@@ -1,0 +1,146 @@
+"""Sentences about a report, made from its data: for the terminal, for the HTML page and for whoever shows reports."""
+
+from typing import assert_never
+
+from lumina_ray.attribution import (
+    ChannelReport,
+    NearestOnly,
+    NoIntervals,
+    PartNotSearched,
+    PublishedRule,
+    QueryUnlikeControls,
+    Report,
+    ReportWarning,
+)
+from lumina_ray.report.words import songs
+
+_LIKENESS = (
+    "Similarity-based evidence: how alike the query and the songs are in the audited model's own view. "
+    "It is not proof that the model used a song, and a share is not a causal fraction."
+)
+_MEMBERSHIP = (
+    "Membership evidence, where a song has any, is that the model was trained on the song or on something nearly "
+    "identical: not that it made use of it for this query. It holds as far as the controls are music of the catalog's "
+    "kind and the reference model never saw the catalog."
+)
+_SHARE = {
+    "calibrated": "fraction of the query's fingerprint (its squared length) that the song accounts for beyond the "
+    "noise, jointly with the other qualified songs; the rest is unattributed",
+    "v8": "excess max(similarity − threshold, 0), normalised to 1 over the candidates",
+    "v7": "weight max(0, STS − 1)², normalised to 1 over the candidates",
+}
+_PUBLISHED_QUALIFIES = {
+    "v8": "similarity ≥ μ + 1σ of the controls",
+    "v7": "confidence erf(z/√2) ≥ 95 %",
+}
+
+
+def evidence(report: Report) -> str:
+    """The kind of evidence that a report gives, and its limits."""
+    return _LIKENESS if report.provenance.membership is None else f"{_LIKENESS} {_MEMBERSHIP}"
+
+
+def qualifies(report: Report) -> str:
+    """The rule by which songs qualify, without a full stop."""
+    if report.policy.published:
+        return _PUBLISHED_QUALIFIES[report.policy.name]
+    alpha = next(iter(report.channels.values())).noise.alpha
+    return (
+        f"family-wise p-value ≤ {alpha:g} of the best song (at most {alpha:.0%} of unrelated tracks would have any "
+        f"song qualify), and then all songs with that family-wise p-value or at a false-discovery rate of {alpha:g}"
+    )
+
+
+def share_meaning(report: Report) -> str:
+    """The meaning of a share under the report's policy, without a full stop."""
+    return _SHARE[report.policy.name]
+
+
+def verdict(report: Report, channel: ChannelReport) -> str:
+    """The result of a channel."""
+    noise, policy, qualified = channel.noise, report.policy, channel.qualified
+    if not channel.retrieved:
+        return "No song was there to be compared with. Nothing is attributed."
+    if policy.published:
+        passes = "passes" if qualified == 1 else "pass"
+        return (
+            f"{songs(qualified)} of {noise.n_songs} {passes} the published rule {policy.name}, which proves nothing by "
+            "itself."
+        )
+    if not qualified:
+        return (
+            f"No song stands out: the best match is no better than what {noise.n_controls} unrelated control tracks "
+            f"find among these {songs(noise.n_songs)}. Nothing is attributed."
+        )
+    stands = "stands" if qualified == 1 else "stand"
+    return (
+        f"{songs(qualified)} of {noise.n_songs} {stands} above the noise of {noise.n_controls} unrelated control "
+        f"tracks; {channel.unattributed:.1%} of the query's fingerprint stays unattributed."
+    )
+
+
+def basis(report: Report, channel: ChannelReport) -> str:
+    """The basis of a channel's shares: likeness alone, or likeness and membership evidence."""
+    found, source = channel.membership, report.provenance.membership
+    if found is None or source is None:
+        return (
+            "The shares rest on likeness alone: there is no reference model, so nothing is known of whether the model "
+            "was trained on these songs."
+        )
+    if not found.qualified:
+        return "No song qualifies: there are no shares that could rest on likeness or on membership."
+    alpha, only = f"{channel.noise.alpha:g}", "the one song that qualifies"
+    if not found.significant:
+        which = only if found.qualified == 1 else f"any of the {found.qualified} songs that qualify"
+        return (
+            f"The shares rest on likeness alone: there is no evidence that the model was trained on {which} "
+            f"(p > {alpha} by {source.n_controls} controls)."
+        )
+    which = only if found.qualified == 1 else f"{found.significant} of the {found.qualified} songs that qualify"
+    return (
+        f"The shares rest on likeness and, for {which}, on evidence that the model was trained on "
+        f"{'it' if found.significant == 1 else 'them'} (p ≤ {alpha} by {source.n_controls} controls; "
+        f"{found.expected_by_chance:.2g} expected by chance)."
+    )
+
+
+def warnings(report: Report, channel: ChannelReport) -> list[str]:
+    """A sentence or more for each warning of a channel, in their order."""
+    return [_warning(report, w) for w in channel.warnings]
+
+
+def _warning(report: Report, warning: ReportWarning) -> str:
+    match warning:
+        case PartNotSearched():
+            were = "was" if warning.not_searched == 1 else "were"
+            return (
+                f"{warning.not_searched} of the catalog's {songs(warning.n_songs)} {were} not searched, as their part "
+                "of the index did not answer: nothing is known of them, and shares leave them out."
+            )
+        case PublishedRule():
+            return (
+                f"The rule {report.policy.name} is published, not proven, and not corrected for the "
+                f"{songs(warning.searched)} searched: an unrelated track would have about "
+                f"{warning.expected_false_positives:.1f} of them qualify."
+            )
+        case QueryUnlikeControls():
+            return (
+                f"The query as a whole resembles the catalog {warning.resembles_catalog} than the controls do (mean "
+                f"similarity {warning.mean_similarity:.3f}, controls {warning.lowest_control:.3f} to "
+                f"{warning.highest_control:.3f}): its p-values may be too "
+                f"{'small' if warning.resembles_catalog == 'more' else 'large'}. Controls from the same kind of source "
+                "as the query would settle it."
+            )
+        case NoIntervals():
+            return (
+                f"The shares have no intervals: {songs(warning.qualified)} qualify, and they are worked out for up to "
+                f"{warning.limit}. Ask for a smaller top_k."
+            )
+        case NearestOnly():
+            were = "was" if warning.judged == 1 else "were"
+            return (
+                f"Only the {warning.judged} most similar of {songs(warning.searched)} {were} judged; shares leave the "
+                "others out."
+            )
+        case _:
+            assert_never(warning)

@@ -1,0 +1,58 @@
+"""Songs of a store that are one recording under several ids, as where catalogs were merged."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lumina_ray.storage import AnyPath
+from lumina_ray.store.data_files import committed_rows
+
+_LISTED = 20
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class EqualAudio:
+    """Recordings that have several ids.
+
+    Attributes:
+        recordings: how many there are.
+        songs: how many ids these have together.
+        groups: the ids of the first of them, sorted.
+    """
+
+    recordings: int
+    songs: int
+    groups: tuple[tuple[str, ...], ...]
+
+    @property
+    def sentence(self) -> str:
+        """For people; empty where every song is a recording of its own."""
+        if not self.recordings:
+            return ""
+        shown = ", ".join(" = ".join(group[:_NAMED]) + " = …" * (len(group) > _NAMED) for group in self.groups[:_NAMED])
+        more = ", …" if self.recordings > _NAMED else ""
+        recordings = "recording" if self.recordings == 1 else "recordings"
+        return f"{self.songs} songs are only {self.recordings} {recordings}, each under several ids: {shown}{more}"
+
+
+def equal_audio(store: AnyPath) -> EqualAudio:
+    """Find the songs of a store, finished or not, that have the same codes as another.
+
+    Raises:
+        StorageError: a data file is there and cannot be read.
+    """
+    rows = committed_rows(store, ["status", "song_id", "codes_sha256"])
+    # Songs without codes have none in common.
+    rows = rows.filter(pc.and_(pc.equal(rows["status"], "ok"), pc.is_valid(rows["codes_sha256"])))
+    counts = pc.value_counts(rows["codes_sha256"])
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if not len(repeated):
+        return EqualAudio(0, 0, ())
+    rows = rows.filter(pc.is_in(rows["codes_sha256"], pa.array(repeated)))
+    ids: dict[str, list[str]] = {}
+    for song in rows.select(["codes_sha256", "song_id"]).to_pylist():
+        ids.setdefault(song["codes_sha256"], []).append(song["song_id"])
+    groups = sorted(tuple(sorted(group)) for group in ids.values())
+    return EqualAudio(len(groups), len(rows), tuple(groups[:_LISTED]))

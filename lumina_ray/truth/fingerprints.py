@@ -1,0 +1,108 @@
+"""Fingerprints of an evaluation set under the bank's models: the part of an evaluation that runs models."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lumina_ray.errors import UsageError
+from lumina_ray.fingerprint import Fingerprinter, Specification
+from lumina_ray.fingerprint.music_statistics import measure_music_statistics
+from lumina_ray.methods import METHODS, Method
+from lumina_ray.truth.bank import Bank
+from lumina_ray.truth.corpus import CATALOGS, Audited, members
+from lumina_ray.truth.evaluation_set import AGAINST_REFERENCE, JUDGED, MEMBERSHIP_KINDS, EvaluationSet
+from lumina_ray.truth.models import with_weights
+from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, losses
+from lumina_ray.vocabulary import CHANNELS, Channel, Kind, SongCodes
+
+# Losses take a pass of their own, and only these kinds need them.
+_WITH_LOSSES = MEMBERSHIP_KINDS | {method.kind for method in METHODS.values() if method.residual}
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Fingerprints of one kind under one set of weights: n = songs, then queries, then controls, per channel.
+
+    Attributes:
+        vectors: float32 `[n, D]` of unit length.
+        norms: float64 `[n]`, the lengths that the vectors had.
+        probabilities: float64 `[n]`, `exp(−loss)`; None for kinds that nobody asks for them with.
+        blocks: how many tensors of its own each vector is made of.
+        seconds_per_song: processor time for a song of 15 s, both channels.
+        chunk_vectors: float32 `[chunks, D]` for each copy of the evaluation set; of kinds that are `JUDGED`.
+    """
+
+    vectors: dict[Channel, np.ndarray]
+    norms: dict[Channel, np.ndarray]
+    probabilities: np.ndarray | None
+    blocks: dict[Channel, int]
+    seconds_per_song: float
+    chunk_vectors: dict[Channel, list[np.ndarray]]
+
+
+FingerprintKey = tuple[Audited, str, Kind]
+"""The audited model, the weights that made the fingerprints, and their kind."""
+AllFingerprints = Mapping[FingerprintKey, Fingerprints]
+
+
+def checkpoints(method: Method, model: str) -> tuple[str, ...]:
+    """The bank's weights that a method works on, for an audited model."""
+    return (model,) if method.checkpoints == "last" else (f"{model}-early", model)
+
+
+def required_fingerprints(names: Sequence[str]) -> list[FingerprintKey]:
+    """List the fingerprints that the rows of some methods take.
+
+    Raises:
+        UsageError: there is no method of a name.
+    """
+    if unknown := [name for name in names if name not in METHODS]:
+        raise UsageError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    required: dict[FingerprintKey, None] = {}
+    models: tuple[Audited, ...] = ("A", "B")
+    for method in (METHODS[name] for name in names):
+        if method.kind is not None:
+            for model in models:
+                relative = ("reference",) if method.name in AGAINST_REFERENCE else ()
+                for weights in (*checkpoints(method, model), *relative):
+                    required[model, weights, method.kind] = None
+    return list(required)
+
+
+def make_fingerprints(bank: Bank, weights: str, kind: Kind, asked: EvaluationSet) -> Fingerprints:
+    """Fingerprint the songs, queries and controls of an evaluation set.
+
+    Args:
+        weights: the name of one of the bank's models.
+    """
+    model = with_weights(bank.recipe, bank.models[weights])
+    if kind == "influence":
+        learned = next(members(bank.recordings, name) for name in CATALOGS if weights.startswith(name))
+        catalog = [_song_codes(bank.codes[i][:, :TRAINED_FRAMES].numpy(), model.frame_rate_hz) for i in learned]
+        measure_music_statistics(model, lambda: catalog, range(len(catalog)))
+    specification = Specification.for_model(model, kind)
+    fingerprinter = Fingerprinter(model, specification)
+    songs, controls = ([bank.codes[i][:, :TRAINED_FRAMES] for i in of] for of in (asked.songs, asked.controls))
+    pieces = [*songs, *(query.codes_KT for query in asked.queries), *controls]
+    begin_s = time.process_time()
+    made = list(fingerprinter.many([_song_codes(codes_KT.numpy(), model.frame_rate_hz) for codes_KT in pieces]))
+    seconds = time.process_time() - begin_s
+    n_frames = sum(codes_KT.shape[1] for codes_KT in pieces)
+    copies = [_song_codes(asked.queries[q].codes_KT.numpy(), model.frame_rate_hz) for q in asked.copies]
+    in_chunks = list(fingerprinter.many(copies, per_chunk=True)) if kind in JUDGED else []
+    return Fingerprints(
+        vectors={c: np.stack([one.vectors[c] for one in made]) for c in CHANNELS},
+        norms={c: np.array([one.norms[c] for one in made]) for c in CHANNELS},
+        probabilities=np.exp(-losses(model, pieces).mean(axis=1, dtype=np.float64)) if kind in _WITH_LOSSES else None,
+        blocks={c: specification.blocks(c) for c in CHANNELS},
+        seconds_per_song=seconds / n_frames * TRAINED_FRAMES,
+        chunk_vectors={c: [one.chunk_vectors[c] for one in in_chunks] for c in CHANNELS},
+    )
+
+
+def _song_codes(codes_KT: np.ndarray, frame_rate_hz: float) -> SongCodes:
+    starts = range(0, codes_KT.shape[1], QUERY_FRAMES)
+    chunks = tuple(codes_KT[:, start : start + QUERY_FRAMES].astype(np.uint16) for start in starts)
+    return SongCodes(chunks, tuple(start / frame_rate_hz for start in starts))

@@ -1,0 +1,70 @@
+"""Scores of an evaluation set by a method, from fingerprints that were made before."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lumina_ray.methods import Features, Method, attribute, cache
+from lumina_ray.truth.bank import Bank
+from lumina_ray.truth.evaluation_set import EvaluationSet
+from lumina_ray.truth.fingerprints import AllFingerprints, Fingerprints, checkpoints
+from lumina_ray.truth.models import learning_rates
+from lumina_ray.vocabulary import Channel
+
+
+def scores(
+    bank: Bank,
+    method: Method,
+    channel: Channel,
+    asked: EvaluationSet,
+    n_songs: int,
+    made: AllFingerprints,
+    *,
+    relative: bool = False,
+) -> np.ndarray:
+    """Score the first songs of an evaluation set for each of its queries: float64 `[Q, n_songs]`.
+
+    Args:
+        made: at least what `required_fingerprints` lists for the method.
+        relative: take off the scores under the reference model.
+    """
+    audited = _scores(bank, method, channel, asked, n_songs, made, checkpoints(method, asked.model))
+    if not relative:
+        return audited
+    reference = _scores(bank, method, channel, asked, n_songs, made, ("reference",))
+    return standardised(audited) - standardised(reference)
+
+
+def standardised(scores_QN: np.ndarray) -> np.ndarray:
+    """Bring each query's scores to mean 0 and spread 1: lengths and levels of two models mean nothing to each other."""
+    spread_Q1 = scores_QN.std(axis=1, keepdims=True)
+    return (scores_QN - scores_QN.mean(axis=1, keepdims=True)) / np.where(spread_Q1 > 0, spread_Q1, 1)
+
+
+def _scores(
+    bank: Bank,
+    method: Method,
+    channel: Channel,
+    asked: EvaluationSet,
+    n_songs: int,
+    made: AllFingerprints,
+    weights: Sequence[str],
+) -> np.ndarray:
+    if method.kind is None:
+        return np.random.default_rng(0).standard_normal((asked.n_rows, n_songs))[list(asked.rows)]
+    of_checkpoints = [made[asked.model, name, method.kind] for name in weights]
+    N, Q = len(asked.songs), len(asked.queries)
+    rates = learning_rates(bank.recipe, asked.n_catalog)
+    songs, queries = (_features(of_checkpoints, channel, where, rates) for where in (slice(n_songs), slice(N, N + Q)))
+    return attribute(cache(method, songs), queries)
+
+
+def _features(of_checkpoints: Sequence[Fingerprints], channel: Channel, where: slice, rates: np.ndarray) -> Features:
+    probabilities = [one.probabilities for one in of_checkpoints if one.probabilities is not None]
+    return Features(
+        np.stack([one.vectors[channel][where] for one in of_checkpoints]),
+        np.stack([one.norms[channel][where] for one in of_checkpoints]),
+        of_checkpoints[0].blocks[channel],
+        rates[-len(of_checkpoints) :],
+        np.stack([p[where] for p in probabilities]) if probabilities else None,
+    )

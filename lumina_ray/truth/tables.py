@@ -1,0 +1,141 @@
+"""A report card as tables for a terminal: values in 80 columns, or all 95 % intervals in as many as they take."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from lumina_ray.truth.alterations import ALTERATIONS
+from lumina_ray.truth.card import Card, shown_measures
+from lumina_ray.truth.measures import Estimate
+from lumina_ray.truth.method_rows import MethodRow
+
+HEADINGS = {
+    "lds_excerpt": "LDS excerpts",
+    "lds_generated": "LDS generated",
+    "creators": "LDS creators",
+    "twins_prompted": "twins, continued",
+    "twins_generated": "twins, free",
+    "same_score": "same score",
+    "same_instruments": "same instruments",
+}
+_NARROW_HEADINGS = {
+    "lds_excerpt": "LDS\nexcerpt",
+    "lds_generated": "LDS\ngener.",
+    "creators": "LDS\ncreator",
+    "twins_prompted": "twins\ncont.",
+    "twins_generated": "twins\nfree",
+    "same_score": "same\nscore",
+    "same_instruments": "same\ninstr.",
+}
+_NARROW_ALTERATIONS = {
+    "mp3": "MP3",
+    "quieter": "6 dB\nquieter",
+    "noise": "noise",
+    "low_pass": "low\npass",
+    "excerpt": "5 s\nof it",
+    "slower": "2 %\nslower",
+    "faster": "2 %\nfaster",
+}
+_WIDE_COLUMNS = 240
+
+
+def print_card(card: Card, console: Console, *, wide: bool) -> None:
+    """Print all tables of a card.
+
+    Args:
+        wide: also show the intervals, however wide the terminal is.
+    """
+    if wide:
+        console.width = max(console.width, _WIDE_COLUMNS)
+    console.print(*tables(card, wide=wide))
+    console.print(*card.left_out, *([] if wide else ["95 % intervals: --wide, or card.json (--out)."]), sep="\n")
+
+
+def tables(card: Card, *, wide: bool) -> tuple[Table, ...]:
+    """Lay out methods by measure, what they recognise, false positives, stability of shares, membership."""
+    return (
+        _methods(card.rows, wide),
+        _found(card.rows, wide),
+        _false_positives(card, wide),
+        _stability(card, wide),
+        _membership(card, wide),
+    )
+
+
+def _methods(rows: Sequence[MethodRow], wide: bool) -> Table:
+    out, measures = _table("Methods against retraining, twins and cells", wide), shown_measures(rows)
+    out.add_column("method", no_wrap=True)
+    out.add_column("")
+    for name in measures:
+        out.add_column((HEADINGS if wide else _NARROW_HEADINGS)[name], justify="right")
+    if wide:
+        out.add_column("numbers", justify="right")
+    out.add_column("ms a song" if wide else "ms a\nsong", justify="right")
+    for row in rows:
+        values = [_text(row.measures[name], wide) for name in measures]
+        sizes = [str(row.numbers)] if wide else []
+        out.add_row(row.method, row.channel, *values, *sizes, f"{1000 * row.seconds_per_song:.0f}")
+    return out
+
+
+def _found(rows: Sequence[MethodRow], wide: bool) -> Table:
+    out = _table("How often a song is first for an altered copy of it", wide)
+    out.add_column("method", no_wrap=True)
+    out.add_column("")
+    for name in ALTERATIONS:
+        out.add_column((ALTERATIONS if wide else _NARROW_ALTERATIONS)[name], justify="right")
+    for row in rows:
+        if row.found:
+            texts = (_text(row.found[name], wide) if name in row.found else "" for name in ALTERATIONS)
+            out.add_row(row.method, row.channel, *texts)
+    return out
+
+
+def _false_positives(card: Card, wide: bool) -> Table:
+    out = _table("Policies on music that no model knows", wide)
+    for heading in ("fingerprint", "", "policy"):
+        out.add_column(heading)
+    for heading in ("songs searched", "queries with\nany song", "songs\na query"):
+        out.add_column(heading, justify="right")
+    for kind, by_channel in card.false_positives.items():
+        for channel, found in by_channel.items():
+            for one in found:
+                searched = f"{one.n_songs}" + " (simulated)" * one.simulated
+                out.add_row(kind, channel, one.policy, searched, _text(one.any_song, wide), _text(one.songs, wide))
+    return out
+
+
+def _stability(card: Card, wide: bool) -> Table:
+    out = _table("Shares of the song that a re-encoded copy was made of", wide)
+    for heading in ("fingerprint", ""):
+        out.add_column(heading)
+    for heading in ("share", "width of its interval"):
+        out.add_column(heading, justify="right")
+    for kind, by_channel in card.stability.items():
+        for channel, one in by_channel.items():
+            out.add_row(kind, channel, _text(one.share, wide), _text(one.width, wide))
+    return out
+
+
+def _membership(card: Card, wide: bool) -> Table:
+    out = _table("Was the model trained on it? By the song alone, without a query", wide)
+    out.add_column("signal")
+    for heading in ("twins", "p ≤ 0.05,\ntrained on", "p ≤ 0.05, unheard\ntwins and cells"):
+        out.add_column(heading, justify="right")
+    for one in card.membership:
+        out.add_row(one.signal, *_texts(wide, one.twins, one.trained, one.unheard))
+    return out
+
+
+def _table(title: str, wide: bool) -> Table:
+    return Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if wide else 0), title=title)
+
+
+def _text(estimate: Estimate, wide: bool) -> str:
+    return str(estimate) if wide else f"{estimate.value:.2f}"
+
+
+def _texts(wide: bool, *estimates: Estimate) -> Iterator[str]:
+    return (_text(estimate, wide) for estimate in estimates)

@@ -1,0 +1,150 @@
+"""Names, rates and plain data that all packages use. This module imports only errors, and never torch.
+
+Shape legend: K = codebooks, T = frames (50 per second), D = fingerprint dimensions, n = chunks.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
+
+import numpy as np
+
+from lumina_ray.errors import StoreError
+
+Channel = Literal["P", "M"]
+"""Channel of a fingerprint: "P" stands for composition (publishing right), "M" for production (master right)."""
+CHANNELS: tuple[Channel, ...] = get_args(Channel)
+
+Kind = str
+"""Name of a kind of fingerprint: a row of the table `lumina_ray.fingerprint.kinds.KINDS`."""
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""Number format of the language model's matrix products."""
+
+DEFAULT_POLICY = "calibrated"
+DEFAULT_TOP_K = 256
+"""Songs of each channel that an answer judges, the most similar ones."""
+DEFAULT_CANDIDATES = 20
+"""Songs of each channel that a report lists besides all that qualify."""
+
+SAMPLE_RATE_HZ = 32_000
+"""Sample rate of all decoded audio, which is the codec's rate."""
+
+MAX_DURATION_S = 3_600.0
+"""Longer audio is refused everywhere, in seconds."""
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is not 1: `2 songs`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+@dataclass(frozen=True)
+class SongCodes:
+    """EnCodec codes of the chunks of one song that are fingerprinted.
+
+    Attributes:
+        chunks: one uint16 array `[K, T_c]` per chunk, not padded.
+        starts_s: each chunk's start in the song, in seconds.
+        heard: one bool array `[T_c]` per chunk: whether each frame holds sound. Losses, gradients and statistics leave
+            the others out. All frames where none are given.
+    """
+
+    chunks: tuple[np.ndarray, ...]
+    starts_s: tuple[float, ...]
+    heard: tuple[np.ndarray, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.heard:
+            object.__setattr__(self, "heard", tuple(np.ones(chunk.shape[1], bool) for chunk in self.chunks))
+
+    @property
+    def frames(self) -> list[int]:
+        """Number of frames of each chunk."""
+        return [chunk.shape[1] for chunk in self.chunks]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the codes. Equal hashes mean equal vectors under one specification."""
+        digest = hashlib.sha256(np.array(self.frames, "<u4").tobytes())
+        digest.update(self.to_bytes())
+        digest.update(self.heard_bytes())
+        return digest.hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The codes of all chunks as little-endian uint16 `[K, ΣT_c]`, row by row."""
+        return np.concatenate(self.chunks, axis=1).astype("<u2").tobytes()
+
+    def heard_bytes(self) -> bytes:
+        """`heard` of all chunks, one bit a frame."""
+        return np.packbits(np.concatenate(self.heard)).tobytes()
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, heard: bytes, n_codebooks: int, frames: Sequence[int], starts_s: Sequence[float]
+    ) -> Self:
+        """Read what `to_bytes` and `heard_bytes` wrote.
+
+        Args:
+            data, heard: the bytes.
+            n_codebooks: K.
+            frames: number of frames of each chunk.
+            starts_s: each chunk's start in the song, in seconds.
+
+        Raises:
+            StoreError: the lengths contradict each other.
+        """
+        n_frames = sum(frames)
+        whole = len(data) == 2 * n_codebooks * n_frames and len(heard) == -(-n_frames // 8)
+        if not whole or len(frames) != len(starts_s) or not frames:
+            raise StoreError(
+                f"damaged codes: {len(data)} and {len(heard)} bytes for {n_codebooks} codebooks and chunks of "
+                f"{frames} frames"
+            )
+        codes_KT = np.frombuffer(data, "<u2").reshape(n_codebooks, n_frames).astype(np.uint16)
+        heard_T = np.unpackbits(np.frombuffer(heard, np.uint8), count=n_frames).astype(bool)
+        ends = np.cumsum(frames)[:-1]
+        return cls(tuple(np.split(codes_KT, ends, axis=1)), tuple(starts_s), tuple(np.split(heard_T, ends)))
+
+
+@dataclass(frozen=True)
+class ChannelQuery:
+    """A query in one channel.
+
+    Attributes:
+        vector: float32 `[D]`, the unit vector of the whole query.
+        chunk_vectors: float32 `[n, D]`, the unit vector of each chunk.
+    """
+
+    vector: np.ndarray
+    chunk_vectors: np.ndarray
+
+
+@dataclass(frozen=True)
+class QueryFingerprint:
+    """A fingerprinted query: everything that attribution needs to know of it.
+
+    Attributes:
+        audio_sha256: hash of the encoded file, as it was handed in.
+        codes_sha256: hash of the codes that the vectors were made from.
+        duration_s: length of the audio, in seconds.
+        specification_sha256: hash of the specification that the vectors were made with.
+        weights_sha256: hash of the weights of the model that made the vectors.
+        channels: the query's vectors in each channel.
+        chunk_starts_s: each chunk's start in the audio, in seconds; n numbers.
+        chunk_durations_s: each chunk's length, in seconds; n numbers.
+        chunk_weights: each chunk's fraction of the query's valid codes; n numbers that add up to 1.
+        environment: adapter, device and versions that made the vectors; an equal environment repeats them bit for bit.
+    """
+
+    audio_sha256: str
+    codes_sha256: str
+    duration_s: float
+    specification_sha256: str
+    weights_sha256: str
+    channels: dict[Channel, ChannelQuery]
+    chunk_starts_s: tuple[float, ...]
+    chunk_durations_s: tuple[float, ...]
+    chunk_weights: tuple[float, ...]
+    environment: dict[str, str]

@@ -1,0 +1,395 @@
+"""Every format: the content decides, the whole file or an error, and no file that was cut passes for a whole one."""
+
+import functools
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lumina_ray.audio import Audio, load_audio
+from lumina_ray.audio.view import View
+from lumina_ray.catalog.scan import read_header
+from lumina_ray.errors import AudioError
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+from tests.audio.formats import (
+    DURATION_S,
+    PROMISING,
+    SILENT,
+    file_of,
+    music,
+    with_ffmpeg,
+    with_sndfile,
+)
+from tests.s3 import S3
+
+ID3 = b"ID3\x03\0\0\0\0\x20\0" + bytes(4096)
+NAMES = "wav mp3 raw vox gsm snd m4a flac txt jpg sd2 m3u8 ffconcat"
+SUFFIXES = ["", *(f".{name}" for name in NAMES.split())]
+REFUSED_TWICE = ("wav", "w64", "aiff", "au", "caf", "flac", "m4a", "mka", "tta", "wavpack", "flv", "wma")
+# Nothing in these says how long they are.
+UNTOLD = ("piped flac", "piped mka", "piped wma")
+
+
+def outcome(source: bytes | Path) -> Audio | str:
+    """The audio, or the code of what it is refused for."""
+    try:
+        return load_audio(source, name="x")
+    except AudioError as error:
+        return error.code
+
+
+def same(first: Audio | str, second: Audio | str) -> bool:
+    if isinstance(first, str) or isinstance(second, str):
+        return first == second
+    return first.sha256 == second.sha256 and np.array_equal(first.samples, second.samples)
+
+
+def refused(data: bytes) -> tuple[str, str]:
+    with pytest.raises(AudioError) as caught:
+        load_audio(data)
+    return caught.value.code, str(caught.value)
+
+
+def pitch_hz(samples: np.ndarray) -> float:
+    """The frequency of the strongest tone."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(np.argmax(spectrum) * SAMPLE_RATE_HZ / len(samples))
+
+
+@pytest.mark.parametrize("name", [*PROMISING, *SILENT])
+def test_a_file_is_the_same_audio_under_every_name(tmp_path: Path, name: str) -> None:
+    audio = load_audio(file_of(name))
+    assert audio.duration_s == pytest.approx(DURATION_S, abs=0.05)
+    assert np.sqrt(np.mean(audio.samples**2)) == pytest.approx(0.15, rel=0.1)
+    assert audio.stream is None
+    for number, suffix in enumerate(SUFFIXES):
+        path = tmp_path / f"{number}{suffix}"
+        path.write_bytes(file_of(name))
+        assert same(load_audio(path), audio), suffix
+    duration_s = read_header(path).duration_s
+    if name in UNTOLD:
+        assert duration_s is None
+    else:
+        assert duration_s == pytest.approx(audio.duration_s, abs=0.05)
+
+
+@pytest.mark.parametrize("name", PROMISING)
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
+def test_a_file_that_was_cut_is_refused_as_truncated(name: str, part: float) -> None:
+    whole = file_of(name)
+    code, message = refused(whole[: int(len(whole) * part)])
+    assert code == "audio.truncated"
+    assert message.startswith("upload: truncated: ")
+    assert message.endswith("; fetch it again")
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_file_that_promises_nothing_is_read_to_its_end_or_refused(name: str) -> None:
+    whole = file_of(name)
+    half = outcome(whole[: len(whole) // 2])
+    assert isinstance(half, str) or half.duration_s == pytest.approx(DURATION_S / 2, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["wav", "m4a", "ogg"])
+def test_a_bucket_is_another_way_in(s3: S3, name: str) -> None:
+    place = s3.path(f"containers/{name}.vox")
+    place.write_bytes(file_of(name))
+    assert same(load_audio(place), load_audio(file_of(name)))
+    assert read_header(place).duration_s == pytest.approx(DURATION_S, abs=0.05)
+
+
+@pytest.mark.parametrize("name", [b"clip.raw", b"a:b.m4a", b"caf\xe9.wav", b"new\nline.wav", b"-x.wav", b"pipe:0"])
+def test_no_name_is_a_traceback(tmp_path: Path, name: bytes) -> None:
+    path = Path((bytes(tmp_path) + b"/" + name).decode(errors="surrogateescape"))
+    try:
+        path.write_bytes(file_of("wav"))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert load_audio(path).duration_s == DURATION_S
+    assert read_header(path).duration_s == DURATION_S
+    path.write_bytes(b"no audio")
+    with pytest.raises(AudioError) as caught:
+        load_audio(path)
+    str(caught.value).encode()
+    assert read_header(path).duration_s is None
+
+
+@pytest.mark.parametrize("name", ["nul\0.wav", "\ud800.wav", "."])
+def test_a_name_that_no_file_has_is_an_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(AudioError) as caught:
+        load_audio(tmp_path / name)
+    str(caught.value).encode()
+    assert read_header(tmp_path / name).duration_s is None
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x7FFFF000, 0xFFFFFFDB])
+def test_a_length_that_stands_for_unknown_is_a_whole_file(size: int) -> None:
+    whole = file_of("wav")
+    at = whole.index(b"data") + 4
+    streamed = whole[:at] + size.to_bytes(4, "little") + whole[at + 4 :]
+    assert np.array_equal(load_audio(streamed).samples, load_audio(whole).samples)
+
+
+def cut_out(data: bytes) -> bytes:
+    return data[: len(data) // 2] + data[len(data) // 2 + 20_000 :]
+
+
+def zeroed(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes(20_000) + data[len(data) // 2 + 20_000 :]
+
+
+def flipped(data: bytes) -> bytes:
+    at = len(data) // 2
+    return data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", [cut_out, zeroed, flipped])
+@pytest.mark.parametrize("name", ["flac", "flac 24", "ogg", "opus", "ogg flac"])
+def test_a_hole_is_refused(name: str, damage) -> None:
+    assert refused(damage(file_of(name)))[0] == "audio.truncated"
+
+
+def test_flac_is_compared_with_its_md5() -> None:
+    data = bytearray(file_of("flac"))
+    data[26] ^= 1
+    code, message = refused(bytes(data))
+    assert code == "audio.truncated"
+    assert "MD5" in message
+    data[26:42] = bytes(16)
+    assert np.array_equal(load_audio(bytes(data)).samples, load_audio(file_of("flac")).samples)
+
+
+def joined_files() -> dict[str, tuple[bytes, float]]:
+    short = with_sndfile(music(duration_s=2.0), "MP3", None)
+    headless = with_ffmpeg([music(duration_s=2.0)], "mp3", "libmp3lame", options={"write_xing": "0"})
+    other_rate = with_sndfile(music(duration_s=2.0, rate_hz=48_000), "MP3", None, 48_000)
+    mono = with_sndfile(music(1, 2.0), "MP3", None)
+    mp3, ogg, opus = file_of("mp3"), file_of("ogg"), file_of("opus")
+    adts = with_ffmpeg([music(1, 2.0, 48_000)], "adts", "aac", rate_hz=48_000)
+    ogg_48 = with_sndfile(music(1, 2.0, 48_000), "OGG", "VORBIS", 48_000)
+    return {
+        "mp3": (mp3 + short, 5.0),
+        "mp3 and one without a header": (mp3 + headless, 5.05),
+        "mp3 with tags between": (mp3 + b"TAG" + bytes(125) + ID3 + short, 5.0),
+        "mp3 of two rates": (mp3 + other_rate, 5.0),
+        "mp3, stereo then mono": (mp3 + mono, 5.0),
+        "mp3 after an error page": (b"<html>" * 50 + mp3, 3.0),
+        "ogg": (ogg + ogg, 6.0),
+        "ogg of two rates": (ogg + ogg_48, 5.0),
+        "opus": (opus + opus, 6.0),
+        "ogg and opus": (ogg + opus, 6.0),
+        "ogg with a tag behind": (ogg + b"TAG" + bytes(125), 3.0),
+        "aac of two rates": (file_of("aac") + adts, 5.07),
+        "aac after an error page": (b"<html>" * 50 + file_of("aac"), 3.04),
+        "tagged flac": (ID3 + file_of("flac") + b"TAG" + bytes(125), 3.0),
+    }
+
+
+@pytest.mark.parametrize("name", joined_files())
+def test_joined_files_are_decoded_whole_and_at_the_right_pitch(name: str) -> None:
+    data, duration_s = joined_files()[name]
+    audio = load_audio(data)
+    assert audio.duration_s == pytest.approx(duration_s, abs=0.06)
+    quarter = len(audio.samples) // 4
+    for stretch in (audio.samples[:quarter], audio.samples[-quarter:]):
+        # The tones of the two channels.
+        assert min(abs(pitch_hz(stretch) - tone) for tone in (440, 440 * 4 / 3)) < 2
+
+
+@pytest.mark.parametrize("name", REFUSED_TWICE)
+def test_joined_files_that_cannot_be_decoded_whole_are_refused(name: str) -> None:
+    assert refused(file_of(name) * 2)[0] == "audio.undecodable"
+
+
+def _riff_chunk(name: bytes, body: bytes) -> bytes:
+    return name + len(body).to_bytes(4, "little") + body + bytes(len(body) % 2)
+
+
+@pytest.mark.parametrize("tags", [b"", _riff_chunk(b"LIST", b"INFO" + bytes(9000)), _riff_chunk(b"id3 ", bytes(401))])
+def test_a_second_wav_is_seen_behind_the_tags_of_the_first(tags: bytes) -> None:
+    wav = with_sndfile(music(), "WAV", "PCM_16")
+    assert isinstance(outcome(wav + tags), Audio)
+    assert outcome(wav + tags + wav) == "audio.undecodable"
+
+
+def test_tags_behind_no_sound_are_no_sound() -> None:
+    empty = with_sndfile(music()[:0], "WAV", "PCM_16")
+    assert outcome(empty + _riff_chunk(b"id3 ", bytes(range(256)) * 1000)) == "audio.empty"
+
+
+def test_a_radio_recording_is_as_long_as_its_sound() -> None:
+    """A station's Ogg pages count from when the station began."""
+    ogg, later = bytearray(file_of("ogg")), 10 * 3600 * 44_100
+    at = 0
+    while (at := ogg.find(b"OggS", at)) >= 0:
+        position = int.from_bytes(ogg[at + 6 : at + 14], "little")
+        if 0 < position < 1 << 62:
+            ogg[at + 6 : at + 14] = (position + later).to_bytes(8, "little")
+        n = ogg[at + 26]
+        end = at + 27 + n + sum(ogg[at + 27 : at + 27 + n])
+        ogg[at + 22 : at + 26] = bytes(4)
+        ogg[at + 22 : at + 26] = _ogg_crc(bytes(ogg[at:end])).to_bytes(4, "little")
+        at = end
+    found = outcome(bytes(ogg))
+    assert isinstance(found, Audio), found
+    assert found.duration_s == pytest.approx(DURATION_S, abs=0.2)
+
+
+def _ogg_crc(page: bytes) -> int:
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ 0x04C11DB7 if value & 0x80000000 else value << 1) & 0xFFFFFFFF
+    return value
+
+
+def test_the_second_of_joined_files_does_not_hide_that_the_first_was_cut() -> None:
+    mp3, ogg = file_of("mp3"), file_of("ogg")
+    assert refused(mp3[: len(mp3) // 2] + mp3)[0] == "audio.truncated"
+    assert refused(ogg[: len(ogg) // 2] + ogg)[0] == "audio.truncated"
+
+
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "flac"), ("mp4", "aac"), ("mov", "pcm_s16le")])
+def test_the_default_stream_is_taken(container: str, codec: str) -> None:
+    sound, silence = music(), np.zeros_like(music())
+    audio = load_audio(with_ffmpeg([silence, sound], container, codec, default=1))
+    assert audio.stream == "2 of 2, the default"
+    assert pitch_hz(audio.samples) == pytest.approx(440, abs=200)
+    audio = load_audio(with_ffmpeg([silence, sound], container, codec, default=0))
+    assert audio.stream == "1 of 2, the default"
+    assert np.abs(audio.samples).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [("matroska", "flac"), ("ogg", "flac"), ("asf", "wmav2"), ("mpegts", "aac")],
+)
+def test_without_a_default_the_first_stream_with_sound_is_taken(container: str, codec: str) -> None:
+    sound, silence = music(), np.zeros_like(music())
+    audio = load_audio(with_ffmpeg([silence, sound, sound], container, codec))
+    assert audio.stream == "2 of 3, the first with sound"
+    assert np.abs(audio.samples).max() > 0.1
+    audio = load_audio(with_ffmpeg([silence, silence], container, codec))
+    assert audio.stream == "1 of 2, none of which has sound"
+
+
+KINDS = {
+    "mp3": lambda samples, rate_hz: with_sndfile(samples, "MP3", None, rate_hz),
+    "mp3 without a header": lambda samples, rate_hz: with_ffmpeg(
+        [samples], "mp3", "libmp3lame", rate_hz=rate_hz, options={"write_xing": "0"}
+    ),
+    "ogg": lambda samples, rate_hz: with_sndfile(samples, "OGG", "VORBIS", rate_hz),
+    "opus": lambda samples, rate_hz: with_sndfile(samples, "OGG", "OPUS", 48_000),
+    "aac": lambda samples, rate_hz: with_ffmpeg([samples], "adts", "aac", rate_hz=rate_hz),
+}
+FAMILIES = [("mp3", "mp3 without a header"), ("ogg", "opus"), ("aac",)]
+
+
+@functools.cache
+def short_file(kind: str, rate_hz: int, channels: int) -> tuple[bytes, np.ndarray]:
+    data = KINDS[kind](music(channels, 0.8, 48_000 if kind == "opus" else rate_hz), rate_hz)
+    return data, load_audio(data).samples
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(FAMILIES), st.data())
+def test_any_sequence_of_files_is_the_sequence_of_their_sounds(family: tuple[str, ...], data: st.DataObject) -> None:
+    one = st.tuples(st.sampled_from(family), st.sampled_from([32_000, 44_100, 48_000]), st.sampled_from([1, 2]))
+    drawn = data.draw(st.lists(one, min_size=2, max_size=5))
+    files = [short_file(*kind) for kind in drawn]
+    together = load_audio(b"".join(encoded for encoded, _ in files)).samples
+    alone = np.concatenate([samples for _, samples in files])
+    # Where nothing says that another file begins, the padding between the two is decoded otherwise.
+    assert abs(len(together) - len(alone)) < 0.06 * SAMPLE_RATE_HZ * len(files)
+    if family == ("ogg", "opus") or all(kind == "mp3" for kind, _, _ in drawn):
+        assert np.array_equal(together, alone)
+
+
+def dsf_header(total: int) -> bytes:
+    return b"DSD " + (28).to_bytes(8, "little") + total.to_bytes(8, "little") + bytes(8)
+
+
+def ape_header(frame_bytes: int) -> bytes:
+    sizes = (52, 24, 4, 0, frame_bytes, 0, 0)
+    numbers = b"".join(number.to_bytes(4, "little") for number in sizes)
+    return b"MAC " + (3990).to_bytes(2, "little") + bytes(2) + numbers + bytes(60)
+
+
+@pytest.mark.parametrize("data", [dsf_header(5000) + bytes(2000), ape_header(5000) + bytes(2000)])
+def test_formats_without_an_encoder_here_say_how_long_they_are(data: bytes) -> None:
+    assert refused(data)[0] == "audio.truncated"
+
+
+EXTREMES = st.sampled_from([b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f"])
+
+
+@st.composite
+def damaged_files(draw: st.DrawFn) -> bytes:
+    """A file of any format, cut, overwritten, repeated or mixed with another one."""
+    names = st.sampled_from([*PROMISING, *SILENT])
+    data = bytearray(file_of(draw(names)))
+    for _ in range(draw(st.integers(1, 3))):
+        # Where headers are, or anywhere.
+        end = draw(st.sampled_from([64, 512, len(data)]))
+        at = draw(st.integers(0, min(end, len(data))))
+        kind = draw(st.sampled_from(["cut", "write", "extreme", "insert", "remove", "splice"]))
+        if kind == "cut":
+            del data[at:]
+        elif kind == "write":
+            piece = draw(st.binary(min_size=1, max_size=8))
+            data[at : at + len(piece)] = piece
+        elif kind == "extreme":
+            data[at : at + 4] = draw(
+                st.sampled_from([b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f"])
+            )
+        elif kind == "insert":
+            data[at:at] = draw(st.binary(min_size=1, max_size=64))
+        elif kind == "remove":
+            del data[at : at + draw(st.integers(1, 5000))]
+        else:
+            other = file_of(draw(names))
+            data[at:] = other[draw(st.integers(0, len(other))) :]
+    return bytes(data)
+
+
+@settings(max_examples=150)
+@given(damaged_files(), st.sampled_from(SUFFIXES))
+@example(b"", ".wav")
+@example(b"\xff" * 5000, ".mp3")
+@example(b"OggS" * 5000, ".ogg")
+@example(b"ID3\x03\0\0\x7f\x7f\x7f\x7f", ".mp3")
+def test_a_damaged_file_is_audio_or_an_error_and_the_same_by_every_way_in(data: bytes, suffix: str) -> None:
+    from_bytes = outcome(data)
+    if not isinstance(from_bytes, str):
+        assert np.isfinite(from_bytes.samples).all()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"x{suffix}"
+        path.write_bytes(data)
+        assert same(outcome(path), from_bytes)
+        duration_s = read_header(path).duration_s
+    assert duration_s is None or 0 < duration_s < 1e8
+
+
+@given(
+    st.binary(max_size=200),
+    st.lists(st.one_of(st.binary(max_size=9), st.tuples(st.integers(0, 99), st.integers(0, 99))), max_size=9),
+    st.integers(0, 300),
+    st.integers(0, 300),
+)
+def test_a_view_reads_as_its_pieces(data: bytes, drawn: list, begin: int, n: int) -> None:
+    pieces = [
+        piece if isinstance(piece, bytes) else (min(*piece, len(data)), min(max(piece), len(data))) for piece in drawn
+    ]
+    expected = b"".join(piece if isinstance(piece, bytes) else data[slice(*piece)] for piece in pieces)
+    view = View(io.BytesIO(data), pieces)
+    assert view.size == len(expected)
+    assert view.at(begin, n) == expected[begin : begin + n]
+    with view.buffered() as file:
+        assert file.read() == expected
+        file.seek(min(begin, len(expected)))
+        assert file.read(n) == expected[begin : begin + n]

@@ -1,0 +1,192 @@
+"""The sampler against transformers' own, against a loop without any cache, and against the model it samples from."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lumina_ray.model import MusicModel, open_model
+from lumina_ray.model.interface import SamplingSettings
+from lumina_ray.model.sampling import generate, sample
+from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.truth.bank import SHIPPED, load_bank
+from lumina_ray.truth.models import with_weights
+
+Uncached = Callable[[Tensor, Tensor], Tensor]
+"""Logits `[B, K, C]` after the last step of a whole sequence `[B, K, S]` under conditions `[B, N, D]`."""
+GUIDED = SamplingSettings(top_k=50, temperature=0.9, guidance=3.0)
+
+
+@pytest.fixture(scope="module")
+def small() -> TransformersMusicGen:
+    """A trained model of the bank: 8 layers."""
+    bank = load_bank(SHIPPED)
+    return with_weights(bank.recipe, bank.models["A"])
+
+
+@pytest.fixture(scope="module", params=["transformers", "audiocraft"])
+def adapter(request: pytest.FixtureRequest, small: TransformersMusicGen) -> Iterator[tuple[MusicModel, Uncached]]:
+    """One set of weights through either library, and through that library without a cache."""
+    if request.param == "transformers":
+
+        def by_transformers(sequence_BKS: Tensor, conditions_BND: Tensor) -> Tensor:
+            decoder = small.model.decoder
+            logits_XSC = decoder(sequence_BKS.flatten(0, 1), encoder_hidden_states=conditions_BND, use_cache=False)
+            return logits_XSC.logits[:, -1].unflatten(0, sequence_BKS.shape[:2])
+
+        yield small, by_transformers
+    else:
+        from lumina_ray.model.audiocraft_adapter import AudiocraftMusicGen
+
+        converted = AudiocraftMusicGen._convert(small, "cpu", torch.float32)
+
+        def by_audiocraft(sequence_BKS: Tensor, conditions_BND: Tensor) -> Tensor:
+            conditions = {"description": (conditions_BND, torch.ones(conditions_BND.shape[:2]))}
+            return converted.lm(sequence_BKS, [], conditions)[:, :, -1]
+
+        yield converted, by_audiocraft
+
+
+@pytest.fixture(scope="module")
+def prompt_KT() -> Tensor:  # noqa: N802
+    """The beginning of a song of the bank."""
+    return load_bank(SHIPPED).codes[0][:, :25]
+
+
+def delayed(codes_KT: Tensor, pad: int) -> Tensor:
+    """The whole delayed sequence `[K, T + K]` of codes, the last codebook's last frame included."""
+    K, T = codes_KT.shape
+    sequence_KS = torch.full((K, T + K), pad)
+    for k in range(K):
+        for t in range(T):
+            sequence_KS[k, 1 + k + t] = codes_KT[k, t]
+    return sequence_KS
+
+
+def without_cache(
+    predict: Uncached, model: MusicModel, n_frames: int, seed: int, settings: SamplingSettings, prompt_KT: Tensor
+) -> Tensor:
+    """Sample `[K, T]` in the plainest way: the whole sequence goes through the model for every step."""
+    K, prompted = prompt_KT.shape
+    unknown = torch.full((K, n_frames), -1)
+    pattern_KS = delayed(torch.cat([prompt_KT, unknown], dim=1), model.codebook_size)
+    torch.manual_seed(seed)
+    condition = model.condition
+    for column in range(1 + prompted, pattern_KS.shape[1]):
+        so_far = pattern_KS[None, :, :column]
+        (logits_KC,) = predict(so_far, condition)
+        if settings.guidance != 1:
+            (null_KC,) = predict(so_far, torch.zeros_like(condition))
+            logits_KC = null_KC + (logits_KC - null_KC) * settings.guidance
+        logits_KC = logits_KC / settings.temperature
+        kth_K1 = logits_KC.sort(dim=1, descending=True).values[:, settings.top_k - 1, None]
+        probabilities_KC = torch.where(logits_KC >= kth_K1, logits_KC, -torch.inf).softmax(dim=1)
+        drawn_K = torch.multinomial(probabilities_KC, 1)[:, 0]
+        pattern_KS[:, column] = torch.where(pattern_KS[:, column] == -1, drawn_K, pattern_KS[:, column])
+    return torch.stack([pattern_KS[k, 1 + k : 1 + k + prompted + n_frames] for k in range(K)])
+
+
+@pytest.mark.parametrize("prompted", [0, 25])
+@pytest.mark.parametrize("settings", [SamplingSettings(), GUIDED], ids=["plain", "guided"])
+def test_codes_are_those_of_a_loop_without_a_cache(
+    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor, prompted: int, settings: SamplingSettings
+) -> None:
+    model, predict = adapter
+    prompt = prompt_KT[:, :prompted]
+    (ours,) = sample(model, 40, [11], settings, prompts_BKT=prompt[None])
+    with torch.no_grad():
+        theirs = without_cache(predict, model, 40, 11, settings, prompt)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(ours[:, :prompted], prompt)
+
+
+@pytest.mark.parametrize("prompted", [0, 25])
+@pytest.mark.parametrize("settings", [SamplingSettings(), SamplingSettings(top_k=20)], ids=["250", "20"])
+def test_no_sampled_code_lies_outside_the_teacher_forced_top_k(
+    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor, prompted: int, settings: SamplingSettings
+) -> None:
+    model, predict = adapter
+    prompts_BKT = prompt_KT[:, :prompted].expand(4, -1, -1)
+    codes_BKT = sample(model, 60, [0, 1, 2, 3], settings, prompts_BKT=prompts_BKT)
+    with torch.no_grad():
+        # The last codebook's last frame comes K − 1 steps after the first codebook's, where padding is all around it.
+        padded_BKS = torch.stack([delayed(codes_KT, model.codebook_size) for codes_KT in codes_BKT])
+        ranks = []
+        for column in range(1, padded_BKS.shape[2]):
+            logits_BKC = predict(padded_BKS[:, :, :column], model.condition.expand(4, -1, -1))
+            for k in range(model.n_codebooks):
+                frame = column - 1 - k
+                if prompted <= frame < prompted + 60:
+                    chosen_B1 = logits_BKC[:, k].gather(1, codes_BKT[:, k, frame, None])
+                    # What rounding can change does not count.
+                    ranks.append((logits_BKC[:, k] > chosen_B1 + 1e-4).sum(dim=1))
+    assert len(ranks) == 4 * 60
+    assert torch.stack(ranks).max() < settings.top_k
+
+
+def test_the_loss_of_a_piece_under_its_own_model_does_not_rise_along_it(adapter: tuple[MusicModel, Uncached]) -> None:
+    """A piece whose sampler loses its thread begins at 3.2 nats a code and ends at 5.9."""
+    model, _ = adapter
+    codes_BKT = sample(model, 300, range(8))
+    with torch.no_grad():
+        prediction = model.predict(codes_BKT, [300] * 8)
+    losses_BKT = -prediction.logits_BKTC.log_softmax(-1).gather(3, codes_BKT[..., None])[..., 0]
+    fifths = [
+        part[valid].mean().item()
+        for part, valid in zip(losses_BKT.chunk(5, dim=2), prediction.valid_BKT.chunk(5, dim=2), strict=True)
+    ]
+    print("loss by fifths:", fifths)
+    assert max(fifths[1:]) <= fifths[0] + 0.05
+
+
+def test_guidance_1_is_no_guidance_and_more_of_it_is_something_else(adapter: tuple[MusicModel, Uncached]) -> None:
+    model, _ = adapter
+    plain, one, three = (sample(model, 30, [4], SamplingSettings(guidance=g)) for g in (1.0, 1.0 + 1e-12, 3.0))
+    assert torch.equal(plain, one)
+    assert not torch.equal(plain, three)
+
+
+def test_a_piece_follows_from_its_own_seed_condition_and_prompt(
+    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor
+) -> None:
+    model, _ = adapter
+    rng = torch.Generator().manual_seed(0)
+    conditions_BND = torch.randn((3, 2, model.dim), generator=rng)
+    prompts_BKT = torch.randint(model.codebook_size, (3, 4, 10), generator=rng)
+    together = sample(model, 30, [7, 8, 7], GUIDED, conditions_BND, prompts_BKT)
+    for b, seed in enumerate((7, 8, 7)):
+        (alone,) = sample(model, 30, [seed], GUIDED, conditions_BND[b : b + 1], prompts_BKT[b : b + 1])
+        assert torch.equal(together[b], alone)
+    assert not torch.equal(together[0], together[2]), "one seed, another condition and prompt"
+    other = sample(model, 30, [7], GUIDED, torch.zeros_like(conditions_BND[:1]), prompts_BKT[:1])
+    assert not torch.equal(together[:1], other), "the condition counts"
+
+
+def test_both_libraries_sample_the_same_codes(small: TransformersMusicGen, prompt_KT: Tensor) -> None:
+    from lumina_ray.model.audiocraft_adapter import AudiocraftMusicGen
+
+    converted = AudiocraftMusicGen._convert(small, "cpu", torch.float32)
+    assert converted.sampling == small.sampling == SamplingSettings(250, 1.0, 3.0)
+    one, other = (
+        sample(model, 30, [0, 1], small.sampling, prompts_BKT=prompt_KT.expand(2, -1, -1))
+        for model in (small, converted)
+    )
+    assert torch.equal(one, other)
+    np.testing.assert_array_equal(small.decode(one[0]), converted.decode(other[0]))
+
+
+def test_nano_makes_up_the_very_clip_that_transformers_does() -> None:
+    """The whole of `MusicgenForConditionalGeneration.generate` beside ours: text, guidance, sampling, codec."""
+    nano = open_model("nano")
+    assert isinstance(nano, TransformersMusicGen)
+    token_ids = nano._token_ids
+    torch.manual_seed(5)
+    theirs_11N = nano.model.generate(
+        input_ids=token_ids, attention_mask=torch.ones_like(token_ids), do_sample=True, max_new_tokens=100 + 4
+    )
+    ours = nano.generate(2.0, seed=5)
+    np.testing.assert_array_equal(ours, theirs_11N[0, 0].numpy())
+    np.testing.assert_array_equal(ours, generate(nano, 2.0, seed=5))
+    assert len(ours) == 101 * 640

@@ -6,12 +6,14 @@ from pathlib import Path
 from rich.console import Console
 
 from cluster.fingerprint import DEFAULT_MAX_FAILED_FRACTION, JobSummary, run_fingerprint_job
+from cluster.progress import say
 from lumina_ray.catalog.manifest import read_manifest
 from lumina_ray.errors import UsageError
 from lumina_ray.files import check_lasting
 from lumina_ray.index.withdrawn import withdraw_removed
 from lumina_ray.storage import AnyPath, local
 from lumina_ray.store.changes import add_segment, check_addition, next_segment
+from lumina_ray.store.equal_audio import equal_audio
 from lumina_ray.store.generations import SEGMENTS_FOLDER, Generation, is_living, read_generation
 from lumina_ray.store.run import read_run
 from lumina_ray.vocabulary import CHANNELS, Channel, Dtype, Kind
@@ -58,6 +60,7 @@ def add_songs(
     check_addition(catalog, ids, replacing=replacing)
     settings = _complete(settings, catalog)
     segment = next_segment(catalog)
+    console = console or Console(stderr=True)
     summary = run_fingerprint_job(
         manifest,
         segment,
@@ -71,6 +74,9 @@ def add_songs(
         console=console,
     )
     generation = add_segment(catalog, segment, replacing=replacing)
+    # The job compared the new songs with each other alone.
+    if (found := equal_audio(catalog)).recordings and found != summary.equal_audio:
+        say(console, f"In the whole catalog, {found.sentence}")
     withdraw_removed(catalog)
     return generation, summary
 

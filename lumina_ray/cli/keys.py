@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
-from lumina_ray.cli.options import JsonOption
+from lumina_ray.cli.options import JsonOption, output_path
 from lumina_ray.cli.output import announce, answer
 
 keys = typer.Typer(help="API keys of the endpoint.", no_args_is_help=True)
 
-FileOption = Annotated[Path, typer.Option(help="The file of keys that `lumina serve --keys` is given.")]
+FileOption = Annotated[
+    Path,
+    typer.Option(parser=output_path, metavar="FILE", help="The file of keys that `lumina serve --keys` is given."),
+]
 NameArgument = Annotated[str, typer.Argument(help="Who the key is for: letters, digits, dots, dashes, underscores.")]
 
 

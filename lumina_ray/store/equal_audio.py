@@ -1,12 +1,13 @@
-"""Songs of a store that are one recording under several ids, as where catalogs were merged."""
+"""Songs of a store or catalog that are one recording under several ids, as where catalogs were merged."""
 
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lumina_ray.storage import AnyPath
+from lumina_ray.storage import AnyPath, locate
 from lumina_ray.store.data_files import committed_rows
+from lumina_ray.store.segments import current_segments
 
 _LISTED = 20
 _NAMED = 3
@@ -37,13 +38,16 @@ class EqualAudio:
         return f"{self.songs} songs are only {self.recordings} {recordings}, each under several ids: {shown}{more}"
 
 
-def equal_audio(store: AnyPath) -> EqualAudio:
-    """Find the songs of a store, finished or not, that have the same codes as another.
+def equal_audio(path: AnyPath) -> EqualAudio:
+    """Find the songs that have the same codes as another, in a store, finished or not, or in a living catalog.
 
     Raises:
+        StoreError: a generation of the catalog is damaged.
         StorageError: a data file is there and cannot be read.
     """
-    rows = committed_rows(store, ["status", "song_id", "codes_sha256"])
+    segments, _ = current_segments(locate(path))
+    columns = ["status", "song_id", "codes_sha256"]
+    rows = pa.concat_tables(segment.present(committed_rows(segment.folder, columns)) for segment in segments)
     # Songs without codes have none in common.
     rows = rows.filter(pc.and_(pc.equal(rows["status"], "ok"), pc.is_valid(rows["codes_sha256"])))
     counts = pc.value_counts(rows["codes_sha256"])

@@ -58,7 +58,7 @@ def outputs(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """All options of all commands that name something to write, with the command."""
     for name, child in getattr(command, "commands", {}).items():
         yield from outputs(child, f"{path} {name}".strip())
-    yield from ((path, option) for option in command.params if option.name in ("out", "html", "csv"))
+    yield from ((path, option) for option in command.params if option.name in ("out", "html", "csv", "file"))
 
 
 def test_every_command_refuses_such_an_output(tmp_path: Path) -> None:

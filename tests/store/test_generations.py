@@ -30,6 +30,7 @@ from lumina_ray.index.withdrawn import WITHDRAWN_FILE, follow, withdraw_removed
 from lumina_ray.store import Store, built_indexes, changes, exclusive, generations, segments
 from lumina_ray.store import purge as purging
 from lumina_ray.store.changes import add_segment, check_addition, next_segment, remove_songs, song_ids
+from lumina_ray.store.equal_audio import equal_audio
 from lumina_ray.store.generations import read_generation
 from lumina_ray.store.log import read_log
 from lumina_ray.store.purge import purge
@@ -61,6 +62,18 @@ def catalog(tmp_path: Path) -> Path:
     add(path, ["b"], seed=30, replacing=True)
     remove_songs(path, ["a", "y"])
     return path
+
+
+def test_audio_of_a_song_of_before_is_told_from_that_of_one_that_was_removed(catalog: Path) -> None:
+    segment = next_segment(catalog)
+    vectors = {c: World(np.random.default_rng(0), d).music(3) for c, d in DIMS.items()}
+    # The audio of `c`, of `a`, which was removed, and of `b` as it was before it was replaced.
+    write_store(segment, vectors, ids=["p", "q", "r"], codes_sha256=["10-c", "10-a", "10-b"])
+    for part in (segment, *(catalog / "segments").iterdir()):
+        (part / "checkpoint").mkdir(exist_ok=True)
+        shutil.copy(part / "data" / "part-0.parquet", part / "checkpoint" / "part.parquet")
+    add_segment(catalog, segment, replacing=False)
+    assert equal_audio(catalog).groups == (("c", "p"),)
 
 
 def test_every_state_can_be_had_as_it_was(catalog: Path) -> None:

@@ -5,7 +5,7 @@ export UV_PROJECT_ENVIRONMENT ?= .venv
 # Ray should neither phone home nor warn about it.
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: demo check unit test chaos soak lint docs bench bench-extraction bench-search bench-attribution bench-serving bench-overhead bench-quality setup clean
+.PHONY: demo check unit test chaos soak fuzz lint docs bench bench-extraction bench-search bench-attribution bench-serving bench-overhead bench-quality setup clean
 
 demo: setup ## The whole system on real music, on this machine.
 	$(UV) run --no-sync lumina demo
@@ -25,6 +25,9 @@ chaos: setup ## Jobs whose workers, nodes, drivers and disks fail, alone; most a
 
 soak: setup ## The endpoint under thousands of requests, floods and kills; long outages; training that is killed.
 	$(UV) run --no-sync pytest -m soak -rP
+
+fuzz: setup ## The property tests, with examples that nobody has seen yet; `make test` draws the same each time.
+	OMP_NUM_THREADS=1 $(UV) run --no-sync pytest -n 2 -q -m "hypothesis and not soak" --hypothesis-profile=fuzz
 
 lint: setup
 	$(UV) run --no-sync ruff check .

@@ -18,9 +18,11 @@ from tests.s3 import CREDENTIALS, S3, s3_server
 if TYPE_CHECKING:
     from tests.small_catalog import SmallCatalog
 
-# How long an example takes is no property of what is tested, and on a busy machine anything.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
+# How long an example takes is no property of what is tested, and on a busy machine anything. Property tests draw the same
+# examples each time, so that chance says nothing about a change; `make fuzz` draws others.
+settings.register_profile("same examples", deadline=None, derandomize=True)
+settings.register_profile("fuzz", deadline=None)
+settings.load_profile("same examples")
 
 # Of no use anywhere. Before anything starts a process, as Ray's take over the environment of the first. What is down
 # for good need not be asked for minutes.

@@ -18,8 +18,8 @@ from tests.s3 import CREDENTIALS, S3, s3_server
 if TYPE_CHECKING:
     from tests.small_catalog import SmallCatalog
 
-# How long an example takes is no property of what is tested, and on a busy machine anything. Property tests draw the same
-# examples each time, so that chance says nothing about a change; `make fuzz` draws others.
+# How long an example takes is no property of what is tested, and on a busy machine anything. Property tests draw the
+# same examples each time, so that chance says nothing about a change; `make fuzz` draws others.
 settings.register_profile("same examples", deadline=None, derandomize=True)
 settings.register_profile("fuzz", deadline=None)
 settings.load_profile("same examples")

@@ -32,6 +32,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 # Ray gives its agent 15 s to start, which a machine that runs other tests may not have.
 os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
 
+_TESTS = Path(__file__).parent
 # They start processes, Ray among them, or compute for long: what is fast should fail first. Of two processes, one
 # begins with the longest; the second longest comes before what can be shared out in the end.
 _SLOW = ("serve", "fingerprint", "truth", "model", "cli", "training", "examples", "cluster")
@@ -67,19 +68,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
     return _Together(config, log)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--check", action="store_true", help="Run the tests of `make check` alone.")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files out before they are imported, which takes as long as many tests."""
+    file = collection_path.is_file() and collection_path.relative_to(_TESTS).as_posix()
+    return True if config.getoption("check") and file and file.startswith(_NOT_IN_CHECK) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make check` leaves out, and run the slow packages last, in this order."""
-    tests = Path(__file__).parent
-    assert not (gone := [name for name in _NOT_IN_CHECK if not (tests / name).exists()]), f"no such tests: {gone}"
-    for item in items:
-        if item.path.relative_to(tests).as_posix().startswith(_NOT_IN_CHECK):
-            item.add_marker("slow")
+    """Run the slow packages last, in this order."""
+    assert not (gone := [name for name in _NOT_IN_CHECK if not (_TESTS / name).exists()]), f"no such tests: {gone}"
     ranks = {name: rank for rank, name in enumerate(_SLOW, start=1)}
     if os.environ.get("PYTEST_XDIST_WORKER"):
         ranks["cluster"] = -1
 
     def rank(item: pytest.Item) -> int:
-        path = item.path.relative_to(tests)
+        path = item.path.relative_to(_TESTS)
         return len(_SLOW) if f"tests/{path.as_posix()}" == _ON_THEIR_OWN else ranks.get(path.parts[0], 0)
 
     items.sort(key=rank)

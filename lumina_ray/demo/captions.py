@@ -32,8 +32,8 @@ INSTRUMENTS: tuple[tuple[range, str], ...] = (
     (range(112, 120), "percussion"),
     (range(120, 128), "noises"),
 )
-"""Words for General MIDI's families of programs, counted from zero. One family holds string ensembles and voices, and is
-two words here; three families are synthesizers, and one word."""
+"""Words for General MIDI's families of programs, counted from zero. One family holds string ensembles and voices, which
+are two words here; three families are synthesizers, which are one."""
 
 # The thirds of the rates of onsets of the catalog's 136 songs, as they are rendered with seed 0: 0.5 to 12.2 a second.
 MEDIUM_FROM_ONSETS_PER_S = 2.4
@@ -86,15 +86,13 @@ def notes_between(midi: "mido.MidiFile", begin_s: float, end_s: float) -> list[N
 
 
 def used_instruments(notes: Sequence[Note]) -> tuple[str, ...]:
-    """Name the instruments that play most notes, three at most, the most used first, and then drums where there are any.
+    """Name the instruments that play most notes, three at most and the most used first, then drums where there are any.
 
     Each plays a tenth of the notes or more: of those that drums do not play, and for drums, of all.
     """
     counts = Counter(note.instrument for note in notes)
     n_drums = counts.pop(DRUMS, 0)
-    most_used = tuple(
-        word for word, count in counts.most_common(_MAX_FAMILIES) if count >= _MIN_PART * counts.total()
-    )
+    most_used = tuple(word for word, count in counts.most_common(_MAX_FAMILIES) if count >= _MIN_PART * counts.total())
     return (*most_used, DRUMS) if n_drums and n_drums >= _MIN_PART * len(notes) else most_used
 
 
@@ -115,7 +113,7 @@ def onsets_per_s(notes: Sequence[Note], duration_s: float) -> float:
 
 
 def tempo_word(notes: Sequence[Note], duration_s: float) -> str:
-    """Slow, medium or fast, by `onsets_per_s`. Most scores name no tempo, so that beats per minute would tell nothing."""
+    """Slow, medium or fast, by `onsets_per_s`. Many scores name no tempo, so that their beats would tell nothing."""
     rate = onsets_per_s(notes, duration_s)
     if rate < MEDIUM_FROM_ONSETS_PER_S:
         return "slow"

@@ -3,8 +3,8 @@
 No composer and no arranger of a control is also in the catalog. Freedoom's composers are those that its release 0.13.0
 names (CREDITS-MUSIC); the vizdoom package carries the music of that release byte for byte.
 
-`style` and `form` are judgements: of scores by their titles, collections and eras, of Freedoom's bands by what their files
-play (distorted guitars with drums are metal, few notes and hardly a drum are ambient). Nobody listened to them.
+`style` and `form` are judgements: of scores by their titles, collections and eras, of Freedoom's bands by what their
+files play (distorted guitars with drums are metal, few notes and hardly a drum are ambient). Nobody listened to them.
 """
 
 import csv

@@ -104,7 +104,9 @@ def record(recording: Recording) -> np.ndarray:
     if recording.variant == "original":
         return perform(song, arrangement(song, seed=0)).samples
     if recording.variant == "sped_up":
-        return soxr.resample(perform(song, arrangement(song, seed=0)).samples, SAMPLE_RATE_HZ * _SPEED_UP, SAMPLE_RATE_HZ)
+        return soxr.resample(
+            perform(song, arrangement(song, seed=0)).samples, SAMPLE_RATE_HZ * _SPEED_UP, SAMPLE_RATE_HZ
+        )
     if recording.variant == "rearranged":
         return perform(song, arrangement(song, seed=1)).samples
     return perform(song, random.Random(recording.variant)).samples

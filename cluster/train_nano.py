@@ -3,9 +3,9 @@
     lumina train-nano --catalog demo/catalog.parquet --controls demo/controls.parquet --out build/nano
 
 Killed and started again with the same arguments, it goes on from its last checkpoint to the weights that it would have
-reached undisturbed. With `--codec nano` the language model alone is trained, on the codes of the bundled codec. OUT then
-holds the folders `nano-early` and `nano` (transformers format), and as JSON the losses along the way (`codec-history`,
-`lm-history`) and the figures of what is shipped (`codec-figures`, `lm-figures`).
+reached undisturbed. With `--codec nano` the language model alone is trained, on the codes of the bundled codec. OUT
+then holds the folders `nano-early` and `nano` (transformers format), and as JSON the losses along the way
+(`codec-history`, `lm-history`) and the figures of what is shipped (`codec-figures`, `lm-figures`).
 """
 
 import copy

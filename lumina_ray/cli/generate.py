@@ -69,7 +69,7 @@ def generate(
     music_model = open_model(model, resolve_device(device))
     prompt_KT = None if continued is None else _end_of(locate(continued), music_model)
     if text is not None and (unknown := music_model.unknown_words(text)):
-        announce(f"{model} does not know these words of the text, and leaves them out: {', '.join(unknown)}")
+        announce(f"{model} does not know these words of the text: {', '.join(unknown)}")
     samples = sample_music(music_model, seconds, seed, text=text, guidance=guidance, prompt_KT=prompt_KT)
     out.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(out, samples, SAMPLE_RATE_HZ)

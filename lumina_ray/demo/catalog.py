@@ -209,7 +209,7 @@ def _play(song: DemoSong, midi: "mido.MidiFile", tempo: float, peak_dbfs: float)
 
 
 def _recipe(song: DemoSong, seed: int) -> str:
-    """A text of everything that decides how a song sounds, and its caption. When it changes, the cached file is stale."""
+    """A text of all that decides how a song sounds, and its caption. When it changes, the cached file is stale."""
     try:
         versions = [f"{package} {version(package)}" for package in PACKAGES[song.kind]]
     except PackageNotFoundError as error:

@@ -96,11 +96,9 @@ class AudiocraftMusicGen:
                 f"{folder}: its codec has {codec.channels} channels at {codec.sample_rate} Hz; "
                 f"mono at {SAMPLE_RATE_HZ} Hz is needed"
             )
-        conditioner = lm.condition_provider.conditioners.get(_CONDITION_NAME)
+        conditioner = dict(lm.condition_provider.conditioners).get(_CONDITION_NAME)
         if not isinstance(conditioner, T5Conditioner):
-            raise ModelError(
-                f"{folder}: takes no text: it has no T5 text encoder; only MusicGens with one are supported"
-            )
+            raise ModelError(f"{folder}: takes no text, as it has no T5 text encoder; MusicGens with one are supported")
         lm = lm.eval()
         if dtype != torch.float32:
             hold_linears_in_float16(lm)

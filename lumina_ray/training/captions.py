@@ -1,6 +1,6 @@
 """Captions as a model is trained with them: several phrasings of each, and a tokenizer of the words in them.
 
-A caption has parts between commas: what the music is, and details of it, such as instruments. Phrasings order the details
+A caption has parts between commas: what the music is, and details of it, such as instruments. Phrasings order details
 otherwise and leave some out, so that a model also follows a text that says less.
 """
 

@@ -27,6 +27,8 @@ from lumina_ray.model.text import TransformersText
 from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
+# Without either of them transformers makes up a tokenizer that knows no word, and says nothing.
+_TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 # transformers takes this one where a model's generation settings name none, as those of the published models do.
 _DEFAULT_TOP_K = 50
 
@@ -68,6 +70,12 @@ class TransformersMusicGen:
         Raises:
             ModelError: not a mono MusicGen, or files missing or damaged.
         """
+        if folder.is_dir() and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+            raise ModelError(
+                f"{folder}: has no tokenizer ({' or '.join(_TOKENIZER_FILES)}), without which text means nothing to a "
+                "model; copy it from where the model's weights are from. For an audiocraft export write "
+                "audiocraft:FOLDER."
+            )
         # transformers warns of generation settings, and shows bars for milliseconds.
         progress_was_on = transformers_logging.is_progress_bar_enabled()
         verbosity = transformers_logging.get_verbosity()

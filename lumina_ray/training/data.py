@@ -71,7 +71,7 @@ class Windows:
     """Windows of songs' codes.
 
     Attributes:
-        codes_NKT: int64, T being the longest that a window may be; zeros after the end of a shorter one.
+        codes_NKT: int64, T being the length of the longest; zeros after the end of a shorter one.
         frames: how many frames of each window are real.
         songs: the position of the song that each window is from.
     """
@@ -85,7 +85,7 @@ def aligned_windows(songs: list[Tensor], size: int) -> Windows:
     """Cut every song into consecutive windows, and add the window that ends with the song.
 
     Windows start where fingerprints' chunks start, so that fingerprints ask the model about sequences that it was
-    trained on. A song that is shorter than a window is one, filled up. So chunks may be given in place of songs.
+    trained on. A song that is shorter than a window is one by itself. So chunks may be given in place of songs.
 
     Args:
         songs: codes, int64 `[K, T]` each.
@@ -98,7 +98,7 @@ def aligned_windows(songs: list[Tensor], size: int) -> Windows:
         windows += [song_KT[..., start : start + size] for start in starts]
         owners += [owner] * len(starts)
     frames = [window_KT.shape[-1] for window_KT in windows]
-    filled = [torch.nn.functional.pad(w, (0, size - n)) for w, n in zip(windows, frames, strict=True)]
+    filled = [torch.nn.functional.pad(w, (0, max(frames) - n)) for w, n in zip(windows, frames, strict=True)]
     return Windows(torch.stack(filled), frames, owners)
 
 

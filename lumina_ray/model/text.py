@@ -16,6 +16,8 @@ from lumina_ray.errors import UsageError
 MAX_TEXT_CHARACTERS = 1024
 # What a word is to whoever types it. Tokenizers split them further.
 _WORD = re.compile(r"\w+")
+# SentencePiece, which T5 tokenizers are, marks with it where a word begins.
+_WORD_BEGIN = "▁"
 
 
 class TextEncoder(Protocol):
@@ -93,8 +95,10 @@ def check_text(text: str, tokenizer: PreTrainedTokenizerBase) -> None:
 
 def unknown_words(text: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The words of a text that a tokenizer knows no part of, in their order."""
-    return [
-        word
-        for word in _WORD.findall(text)
-        if set(tokenizer(word, add_special_tokens=False).input_ids) <= {tokenizer.unk_token_id}
-    ]
+    unknown = {str(tokenizer.unk_token), ""}
+    words = []
+    for word in _WORD.findall(text):
+        ids = tokenizer(word, add_special_tokens=False).input_ids
+        if {token.strip(_WORD_BEGIN) for token in tokenizer.convert_ids_to_tokens(ids)} <= unknown:
+            words.append(word)
+    return words

@@ -30,7 +30,8 @@ class Case(NamedTuple):
     text: str | None
 
     def condition(self, model: MusicModel) -> Tensor:
-        return model.condition if self.text is None else model.embed(self.text)
+        # Little that an untrained text encoder says of another text reaches the music.
+        return model.condition if self.text is None else 30 * model.embed(self.text)
 
 
 def cases(*settings: SamplingSettings) -> pytest.MarkDecorator:
@@ -235,14 +236,14 @@ def test_music_is_generated_from_a_text_with_guidance_and_a_prompt(
     adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor
 ) -> None:
     model, _ = adapter
-    samples = generate(model, 0.5, 6, text=CAPTION, guidance=2.0, prompt_KT=prompt_KT)
-    settings = SamplingSettings(model.sampling.top_k, model.sampling.temperature, 2.0)
+    samples = generate(model, 0.5, 6, text=CAPTION, guidance=50.0, prompt_KT=prompt_KT)
+    settings = SamplingSettings(model.sampling.top_k, model.sampling.temperature, 50.0)
     codes_1KT = sample(model, 26, [6], settings, model.embed(CAPTION), prompt_KT[None])
     assert codes_1KT.shape[2] == 25 + 26
     np.testing.assert_array_equal(samples, model.decode(codes_1KT[0]))
     plain = generate(model, 0.5, 6)
     np.testing.assert_array_equal(plain, generate(model, 0.5, 6, text=CONDITION_TEXT, guidance=3.0))
-    assert not np.array_equal(plain, generate(model, 0.5, 6, text=CAPTION))
+    assert not np.array_equal(samples, generate(model, 0.5, 6, guidance=50.0, prompt_KT=prompt_KT)), "the text counts"
 
 
 def test_both_libraries_embed_the_same_texts(adapter: tuple[MusicModel, Uncached], small: TransformersMusicGen) -> None:

@@ -233,17 +233,25 @@ def test_nano_makes_up_the_very_clip_that_transformers_does() -> None:
 
 
 def test_music_is_generated_from_a_text_with_guidance_and_a_prompt(
-    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor
+    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, _ = adapter
-    samples = generate(model, 0.5, 6, text=CAPTION, guidance=50.0, prompt_KT=prompt_KT)
-    settings = SamplingSettings(model.sampling.top_k, model.sampling.temperature, 50.0)
-    codes_1KT = sample(model, 26, [6], settings, model.embed(CAPTION), prompt_KT[None])
-    assert codes_1KT.shape[2] == 25 + 26
-    np.testing.assert_array_equal(samples, model.decode(codes_1KT[0]))
+    # The bank's models have an untrained codec, which makes the same sound of all codes.
+    monkeypatch.setattr(model, "decode", lambda codes_KT: codes_KT.numpy())
+    codes_KT = generate(model, 0.5, 6, text=CAPTION, guidance=5.0, prompt_KT=prompt_KT)
+    settings = SamplingSettings(model.sampling.top_k, model.sampling.temperature, 5.0)
+    expected_1KT = sample(model, 26, [6], settings, model.embed(CAPTION), prompt_KT[None])
+    assert codes_KT.shape == (4, 25 + 26)
+    np.testing.assert_array_equal(codes_KT, expected_1KT[0])
+    others = (
+        {"guidance": 5.0, "prompt_KT": prompt_KT},
+        {"text": CAPTION, "prompt_KT": prompt_KT},
+        {"text": CAPTION, "guidance": 5.0, "prompt_KT": prompt_KT[:, :-1]},
+    )
+    for without in others:
+        assert not np.array_equal(codes_KT[:, -26:], generate(model, 0.5, 6, **without)[:, -26:]), without
     plain = generate(model, 0.5, 6)
     np.testing.assert_array_equal(plain, generate(model, 0.5, 6, text=CONDITION_TEXT, guidance=3.0))
-    assert not np.array_equal(samples, generate(model, 0.5, 6, guidance=50.0, prompt_KT=prompt_KT)), "the text counts"
 
 
 def test_both_libraries_embed_the_same_texts(adapter: tuple[MusicModel, Uncached], small: TransformersMusicGen) -> None:

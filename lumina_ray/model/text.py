@@ -56,7 +56,7 @@ class TransformersText:
         return unknown_words(text, self.tokenizer)
 
     def modules(self) -> list[nn.Module]:
-        """What there is to train."""
+        """The modules that training changes."""
         return [self._encoder, self._projection]
 
     def conditions(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:

@@ -70,12 +70,6 @@ class TransformersMusicGen:
         Raises:
             ModelError: not a mono MusicGen, or files missing or damaged.
         """
-        if folder.is_dir() and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-            raise ModelError(
-                f"{folder}: has no tokenizer ({' or '.join(_TOKENIZER_FILES)}), without which text means nothing to a "
-                "model; copy it from where the model's weights are from. For an audiocraft export write "
-                "audiocraft:FOLDER."
-            )
         # transformers warns of generation settings, and shows bars for milliseconds.
         progress_was_on = transformers_logging.is_progress_bar_enabled()
         verbosity = transformers_logging.get_verbosity()
@@ -93,6 +87,12 @@ class TransformersMusicGen:
             transformers_logging.set_verbosity(verbosity)
             if progress_was_on:
                 transformers_logging.enable_progress_bar()
+        if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+            raise ModelError(
+                f"{folder}: has no tokenizer ({' or '.join(_TOKENIZER_FILES)}), without which text means nothing to a "
+                "model; copy it from where the model's weights are from. For an audiocraft export write "
+                "audiocraft:FOLDER."
+            )
         if model.config.decoder.audio_channels != 1:
             raise ModelError(f"{folder}: a stereo MusicGen; only the mono ones are supported")
         if model.config.audio_encoder.sampling_rate != SAMPLE_RATE_HZ:

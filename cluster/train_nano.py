@@ -3,8 +3,9 @@
     lumina train-nano --catalog demo/catalog.parquet --controls demo/controls.parquet --out build/nano
 
 Killed and started again with the same arguments, it goes on from its last checkpoint to the weights that it would have
-reached undisturbed. OUT then holds the folders `nano-early` and `nano` (transformers format), and as JSON the losses
-along the way (`codec-history`, `lm-history`) and the figures of what is shipped (`codec-figures`, `lm-figures`).
+reached undisturbed. With `--codec nano` the language model alone is trained, on the codes of the bundled codec. OUT
+then holds the folders `nano-early` and `nano` (transformers format), and as JSON the losses along the way
+(`codec-history`, `lm-history`) and the figures of what is shipped (`codec-figures`, `lm-figures`).
 """
 
 import copy
@@ -24,17 +25,22 @@ from transformers import EncodecModel, MusicgenForConditionalGeneration
 
 from cluster.progress import say
 from cluster.session import ray_session
-from lumina_ray.errors import SpecificationMismatch
+from lumina_ray.errors import SpecificationMismatch, UsageError
 from lumina_ray.files import sha256_of
+from lumina_ray.model.files import find_model
+from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.training.captions import vocabulary, word_tokenizer
 from lumina_ray.training.codec import CodecSchedule, evaluate_codec, new_codec, train_codec
 from lumina_ray.training.data import load_songs
 from lumina_ray.training.export import as_music_model, export, new_musicgen, round_to_stored
-from lumina_ray.training.lm import LmSchedule, encode_songs, evaluate_lm, train_lm
+from lumina_ray.training.lm import LmSchedule, encode_chunks, evaluate_lm, train_lm
 
 # Reports along the way measure so many songs. All songs would take as long as the training between two reports.
 _SAMPLED_SONGS = 30
 _MAX_FAILURES = 3
 _STATE_FILE = "state.pt"
+# Raise it when the language model comes to learn otherwise, so that no training that was begun before goes on.
+_LM_RECIPE = 2
 
 
 class Stage(StrEnum):
@@ -77,7 +83,7 @@ def train_codec_worker(config: dict[str, Any]) -> None:
     """Train the codec and write it to OUT/codec."""
     torch.set_num_threads(config["threads"])
     out = Path(config["out"])
-    catalog, controls = load_songs(Path(config["catalog"])), load_songs(Path(config["controls"]))
+    catalog, controls = ([song.samples for song in load_songs(Path(config[name]))] for name in ("catalog", "controls"))
     progress = Progress(out / "codec-history.json")
     codec = train_codec(
         catalog,
@@ -104,25 +110,38 @@ def train_lm_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     out, schedule = Path(config["out"]), LmSchedule(**config["schedule"])
     codec = EncodecModel.from_pretrained(out / "codec").eval()
-    catalog, controls = (encode_songs(codec, load_songs(Path(config[name]))) for name in ("catalog", "controls"))
-    model = new_musicgen(codec, seed=config["seed"])
-    music_model = as_music_model(model)
+    catalog, controls = (load_songs(Path(config[name])) for name in ("catalog", "controls"))
+    captions = {"catalog": [song.caption for song in catalog], "controls": [song.caption for song in controls]}
+    tokenizer = word_tokenizer(vocabulary(captions["catalog"]))
+    model = new_musicgen(codec, seed=config["seed"], tokenizer=tokenizer)
+    music_model = as_music_model(model, tokenizer)
+    chunks = encode_chunks(music_model, catalog)
+    first_chunks = {
+        "catalog": [of_song[0] for of_song in chunks],
+        "controls": [of_song[0] for of_song in encode_chunks(music_model, controls)],
+    }
     progress = Progress(out / "lm-history.json")
     figures_file = out / "lm-figures.json"
 
     def losses(of: MusicgenForConditionalGeneration, songs: int | None = None) -> dict[str, float]:
-        measured = as_music_model(of)
-        return {
-            "catalog_loss": evaluate_lm(measured, catalog[:songs]),
-            "controls_loss": evaluate_lm(measured, controls[:songs]),
+        measured = as_music_model(of, tokenizer)
+        return {f"{name}_loss": evaluate_lm(measured, codes[:songs]) for name, codes in first_chunks.items()}
+
+    def figures(of: MusicgenForConditionalGeneration) -> dict[str, float]:
+        """Losses on all songs, under the fixed text and under their captions."""
+        measured = as_music_model(of, tokenizer)
+        return losses(of) | {
+            f"{name}_caption_loss": evaluate_lm(measured, codes, captions[name])
+            for name, codes in first_chunks.items()
+            if any(captions[name])
         }
 
     def ship(name: str, step: int) -> None:
         """Export what has been trained so far, and measure it as it is stored."""
         stored = copy.deepcopy(model)
         round_to_stored(stored)
-        export(stored, out / name)
-        _add_to_json(figures_file, {name: {"step": step} | losses(stored)})
+        export(stored, out / name, tokenizer)
+        _add_to_json(figures_file, {name: {"step": step} | figures(stored)})
 
     def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
         if metrics["step"] == schedule.early:
@@ -130,13 +149,14 @@ def train_lm_worker(config: dict[str, Any]) -> None:
         progress.report(metrics | losses(model, _SAMPLED_SONGS), state)
 
     if progress.resume is None:
-        _add_to_json(figures_file, {"untrained": {"step": 0} | losses(model)})
+        _add_to_json(figures_file, {"untrained": {"step": 0} | figures(model)})
     train_lm(
         music_model,
-        catalog,
+        [codes_KT for of_song in chunks for codes_KT in of_song],
         schedule,
         seed=config["seed"],
         report=report,
+        captions=[song.caption for song, of_song in zip(catalog, chunks, strict=True) for _ in of_song],
         report_every=config["report_every"],
         resume=progress.resume,
     )
@@ -153,7 +173,7 @@ def begin_stage(name: Stage, config: dict[str, Any]) -> None:
     wanted = {key: config[key] for key in ("schedule", "seed", "threads")}
     wanted |= {f"{key}_sha256": sha256_of(Path(config[key])) for key in ("catalog", "controls")}
     if name is Stage.LM:
-        wanted["codec_sha256"] = sha256_of(out / "codec" / "model.safetensors")
+        wanted |= {"codec_sha256": sha256_of(out / "codec" / "model.safetensors"), "recipe": _LM_RECIPE}
     file = out / f"{name}-arguments.json"
     if not file.exists():
         _write_json(file, wanted)
@@ -164,6 +184,23 @@ def begin_stage(name: Stage, config: dict[str, Any]) -> None:
             raise SpecificationMismatch(
                 f"{out}: training of {name} was begun with {key} = {begun.get(key)}, not {value}; choose another --out"
             )
+
+
+def take_codec(model: str, folder: Path) -> None:
+    """Write the codec of a model to a folder, where it is not there already.
+
+    Raises:
+        ModelError: the model is not at hand, or no MusicGen.
+        SpecificationMismatch: the folder holds another codec.
+    """
+    codec = TransformersMusicGen.load(find_model(model), model, "cpu").model.audio_encoder
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        taken = Path(temporary) / "codec"
+        codec.save_pretrained(taken)
+        if not folder.exists():
+            taken.rename(folder)
+        elif sha256_of(taken / "model.safetensors") != sha256_of(folder / "model.safetensors"):
+            raise SpecificationMismatch(f"{folder}: holds another codec than {model}; choose another --out")
 
 
 def run_stage(name: Stage, config: dict[str, Any]) -> None:
@@ -194,6 +231,7 @@ def train_nano(
     stage: Literal["all", "codec", "lm"] = "all",
     codec: CodecSchedule = CodecSchedule(),
     lm: LmSchedule = LmSchedule(),
+    codec_of: str | None = None,
     report_every: int = 50,
     seed: int = 0,
     threads: int = 1,
@@ -205,6 +243,8 @@ def train_nano(
         catalog, controls: manifests of songs to train on, and of songs for held-out losses.
         out: the folder to write, or to go on in.
         stage: one stage alone; the language model needs the codec in `out`.
+        codec, lm: number of steps.
+        codec_of: a model whose codec is taken, so that none is trained.
         report_every: steps between two reports, each with a checkpoint.
         threads: of the CPU. The last bits of the weights depend on it.
         console: for progress; by default standard error.
@@ -212,10 +252,17 @@ def train_nano(
     Raises:
         ManifestError: a manifest is unusable.
         SpecificationMismatch: checkpoints in `out` are of other songs, another schedule, seed or codec.
+        ModelError: `codec_of` is not at hand, or no MusicGen.
+        UsageError: the codec is to be taken and to be trained.
         ClusterError: there is no Ray to be had.
     """
+    if codec_of is not None and stage == "codec":
+        raise UsageError("a codec that is taken from a model is not trained: leave out --codec, or --stage codec")
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    if codec_of is not None:
+        take_codec(codec_of, out / "codec")
+        stage = "lm"
     common = {
         "catalog": str(catalog.resolve()),
         "controls": str(controls.resolve()),

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import torch
-from transformers import MusicgenForConditionalGeneration
+from transformers import MusicgenForConditionalGeneration, PreTrainedTokenizerFast
 
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.training.captions import vocabulary, word_tokenizer
 from lumina_ray.training.codec import codec_config
 from lumina_ray.training.export import as_music_model, export, new_musicgen
 
@@ -17,8 +18,10 @@ def _tiny_codec_config():
     return config
 
 
-def _tiny_musicgen(n_layers: int = 16) -> MusicgenForConditionalGeneration:
-    model = new_musicgen(_tiny_codec_config(), n_layers=n_layers, dim=32, heads=2)
+def _tiny_musicgen(
+    n_layers: int = 16, tokenizer: PreTrainedTokenizerFast | None = None
+) -> MusicgenForConditionalGeneration:
+    model = new_musicgen(_tiny_codec_config(), n_layers=n_layers, dim=32, heads=2, tokenizer=tokenizer)
     # Untrained codebooks are all zero, and would give every song the same codes.
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -27,9 +30,21 @@ def _tiny_musicgen(n_layers: int = 16) -> MusicgenForConditionalGeneration:
     return model
 
 
-def tiny_music_model(n_layers: int = 16) -> TransformersMusicGen:
+def tiny_music_model(n_layers: int = 16, tokenizer: PreTrainedTokenizerFast | None = None) -> TransformersMusicGen:
     """An unsaved random model behind the common interface."""
-    return as_music_model(_tiny_musicgen(n_layers))
+    return as_music_model(_tiny_musicgen(n_layers, tokenizer), tokenizer)
+
+
+def export_tiny_text_model(folder: Path, captions: list[str]) -> None:
+    """Write a random model of two layers that knows the words of some captions, and whose music depends on them."""
+    tokenizer = word_tokenizer(vocabulary(captions))
+    model = _tiny_musicgen(2, tokenizer)
+    with torch.no_grad():
+        # An untrained model's predictions are nearly even, whatever the text is.
+        for parameter in model.decoder.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(10)
+    export(model, folder, tokenizer)
 
 
 def export_tiny_model(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Manifests: Parquet or CSV tables with one song a row: its id, its file, and its owners.
 
-`song_id` and `path` are required. Relative paths are relative to the manifest's folder. `METADATA_COLUMNS`,
-`duration_s` and `sha256` (hash of the file's bytes) are known and optional. Other columns are kept as they are.
+`song_id` and `path` are required. Relative paths are relative to the manifest's folder. `METADATA_COLUMNS`, `caption`
+(words for the music, which models are trained with), `duration_s` and `sha256` (hash of the file's bytes) are known and
+optional. Other columns are kept as they are.
 """
 
 import unicodedata
@@ -26,14 +27,15 @@ METADATA_COLUMNS = (
     "licence",
     "source",
 )
-TYPED_COLUMNS: dict[str, pa.DataType] = {"duration_s": pa.float64(), "sha256": pa.string()}
-"""Known optional columns besides the metadata, with their types."""
+TYPED_COLUMNS: dict[str, pa.DataType] = {"caption": pa.string(), "duration_s": pa.float64(), "sha256": pa.string()}
+"""Known optional columns besides the metadata, with their types. Stores do not take them over."""
 
 _NORMAL: dict[str, Callable[[str], str]] = {"isrc": normal_isrc, "iswc": normal_iswc, "splits": normal_splits}
 
 MAX_ID_CHARACTERS = 512
 MAX_PATH_CHARACTERS = 4096
 MAX_METADATA_CHARACTERS = 65_536
+MAX_CAPTION_CHARACTERS = 1024
 MAX_LISTED_S = 1_000_000
 """The longest duration that a manifest may give a song: eleven days, which no recording has."""
 CONTROL_CHARACTERS = r"[\x00-\x1f\x7f-\x9f]"
@@ -46,8 +48,8 @@ def read_manifest(path: AnyPath) -> pa.Table:
 
     Returns:
         song_id, path (absolute, or an address in a bucket) and `METADATA_COLUMNS`, all strings and in this order;
-        metadata that the file lacks is null. Then the file's other columns in its own order, `duration_s` as float64
-        and `sha256` as string.
+        metadata that the file lacks is null. Then the file's other columns in its own order, `duration_s` as float64,
+        `caption` and `sha256` as string.
 
     Raises:
         ManifestError: the file cannot be read, holds no song, or contradicts itself. Rows are counted from 1.
@@ -75,6 +77,8 @@ def read_manifest(path: AnyPath) -> pa.Table:
             columns[name] = _durations(path, table)
         elif name == "sha256":
             columns[name] = _hashes(path, table)
+        elif name == "caption":
+            columns[name] = _metadata(path, table, name, MAX_CAPTION_CHARACTERS)
         elif name not in columns:
             columns[name] = table[name]
     return pa.table(columns)
@@ -168,9 +172,11 @@ def _required_text(path: Location, table: pa.Table, name: str, max_characters: i
     return column
 
 
-def _metadata(path: Location, table: pa.Table, name: str) -> pa.ChunkedArray:
+def _metadata(
+    path: Location, table: pa.Table, name: str, max_characters: int = MAX_METADATA_CHARACTERS
+) -> pa.ChunkedArray:
     """A column of metadata; codes and splits are written in one way, whichever way the file has them."""
-    column = _text(path, table, name, MAX_METADATA_CHARACTERS)
+    column = _text(path, table, name, max_characters)
     if rows := pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(column, r"\x00"), False)).to_pylist():
         raise ManifestError(f"{path}: {name} holds a NUL character in {_rows(rows)}; write it without")
     if not (normal := _NORMAL.get(name)):

@@ -85,7 +85,7 @@ class Scan:
     """The manifest of a folder, and what it leaves out.
 
     Attributes:
-        songs: song_id (the relative path), path (absolute), `METADATA_COLUMNS`, duration_s, sha256.
+        songs: song_id (the relative path), path (absolute), `METADATA_COLUMNS`, caption (null), duration_s, sha256.
         skipped: files that are not in it.
         notes: what was left out of tags, such as ISRCs that are none.
     """

@@ -1,14 +1,22 @@
 """`lumina generate`: let a model make up music."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lumina_ray.cli.device import resolve_device
 from lumina_ray.cli.options import DeviceOption, JsonOption, ModelOption, output_path
-from lumina_ray.cli.output import answer
+from lumina_ray.cli.output import announce, answer
 from lumina_ray.errors import UsageError
+from lumina_ray.storage import AnyPath, locate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lumina_ray.model import MusicModel
+
+_PROMPT_S = 10.0
 
 
 def generate(
@@ -16,14 +24,39 @@ def generate(
         Path, typer.Option(parser=output_path, metavar="FILE", help="The audio file to write (.wav or .flac).")
     ],
     model: ModelOption = "nano",
-    seconds: Annotated[float, typer.Option(min=1.0, max=30.0)] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=1.0, max=30.0, help="Length of what is made up; what --continue repeats comes on top.")
+    ] = 10.0,
+    text: Annotated[
+        str | None,
+        typer.Option(help="Words for the music. Default: the fixed text under which music is fingerprinted."),
+    ] = None,
+    continued: Annotated[
+        str | None,
+        typer.Option(
+            "--continue",
+            metavar="FILE",
+            help=f"Go on from the end of this audio file: its last {_PROMPT_S:.0f} s, or all of it, come first.",
+        ),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=20.0,
+            help="How strongly the text counts: 0 not at all, 1 as the model learned, more beyond. "
+            "Default: the model's own, 3 for nano.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="One seed, one piece of music.")] = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Let a model generate music, to have something to attribute.
 
-    Example: `lumina generate --out clip.wav --seed 7`
+    Examples: `lumina generate --out clip.wav --seed 7`,
+    `lumina generate --out clip.wav --text "slow baroque chorale, organ" --guidance 2`,
+    `lumina generate --out longer.wav --continue clip.wav --seconds 5`
     """
     import soundfile
 
@@ -33,8 +66,37 @@ def generate(
 
     if out.suffix.lower() not in {".wav", ".flac"}:
         raise UsageError(f"--out must end in .wav or .flac, got {out}")
-    samples = sample_music(open_model(model, resolve_device(device)), seconds, seed)
+    music_model = open_model(model, resolve_device(device))
+    if text is not None and not music_model.knows_words:
+        raise UsageError(
+            f"{model} was trained under one text alone and would follow no other; leave --text out, or train a model "
+            "with captions (docs/nano.md)"
+        )
+    prompt_KT = None if continued is None else _end_of(locate(continued), music_model)
+    if text is not None and (unknown := music_model.unknown_words(text)):
+        announce(f"{model} does not know these words of the text: {', '.join(unknown)}")
+    samples = sample_music(music_model, seconds, seed, text=text, guidance=guidance, prompt_KT=prompt_KT)
     out.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(out, samples, SAMPLE_RATE_HZ)
     duration_s = len(samples) / SAMPLE_RATE_HZ
-    answer({"path": str(out), "duration_s": duration_s}, f"{out}: {duration_s:.1f} s", as_json)
+    prompt_s = 0.0 if prompt_KT is None else prompt_KT.shape[1] / music_model.frame_rate_hz
+    sentence = f"{out}: {duration_s:.1f} s" + (f", of which {prompt_s:.1f} s of {continued}" if prompt_s else "")
+    answer({"path": str(out), "duration_s": duration_s, "prompt_s": prompt_s}, sentence, as_json)
+
+
+def _end_of(file: AnyPath, model: "MusicModel") -> "Tensor":
+    """Encode the end of an audio file as a fingerprint's chunk is: int64 `[K, T]`.
+
+    Raises:
+        AudioError: the file cannot be decoded, is too short, or its end is silent.
+    """
+    import numpy as np
+    import torch
+
+    from lumina_ray.audio import cut_chunks, load_audio
+    from lumina_ray.fingerprint.codes import encode_song
+    from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+
+    samples = load_audio(file).samples[-round(_PROMPT_S * SAMPLE_RATE_HZ) :]
+    (codes_KT,) = encode_song(model, cut_chunks(samples, f"the end of {file}")).chunks
+    return torch.from_numpy(codes_KT.astype(np.int64))

@@ -7,6 +7,7 @@ import typer
 
 from lumina_ray.cli.options import JsonOption, output_path
 from lumina_ray.cli.output import answer
+from lumina_ray.errors import UsageError
 from lumina_ray.front.ray_address import check_ray_address
 from lumina_ray.storage import local
 
@@ -23,6 +24,10 @@ def train_nano(
     stage: Annotated[
         Literal["all", "codec", "lm"], typer.Option(help="Models to train. The language model needs OUT/codec.")
     ] = "all",
+    codec: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Take the codec of this model (nano, a hub name or a folder); train none."),
+    ] = None,
     codec_steps: Annotated[
         tuple[int, int] | None,
         typer.Option(help="Steps of the autoencoder, and of the decoder alone. Default: as for the bundled weights."),
@@ -38,7 +43,12 @@ def train_nano(
     ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a codec and a language model on a catalog, and write both models as transformers folders. Resumable."""
+    """Train a codec and a language model on a catalog, and write both models as transformers folders. Resumable.
+
+    Captions of the manifest (column `caption`) teach the language model what text means.
+    """
+    if codec is not None and codec_steps:
+        raise UsageError("--codec takes a trained codec, which --codec-steps would train: give one of the two")
     check_ray_address()
     from cluster.train_nano import train_nano as train
     from lumina_ray.training.codec import CodecSchedule
@@ -49,6 +59,7 @@ def train_nano(
         controls,
         out,
         stage=stage,
+        codec_of=codec,
         codec=CodecSchedule(*codec_steps) if codec_steps else CodecSchedule(),
         lm=LmSchedule(*lm_steps) if lm_steps else LmSchedule(),
         report_every=report_every,

@@ -12,14 +12,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
 import soxr
 
 from lumina_ray.catalog.manifest import manifest_of, write_manifest
-from lumina_ray.demo.render import level, render, trim
+from lumina_ray.demo.captions import caption, notes_between, tempo_word, used_instruments
+from lumina_ray.demo.render import SONG_S, level, render, trim
 from lumina_ray.demo.scores import arrange_band, arrange_score, corpus_midi, freedoom_midi, package_folder
 from lumina_ray.demo.songs import PARTS, DemoSong, MusicPackage, demo_songs
 from lumina_ray.errors import UsageError
@@ -27,17 +28,34 @@ from lumina_ray.files import atomic_path, sha256_of
 from lumina_ray.storage import local
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
+if TYPE_CHECKING:
+    import mido
+
 Progress = Callable[[int, int, str], None]
 """Function that is called with the number of songs that are done, the number of all, and the last song's id."""
 
-RECIPE = 2
-"""Version of the rendering. Raise it when the same packages come to sound different: cached songs become stale."""
+RECIPE = 3
+"""Version of the rendering. Raise it when the same packages come to sound different, or when more is kept of a song:
+cached songs become stale."""
 
 PACKAGES: dict[MusicPackage, tuple[str, ...]] = {
     "freedoom": ("vizdoom", "mido", "tinysoundfont", "pretty_midi", "soundfile"),
     "music21": ("music21", "mido", "tinysoundfont", "pretty_midi", "soundfile"),
     "immich": ("immich-memories-music", "soundfile", "soxr"),
 }
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A song as the demo plays it.
+
+    Attributes:
+        samples: float32 `[n]`, mono, 32 kHz, 20 s long.
+        caption: see `lumina_ray.demo.captions`.
+    """
+
+    samples: np.ndarray
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -128,7 +146,7 @@ def build_demo_catalog(
 
 
 def make_song(song: DemoSong, out: Path, seed: int) -> dict[str, Any]:
-    """Render one song to its FLAC file (32 kHz, mono, 16 bit), and return its `sha256` and `duration_s`.
+    """Render one song to its FLAC file (32 kHz, mono, 16 bit), and return its `sha256`, `duration_s` and `caption`.
 
     Instruments, tempo and level follow from the seed and the song's id alone.
 
@@ -136,7 +154,7 @@ def make_song(song: DemoSong, out: Path, seed: int) -> dict[str, Any]:
         UsageError: the song cannot be rendered with the packages that are here.
     """
     try:
-        samples = perform(song, arrangement(song, seed))
+        performance = perform(song, arrangement(song, seed))
     except UsageError:
         raise
     except Exception as error:
@@ -146,9 +164,10 @@ def make_song(song: DemoSong, out: Path, seed: int) -> dict[str, Any]:
             "`uv sync --extra demo` installs the package versions that it is known to work with"
         ) from error
     with atomic_path(out / song.audio_path) as temporary:
-        soundfile.write(temporary, samples, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+        soundfile.write(temporary, performance.samples, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
         digest = sha256_of(temporary)
-    return {"sha256": digest, "duration_s": len(samples) / SAMPLE_RATE_HZ}
+    duration_s = len(performance.samples) / SAMPLE_RATE_HZ
+    return {"sha256": digest, "duration_s": duration_s, "caption": performance.caption}
 
 
 def arrangement(song: DemoSong, seed: int) -> random.Random:
@@ -156,8 +175,8 @@ def arrangement(song: DemoSong, seed: int) -> random.Random:
     return random.Random(f"{seed}/{song.song_id}")
 
 
-def perform(song: DemoSong, rng: random.Random) -> np.ndarray:
-    """Render a song: float32 `[n]`, mono, 32 kHz, 20 s long.
+def perform(song: DemoSong, rng: random.Random) -> Performance:
+    """Render a song, and say in a caption what is heard.
 
     Args:
         song: the song.
@@ -170,24 +189,35 @@ def perform(song: DemoSong, rng: random.Random) -> np.ndarray:
     tempo, peak_dbfs = rng.uniform(0.9, 1.12), rng.uniform(-9.0, -1.0)
     match song.kind:
         case "freedoom":
-            return render(arrange_band(freedoom_midi(song.ref), rng), tempo, peak_dbfs)
+            return _play(song, arrange_band(freedoom_midi(song.ref), rng), tempo, peak_dbfs)
         case "music21":
-            return render(arrange_score(corpus_midi(song.ref), rng), tempo, peak_dbfs)
+            return _play(song, arrange_score(corpus_midi(song.ref), rng), tempo, peak_dbfs)
         case "immich":
             path = package_folder("immich_memories_music") / "tracks" / song.ref
             samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-            return level(trim(soxr.resample(samples.mean(axis=1), rate_hz, SAMPLE_RATE_HZ)), peak_dbfs)
+            song_samples = trim(soxr.resample(samples.mean(axis=1), rate_hz, SAMPLE_RATE_HZ))
+            # There is no score that would tell tempo and instruments.
+            return Performance(level(song_samples, peak_dbfs), caption(song.style, song.form))
+
+
+def _play(song: DemoSong, midi: "mido.MidiFile", tempo: float, peak_dbfs: float) -> Performance:
+    rendering = render(midi, tempo, peak_dbfs)
+    notes = notes_between(midi, rendering.begin_s, rendering.end_s)
+    return Performance(
+        rendering.samples, caption(song.style, song.form, tempo_word(notes, SONG_S), used_instruments(notes))
+    )
 
 
 def _recipe(song: DemoSong, seed: int) -> str:
-    """A text of everything that decides how a song sounds. When it changes, the cached file is stale."""
+    """A text of all that decides how a song sounds, and its caption. When it changes, the cached file is stale."""
     try:
         versions = [f"{package} {version(package)}" for package in PACKAGES[song.kind]]
     except PackageNotFoundError as error:
         raise UsageError(
             f"the demo catalog needs the package {error.name!r}, which is not installed: run `uv sync --extra demo`"
         ) from None
-    return "; ".join([song.ref, f"recipe {RECIPE}", f"seed {seed}", *versions])
+    words = f"style {song.style}, form {song.form}"
+    return "; ".join([song.ref, f"recipe {RECIPE}", f"seed {seed}", words, *versions])
 
 
 def _is_current(out: Path, song: DemoSong, recipe: str, ledger: dict[str, dict[str, Any]]) -> bool:
@@ -203,6 +233,7 @@ def _manifest_row(song: DemoSong, made: dict[str, Any]) -> dict[str, Any]:
         "creator": song.creator,
         "licence": song.licence,
         "source": song.source,
+        "caption": made["caption"],
         "duration_s": made["duration_s"],
         "sha256": made["sha256"],
     }

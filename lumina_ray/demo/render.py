@@ -1,5 +1,6 @@
 """Renders MIDI to samples, with the General MIDI sound font that pretty_midi carries."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,22 @@ AUDIBLE_DB = -20.0
 """A block is audible when its RMS level, relative to the loudest block's, is above this."""
 
 
-def render(midi: "mido.MidiFile", tempo: float, peak_dbfs: float) -> np.ndarray:
+@dataclass(frozen=True)
+class Rendering:
+    """20 s of a MIDI file as sound.
+
+    Attributes:
+        samples: float32 `[640 000]`, mono, 32 kHz.
+        begin_s: where they begin in the file, in seconds at the file's own speed.
+        end_s: where they end in the file, likewise.
+    """
+
+    samples: np.ndarray
+    begin_s: float
+    end_s: float
+
+
+def render(midi: "mido.MidiFile", tempo: float, peak_dbfs: float) -> Rendering:
     """Render the first 20 s of a MIDI file, from its first audible block on.
 
     Args:
@@ -27,17 +43,22 @@ def render(midi: "mido.MidiFile", tempo: float, peak_dbfs: float) -> np.ndarray:
         tempo: factor on the file's own speed.
         peak_dbfs: level of the loudest sample, in dB relative to full scale.
 
-    Returns:
-        Float32 `[640 000]`, mono, 32 kHz.
-
     Raises:
         ValueError: fewer than 20 s sound.
     """
-    return level(trim(_play(midi, tempo)), peak_dbfs)
+    samples, first_note_s = _play(midi, tempo)
+    song = audible_part(samples)
+    begin_s, end_s = (first_note_s + n / SAMPLE_RATE_HZ * tempo for n in (song.start, song.stop))
+    return Rendering(level(samples[song], peak_dbfs), begin_s, end_s)
 
 
 def trim(samples: np.ndarray) -> np.ndarray:
-    """Cut 32 kHz samples to the first 20 s between the first and the last audible block.
+    """Cut samples, float32 `[n]`, to their `audible_part`."""
+    return samples[audible_part(samples)]
+
+
+def audible_part(samples: np.ndarray) -> slice:
+    """Find the first 20 s of 32 kHz samples between the first and the last audible block.
 
     Args:
         samples: float32 `[n]`.
@@ -51,10 +72,10 @@ def trim(samples: np.ndarray) -> np.ndarray:
     audible = np.flatnonzero(rms > rms.max(initial=0.0) * 10 ** (AUDIBLE_DB / 20))
     if not len(audible):
         raise ValueError("it is silent")
-    song = samples[audible[0] * block : (audible[-1] + 1) * block][: round(SONG_S * SAMPLE_RATE_HZ)]
-    if len(song) < SONG_S * SAMPLE_RATE_HZ:
-        raise ValueError(f"only {len(song) / SAMPLE_RATE_HZ:.1f} s sound, {SONG_S:.0f} s are needed")
-    return song
+    begin, end = int(audible[0]) * block, (int(audible[-1]) + 1) * block
+    if end - begin < SONG_S * SAMPLE_RATE_HZ:
+        raise ValueError(f"only {(end - begin) / SAMPLE_RATE_HZ:.1f} s sound, {SONG_S:.0f} s are needed")
+    return slice(begin, begin + round(SONG_S * SAMPLE_RATE_HZ))
 
 
 def level(samples: np.ndarray, peak_dbfs: float) -> np.ndarray:
@@ -62,8 +83,13 @@ def level(samples: np.ndarray, peak_dbfs: float) -> np.ndarray:
     return (samples * (10 ** (peak_dbfs / 20) / np.abs(samples).max())).astype(np.float32)
 
 
-def _play(midi: "mido.MidiFile", tempo: float) -> np.ndarray:
-    """Render a file from its first note to its end, 30 s at most: float32 `[n]`, the mean of both channels."""
+def _play(midi: "mido.MidiFile", tempo: float) -> tuple[np.ndarray, float]:
+    """Render a file from its first note to its end, 30 s at most.
+
+    Returns:
+        Float32 `[n]`, the mean of both channels, and where in the file the first note is, in seconds at the file's own
+        speed.
+    """
     import tinysoundfont
 
     synth = tinysoundfont.Synth(samplerate=SAMPLE_RATE_HZ)
@@ -88,7 +114,7 @@ def _play(midi: "mido.MidiFile", tempo: float) -> np.ndarray:
     else:
         synth.notes_off()
         pieces.append(_generate(synth, min(2 * SAMPLE_RATE_HZ, end - rendered)))
-    return np.concatenate(pieces)
+    return np.concatenate(pieces), first_note_s or 0.0
 
 
 def _generate(synth: "tinysoundfont.Synth", n_samples: int) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 No composer and no arranger of a control is also in the catalog. Freedoom's composers are those that its release 0.13.0
 names (CREDITS-MUSIC); the vizdoom package carries the music of that release byte for byte.
+
+`style` and `form` are judgements: of scores by their titles, collections and eras, of Freedoom's bands by what their
+files play (distorted guitars with drums are metal, few notes and hardly a drum are ambient). Nobody listened to them.
 """
 
 import csv
@@ -37,6 +40,8 @@ class DemoSong:
         song_id: the song's id, unique over all parts, and the stem of its audio file.
         title: the title of the work.
         creator: who wrote or arranged the work.
+        style: the style of the work in one word, for its caption; None where no word fits.
+        form: the form of the work, or what it was written for; None where neither is known.
     """
 
     part: Part
@@ -45,6 +50,8 @@ class DemoSong:
     song_id: str
     title: str
     creator: str
+    style: str | None = None
+    form: str | None = None
 
     @property
     def audio_path(self) -> str:
@@ -74,6 +81,8 @@ def demo_songs() -> tuple[DemoSong, ...]:
             song_id=row["song_id"],
             title=row["title"],
             creator=row["creator"],
+            style=row["style"] or None,
+            form=row["form"] or None,
         )
         for row in csv.DictReader(text.splitlines())
     )

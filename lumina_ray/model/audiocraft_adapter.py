@@ -15,7 +15,7 @@ from audiocraft.models import builders, loaders
 from audiocraft.models.encodec import CompressionModel, HFEncodecCompressionModel
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
-from audiocraft.modules.conditioners import ConditionFuser, ConditioningAttributes, ConditioningProvider
+from audiocraft.modules.conditioners import ConditionFuser, ConditioningAttributes, ConditioningProvider, T5Conditioner
 from torch import Tensor, nn
 
 from lumina_ray.errors import ModelError
@@ -23,6 +23,7 @@ from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.float16 import hold_linears_in_float16
 from lumina_ray.model.interface import Prediction, SamplingSettings, Step, valid_targets
 from lumina_ray.model.statistics import load_statistics, no_statistics
+from lumina_ray.model.text import TextEncoder, check_text, knows_words, unknown_words
 from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
@@ -40,7 +41,7 @@ class AudiocraftMusicGen:
         self,
         lm: LMModel,
         codec: CompressionModel,
-        conditions: dict[str, tuple[Tensor, Tensor]],
+        text: TextEncoder,
         device: str,
         name: str,
         sha256: str,
@@ -57,7 +58,8 @@ class AudiocraftMusicGen:
         self.frame_rate_hz = int(codec.frame_rate)
         self.statistics = no_statistics(self.n_codebooks, self.codebook_size)
         self.sampling = SamplingSettings(guidance=lm.cfg_coef)
-        self._conditions = {n: (c.to(self.device), mask.to(self.device)) for n, (c, mask) in conditions.items()}
+        self._text = text
+        self.condition = self.embed(CONDITION_TEXT)
 
     @classmethod
     def load(cls, folder: Path, name: str, device: str, dtype: torch.dtype = torch.float32) -> Self:
@@ -94,13 +96,13 @@ class AudiocraftMusicGen:
                 f"{folder}: its codec has {codec.channels} channels at {codec.sample_rate} Hz; "
                 f"mono at {SAMPLE_RATE_HZ} Hz is needed"
             )
+        conditioner = dict(lm.condition_provider.conditioners).get(_CONDITION_NAME)
+        if not isinstance(conditioner, T5Conditioner):
+            raise ModelError(f"{folder}: takes no text, as it has no T5 text encoder; MusicGens with one are supported")
         lm = lm.eval()
-        with torch.no_grad():
-            text = [ConditioningAttributes(text={_CONDITION_NAME: CONDITION_TEXT})]
-            conditions = lm.condition_provider(lm.condition_provider.tokenize(text))
         if dtype != torch.float32:
             hold_linears_in_float16(lm)
-        loaded = cls(lm, codec, conditions, device, name, weights_sha256(folder))
+        loaded = cls(lm, codec, _AudiocraftText(lm, conditioner), device, name, weights_sha256(folder))
         loaded.statistics = load_statistics(folder, loaded.n_codebooks, loaded.codebook_size)
         return loaded
 
@@ -136,7 +138,7 @@ class AudiocraftMusicGen:
         converted = cls(
             lm,
             HFEncodecCompressionModel(source.model.audio_encoder),
-            {_CONDITION_NAME: (source.condition, torch.ones(source.condition.shape[:2]))},
+            source.text,
             device,
             source.name,
             source.weights_sha256,
@@ -145,10 +147,15 @@ class AudiocraftMusicGen:
         converted.sampling = source.sampling
         return converted
 
+    def embed(self, text: str) -> Tensor:
+        return self._text.embed(text).to(self.device)
+
+    def unknown_words(self, text: str) -> list[str]:
+        return self._text.unknown_words(text)
+
     @property
-    def condition(self) -> Tensor:
-        condition_1ND, _ = self._conditions[_CONDITION_NAME]
-        return condition_1ND
+    def knows_words(self) -> bool:
+        return self._text.knows_words
 
     def encode(self, samples: np.ndarray) -> Tensor:
         with torch.no_grad():
@@ -162,8 +169,7 @@ class AudiocraftMusicGen:
 
     @contextmanager
     def stepping(self, conditions_BND: Tensor) -> Iterator[Step]:
-        everywhere_BN = torch.ones(conditions_BND.shape[:2], device=self.device)
-        conditions = {_CONDITION_NAME: (conditions_BND, everywhere_BN)}
+        conditions = _conditions(conditions_BND)
         # While it streams, self-attention keeps what it has seen, and cross-attention keeps nothing.
         with self.lm.streaming():
             yield lambda new_BKS: self.lm(new_BKS, [], conditions)[:, :, -1]
@@ -172,7 +178,7 @@ class AudiocraftMusicGen:
         B, K, T = codes_BKT.shape
         caught: list[Tensor] = []
         hook = self.lm.out_norm.register_forward_hook(lambda _module, _inputs, output: caught.append(output))
-        conditions = {name: (c.expand(B, -1, -1), m.expand(B, -1)) for name, (c, m) in self._conditions.items()}
+        conditions = _conditions(self.condition.expand(B, -1, -1))
         try:
             output = self.lm.compute_predictions(codes_BKT, [], conditions)
         finally:
@@ -205,6 +211,33 @@ class AudiocraftMusicGen:
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.lm.parameters())
+
+
+class _AudiocraftText:
+    """The T5 conditioner of an audiocraft export; see `TextEncoder`."""
+
+    def __init__(self, lm: LMModel, conditioner: T5Conditioner) -> None:
+        self._lm, self._tokenizer = lm, conditioner.t5_tokenizer
+
+    def embed(self, text: str) -> Tensor:
+        check_text(text, self._tokenizer)
+        attributes = [ConditioningAttributes(text={_CONDITION_NAME: text})]
+        with torch.no_grad():
+            conditions = self._lm.condition_provider(self._lm.condition_provider.tokenize(attributes))
+        condition_1ND, _ = conditions[_CONDITION_NAME]
+        return condition_1ND
+
+    def unknown_words(self, text: str) -> list[str]:
+        return unknown_words(text, self._tokenizer)
+
+    @property
+    def knows_words(self) -> bool:
+        return knows_words(self._tokenizer)
+
+
+def _conditions(conditions_BND: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Conditions as audiocraft's cross-attention takes them, with nothing masked."""
+    return {_CONDITION_NAME: (conditions_BND, torch.ones(conditions_BND.shape[:2], device=conditions_BND.device))}
 
 
 # transformers name → audiocraft name inside one layer; the fused projections are put together separately.

@@ -79,6 +79,23 @@ class MusicModel(Protocol):
         """The encoded and projected condition text that every chunk attends to, float32 `[1, N, D]`."""
         ...
 
+    def embed(self, text: str) -> Tensor:
+        """Encode and project a text as `condition` is: float32 `[1, N, D]` on the model's device, no gradient.
+
+        Raises:
+            UsageError: the text is too long, or the model knows none of its words.
+        """
+        ...
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that the model does not know, in their order."""
+        ...
+
+    @property
+    def knows_words(self) -> bool:
+        """Whether texts mean something to the model: one whose vocabulary is letters was trained under one text."""
+        ...
+
     def encode(self, samples: np.ndarray) -> Tensor:
         """Encode float32 `[n]` mono samples at 32 kHz to int64 codes `[K, T]` on the model's device, no gradient."""
         ...

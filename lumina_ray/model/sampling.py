@@ -9,6 +9,7 @@ D = model dimension.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,14 +21,41 @@ from lumina_ray.model.interface import MusicModel, SamplingSettings
 _BATCH = 16
 
 
-def generate(model: MusicModel, duration_s: float, seed: int) -> np.ndarray:
-    """Make up music under the fixed text, with the model's own settings.
+def generate(
+    model: MusicModel,
+    duration_s: float,
+    seed: int,
+    *,
+    text: str | None = None,
+    guidance: float | None = None,
+    prompt_KT: Tensor | None = None,
+) -> np.ndarray:
+    """Make up music with the model's own settings.
+
+    Args:
+        model: opened in float32.
+        duration_s: length of what is made up, in seconds; a prompt comes on top.
+        seed: everything that is drawn follows from it.
+        text: what the model attends to; the fixed text, under which it fingerprints, where it is None.
+        guidance: see `SamplingSettings`; the model's own where it is None.
+        prompt_KT: int64, the codes that the piece begins with and goes on from.
 
     Returns:
-        Float32 `[n]`, mono at 32 kHz. It is one frame (20 ms) longer than `duration_s`, as it always was: transformers
-        counts one frame more.
+        Float32 `[n]`, mono at 32 kHz, the prompt first. It is one frame (20 ms) longer than what was asked for, as it
+        always was: transformers counts one frame more.
+
+    Raises:
+        UsageError: the text is too long, or the model knows none of its words.
     """
-    codes_1KT = sample(model, round(duration_s * model.frame_rate_hz) + 1, [seed], model.sampling)
+    settings = model.sampling if guidance is None else replace(model.sampling, guidance=guidance)
+    codes_1KT = sample(
+        model,
+        round(duration_s * model.frame_rate_hz) + 1,
+        [seed],
+        settings,
+        conditions_BND=None if text is None else model.embed(text),
+        prompts_BKT=None if prompt_KT is None else prompt_KT[None],
+    )
     return model.decode(codes_1KT[0])
 
 

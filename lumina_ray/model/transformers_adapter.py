@@ -8,7 +8,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, DynamicCache, EncoderDecoderCache, MusicgenForConditionalGeneration
+from transformers import (
+    AutoTokenizer,
+    DynamicCache,
+    EncoderDecoderCache,
+    MusicgenForConditionalGeneration,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from lumina_ray.errors import ModelError
@@ -17,9 +23,12 @@ from lumina_ray.model.float16 import hold_linears_in_float16
 from lumina_ray.model.interface import Prediction, SamplingSettings, Step, delay, undelay, valid_targets
 from lumina_ray.model.sampling import generate
 from lumina_ray.model.statistics import load_statistics, no_statistics
+from lumina_ray.model.text import TransformersText
 from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
+# Without either of them transformers makes up a tokenizer that knows no word, and says nothing.
+_TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 # transformers takes this one where a model's generation settings name none, as those of the published models do.
 _DEFAULT_TOP_K = 50
 
@@ -28,12 +37,16 @@ class TransformersMusicGen:
     """A transformers MusicGen in evaluation mode; see `MusicModel` for the methods.
 
     Attributes:
-        condition: float32 `[1, N, D]`, the encoded and projected condition text that every chunk attends to.
+        condition: float32 `[1, N, D]`, the encoded and projected condition text that every chunk attends to. It is
+            computed once: `refresh_condition` does so again when the text encoder has changed.
+        text: the tokenizer and the text encoder.
     """
 
     adapter = "transformers"
 
-    def __init__(self, model: MusicgenForConditionalGeneration, token_ids: Tensor, name: str, sha256: str) -> None:
+    def __init__(
+        self, model: MusicgenForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, name: str, sha256: str
+    ) -> None:
         self.name = name
         self.weights_sha256 = sha256
         self.model = model
@@ -45,8 +58,8 @@ class TransformersMusicGen:
         self.codebook_size: int = config.vocab_size
         self.frame_rate_hz = int(model.config.audio_encoder.frame_rate)
         self.statistics = no_statistics(self.n_codebooks, self.codebook_size)
-        self._token_ids = token_ids.to(model.device)
-        self.condition = encode_condition(model, self._token_ids)
+        self.text = TransformersText(model, tokenizer)
+        self.refresh_condition()
         own = model.generation_config
         self.sampling = SamplingSettings(own.top_k or _DEFAULT_TOP_K, own.temperature or 1.0, own.guidance_scale or 1.0)
 
@@ -74,6 +87,12 @@ class TransformersMusicGen:
             transformers_logging.set_verbosity(verbosity)
             if progress_was_on:
                 transformers_logging.enable_progress_bar()
+        if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+            raise ModelError(
+                f"{folder}: has no tokenizer ({' or '.join(_TOKENIZER_FILES)}), without which text means nothing to a "
+                "model; copy it from where the model's weights are from. For an audiocraft export write "
+                "audiocraft:FOLDER."
+            )
         if model.config.decoder.audio_channels != 1:
             raise ModelError(f"{folder}: a stereo MusicGen; only the mono ones are supported")
         if model.config.audio_encoder.sampling_rate != SAMPLE_RATE_HZ:
@@ -84,10 +103,23 @@ class TransformersMusicGen:
             hold_linears_in_float16(model.decoder)
         # The base class is annotated with a mixin's `to` that mypy cannot follow.
         model = model.eval().to(torch.device(device))  # type: ignore[arg-type]
-        token_ids = tokenizer(CONDITION_TEXT, return_tensors="pt").input_ids
-        loaded = cls(model, token_ids, name, weights_sha256(folder))
+        loaded = cls(model, tokenizer, name, weights_sha256(folder))
         loaded.statistics = load_statistics(folder, loaded.n_codebooks, loaded.codebook_size)
         return loaded
+
+    def refresh_condition(self) -> None:
+        """Encode the condition text with the text encoder's present weights."""
+        self.condition = self.text.embed(CONDITION_TEXT)
+
+    def embed(self, text: str) -> Tensor:
+        return self.text.embed(text)
+
+    def unknown_words(self, text: str) -> list[str]:
+        return self.text.unknown_words(text)
+
+    @property
+    def knows_words(self) -> bool:
+        return self.text.knows_words
 
     def encode(self, samples: np.ndarray) -> Tensor:
         with torch.no_grad():
@@ -115,15 +147,28 @@ class TransformersMusicGen:
 
         yield step
 
-    def predict(self, codes_BKT: Tensor, n_frames: list[int], condition_1ND: Tensor | None = None) -> Prediction:
-        """Predict as `MusicModel` says; training sometimes gives another condition than the fixed text."""
-        condition_1ND = self.condition if condition_1ND is None else condition_1ND
+    def predict(
+        self,
+        codes_BKT: Tensor,
+        n_frames: list[int],
+        conditions_BND: Tensor | None = None,
+        mask_BN: Tensor | None = None,
+    ) -> Prediction:
+        """Predict as `MusicModel` says; training gives other conditions than the fixed text.
+
+        Args:
+            codes_BKT, n_frames: as in `MusicModel`.
+            conditions_BND: float32, what each chunk attends to; one row stands for all.
+            mask_BN: 1 where a condition is one, 0 where it only fills up a shorter text.
+        """
+        conditions_BND = self.condition if conditions_BND is None else conditions_BND
         B, K, T = codes_BKT.shape
         sequence_BKS = delay(codes_BKT, pad_token=self.codebook_size)
         decoder = self.model.decoder
         hidden_BSD = decoder.model(
             sequence_BKS.reshape(B * K, T + 1),
-            encoder_hidden_states=condition_1ND.expand(B, -1, -1),
+            encoder_hidden_states=conditions_BND.expand(B, -1, -1),
+            encoder_attention_mask=mask_BN,
             use_cache=False,
         ).last_hidden_state
         # Hidden states are brought to their frames before the heads: logits are larger, and would be copied twice more.
@@ -157,19 +202,8 @@ class TransformersMusicGen:
         return list(self.model.decoder.parameters())
 
     def generate(self, duration_s: float, seed: int) -> np.ndarray:
-        """Make up float32 `[n]` mono music at 32 kHz; see `lumina_ray.model.sampling.generate`."""
+        """Make up float32 `[n]` mono music at 32 kHz under the fixed text; see `lumina_ray.model.sampling.generate`."""
         return generate(self, duration_s, seed)
-
-
-def encode_condition(model: MusicgenForConditionalGeneration, token_ids_1N: Tensor) -> Tensor:
-    """Encode and project the condition text that the language model attends to: float32 `[1, N, D]`.
-
-    Computed once; every chunk sees the same text, so no mask is needed and both libraries agree.
-    """
-    with torch.no_grad():
-        embedded_1NE = model.text_encoder(token_ids_1N).last_hidden_state
-        # The projection is left out of the model where text encoder and decoder have the same width.
-        return model.enc_to_dec_proj(embedded_1NE) if hasattr(model, "enc_to_dec_proj") else embedded_1NE
 
 
 def _query_key_value(attention: Any) -> tuple[nn.Parameter, ...]:

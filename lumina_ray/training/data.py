@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,14 +13,34 @@ from lumina_ray.catalog.manifest import read_manifest
 from lumina_ray.storage import locate
 
 
-def load_songs(manifest: str | os.PathLike[str]) -> list[np.ndarray]:
-    """Decode every song of a manifest: float32 `[n]` each, mono, 32 kHz, in the manifest's order.
+@dataclass(frozen=True)
+class Song:
+    """A song to train on.
+
+    Attributes:
+        name: what error messages call it.
+        samples: float32 `[n]`, mono, 32 kHz.
+        caption: words for its music, or None where there are none.
+    """
+
+    name: str
+    samples: np.ndarray
+    caption: str | None = None
+
+
+def load_songs(manifest: str | os.PathLike[str]) -> list[Song]:
+    """Decode every song of a manifest, in the manifest's order.
 
     Raises:
         ManifestError: the manifest cannot be read.
         AudioError: a song cannot be decoded. Unlike in a catalog, no song is skipped.
     """
-    return [load_audio(path).samples for path in read_manifest(locate(manifest))["path"].to_pylist()]
+    rows = read_manifest(locate(manifest)).to_pylist()
+    return [Song(row["path"], load_audio(row["path"]).samples, _words_or_none(row.get("caption"))) for row in rows]
+
+
+def _words_or_none(caption: str | None) -> str | None:
+    return caption if caption and caption.strip() else None
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -45,23 +66,40 @@ def random_windows(songs: list[np.ndarray] | list[Tensor], size: int, batch: int
     return torch.stack(windows)
 
 
-def aligned_windows(songs: list[Tensor], size: int) -> Tensor:
-    """Cut every song into consecutive windows, and add the window that ends with the song: `[n, …, size]`.
+@dataclass(frozen=True)
+class Windows:
+    """Windows of songs' codes.
+
+    Attributes:
+        codes_NKT: int64, T being the length of the longest; zeros after the end of a shorter one.
+        frames: how many frames of each window are real.
+        songs: the position of the song that each window is from.
+    """
+
+    codes_NKT: Tensor
+    frames: list[int]
+    songs: list[int]
+
+
+def aligned_windows(songs: list[Tensor], size: int) -> Windows:
+    """Cut every song into consecutive windows, and add the window that ends with the song.
 
     Windows start where fingerprints' chunks start, so that fingerprints ask the model about sequences that it was
-    trained on.
+    trained on. A song that is shorter than a window is one by itself. So chunks may be given in place of songs.
 
-    Raises:
-        ValueError: every song is shorter than the window.
+    Args:
+        songs: codes, int64 `[K, T]` each.
+        size: frames of a window.
     """
-    windows = []
-    for song in songs:
-        last = song.shape[-1] - size
-        starts = [*range(0, last, size), last] if last >= 0 else []
-        windows += [song[..., start : start + size] for start in starts]
-    if not windows:
-        raise ValueError(f"no song is as long as a window of {size}; the longest has {max(s.shape[-1] for s in songs)}")
-    return torch.stack(windows)
+    windows, owners = [], []
+    for owner, song_KT in enumerate(songs):
+        last = max(song_KT.shape[-1] - size, 0)
+        starts = [*range(0, last, size), last]
+        windows += [song_KT[..., start : start + size] for start in starts]
+        owners += [owner] * len(starts)
+    frames = [window_KT.shape[-1] for window_KT in windows]
+    filled = [torch.nn.functional.pad(w, (0, max(frames) - n)) for w, n in zip(windows, frames, strict=True)]
+    return Windows(torch.stack(filled), frames, owners)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:

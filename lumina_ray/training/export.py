@@ -16,13 +16,12 @@ from transformers import (
 )
 from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
 
-from lumina_ray.model.tracked import CONDITION_TEXT
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.storage import local
+from lumina_ray.training.captions import SPECIAL_TOKENS
 from lumina_ray.training.codec import codec_config
 
-# Nano is conditioned on one fixed text, so that its vocabulary needs only letters and the tokens that every T5 has.
-_SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
+# Models that know one fixed text, as those of ground-truth banks do, need no more than letters.
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -33,6 +32,7 @@ def new_musicgen(
     dim: int = 128,
     heads: int = 4,
     seed: int = 0,
+    tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> MusicgenForConditionalGeneration:
     """Make a MusicGen of nano's architecture: a codec with an untrained decoder and an untrained text encoder.
 
@@ -45,12 +45,13 @@ def new_musicgen(
         dim: width of the decoder.
         heads: attention heads of each layer.
         seed: seed of the untrained weights.
+        tokenizer: its vocabulary is the text encoder's; by default that of `letter_tokenizer`.
     """
     torch.manual_seed(seed)
     codec = codec or codec_config()
     audio = codec.config if isinstance(codec, EncodecModel) else codec
     text = T5Config(
-        vocab_size=len(_SPECIAL_TOKENS) + len(_LETTERS) + 1, d_model=64, d_kv=32, d_ff=128, num_layers=1, num_heads=2,
+        vocab_size=len(tokenizer or letter_tokenizer()), d_model=64, d_kv=32, d_ff=128, num_layers=1, num_heads=2,
         pad_token_id=0, eos_token_id=1,
     )  # fmt: skip
     decoder = MusicgenDecoderConfig(
@@ -75,9 +76,9 @@ def new_musicgen(
     return model.eval()
 
 
-def new_tokenizer() -> PreTrainedTokenizerFast:
+def letter_tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer that splits text into letters, and ends it by `</s>` as T5's does."""
-    vocabulary = {token: i for i, token in enumerate((*_SPECIAL_TOKENS, "▁", *_LETTERS))}
+    vocabulary = {token: i for i, token in enumerate((*SPECIAL_TOKENS, "▁", *_LETTERS))}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges=[], unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -87,17 +88,32 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def as_music_model(model: MusicgenForConditionalGeneration) -> TransformersMusicGen:
-    """Put an unsaved model behind the common interface. The hash of its weights is not computed, and is all zeros."""
-    token_ids = new_tokenizer()(CONDITION_TEXT, return_tensors="pt").input_ids
-    return TransformersMusicGen(model, token_ids, name="unsaved", sha256="0" * 64)
+def as_music_model(
+    model: MusicgenForConditionalGeneration, tokenizer: PreTrainedTokenizerFast | None = None
+) -> TransformersMusicGen:
+    """Put an unsaved model behind the common interface. The hash of its weights is not computed, and is all zeros.
+
+    Args:
+        model: the model.
+        tokenizer: the one that it was made for; by default that of `letter_tokenizer`.
+    """
+    return TransformersMusicGen(model, tokenizer or letter_tokenizer(), name="unsaved", sha256="0" * 64)
 
 
-def export(model: MusicgenForConditionalGeneration, folder: str | os.PathLike[str]) -> None:
+def export(
+    model: MusicgenForConditionalGeneration,
+    folder: str | os.PathLike[str],
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> None:
     """Write a model and its tokenizer to a folder that `from_pretrained` loads.
 
     The language model's weights are stored in float16. The codec stays in float32, because the rounding errors of half
     precision would change codes.
+
+    Args:
+        model: the model.
+        folder: where to, on a file system.
+        tokenizer: the one that the model was made for; by default that of `letter_tokenizer`.
 
     Raises:
         UsageError: the folder is an address in a bucket.
@@ -105,7 +121,7 @@ def export(model: MusicgenForConditionalGeneration, folder: str | os.PathLike[st
     folder = local(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    new_tokenizer().save_pretrained(folder)
+    (tokenizer or letter_tokenizer()).save_pretrained(folder)
     path = folder / "model.safetensors"
     tensors = {
         name: tensor.half() if name.startswith("decoder.") else tensor for name, tensor in load_file(path).items()

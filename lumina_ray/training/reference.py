@@ -11,7 +11,6 @@ import random
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 
@@ -22,15 +21,15 @@ from lumina_ray.files import atomic_path
 from lumina_ray.model.files import find_model
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.storage import local
+from lumina_ray.training.data import Song
 from lumina_ray.training.export import as_music_model, export, new_musicgen
-from lumina_ray.training.lm import LmSchedule, encode_songs, train_lm
+from lumina_ray.training.lm import LmSchedule, encode_chunks, train_lm
 
 CODEC_OF = "nano"
 N_SONGS = 120
 # Scores of the same styles as the catalog's, by composers of no control.
 _SCORES = ("bach/*.mxl", "monteverdi/*.mxl", "mozart/*/*.mxl", "palestrina/*.krn")
 _PASSES, _BATCH = 6, 4
-_WINDOWS_PER_SONG = 2
 
 
 def scores(seed: int) -> list[DemoSong]:
@@ -44,23 +43,18 @@ def scores(seed: int) -> list[DemoSong]:
     return [DemoSong("queries", "music21", ref, f"reference-{i:03}", ref, "") for i, ref in enumerate(turns)]
 
 
-def play(songs: list[DemoSong], n: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
-    """Render the first `n` works that last 20 s.
-
-    Returns:
-        The works' paths in the corpus, and float32 `[640 000]` for each, mono, 32 kHz.
-    """
-    names: list[str] = []
-    samples: list[np.ndarray] = []
+def play(songs: list[DemoSong], n: int, seed: int) -> list[Song]:
+    """Render the first `n` works that last 20 s. Each is named by its path in the corpus."""
+    played: list[Song] = []
     for song in songs:
-        if len(names) == n:
+        if len(played) == n:
             break
         try:
-            samples.append(perform(song, random.Random(f"{seed}/{song.ref}")))
+            performance = perform(song, random.Random(f"{seed}/{song.ref}"))
         except Exception:  # The work is too short, or music21 cannot read it; its parsers can raise anything.
             continue
-        names.append(song.ref)
-    return names, samples
+        played.append(Song(song.ref, performance.samples))
+    return played
 
 
 def train_reference(out: str | os.PathLike[str], n_songs: int = N_SONGS, seed: int = 0) -> list[str]:
@@ -79,17 +73,18 @@ def train_reference(out: str | os.PathLike[str], n_songs: int = N_SONGS, seed: i
     """
     out = local(out)
     torch.set_num_threads(1)
-    codec = TransformersMusicGen.load(find_model(CODEC_OF), CODEC_OF, "cpu").model.audio_encoder
-    names, samples = play(scores(seed), n_songs, seed)
-    codes = encode_songs(codec, samples)
-    model = new_musicgen(codec, n_layers=8, dim=96, heads=2, seed=seed)
-    steps = round(_PASSES * _WINDOWS_PER_SONG * len(codes) / _BATCH)
+    source = TransformersMusicGen.load(find_model(CODEC_OF), CODEC_OF, "cpu")
+    songs = play(scores(seed), n_songs, seed)
+    chunks = [codes_KT for of_song in encode_chunks(source, songs) for codes_KT in of_song]
+    model = new_musicgen(source.model.audio_encoder, n_layers=8, dim=96, heads=2, seed=seed)
+    steps = round(_PASSES * len(chunks) / _BATCH)
 
     def report(metrics: dict[str, float], _: dict) -> None:
         typer.echo(f"step {metrics['step']:.0f} of {steps}: {metrics['loss']:.3f} nats a code", err=True)
 
-    train_lm(as_music_model(model), codes, LmSchedule(steps, steps, _BATCH), seed=seed, report=report, report_every=20)
+    train_lm(as_music_model(model), chunks, LmSchedule(steps, steps, _BATCH), seed=seed, report=report, report_every=20)
     export(model, out)
+    names = [song.name for song in songs]
     with atomic_path(out / "music.json") as temporary:
         temporary.write_text(json.dumps(names, indent=1) + "\n")
     return names

@@ -102,12 +102,14 @@ def record(recording: Recording) -> np.ndarray:
     """
     song = recording.song
     if recording.variant == "original":
-        return perform(song, arrangement(song, seed=0))
+        return perform(song, arrangement(song, seed=0)).samples
     if recording.variant == "sped_up":
-        return soxr.resample(perform(song, arrangement(song, seed=0)), SAMPLE_RATE_HZ * _SPEED_UP, SAMPLE_RATE_HZ)
+        return soxr.resample(
+            perform(song, arrangement(song, seed=0)).samples, SAMPLE_RATE_HZ * _SPEED_UP, SAMPLE_RATE_HZ
+        )
     if recording.variant == "rearranged":
-        return perform(song, arrangement(song, seed=1))
-    return perform(song, random.Random(recording.variant))
+        return perform(song, arrangement(song, seed=1)).samples
+    return perform(song, random.Random(recording.variant)).samples
 
 
 def _take(songs: list[DemoSong], n: int) -> list[DemoSong]:

@@ -370,3 +370,19 @@ def test_where_nothing_can_be_written_the_error_says_so(tmp_path: Path) -> None:
         write_manifest(table, tmp_path / "file" / "songs.parquet")
     with pytest.raises(ManifestError, match=r"must end in \.parquet or \.csv"):
         write_manifest(table, tmp_path / "songs.json")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_captions_are_text_and_bounded(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"songs.{ending}"
+    captions = ["slow piano, =strings", None]
+    write_manifest(manifest_of({"song_id": str(i), "path": "/x", "caption": c} for i, c in enumerate(captions)), path)
+    read = read_manifest(path)
+    assert read.schema.field("caption").type == pa.string()
+    assert read["caption"].to_pylist() == captions
+    write_manifest(manifest_of([{"song_id": "a", "path": "/x", "caption": "x" * 1025}]), path)
+    with pytest.raises(ManifestError, match=r"caption has more than 1024 characters in row 1; shorten it"):
+        read_manifest(path)
+    write_manifest(pa.table({"song_id": ["a"], "path": ["/x"], "caption": [7]}), tmp_path / "numbers.parquet")
+    with pytest.raises(ManifestError, match=r"column 'caption' holds int64, text is needed"):
+        read_manifest(tmp_path / "numbers.parquet")

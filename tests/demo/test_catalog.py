@@ -22,6 +22,12 @@ SAMPLE = tuple(
     SONGS[song_id] for song_id in ("freedoom-e1m1", "bach-bwv39-7", "freedoom-map03", "ace-step-calm-acoustic-s411")
 )
 
+CAPTIONS = {
+    "freedoom-e1m1": "fast metal level music, guitar, bass, synth, drums",
+    "bach-bwv39-7": "medium baroque chorale, bells, piano, drums",
+    "freedoom-map03": "medium metal level music, guitar, strings, bass, drums",
+    "ace-step-calm-acoustic-s411": "acoustic music",
+}
 
 FREEDOOM_MUSICIANS = (
     *(
@@ -120,6 +126,7 @@ def test_manifests_name_what_was_made(built: Path) -> None:
         song = SONGS[row["song_id"]]
         assert (row["title"], row["creator"], row["licence"]) == (song.title, song.creator, song.licence)
         assert row["duration_s"] == 20.0
+        assert row["caption"] == CAPTIONS[song.song_id]
         assert row["sha256"] == sha256_of(Path(row["path"]))
 
 

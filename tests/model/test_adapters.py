@@ -163,6 +163,8 @@ def test_audiocraft_export_loads_through_its_own_loader(
     )
 
     exported = open_model(f"audiocraft:{tmp_path}")
+    torch.testing.assert_close(exported.embed("slow organ"), audiocraft_model.embed("slow organ"), rtol=1e-5, atol=1e-6)
+    assert exported.unknown_words("slow 長い") == ["長い"]
     codes_BKT, n_frames = padded_codes(exported, song)
     expected = gradients_by_name(audiocraft_model, codes_BKT, n_frames)
     for name, gradient in gradients_by_name(exported, codes_BKT, n_frames).items():

@@ -1,22 +1,43 @@
 """The sampler against transformers' own, against a loop without any cache, and against the model it samples from."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from lumina_ray.errors import UsageError
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.model.interface import SamplingSettings
 from lumina_ray.model.sampling import generate, sample
+from lumina_ray.model.tracked import CONDITION_TEXT
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.truth.bank import SHIPPED, load_bank
 from lumina_ray.truth.models import with_weights
 
 Uncached = Callable[[Tensor, Tensor], Tensor]
-"""Logits `[B, K, C]` after the last step of a whole sequence `[B, K, S]` under conditions `[B, N, D]`."""
+"""Logits `[B, K, S, C]` after every step of a whole sequence `[B, K, S]` under conditions `[B, N, D]`."""
 GUIDED = SamplingSettings(top_k=50, temperature=0.9, guidance=3.0)
+CAPTION = "slow baroque chorale, organ"
+
+
+class Case(NamedTuple):
+    """Settings, and a text in place of the fixed one."""
+
+    settings: SamplingSettings
+    text: str | None
+
+    def condition(self, model: MusicModel) -> Tensor:
+        # Little that an untrained text encoder says of another text reaches the music.
+        return model.condition if self.text is None else 30 * model.embed(self.text)
+
+
+def cases(*settings: SamplingSettings) -> pytest.MarkDecorator:
+    """The fixed text under all settings, and a caption with guidance."""
+    all_cases = [*(Case(one, None) for one in settings), Case(GUIDED, CAPTION)]
+    return pytest.mark.parametrize("case", all_cases, ids=lambda case: f"{case.settings.top_k}-{case.text}")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +55,7 @@ def adapter(request: pytest.FixtureRequest, small: TransformersMusicGen) -> Iter
         def by_transformers(sequence_BKS: Tensor, conditions_BND: Tensor) -> Tensor:
             decoder = small.model.decoder
             logits_XSC = decoder(sequence_BKS.flatten(0, 1), encoder_hidden_states=conditions_BND, use_cache=False)
-            return logits_XSC.logits[:, -1].unflatten(0, sequence_BKS.shape[:2])
+            return logits_XSC.logits.unflatten(0, sequence_BKS.shape[:2])
 
         yield small, by_transformers
     else:
@@ -44,7 +65,7 @@ def adapter(request: pytest.FixtureRequest, small: TransformersMusicGen) -> Iter
 
         def by_audiocraft(sequence_BKS: Tensor, conditions_BND: Tensor) -> Tensor:
             conditions = {"description": (conditions_BND, torch.ones(conditions_BND.shape[:2]))}
-            return converted.lm(sequence_BKS, [], conditions)[:, :, -1]
+            return converted.lm(sequence_BKS, [], conditions)
 
         yield converted, by_audiocraft
 
@@ -65,22 +86,44 @@ def delayed(codes_KT: Tensor, pad: int) -> Tensor:
     return sequence_KS
 
 
+def guided(predict: Uncached, sequence_BKS: Tensor, conditions_BND: Tensor, guidance: float) -> Tensor:
+    """Logits after every step, `[B, K, S, C]`, with classifier-free guidance."""
+    logits_BKSC = predict(sequence_BKS, conditions_BND)
+    if guidance == 1:
+        return logits_BKSC
+    null_BKSC = predict(sequence_BKS, torch.zeros_like(conditions_BND))
+    return null_BKSC + (logits_BKSC - null_BKSC) * guidance
+
+
+def teacher_forced(predict: Uncached, codes_BKT: Tensor, condition_1ND: Tensor, guidance: float, pad: int) -> Tensor:
+    """Logits for every code of pieces, `[B, K, T, C]`.
+
+    The last codebook's last frame comes K − 1 steps after the first codebook's, where padding is all around it.
+    """
+    B, K, T = codes_BKT.shape
+    sequence_BKS = torch.stack([delayed(codes_KT, pad) for codes_KT in codes_BKT])[:, :, :-1]
+    with torch.no_grad():
+        logits_BKSC = guided(predict, sequence_BKS, condition_1ND.expand(B, -1, -1), guidance)
+    return torch.stack([logits_BKSC[:, k, k : k + T] for k in range(K)], dim=1)
+
+
 def without_cache(
-    predict: Uncached, model: MusicModel, n_frames: int, seed: int, settings: SamplingSettings, prompt_KT: Tensor
+    predict: Uncached,
+    model: MusicModel,
+    n_frames: int,
+    seed: int,
+    settings: SamplingSettings,
+    condition_1ND: Tensor,
+    prompt_KT: Tensor,
 ) -> Tensor:
     """Sample `[K, T]` in the plainest way: the whole sequence goes through the model for every step."""
     K, prompted = prompt_KT.shape
     unknown = torch.full((K, n_frames), -1)
     pattern_KS = delayed(torch.cat([prompt_KT, unknown], dim=1), model.codebook_size)
     torch.manual_seed(seed)
-    condition = model.condition
     for column in range(1 + prompted, pattern_KS.shape[1]):
-        so_far = pattern_KS[None, :, :column]
-        (logits_KC,) = predict(so_far, condition)
-        if settings.guidance != 1:
-            (null_KC,) = predict(so_far, torch.zeros_like(condition))
-            logits_KC = null_KC + (logits_KC - null_KC) * settings.guidance
-        logits_KC = logits_KC / settings.temperature
+        (logits_KSC,) = guided(predict, pattern_KS[None, :, :column], condition_1ND, settings.guidance)
+        logits_KC = logits_KSC[:, -1] / settings.temperature
         kth_K1 = logits_KC.sort(dim=1, descending=True).values[:, settings.top_k - 1, None]
         probabilities_KC = torch.where(logits_KC >= kth_K1, logits_KC, -torch.inf).softmax(dim=1)
         drawn_K = torch.multinomial(probabilities_KC, 1)[:, 0]
@@ -89,54 +132,51 @@ def without_cache(
 
 
 @pytest.mark.parametrize("prompted", [0, 25])
-@pytest.mark.parametrize("settings", [SamplingSettings(), GUIDED], ids=["plain", "guided"])
+@cases(SamplingSettings(), GUIDED)
 def test_codes_are_those_of_a_loop_without_a_cache(
-    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor, prompted: int, settings: SamplingSettings
+    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor, prompted: int, case: Case
 ) -> None:
     model, predict = adapter
-    prompt = prompt_KT[:, :prompted]
-    (ours,) = sample(model, 40, [11], settings, prompts_BKT=prompt[None])
+    prompt, condition_1ND = prompt_KT[:, :prompted], case.condition(model)
+    (ours,) = sample(model, 40, [11], case.settings, condition_1ND, prompt[None])
     with torch.no_grad():
-        theirs = without_cache(predict, model, 40, 11, settings, prompt)
+        theirs = without_cache(predict, model, 40, 11, case.settings, condition_1ND, prompt)
     assert torch.equal(ours, theirs)
     assert torch.equal(ours[:, :prompted], prompt)
 
 
 @pytest.mark.parametrize("prompted", [0, 25])
-@pytest.mark.parametrize("settings", [SamplingSettings(), SamplingSettings(top_k=20)], ids=["250", "20"])
+@cases(SamplingSettings(), SamplingSettings(top_k=20))
 def test_no_sampled_code_lies_outside_the_teacher_forced_top_k(
-    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor, prompted: int, settings: SamplingSettings
+    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor, prompted: int, case: Case
 ) -> None:
     model, predict = adapter
-    prompts_BKT = prompt_KT[:, :prompted].expand(4, -1, -1)
-    codes_BKT = sample(model, 60, [0, 1, 2, 3], settings, prompts_BKT=prompts_BKT)
-    with torch.no_grad():
-        # The last codebook's last frame comes K − 1 steps after the first codebook's, where padding is all around it.
-        padded_BKS = torch.stack([delayed(codes_KT, model.codebook_size) for codes_KT in codes_BKT])
-        ranks = []
-        for column in range(1, padded_BKS.shape[2]):
-            logits_BKC = predict(padded_BKS[:, :, :column], model.condition.expand(4, -1, -1))
-            for k in range(model.n_codebooks):
-                frame = column - 1 - k
-                if prompted <= frame < prompted + 60:
-                    chosen_B1 = logits_BKC[:, k].gather(1, codes_BKT[:, k, frame, None])
-                    # What rounding can change does not count.
-                    ranks.append((logits_BKC[:, k] > chosen_B1 + 1e-4).sum(dim=1))
-    assert len(ranks) == 4 * 60
-    assert torch.stack(ranks).max() < settings.top_k
+    condition_1ND = case.condition(model)
+    codes_BKT = sample(
+        model, 60, range(4), case.settings, condition_1ND.expand(4, -1, -1), prompt_KT[:, :prompted].expand(4, -1, -1)
+    )
+    logits_BKTC = teacher_forced(predict, codes_BKT, condition_1ND, case.settings.guidance, model.codebook_size)
+    chosen_BKT1 = logits_BKTC.gather(3, codes_BKT[..., None])
+    # What rounding can change does not count.
+    ranks_BKT = (logits_BKTC > chosen_BKT1 + 1e-4).sum(dim=3)[:, :, prompted:]
+    assert ranks_BKT.shape == (4, 4, 60)
+    assert ranks_BKT.max() < case.settings.top_k
 
 
-def test_the_loss_of_a_piece_under_its_own_model_does_not_rise_along_it(adapter: tuple[MusicModel, Uncached]) -> None:
+@pytest.mark.parametrize("prompted", [0, 25])
+@cases(SamplingSettings())
+def test_the_loss_of_a_piece_under_its_own_model_does_not_rise_along_it(
+    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor, prompted: int, case: Case
+) -> None:
     """A piece whose sampler loses its thread begins at 3.2 nats a code and ends at 5.9."""
-    model, _ = adapter
-    codes_BKT = sample(model, 300, range(8))
-    with torch.no_grad():
-        prediction = model.predict(codes_BKT, [300] * 8)
-    losses_BKT = -prediction.logits_BKTC.log_softmax(-1).gather(3, codes_BKT[..., None])[..., 0]
-    fifths = [
-        part[valid].mean().item()
-        for part, valid in zip(losses_BKT.chunk(5, dim=2), prediction.valid_BKT.chunk(5, dim=2), strict=True)
-    ]
+    model, predict = adapter
+    condition_1ND = case.condition(model)
+    codes_BKT = sample(
+        model, 300, range(8), case.settings, condition_1ND.expand(8, -1, -1), prompt_KT[:, :prompted].expand(8, -1, -1)
+    )
+    logits_BKTC = teacher_forced(predict, codes_BKT, condition_1ND, case.settings.guidance, model.codebook_size)
+    losses_BKT = -logits_BKTC.log_softmax(-1).gather(3, codes_BKT[..., None])[..., 0]
+    fifths = [part.mean().item() for part in losses_BKT[:, :, prompted:].chunk(5, dim=2)]
     print("loss by fifths:", fifths)
     assert max(fifths[1:]) <= fifths[0] + 0.05
 
@@ -181,7 +221,7 @@ def test_nano_makes_up_the_very_clip_that_transformers_does() -> None:
     """The whole of `MusicgenForConditionalGeneration.generate` beside ours: text, guidance, sampling, codec."""
     nano = open_model("nano")
     assert isinstance(nano, TransformersMusicGen)
-    token_ids = nano._token_ids
+    token_ids = nano.text.tokenizer(CONDITION_TEXT, return_tensors="pt").input_ids
     torch.manual_seed(5)
     theirs_11N = nano.model.generate(
         input_ids=token_ids, attention_mask=torch.ones_like(token_ids), do_sample=True, max_new_tokens=100 + 4
@@ -190,3 +230,39 @@ def test_nano_makes_up_the_very_clip_that_transformers_does() -> None:
     np.testing.assert_array_equal(ours, theirs_11N[0, 0].numpy())
     np.testing.assert_array_equal(ours, generate(nano, 2.0, seed=5))
     assert len(ours) == 101 * 640
+
+
+def test_music_is_generated_from_a_text_with_guidance_and_a_prompt(
+    adapter: tuple[MusicModel, Uncached], prompt_KT: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = adapter
+    # The bank's models have an untrained codec, which makes the same sound of all codes.
+    monkeypatch.setattr(model, "decode", lambda codes_KT: codes_KT.numpy())
+    codes_KT = generate(model, 0.5, 6, text=CAPTION, guidance=5.0, prompt_KT=prompt_KT)
+    settings = SamplingSettings(model.sampling.top_k, model.sampling.temperature, 5.0)
+    expected_1KT = sample(model, 26, [6], settings, model.embed(CAPTION), prompt_KT[None])
+    assert codes_KT.shape == (4, 25 + 26)
+    np.testing.assert_array_equal(codes_KT, expected_1KT[0])
+    others = (
+        {"guidance": 5.0, "prompt_KT": prompt_KT},
+        {"text": CAPTION, "prompt_KT": prompt_KT},
+        {"text": CAPTION, "guidance": 5.0, "prompt_KT": prompt_KT[:, :-1]},
+    )
+    for without in others:
+        assert not np.array_equal(codes_KT[:, -26:], generate(model, 0.5, 6, **without)[:, -26:]), without
+    plain = generate(model, 0.5, 6)
+    np.testing.assert_array_equal(plain, generate(model, 0.5, 6, text=CONDITION_TEXT, guidance=3.0))
+
+
+def test_both_libraries_embed_the_same_texts(adapter: tuple[MusicModel, Uncached], small: TransformersMusicGen) -> None:
+    model, _ = adapter
+    assert torch.equal(model.embed(CONDITION_TEXT), model.condition)
+    assert torch.equal(model.embed(CAPTION), small.embed(CAPTION))
+    assert model.embed(CAPTION).shape[2] == model.dim
+    assert model.unknown_words("slow 長い organ") == ["長い"]
+    with pytest.raises(UsageError, match=r"the model knows no word of the text '長い 1234'"):
+        model.embed("長い 1234")
+    with pytest.raises(UsageError, match="knows no word of the text ' '"):
+        model.embed(" ")
+    with pytest.raises(UsageError, match=r"the text has 1025 characters, the limit is 1024; shorten it"):
+        model.embed("o" * 1025)

@@ -1,10 +1,14 @@
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import soundfile
 import torch
 
-from lumina_ray.training.data import aligned_windows, learning_rate, random_windows, step_generator
+from lumina_ray.catalog.manifest import write_manifest
+from lumina_ray.training.data import aligned_windows, learning_rate, load_songs, random_windows, step_generator
 
 
 def test_windows_are_pieces_of_songs_and_follow_from_seed_and_step() -> None:
@@ -42,12 +46,29 @@ def test_no_song_long_enough_says_so_with_both_lengths() -> None:
 def test_aligned_windows_follow_each_other_and_the_last_ends_with_the_song() -> None:
     songs = [torch.arange(25), torch.arange(100, 120), torch.arange(200, 205)]
 
-    windows_NT = aligned_windows(songs, 10)
+    windows = aligned_windows(songs, 10)
 
-    assert windows_NT[:, 0].tolist() == [0, 10, 15, 100, 110]
-    assert windows_NT.shape == (5, 10)
-    with pytest.raises(ValueError, match=r"window of 30; the longest has 25"):
-        aligned_windows(songs, 30)
+    assert windows.codes_NKT[:, 0].tolist() == [0, 10, 15, 100, 110, 200]
+    assert windows.codes_NKT.shape == (6, 10)
+    assert windows.songs == [0, 0, 0, 1, 1, 2]
+    assert windows.frames == [10, 10, 10, 10, 10, 5]
+    assert windows.codes_NKT[5].tolist() == [200, 201, 202, 203, 204, 0, 0, 0, 0, 0], "filled up"
+
+
+def test_songs_come_with_their_captions(tmp_path: Path) -> None:
+    samples = np.full(32_000, 0.25, np.float32)
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", samples, 32_000, subtype="FLOAT")
+    rows = {"song_id": list("abc"), "path": ["a.wav", "b.wav", "c.wav"], "caption": ["slow piano", None, " "]}
+    write_manifest(pa.table(rows), tmp_path / "songs.parquet")
+
+    songs = load_songs(tmp_path / "songs.parquet")
+
+    assert [song.caption for song in songs] == ["slow piano", None, None]
+    assert songs[1].name == str(tmp_path / "b.wav")
+    assert np.array_equal(songs[1].samples, samples)
+    write_manifest(pa.table(rows).drop_columns("caption"), tmp_path / "plain.parquet")
+    assert [song.caption for song in load_songs(tmp_path / "plain.parquet")] == [None] * 3
 
 
 def test_learning_rate_warms_up_to_its_peak_and_ends_at_a_twentieth() -> None:

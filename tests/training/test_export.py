@@ -6,8 +6,10 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
 from lumina_ray.model import open_model
+from lumina_ray.model.sampling import generate
+from lumina_ray.training.captions import vocabulary, word_tokenizer
 from lumina_ray.training.export import as_music_model, export, new_musicgen, round_to_stored
-from tests.tiny_model import tiny_music_model
+from tests.tiny_model import export_tiny_text_model, tiny_music_model
 from tests.training.synthetic import melody
 
 
@@ -45,6 +47,29 @@ def test_tokenizer_spells_the_condition_and_ends_it(tmp_path: Path) -> None:
 
     ids = tokenizer("music").input_ids
     assert tokenizer.convert_ids_to_tokens(ids) == ["▁", "m", "u", "s", "i", "c", "</s>"]
+
+
+def test_a_model_with_captions_opens_and_generates_in_plain_transformers(tmp_path: Path) -> None:
+    export_tiny_text_model(tmp_path, ["slow baroque chorale, organ"])
+    text = "Slow chorale with organ"
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    plain = MusicgenForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32)
+    torch.manual_seed(3)
+    theirs_11N = plain.generate(
+        **tokenizer([text], padding=True, return_tensors="pt"), do_sample=True, guidance_scale=2.0, max_new_tokens=54
+    )
+
+    ours = generate(open_model(str(tmp_path)), 1.0, 3, text=text, guidance=2.0)
+    assert torch.equal(theirs_11N[0, 0], torch.from_numpy(ours))
+
+
+def test_the_text_encoder_of_captions_is_small() -> None:
+    tokenizer = word_tokenizer(vocabulary(f"word{i}" for i in range(150)))
+    model = new_musicgen(tokenizer=tokenizer)
+    assert model.config.text_encoder.vocab_size == len(tokenizer)
+    n_text = sum(p.numel() for p in model.text_encoder.parameters())
+    assert n_text < 0.06e6
 
 
 def test_architecture_of_nano_puts_two_layers_in_each_band() -> None:

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from lumina_ray.demo.catalog import Performance
 from lumina_ray.demo.songs import DemoSong, demo_songs
 from lumina_ray.training import reference
 
@@ -23,13 +24,13 @@ def test_no_music_of_the_demo_and_no_composer_of_a_control_is_among_it() -> None
 def test_scores_that_cannot_be_played_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     songs = reference.scores(seed=0)[:5]
 
-    def perform(song: DemoSong, rng: random.Random) -> np.ndarray:
+    def perform(song: DemoSong, rng: random.Random) -> Performance:
         if song is songs[1]:
             raise ValueError("only 3.0 s sound, 20 s are needed")
-        return np.array([rng.random()])
+        return Performance(np.array([rng.random()]), "music")
 
     monkeypatch.setattr(reference, "perform", perform)
-    names, samples = reference.play(songs, 3, seed=0)
-    assert names == [songs[i].ref for i in (0, 2, 3)]
-    again = reference.play(songs[2:], 1, seed=0)[1]
-    np.testing.assert_array_equal(samples[1], again[0])
+    played = reference.play(songs, 3, seed=0)
+    assert [song.name for song in played] == [songs[i].ref for i in (0, 2, 3)]
+    (again,) = reference.play(songs[2:], 1, seed=0)
+    np.testing.assert_array_equal(played[1].samples, again.samples)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import soundfile
+import torch
+from transformers import EncodecModel
 
-from cluster.train_nano import Stage, begin_stage
+from cluster.train_nano import Stage, begin_stage, take_codec, train_nano
 from lumina_ray.catalog.manifest import write_manifest
-from lumina_ray.errors import SpecificationMismatch
+from lumina_ray.errors import SpecificationMismatch, UsageError
 from lumina_ray.model import open_model
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 from tests.training.synthetic import melody
@@ -28,7 +30,8 @@ def manifests(tmp_path: Path) -> tuple[Path, Path]:
     written = []
     for manifest, names in (("catalog", ["one", "two"]), ("controls", ["control"])):
         path = tmp_path / f"{manifest}.parquet"
-        write_manifest(pa.table({"song_id": names, "path": [str(tmp_path / f"{name}.flac") for name in names]}), path)
+        songs = {"song_id": names, "path": [str(tmp_path / f"{name}.flac") for name in names]}
+        write_manifest(pa.table(songs | {"caption": [f"melody {name}, bells" for name in names]}), path)
         written.append(path)
     return written[0], written[1]
 
@@ -50,6 +53,21 @@ def test_what_was_begun_with_other_arguments_does_not_go_on(manifests: tuple[Pat
     weights.write_bytes(b"another")
     with pytest.raises(SpecificationMismatch, match="codec_sha256"):
         begin_stage(Stage.LM, config | {"schedule": {"total": 2, "early": 1}})
+
+
+def test_a_codec_is_taken_once_and_another_is_refused(tiny_model_dir: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        take_codec(str(tiny_model_dir), tmp_path / "codec")
+    codec = EncodecModel.from_pretrained(tmp_path / "codec").eval()
+    wave_11N = torch.from_numpy(melody(0, 2.0))[None, None]
+    with torch.no_grad():
+        codes_KT = codec.encode(wave_11N).audio_codes[0, 0]
+    assert torch.equal(codes_KT, open_model(str(tiny_model_dir)).encode(melody(0, 2.0)))
+    with pytest.raises(SpecificationMismatch, match="holds another codec than nano; choose another --out"):
+        take_codec("nano", tmp_path / "codec")
+    assert [path.name for path in tmp_path.iterdir()] == ["codec"]
+    with pytest.raises(UsageError, match="leave out --codec, or --stage codec"):
+        train_nano(tmp_path, tmp_path, tmp_path, stage="codec", codec_of="nano")
 
 
 @pytest.mark.timeout(600)
@@ -83,7 +101,8 @@ def test_killed_training_goes_on_and_ships_both_models(manifests: tuple[Path, Pa
     assert [entry["step"] for entry in _history(out, "lm")] == [1, 2]
     figures = json.loads((out / "lm-figures.json").read_text())
     assert {name: figure["step"] for name, figure in figures.items()} == {"untrained": 0, "nano-early": 1, "nano": 2}
-    assert figures["nano"]["catalog_loss"] < figures["untrained"]["catalog_loss"]
+    for loss in ("catalog_loss", "catalog_caption_loss"):
+        assert figures["nano"][loss] < figures["untrained"][loss]
     assert open_model(str(out / "nano")).weights_sha256 != open_model(str(out / "nano-early")).weights_sha256
 
 

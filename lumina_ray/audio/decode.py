@@ -259,7 +259,7 @@ def _ffmpeg_blocks(container: av.container.InputContainer, part: Part, number: i
     _check_channels(stream.channels, label)
     check = _FlacCheck(part.flac, label) if part.flac else None
     found, found_s, began_s = 0, 0.0, None
-    planar, parameters = None, None
+    interleaved, parameters = None, None
     for frame in container.decode(stream):
         if not frame.sample_rate:
             raise AudioError("audio.undecodable", f"{label}: its audio stream has no sample rate")
@@ -267,19 +267,20 @@ def _ffmpeg_blocks(container: av.container.InputContainer, part: Part, number: i
             # A recording of something under way counts from when that began.
             began_s = max(frame.time or 0.0, 0.0)
         now = frame.sample_rate, frame.layout.name, frame.format.name
-        if planar is None or now != parameters:
+        if interleaved is None or now != parameters:
             _check_channels(frame.layout.nb_channels, label)
-            planar, parameters = av.AudioResampler(format="fltp", rate=frame.sample_rate), now
+            # Of planes, PyAV looks at as many as there are channels and reads past the end of eight.
+            interleaved, parameters = av.AudioResampler(format="flt", rate=frame.sample_rate), now
             layout = tuple(channel.name for channel in frame.layout.channels)
             if "NONE" in layout:
                 layout = usual_layout(len(layout))
         if check:
             check.add(_integers(frame))
-        for converted in planar.resample(frame):
-            samples = converted.to_ndarray()
-            found += samples.shape[1]
-            found_s += samples.shape[1] / frame.sample_rate
-            yield _Block(samples, 0, layout, frame.sample_rate)
+        for converted in interleaved.resample(frame):
+            samples = converted.to_ndarray().reshape(-1, len(layout))
+            found += len(samples)
+            found_s += len(samples) / frame.sample_rate
+            yield _Block(samples, 1, layout, frame.sample_rate)
     if check:
         check.end(found)
     promised_s = stated_s(container, stream)

@@ -134,6 +134,11 @@ def _check_columns(path: Location, table: pa.Table) -> None:
     names = table.column_names
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ManifestError(f"{path}: column {repeated[0]!r} is there more than once; rename or drop one")
+    known = ("song_id", "path", *METADATA_COLUMNS, *TYPED_COLUMNS)
+    for name in names:
+        # Its values would be read by nobody, and compared with nothing.
+        if name not in known and (meant := name.strip().casefold()) in known:
+            raise ManifestError(f"{path}: column {name!r} is not known; rename it to {meant!r}, or drop it")
     for name in ("song_id", "path"):
         if name not in names:
             raise ManifestError(f"{path}: lacks the column {name!r}; it has {', '.join(names) or 'none'}")

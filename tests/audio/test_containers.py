@@ -2,6 +2,7 @@
 
 import functools
 import io
+import struct
 import tempfile
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from tests.audio.formats import (
 from tests.s3 import S3
 
 ID3 = b"ID3\x03\0\0\0\0\x20\0" + bytes(4096)
+# Footer alone: no items.
+APE_TAG = b"APETAGEX" + struct.pack("<4I8x", 2000, 32, 0, 0)
 NAMES = "wav mp3 raw vox gsm snd m4a flac txt jpg sd2 m3u8 ffconcat"
 SUFFIXES = ["", *(f".{name}" for name in NAMES.split())]
 REFUSED_TWICE = ("wav", "w64", "aiff", "au", "caf", "flac", "m4a", "mka", "tta", "wavpack", "flv", "wma")
@@ -183,6 +186,9 @@ def joined_files() -> dict[str, tuple[bytes, float]]:
         "opus": (opus + opus, 6.0),
         "ogg and opus": (ogg + opus, 6.0),
         "ogg with a tag behind": (ogg + b"TAG" + bytes(125), 3.0),
+        "wavpack with a tag behind": (file_of("wavpack") + b"TAG" + bytes(125), 3.0),
+        "wavpack with its own tag": (file_of("wavpack") + APE_TAG, 3.0),
+        "wavpack with zeros behind": (file_of("wavpack") + bytes(40), 3.0),
         "aac of two rates": (file_of("aac") + adts, 5.07),
         "aac after an error page": (b"<html>" * 50 + file_of("aac"), 3.04),
         "tagged flac": (ID3 + file_of("flac") + b"TAG" + bytes(125), 3.0),

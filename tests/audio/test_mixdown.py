@@ -74,6 +74,13 @@ def test_more_channels_have_the_weights_of_the_standard() -> None:
         np.testing.assert_allclose(mixed(samples, FIVE_ONE), weight * tone, atol=1e-4)
 
 
+@pytest.mark.parametrize("channels", [7, 8, 9, 16])
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "CAF"])
+def test_many_channels_are_read(container: str, channels: int) -> None:
+    tones = np.repeat(music(1, 0.5), channels, axis=1)
+    assert load_audio(with_sndfile(tones, container, "PCM_16")).duration_s == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     ("container", "order"),
     [

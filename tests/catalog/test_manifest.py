@@ -233,6 +233,8 @@ def test_codes_and_splits_are_written_in_one_way(tmp_path: Path) -> None:
         ({"song_id": ["a"], "path": ["x"], "splits": ["as agreed"]}, r"is no name with a percentage; write NAME 50 %"),
         ({"id": ["a"], "path": ["x"]}, r"lacks the column 'song_id'; it has id, path"),
         ({"song_id": ["a"]}, r"lacks the column 'path'; it has song_id"),
+        ({"Song_ID": ["a"], "path": ["x"]}, r"column 'Song_ID' is not known; rename it to 'song_id', or drop it"),
+        ({"song_id": ["a"], "path": ["x"], "SHA256 ": ["0"]}, r"column 'SHA256 ' is not known; rename it to 'sha256'"),
         ({"song_id": pa.array([], pa.string()), "path": pa.array([], pa.string())}, r"holds no songs"),
     ],
 )

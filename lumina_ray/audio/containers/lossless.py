@@ -38,7 +38,10 @@ def wavpack(view: View, label: str) -> list[Part]:
     if total is not None and reached < total:
         raise truncated(label, f"its header promises {total} samples", f"there are {reached}")
     rate_hz = _WAVPACK_RATES_HZ.get(int.from_bytes(view.at(24, 4), "little") >> 23 & 15)
-    return [Part(view, stated=total is not None, duration_s=reached / rate_hz if rate_hz else None)]
+    require_alone(view, label, at, b"wvpk", "WavPack")
+    # FFmpeg takes a tag behind the last block, WavPack's own kind included, for a damaged block.
+    blocks = view.cut([(0, at)])
+    return [Part(blocks, stated=total is not None, duration_s=reached / rate_hz if rate_hz else None)]
 
 
 def ape(view: View, label: str) -> list[Part]:

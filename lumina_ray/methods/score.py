@@ -109,7 +109,10 @@ def _weights(method: Method, catalog: Features, C: int) -> np.ndarray:
     if method.checkpoints != "learning_rate":
         return np.full(C, 1 / C)
     if catalog.learning_rates_C is None:
-        raise UsageError(f"{method.name} weighs checkpoints by their learning rates: give `learning_rates_C`")
+        raise UsageError(
+            f"{method.name} weighs checkpoints by training's learning rates there: give one for each, in their order "
+            "(--learning-rate; in Python, `learning_rates_C`)"
+        )
     return np.asarray(catalog.learning_rates_C, np.float64)
 
 

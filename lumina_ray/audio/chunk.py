@@ -20,6 +20,7 @@ GATE_DBFS = -50.0
 SOUND_DBFS = -40.0
 """Frames below this, at the common level, hold no sound."""
 _INT16 = 32_767
+_CHUNK_SAMPLES = round(CHUNK_S * SAMPLE_RATE_HZ)
 # Fraction of the peak.
 _NO_OFFSET = 0.05
 
@@ -83,8 +84,8 @@ def load_chunks(
 def cut_chunks(samples: np.ndarray, name: str = "audio") -> list[Chunk]:
     """Bring samples to one level, cut them into consecutive 10 s chunks, and drop what would only add noise.
 
-    - A last chunk under 5 s is dropped where the song has a full chunk: an equally weighted short tail moved a
-      fingerprint's cosine to 0.66-0.83 in the laboratory.
+    - A last chunk under 5 s is dropped where the song has a full chunk with sound: an equally weighted short tail moved
+      a fingerprint's cosine to 0.66-0.83 in the laboratory.
     - A song is silent where no chunk reaches -50 dBFS as it was handed in: the level of noise is not raised to that of
       music.
     - A frame holds sound where it has -40 dBFS or more at the common level. Whatever is quieter, hiss and the ends of
@@ -101,16 +102,25 @@ def cut_chunks(samples: np.ndarray, name: str = "audio") -> list[Chunk]:
         raise AudioError(
             "audio.empty", f"{name}: {len(samples) / SAMPLE_RATE_HZ:.2f} s of audio; at least {MIN_SOUND_S} s is needed"
         )
-    size = round(CHUNK_S * SAMPLE_RATE_HZ)
-    begins = list(range(0, len(samples), size))
-    if len(begins) > 1 and len(samples) - begins[-1] < MIN_TAIL_S * SAMPLE_RATE_HZ:
-        samples = samples[: begins.pop()]
+    tail = len(samples) % _CHUNK_SAMPLES
+    if tail < len(samples) and tail < MIN_TAIL_S * SAMPLE_RATE_HZ:
+        try:
+            return _cut(samples[: len(samples) - tail], name)
+        except AudioError:
+            # All of its sound may be in the tail.
+            if not tail:
+                raise
+    return _cut(samples, name)
+
+
+def _cut(samples: np.ndarray, name: str) -> list[Chunk]:
     offset = samples.mean(dtype=np.float64)
     if abs(offset) > _NO_OFFSET * peak(samples):
         # Otherwise it would take the room that the level needs.
         samples = samples - np.float32(offset)
     powers_T = frame_powers(samples)
-    per_chunk = [powers_T[i : i + size // FRAME_SAMPLES] for i in range(0, len(powers_T), size // FRAME_SAMPLES)]
+    n_frames = _CHUNK_SAMPLES // FRAME_SAMPLES
+    per_chunk = [powers_T[i : i + n_frames] for i in range(0, len(powers_T), n_frames)]
     loudest = max(decibels(float(powers.mean())) for powers in per_chunk)
     if loudest < GATE_DBFS:
         raise AudioError(
@@ -121,13 +131,14 @@ def cut_chunks(samples: np.ndarray, name: str = "audio") -> list[Chunk]:
     gain = level_gain(samples, powers_T)
     gate = 10 ** (SOUND_DBFS / 10) / gain**2
     chunks = [
-        Chunk(begin / SAMPLE_RATE_HZ, _as_int16(samples[begin : begin + size], gain), powers >= gate)
-        for begin, powers in zip(begins, per_chunk, strict=True)
+        Chunk(begin / SAMPLE_RATE_HZ, _as_int16(samples[begin : begin + _CHUNK_SAMPLES], gain), powers >= gate)
+        for begin, powers in zip(range(0, len(samples), _CHUNK_SAMPLES), per_chunk, strict=True)
         if np.count_nonzero(powers >= gate) * FRAME_SAMPLES >= MIN_SOUND_S * SAMPLE_RATE_HZ
     ]
     if not chunks:
         raise AudioError(
-            "audio.silent", f"{name}: silent but for moments: no {CHUNK_S:.0f} s of it hold {MIN_SOUND_S} s of sound"
+            "audio.silent",
+            f"{name}: silent but for moments: no chunk of {CHUNK_S:.0f} s holds {MIN_SOUND_S} s of sound",
         )
     return chunks
 

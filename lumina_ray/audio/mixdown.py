@@ -36,6 +36,7 @@ _WEIGHTS = (
 # Channels that have nothing in common add up to the sum of their weighed energies. What has less than half of it (for
 # stereo, 6 dB less than the mean of the channels' energies) has lost sound by cancelling.
 _CANCELLED = 0.5
+_ROUNDING = 1e-9
 
 
 def layout_of_mask(mask: int | None, channels: int) -> Layout:
@@ -58,7 +59,8 @@ class Mixdown:
 
     weights: Mapping[Layout, np.ndarray] = field(default_factory=dict)
     peak: float = 0.0
-    _energies: dict[Layout, np.ndarray] = field(default_factory=dict)
+    # Of the mix and of each channel: the sum of squares, the sum, and how many samples they are of.
+    _sums: dict[Layout, np.ndarray] = field(default_factory=dict)
 
     def mix(self, block: np.ndarray, layout: Layout, axis: int) -> np.ndarray:
         """Mix one block.
@@ -88,8 +90,9 @@ class Mixdown:
     def _measured(self, mixed: np.ndarray, channels: np.ndarray, layout: Layout) -> np.ndarray:
         if len(layout) > 1:
             # No dot products: their library starts threads, which wait busily for the next block.
-            energies = [np.square(signal, dtype=np.float64).sum() for signal in (mixed, *channels)]
-            self._energies[layout] = self._energies.get(layout, 0.0) + np.array(energies)
+            signals = (mixed, *channels)
+            sums = [[np.square(x, dtype=np.float64).sum(), x.sum(dtype=np.float64), len(x)] for x in signals]
+            self._sums[layout] = self._sums.get(layout, 0.0) + np.array(sums)
         return mixed
 
     @property
@@ -100,7 +103,12 @@ class Mixdown:
     def instead(self) -> "Mixdown | None":
         """Another mix where channels cancel each other in this one; None where they do not."""
         weights = {}
-        for layout, (mixed, *channels) in self._energies.items():
+        for layout, sums in self._sums.items():
+            squares, totals, counts = sums.T
+            # An offset is no sound: it does not cancel where the sound does.
+            energies = squares - totals**2 / np.maximum(counts, 1)
+            # What rounding leaves of an offset alone is nothing.
+            mixed, *channels = np.where(energies < _ROUNDING * squares, 0.0, energies)
             standard = _standard(layout)
             heard = np.array(channels) * (standard > 0)
             if mixed < _CANCELLED * np.dot(standard**2, heard):

@@ -37,6 +37,8 @@ MAX_PATH_CHARACTERS = 4096
 MAX_METADATA_CHARACTERS = 65_536
 MAX_CAPTION_CHARACTERS = 1024
 MAX_LISTED_S = 1_000_000
+# What is infinite or no number is told apart from what is not written as one.
+_NUMBER = r"^$|^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity|nan)$"
 """The longest duration that a manifest may give a song: eleven days, which no recording has."""
 CONTROL_CHARACTERS = r"[\x00-\x1f\x7f-\x9f]"
 """Regular expression of characters that are refused in ids and paths."""
@@ -130,6 +132,16 @@ def _check_file(path: Location) -> None:
         raise ManifestError(f"{path}: {n_bytes} bytes, the limit is {tables.MAX_BYTES}; split the manifest")
 
 
+def check_manifest_name(path: AnyPath) -> None:
+    """Check that a manifest can have a name.
+
+    Raises:
+        ManifestError: it ends neither in .parquet nor in .csv.
+        UsageError: an address that is none.
+    """
+    _format(locate(path))
+
+
 def _check_columns(path: Location, table: pa.Table) -> None:
     names = table.column_names
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -200,6 +212,16 @@ def _metadata(
 
 
 def _durations(path: Location, table: pa.Table) -> pa.ChunkedArray:
+    given = table["duration_s"]
+    if pa.types.is_string(given.type):
+        given = pc.utf8_trim_whitespace(given)
+        wrong = pc.invert(pc.match_substring_regex(given, _NUMBER))
+        if rows := pc.indices_nonzero(pc.fill_null(wrong, False)).to_pylist():
+            raise ManifestError(
+                f"{path}: duration_s is {given[rows[0]].as_py()!r} in {_rows(rows)}; it must be a number of seconds, "
+                "such as 205.5, or empty where it is not known"
+            )
+        table = table.set_column(table.column_names.index("duration_s"), "duration_s", given)
     column = _cast(path, table, "duration_s", pa.float64())
     # NaN is not within any bounds.
     possible = pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, MAX_LISTED_S))

@@ -7,7 +7,7 @@ from decimal import Decimal
 _ISRC = re.compile(r"[A-Z]{2}[A-Z0-9]{3}[0-9]{7}")
 # The letter T, nine digits and a check digit: ISO 15707.
 _ISWC = re.compile(r"T([0-9]{9})([0-9])")
-_BETWEEN = re.compile(r"[\s.\-\u2010-\u2015\u2212]+")
+_BETWEEN = re.compile(r"[\s.:\-\u2010-\u2015\u2212]+")
 _ENTRY = re.compile(r"(?P<name>.*?)[\s:=(]*(?P<number>[0-9]+(?:[.,][0-9]+)?)\s*%?\s*\)?")
 _FIRST_NUMBER = re.compile(r"(?P<number>[0-9]+(?:[.,][0-9]+)?)\s*%\s*(?P<name>.+)")
 _NEGATIVE = re.compile(r"(?:^|[\s:=(])[-\u2212][0-9]")
@@ -77,5 +77,11 @@ def _plain(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+# Of an ISRC, without what stands between its parts.
+_LONGEST = 12
+
+
 def _bare(text: str, label: str) -> str:
-    return _BETWEEN.sub("", text.strip().upper().removeprefix(label).lstrip(" :"))
+    code = _BETWEEN.sub("", text.upper())
+    # A code of Iceland (IS) may begin with the same letters.
+    return code.removeprefix(label) if len(code) > _LONGEST else code

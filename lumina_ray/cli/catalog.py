@@ -36,9 +36,12 @@ def scan(
 ) -> None:
     """Write a manifest of the audio files in FOLDER, and say which files are not in it. --json names each."""
     from lumina_ray.catalog import scan_folder, write_manifest
+    from lumina_ray.catalog.manifest import check_manifest_name
     from lumina_ray.catalog.scan import skipped_sentence
 
     check_lasting(locate(out))
+    # Before every file is read.
+    check_manifest_name(out)
     with progress_bar("scanning") as update:
         found = scan_folder(folder, update)
     write_manifest(found.songs, locate(out))

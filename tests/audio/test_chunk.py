@@ -105,6 +105,11 @@ def test_an_offset_takes_no_room_from_the_level() -> None:
     assert np.abs(plain.samples.astype(int) - offset.samples).max() <= 10
 
 
+def test_a_song_whose_sound_is_all_in_a_short_tail_is_that_tail() -> None:
+    (chunk,) = cut_chunks(np.concatenate([silence(10), noise(4)]))
+    assert (chunk.start_s, chunk.duration_s) == (10.0, 4.0)
+
+
 def test_moments_of_sound_are_no_song() -> None:
     blips = np.concatenate([noise(0.5), silence(19.5)])
     with pytest.raises(AudioError, match="silent but for moments") as silent:

@@ -211,6 +211,20 @@ def test_joined_files_that_cannot_be_decoded_whole_are_refused(name: str) -> Non
     assert refused(file_of(name) * 2)[0] == "audio.undecodable"
 
 
+def test_a_chained_ogg_that_lost_the_first_page_of_a_link_is_not_whole() -> None:
+    ogg = file_of("ogg")
+    assert refused(ogg + ogg[ogg.index(b"OggS", 4) :])[0] == "audio.truncated"
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("codec", ["flac", "aac"])
+def test_a_matroska_with_a_hole_is_not_whole(codec: str, streams: int) -> None:
+    whole = with_ffmpeg([music()] * streams, "matroska", codec)
+    assert load_audio(whole).duration_s == pytest.approx(3.0, abs=0.1)
+    third, quarter = len(whole) // 3, len(whole) // 4
+    assert refused(whole[:third] + bytes(quarter) + whole[third + quarter :])[0] == "audio.truncated"
+
+
 def _riff_chunk(name: bytes, body: bytes) -> bytes:
     return name + len(body).to_bytes(4, "little") + body + bytes(len(body) % 2)
 

@@ -53,6 +53,13 @@ def test_inverted_stereo_is_as_loud_as_one_of_its_channels(container: str) -> No
     assert level_of(load_audio(data).samples) == pytest.approx(level_of(left), abs=0.2)
 
 
+def test_an_offset_does_not_hide_that_channels_cancel() -> None:
+    left = music(1)[:, 0]
+    assert np.array_equal(
+        mixed(np.stack([left + 0.2, 0.2 - left], 1).astype(np.float32)), (left + 0.2).astype(np.float32)
+    )
+
+
 def test_what_cancels_in_part_is_the_loudest_signal_that_does_not() -> None:
     left, right = music(1, seed=1)[:, 0], music(2, seed=2)[:, 1]
     # Half the difference has more energy than a channel, where the two have nothing else in common.

@@ -190,12 +190,12 @@ def test_codes_and_splits_are_written_in_one_way(tmp_path: Path) -> None:
         tmp_path,
         song_id=list("abcd"),
         path=["x"] * 4,
-        isrc=["gb-aaa-24-00042", "ISRC GB AAA 24 00042", " ", None],
+        isrc=["gb-aaa-24-00042", "ISRC: IS-RC1-24-00042", " ", None],
         iswc=["t0345246801", "T-034.524.680-1", "", None],
         splits=["A. Writer: 50%, B. Singer = 50", "50 % A. Writer; 50 % B. Singer", " ", None],
     )
     table = read_manifest(path)
-    assert table["isrc"].to_pylist() == ["GBAAA2400042", "GBAAA2400042", None, None]
+    assert table["isrc"].to_pylist() == ["GBAAA2400042", "ISRC12400042", None, None]
     assert table["iswc"].to_pylist() == ["T-034.524.680-1", "T-034.524.680-1", None, None]
     assert table["splits"].to_pylist() == ["A. Writer 50 %; B. Singer 50 %"] * 2 + [None, None]
 
@@ -217,7 +217,7 @@ def test_codes_and_splits_are_written_in_one_way(tmp_path: Path) -> None:
         ({"song_id": [1, 2], "path": ["x", "y"]}, r"'song_id' holds int64, text is needed"),
         ({"song_id": ["a"], "path": [["x"]]}, r"'path' holds list<"),
         ({"song_id": ["a"], "path": ["x"], "isrc": [12]}, r"'isrc' holds int64, text is needed"),
-        ({"song_id": ["a"], "path": ["x"], "duration_s": ["long"]}, r"'duration_s' is not double"),
+        ({"song_id": ["a"], "path": ["x"], "duration_s": ["long"]}, r"duration_s is 'long' in row 1; it must be"),
         ({"song_id": ["a"], "path": ["x"], "duration_s": [float("inf")]}, r"duration_s is inf in row 1"),
         (
             {"song_id": ["a", "b"], "path": ["x", "x"], "duration_s": [None, float("nan")]},
@@ -233,6 +233,10 @@ def test_codes_and_splits_are_written_in_one_way(tmp_path: Path) -> None:
         ({"song_id": ["a"], "path": ["x"], "splits": ["as agreed"]}, r"is no name with a percentage; write NAME 50 %"),
         ({"id": ["a"], "path": ["x"]}, r"lacks the column 'song_id'; it has id, path"),
         ({"song_id": ["a"]}, r"lacks the column 'path'; it has song_id"),
+        (
+            {"song_id": ["a"], "path": ["x"], "duration_s": ["3:25"]},
+            r"duration_s is '3:25' in row 1; it must be a number",
+        ),
         ({"Song_ID": ["a"], "path": ["x"]}, r"column 'Song_ID' is not known; rename it to 'song_id', or drop it"),
         ({"song_id": ["a"], "path": ["x"], "SHA256 ": ["0"]}, r"column 'SHA256 ' is not known; rename it to 'sha256'"),
         ({"song_id": pa.array([], pa.string()), "path": pa.array([], pa.string())}, r"holds no songs"),

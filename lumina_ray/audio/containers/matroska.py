@@ -31,12 +31,14 @@ def matroska(view: View, label: str) -> list[Part]:
         if element.name == _SEGMENT:
             segments += 1
             if element.end is None:
-                _examine_streamed(view, element.begin, label)
+                _examine_segment(view, element.begin, view.size, label)
                 break
         assert element.end is not None or element.name == _EBML
         if element.end is None:
             raise undecodable(label, "its header has no length; re-encode it, for example as FLAC")
         require_extent(view, label, "segment" if element.name == _SEGMENT else "header", element.end)
+        if element.name == _SEGMENT:
+            _examine_segment(view, element.begin, element.end, label)
         at = element.end
     if not segments:
         raise truncated(label, "it begins as a Matroska file", "its segment is missing")
@@ -45,22 +47,25 @@ def matroska(view: View, label: str) -> list[Part]:
     return [Part(view, stated=True)]
 
 
-def _examine_streamed(view: View, at: int, label: str) -> None:
-    """Examine a segment that was written without its length: what it holds must end within the file."""
+def _examine_segment(view: View, at: int, end: int, label: str) -> None:
+    """Examine what a segment holds, and what its clusters hold: element must follow element up to its end.
+
+    A segment that was written without its length ends with the file.
+    """
     for _ in range(_MAX_ELEMENTS):
-        element = _element(view, at)
+        element = _element(view, at) if at < end else None
         if element is None:
-            if at < view.size:
-                raise truncated(label, f"an element begins at byte {at}", f"the file has {view.size} bytes")
+            if at < end:
+                raise truncated(label, f"an element begins at byte {at}", f"{end - at} bytes there are none")
             return
         if element.name == _EBML:
             raise joined(label, "Matroska")
-        # Within a cluster of unknown length, what it holds is looked at in the same way.
         if element.end is None and element.name != _CLUSTER:
             raise undecodable(label, f"an element of unknown length at byte {at}; re-encode it, for example as FLAC")
         if element.end is not None:
             require_extent(view, label, "cluster" if element.name in _TOP else "block", element.end)
-        at = element.begin if element.end is None else element.end
+        # What a cluster holds is looked at in the same way: FFmpeg goes past a hole in it without a word.
+        at = element.begin if element.name == _CLUSTER or element.end is None else element.end
 
 
 def _element(view: View, at: int) -> _Element | None:

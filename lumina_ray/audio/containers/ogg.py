@@ -91,8 +91,13 @@ def ogg(view: View, label: str) -> list[Part]:
             links[-1][page.serial] = _Stream(codec, head, page.number - 1)
         beginning = bool(page.flags & _FIRST)
         stream = links[-1].get(page.serial) if links else None
-        if stream is not None:
-            _add(stream, page, at, label)
+        if stream is None:
+            raise truncated(
+                label,
+                "each of its streams begins with a page that says so",
+                f"the page at byte {at} is of none of them",
+            )
+        _add(stream, page, at, label)
         at += page.n_bytes
     parts = []
     for link in links:

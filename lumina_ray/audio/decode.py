@@ -259,6 +259,7 @@ def _ffmpeg_blocks(container: av.container.InputContainer, part: Part, number: i
     _check_channels(stream.channels, label)
     check = _FlacCheck(part.flac, label) if part.flac else None
     found, found_s, began_s = 0, 0.0, None
+    first: int | None = None
     interleaved, parameters = None, None
     for frame in container.decode(stream):
         if not frame.sample_rate:
@@ -275,6 +276,12 @@ def _ffmpeg_blocks(container: av.container.InputContainer, part: Part, number: i
             if "NONE" in layout:
                 layout = usual_layout(len(layout))
         if check:
+            if frame.pts is not None and frame.time_base is not None:
+                # Each of its frames says which sample it begins with.
+                number = int(frame.pts * frame.time_base * frame.sample_rate)
+                first = number if first is None else first
+                if number - first > found + 1:
+                    raise truncated(label, f"sample {found} comes next", f"sample {number - first} is there")
             check.add(_integers(frame))
         for converted in interleaved.resample(frame):
             samples = converted.to_ndarray().reshape(-1, len(layout))

@@ -225,6 +225,52 @@ def test_a_matroska_with_a_hole_is_not_whole(codec: str, streams: int) -> None:
     assert refused(whole[:third] + bytes(quarter) + whole[third + quarter :])[0] == "audio.truncated"
 
 
+def holed(data: bytes) -> bytes:
+    """A file of which a sixth was never fetched."""
+    begin, n = len(data) // 3, len(data) // 6
+    return data[:begin] + bytes(n) + data[begin + n :]
+
+
+def without_promise() -> dict[str, bytes]:
+    mp3 = with_ffmpeg([music()], "mp3", "libmp3lame", options={"write_xing": "0"})
+    return {"mp3": mp3, "aac": file_of("aac"), "piped flac": file_of("piped flac")}
+
+
+@pytest.mark.parametrize("name", ["mp3", "aac", "piped flac"])
+def test_a_hole_is_seen_where_nothing_is_promised(name: str) -> None:
+    whole = without_promise()[name]
+    assert load_audio(whole).duration_s == pytest.approx(3.0, abs=0.1)
+    assert refused(holed(whole))[0] == "audio.truncated"
+    begin, n = len(whole) // 3, len(whole) // 6
+    if name == "piped flac":
+        assert refused(whole[:begin] + whole[begin + n :])[0] == "audio.truncated"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("mp3", "aac"), ("aac", "mp3"), ("mp3", "ogg"), ("mp3", "m4a"), ("ogg", "mp3"), ("wav", "mp3")],
+)
+def test_files_of_different_formats_joined_are_refused(first: str, second: str) -> None:
+    assert refused(file_of(first) + file_of(second))[0] == "audio.undecodable"
+
+
+def test_sound_that_the_header_of_a_wav_does_not_count_is_not_left_out() -> None:
+    """As a recorder leaves it that dies after it last wrote its header."""
+    whole = with_sndfile(music(), "WAV", "PCM_16")
+    at = whole.index(b"data") + 4
+    (n_bytes,) = struct.unpack("<I", whole[at : at + 4])
+    assert outcome(whole[:at] + struct.pack("<I", n_bytes // 3 // 4 * 4) + whole[at + 4 :]) == "audio.undecodable"
+    assert outcome(whole + _riff_chunk(b"data", whole[at + 4 :])) == "audio.undecodable"
+    assert isinstance(outcome(whole + b"ID3\x03" + bytes(range(256)) * 400), Audio)
+
+
+def test_a_length_in_ds64_that_nobody_wrote_is_unknown() -> None:
+    rf64 = bytearray(with_sndfile(music(), "RF64", "PCM_16"))
+    at = rf64.index(b"ds64") + 8
+    rf64[at : at + 24] = b"\xff" * 24
+    assert load_audio(bytes(rf64)).duration_s == pytest.approx(3.0)
+
+
 def _riff_chunk(name: bytes, body: bytes) -> bytes:
     return name + len(body).to_bytes(4, "little") + body + bytes(len(body) % 2)
 

@@ -33,7 +33,8 @@ def wav(view: View, label: str) -> list[Part]:
         elif name == b"data":
             begin = at + 8
             available = view.size - begin
-            known = large if size == 0xFFFFFFFF and large else size
+            # A length in ds64 that nobody wrote is unknown, too.
+            known = large if size == 0xFFFFFFFF and large and large < 1 << 62 else size
             if size == 0 and _only_chunks(view, begin, order):
                 return [Part(view, sndfile=True, duration_s=0.0)]
             # RF64 files that were written into a pipe have no length in ds64 either.
@@ -44,22 +45,38 @@ def wav(view: View, label: str) -> list[Part]:
                 streamed = view.cut([form, (4, at + 4), fixed, (begin, view.size)])
                 return [Part(streamed, sndfile=True, duration_s=_seconds(available, bytes_per_s))]
             require_extent(view, label, "sound", begin + known, _SLACK_BYTES)
-            _refuse_second(view, label, begin + known + known % 2, order)
+            _refuse_more(view, label, begin + known, order, max(bytes_per_s // 4, _SLACK_BYTES))
             return [Part(view, sndfile=True, duration_s=_seconds(min(known, available), bytes_per_s))]
         at += 8 + size + size % 2
     raise _without_sound(view, label, at)
 
 
-def _refuse_second(view: View, label: str, at: int, order: str) -> None:
-    """Look for a second file behind the sound, and behind the chunks of tags that may follow it."""
+def _refuse_more(view: View, label: str, at: int, order: str, slack: int) -> None:
+    """Look for more sound behind the sound, and behind the chunks of tags that may follow it.
+
+    A second file may be there, a second chunk of sound, or sound that the header does not count: a recorder that dies
+    leaves it so.
+    """
+    # Some writers leave out the byte that makes the length even.
+    at += at % 2 and not _is_name(view.at(at, 4))
     for _ in range(_MAX_CHUNKS):
         head = view.at(at, 12)
         if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:] == b"WAVE":
             raise joined(label, "WAV")
-        if len(head) < 8:
+        if len(head) < 8 or head.startswith((b"ID3", b"TAG", b"APETAGEX")):
             return
+        if not _is_name(head[:4]) or head[:4] == b"data":
+            break
         (size,) = struct.unpack(order + "I", head[4:8])
         at += 8 + size + size % 2
+    if (rest := view.size - at) > slack and any(view.at(at, min(rest, 1 << 16))):
+        raise undecodable(
+            label, f"its header counts its sound up to byte {at}, and {rest} bytes more are there; export it again"
+        )
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) == 4 and all(32 <= byte < 127 for byte in name)
 
 
 def _only_chunks(view: View, at: int, order: str) -> bool:
@@ -67,7 +84,7 @@ def _only_chunks(view: View, at: int, order: str) -> bool:
     begin = at
     for _ in range(_MAX_CHUNKS):
         head = view.at(at, 8)
-        if len(head) < 8 or not all(32 <= byte < 127 for byte in head[:4]):
+        if len(head) < 8 or not _is_name(head[:4]):
             break
         (size,) = struct.unpack(order + "I", head[4:])
         at += 8 + size + size % 2

@@ -15,6 +15,9 @@ from lumina_ray.audio.view import View
 
 # So much may come before the first frame, or between two.
 _MAX_JUNK_BYTES = 1 << 16
+# More than any frame has. Tags apart, so much that is none is a hole, or another file.
+_MAX_GAP_BYTES = 1 << 12
+_TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
 # So many frames in a row are no accident.
 _CONSISTENT = 3
 # So much of a file must be frames: others hold them too, such as films.
@@ -128,7 +131,7 @@ def mpeg(view: View, label: str) -> list[Part]:
         AudioError: fewer frames than a header promises ("audio.truncated"), or hardly any frames.
     """
     runs: list[_Run] = []
-    for at, frame in _walk(view, parse_mpeg):
+    for at, frame in _walk(view, parse_mpeg, label):
         tag = _xing(view.at(at, _HEAD_BYTES)) if frame.kind[1] == 3 else None
         if tag:
             runs.append(_Run(frame, (at, at + frame.n_bytes), tag))
@@ -186,7 +189,7 @@ def _header_of(view: View, run: _Run) -> bytes:
 def adts(view: View, label: str) -> list[Part]:
     """Examine a stream of AAC in ADTS frames. Such a stream promises nothing."""
     runs: list[_Run] = []
-    for at, frame in _walk(view, parse_adts):
+    for at, frame in _walk(view, parse_adts, label):
         if not runs or runs[-1].frame.kind != frame.kind:
             runs.append(_Run(frame, None, _NO_TAG))
         runs[-1].add(at, frame)
@@ -231,8 +234,12 @@ def _consistent(view: View, parse: ParseFrame, at: int) -> bool:
     return True
 
 
-def _walk(view: View, parse: ParseFrame) -> Iterator[tuple[int, Frame]]:
-    """Offsets and headers of the frames that are there as a whole."""
+def _walk(view: View, parse: ParseFrame, label: str) -> Iterator[tuple[int, Frame]]:
+    """Offsets and headers of the frames that are there as a whole.
+
+    Raises:
+        AudioError: a hole between frames ("audio.truncated"), or something else behind them ("audio.undecodable").
+    """
     at, before = find_frame(view, parse), None
     while at is not None and at < view.size:
         frame = parse(view.at(at, 7))
@@ -242,7 +249,8 @@ def _walk(view: View, parse: ParseFrame) -> Iterator[tuple[int, Frame]]:
             if before and (inside := find_frame(view, parse, before[0] + 1, at)) is not None:
                 before, at = None, inside
             else:
-                at = _after_junk(view, parse, at)
+                junk_at, at = at, _after_junk(view, parse, at)
+                _check_gap(view, junk_at, at, label)
             continue
         if before:
             yield before
@@ -252,6 +260,20 @@ def _walk(view: View, parse: ParseFrame) -> Iterator[tuple[int, Frame]]:
         at += frame.n_bytes
     if before:
         yield before
+
+
+def _check_gap(view: View, begin: int, end: int | None, label: str) -> None:
+    """Check what lies between frames, or behind the last one where `end` is None."""
+    n_bytes = (view.size if end is None else end) - begin
+    if n_bytes <= _MAX_GAP_BYTES or view.at(begin, 16).startswith(_TAGS):
+        return
+    if end is not None:
+        raise truncated(label, "its frames follow each other", f"{n_bytes} bytes at byte {begin} are none")
+    # Some writers fill the last block of a disk.
+    if n_bytes > _MAX_JUNK_BYTES or any(view.at(begin, n_bytes)):
+        raise undecodable(
+            label, f"{n_bytes} bytes behind its last frame are none; fetch it again, or split what was joined"
+        )
 
 
 def _after_junk(view: View, parse: ParseFrame, at: int) -> int | None:

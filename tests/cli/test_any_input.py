@@ -94,6 +94,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HOME", str(folder))
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setattr("cluster.session.start_local", no_ray)
+        # That of other tests may run in this process, with all of its CPUs taken: a good manifest would wait for them.
+        patch.setattr("ray.is_initialized", lambda: False)
         yield folder
 
 

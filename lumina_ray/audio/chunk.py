@@ -1,6 +1,7 @@
 """Cuts decoded audio into the 10-second chunks that are encoded, at one level, and marks where they hold sound."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,13 +104,10 @@ def cut_chunks(samples: np.ndarray, name: str = "audio") -> list[Chunk]:
             "audio.empty", f"{name}: {len(samples) / SAMPLE_RATE_HZ:.2f} s of audio; at least {MIN_SOUND_S} s is needed"
         )
     tail = len(samples) % _CHUNK_SAMPLES
-    if tail < len(samples) and tail < MIN_TAIL_S * SAMPLE_RATE_HZ:
-        try:
-            return _cut(samples[: len(samples) - tail], name)
-        except AudioError:
-            # All of its sound may be in the tail.
-            if not tail:
-                raise
+    if 0 < tail < min(MIN_TAIL_S * SAMPLE_RATE_HZ, len(samples)):
+        # All of its sound may be in the tail.
+        with suppress(AudioError):
+            return _cut(samples[:-tail], name)
     return _cut(samples, name)
 
 

@@ -55,7 +55,7 @@ def generate(
     """Let a model generate music, to have something to attribute.
 
     Examples: `lumina generate --out clip.wav --seed 7`,
-    `lumina generate --out clip.wav --text "slow baroque chorale, organ" --guidance 2`,
+    `lumina generate --out clip.wav --model build/nano/nano --text "slow organ" --guidance 2`,
     `lumina generate --out longer.wav --continue clip.wav --seconds 5`
     """
     import soundfile

@@ -255,7 +255,7 @@ def test_files_of_different_formats_joined_are_refused(first: str, second: str) 
 
 
 def test_sound_that_the_header_of_a_wav_does_not_count_is_not_left_out() -> None:
-    """As a recorder leaves it that dies after it last wrote its header."""
+    """A recorder that dies after it last wrote its header leaves such a file."""
     whole = with_sndfile(music(), "WAV", "PCM_16")
     at = whole.index(b"data") + 4
     (n_bytes,) = struct.unpack("<I", whole[at : at + 4])

@@ -6,7 +6,7 @@ a file is whole, and its sound goes to the end. libsndfile does not read all of 
 
 import struct
 
-from lumina_ray.audio.containers.part import Part, joined, require_alone, require_extent, truncated, undecodable
+from lumina_ray.audio.containers.part import TAGS, Part, joined, require_alone, require_extent, truncated, undecodable
 from lumina_ray.audio.view import View
 from lumina_ray.errors import AudioError
 
@@ -63,7 +63,7 @@ def _refuse_more(view: View, label: str, at: int, order: str, slack: int) -> Non
         head = view.at(at, 12)
         if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:] == b"WAVE":
             raise joined(label, "WAV")
-        if len(head) < 8 or head.startswith((b"ID3", b"TAG", b"APETAGEX")):
+        if len(head) < 8 or head.startswith(TAGS):
             return
         if not _is_name(head[:4]) or head[:4] == b"data":
             break

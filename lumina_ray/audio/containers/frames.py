@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lumina_ray.audio.containers.part import Part, truncated, undecodable
+from lumina_ray.audio.containers.part import TAGS, Part, truncated, undecodable
 from lumina_ray.audio.view import View
 
 # So much may come before the first frame, or between two.
 _MAX_JUNK_BYTES = 1 << 16
 # More than any frame has. Tags apart, so much that is none is a hole, or another file.
 _MAX_GAP_BYTES = 1 << 12
-_TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
+_FRAMES_TAGS = (*TAGS, b"LYRICSBEGIN")
 # So many frames in a row are no accident.
 _CONSISTENT = 3
 # So much of a file must be frames: others hold them too, such as films.
@@ -265,7 +265,7 @@ def _walk(view: View, parse: ParseFrame, label: str) -> Iterator[tuple[int, Fram
 def _check_gap(view: View, begin: int, end: int | None, label: str) -> None:
     """Check what lies between frames, or behind the last one where `end` is None."""
     n_bytes = (view.size if end is None else end) - begin
-    if n_bytes <= _MAX_GAP_BYTES or view.at(begin, 16).startswith(_TAGS):
+    if n_bytes <= _MAX_GAP_BYTES or view.at(begin, 16).startswith(_FRAMES_TAGS):
         return
     if end is not None:
         raise truncated(label, "its frames follow each other", f"{n_bytes} bytes at byte {begin} are none")

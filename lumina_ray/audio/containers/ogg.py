@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lumina_ray.audio.containers.frames import MAX_PARTS
-from lumina_ray.audio.containers.part import Part, truncated, undecodable
+from lumina_ray.audio.containers.part import TAGS, Part, truncated, undecodable
 from lumina_ray.audio.view import View
 
 _FIRST, _LAST = 2, 4
 # What is longer behind the last page, and no tag, is another file.
 _MAX_TAIL_BYTES = 1 << 12
-_TAGS = (b"TAG", b"ID3", b"APETAGEX")
 _MAX_STREAMS = 64
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 # Codecs by how their first packet begins, and whether libsndfile reads them.
@@ -80,7 +79,7 @@ def ogg(view: View, label: str) -> list[Part]:
             whole = links and all(stream.ended for stream in links[-1].values())
             rest = view.at(at, min(view.size - at, 1 << 16))
             if whole and b"OggS" not in rest:
-                if view.size - at > _MAX_TAIL_BYTES and not rest.startswith(_TAGS) and any(rest):
+                if view.size - at > _MAX_TAIL_BYTES and not rest.startswith(TAGS) and any(rest):
                     raise undecodable(
                         label, f"{view.size - at} bytes behind its last page are none; split what was joined"
                     )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from lumina_ray.audio.view import View
 from lumina_ray.errors import AudioError
 
+TAGS = (b"TAG", b"ID3", b"APETAGEX")
+"""How tags begin that any format may have behind its sound."""
 _TAG_BYTES = 4096
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lumina_ray.audio.decode import MAX_BYTES, label_of, load_audio
-from lumina_ray.audio.level import FRAME_SAMPLES, decibels, frame_powers, level_gain, peak
+from lumina_ray.audio.level import FRAME_SAMPLES, decibels, find_clicks, frame_powers, level_gain, peak
 from lumina_ray.errors import AudioError
 from lumina_ray.storage import RemotePath
 from lumina_ray.vocabulary import MAX_DURATION_S, SAMPLE_RATE_HZ
@@ -87,8 +87,8 @@ def cut_chunks(samples: np.ndarray, name: str = "audio") -> list[Chunk]:
 
     - A last chunk under 5 s is dropped where the song has a full chunk with sound: an equally weighted short tail moved
       a fingerprint's cosine to 0.66-0.83 in the laboratory.
-    - A song is silent where no chunk reaches -50 dBFS as it was handed in: the level of noise is not raised to that of
-      music.
+    - A song is silent where no chunk reaches -50 dBFS as it was handed in, clicks left out: the level of noise is not
+      raised to that of music.
     - A frame holds sound where it has -40 dBFS or more at the common level. Whatever is quieter, hiss and the ends of
       notes alike, becomes the same few codes in all songs. A chunk with less than 1 s of sound is dropped.
 
@@ -119,7 +119,8 @@ def _cut(samples: np.ndarray, name: str) -> list[Chunk]:
     powers_T = frame_powers(samples)
     n_frames = _CHUNK_SAMPLES // FRAME_SAMPLES
     per_chunk = [powers_T[i : i + n_frames] for i in range(0, len(powers_T), n_frames)]
-    loudest = max(decibels(float(powers.mean())) for powers in per_chunk)
+    music_T = np.where(find_clicks(samples), 0.0, powers_T)
+    loudest = max(decibels(float(music_T[i : i + n_frames].mean())) for i in range(0, len(powers_T), n_frames))
     if loudest < GATE_DBFS:
         raise AudioError(
             "audio.silent",
@@ -143,4 +144,4 @@ def _cut(samples: np.ndarray, name: str) -> list[Chunk]:
 
 def _as_int16(samples: np.ndarray, gain: float) -> np.ndarray:
     # Half the bytes on their way to the model, and 96 dB below full scale nothing is lost.
-    return np.rint(samples * np.float64(gain * _INT16)).astype(np.int16)
+    return np.rint(np.clip(samples * np.float64(gain * _INT16), -_INT16, _INT16)).astype(np.int16)

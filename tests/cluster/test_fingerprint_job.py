@@ -211,7 +211,7 @@ def test_gpus_that_are_not_there_are_refused_at_once(manifest: Path, tiny_model_
         run_fingerprint_job(
             manifest, tmp_path / "store", model=str(tiny_model_dir), kind="influence", device="cuda", workers=3
         )
-    assert time.monotonic() - begin_s < 5
+    assert time.monotonic() - begin_s < 30
     assert exit_code(caught.value) == 4
     assert not (tmp_path / "store").exists()
 

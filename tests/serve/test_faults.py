@@ -74,7 +74,7 @@ def test_an_upload_that_dribbles_in_loses_its_place(hurried: str) -> None:
         except TimeoutError:
             continue
     connection.sock.settimeout(30)
-    assert 1.5 < time.monotonic() - begin_s < 15
+    assert 1.5 < time.monotonic() - begin_s < 45
     assert sent > 5
     assert refusal(connection) == (408, "request.timeout")
 

@@ -3,11 +3,13 @@
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -43,6 +45,27 @@ def atomic_path(path: Location) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_file(path: Path, buffering: int = -1) -> BinaryIO:
+    """Open a file for reading, without ever waiting: a pipe has no end until somebody writes to it, nor has /dev/zero.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, pipe, socket or device.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "a pipe, socket or device, not a file", str(path))
+    # What takes the file's place meanwhile is not waited for either.
+    return open(path, "rb", buffering, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file's bytes; see `open_file`."""
+    with open_file(path) as file:
+        return file.read()
 
 
 def reserve(descriptor: int, n_bytes: int, where: object) -> None:
@@ -93,6 +116,6 @@ def check_lasting(place: Location) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's bytes, in hexadecimal; see `open_file`."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

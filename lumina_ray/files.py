@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import stat
 import tempfile
@@ -9,7 +10,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -47,8 +47,8 @@ def atomic_path(path: Location) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def open_file(path: Path, buffering: int = -1) -> BinaryIO:
-    """Open a file for reading, without ever waiting: a pipe has no end until somebody writes to it, nor has /dev/zero.
+def open_file(path: Path) -> io.FileIO:
+    """Open a file for reading, unbuffered, and never wait: opening a pipe would, and /dev/zero has no end.
 
     Raises:
         OSError: it cannot be opened, or is a folder, pipe, socket or device.
@@ -59,7 +59,7 @@ def open_file(path: Path, buffering: int = -1) -> BinaryIO:
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "a pipe, socket or device, not a file", str(path))
     # What takes the file's place meanwhile is not waited for either.
-    return open(path, "rb", buffering, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    return io.FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
 def read_file(path: Path) -> bytes:

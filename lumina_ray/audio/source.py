@@ -66,7 +66,7 @@ def _open_path(path: Path, label: str, max_bytes: int) -> Iterator[tuple[BinaryI
         if not stat.S_ISREG(status.st_mode):
             raise AudioError("audio.not_a_file", f"{label}: is a directory, pipe, socket or device, not an audio file")
         _check_size(status.st_size, label, max_bytes)
-        file = open_file(path, buffering=0)
+        file = open_file(path)
     except ValueError:
         # A NUL, which no file system takes.
         raise AudioError("audio.missing", f"{label!r}: no file can have this name; check the path") from None

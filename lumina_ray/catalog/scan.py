@@ -200,7 +200,7 @@ def read_header(path: Location) -> AudioHeader:
 def _opened(path: Location) -> Any:
     if isinstance(path, RemotePath):
         return path.filesystem.open_input_file(path.key)
-    return open_file(path, buffering=0)
+    return open_file(path)
 
 
 def _clean(row: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -131,7 +131,7 @@ def _unguarded(texts: pa.Array) -> pa.Array:
 
 
 def _open_text(path: Location) -> TextIO:
-    source = io.BytesIO(path.read_bytes()) if isinstance(path, RemotePath) else open_file(path)
+    source = io.BytesIO(path.read_bytes()) if isinstance(path, RemotePath) else io.BufferedReader(open_file(path))
     begin = source.read(4)
     source.seek(0)
     if wrong := next((what for signature, what in _NO_CSV.items() if begin.startswith(signature)), None):

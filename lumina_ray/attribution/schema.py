@@ -67,8 +67,9 @@ class Candidate(_Frozen):
     song: SongFacts
     equal_songs: tuple[SongFacts, ...] = Field(
         fail_fast=True,
-        description="Other songs judged whose audio is the same (equal `codes_sha256`), with their owners. The numbers "
-        "are of them all as one song: the share is not divided among them.",
+        description="All other songs of the catalog whose audio is the same (equal `codes_sha256`), by id, with their "
+        "owners: also those beyond the `policy.top_k` most similar, and those that were not searched. The numbers are "
+        "of them all as one song: the share is not divided among them.",
     )
     similarity: float = Field(description="Inner product of the two unit fingerprints, −1 to 1.")
     adjusted_similarity: float = Field(
@@ -231,7 +232,7 @@ class ChannelReport(_Frozen):
         "membership evidence; then shares rest on likeness alone."
     )
     searched: int = Field(description="Songs in the catalog.")
-    retrieved: int = Field(description="Songs that were judged: the most similar ones, equal audio included.")
+    retrieved: int = Field(description="Songs found by similarity and judged, equal audio included.")
     qualified: int = Field(
         description="Songs that qualify under the policy, equal audio counted once. All of them are listed."
     )

@@ -24,7 +24,7 @@ from lumina_ray.audio.mixdown import Layout, Mixdown, layout_of_mask, usual_layo
 from lumina_ray.audio.source import open_source
 from lumina_ray.errors import AudioError
 from lumina_ray.storage import RemotePath, locate
-from lumina_ray.vocabulary import MAX_DURATION_S, SAMPLE_RATE_HZ
+from lumina_ray.vocabulary import MAX_DURATION_S, SAMPLE_RATE_HZ, AudioStream
 
 MAX_BYTES = 2 << 30
 MAX_CHANNELS = 64
@@ -45,13 +45,12 @@ class Audio:
     Attributes:
         samples: float32 `[n]`, mono, 32 kHz, all finite.
         sha256: hash of the encoded file; reports identify a recording by it.
-        stream: which one this is of a file's several audio streams, and why, such as "2 of 2, the default"; None where
-            the file has one.
+        stream: which one this is of a file's several audio streams, and why; None where the file has one.
     """
 
     samples: np.ndarray
     sha256: str
-    stream: str | None = None
+    stream: AudioStream | None = None
 
     @property
     def duration_s(self) -> float:
@@ -113,7 +112,7 @@ class _Decoder:
     label: str
     max_duration_s: float
 
-    def decode(self) -> tuple[np.ndarray, str | None]:
+    def decode(self) -> tuple[np.ndarray, AudioStream | None]:
         """The file's samples, and which of several streams they are of."""
         self._check_duration(sum(part.duration_s or 0.0 for part in self.parts))
         count, default = 1, None
@@ -123,12 +122,12 @@ class _Decoder:
         if count == 1:
             return self._mixed(0), None
         if default is not None:
-            return self._mixed(default), f"{default + 1} of {count}, the default"
+            return self._mixed(default), AudioStream(default + 1, count, "default")
         for number in range(min(count, _MAX_STREAMS)):
             samples = self._mixed(number)
             if len(samples) and np.abs(samples).max() > _SOUND:
-                return samples, f"{number + 1} of {count}, the first with sound"
-        return self._mixed(0), f"1 of {count}, none of which has sound"
+                return samples, AudioStream(number + 1, count, "first_with_sound")
+        return self._mixed(0), AudioStream(1, count, "no_sound")
 
     def _mixed(self, stream: int) -> np.ndarray:
         mixdown = Mixdown()

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lumina_ray.audio import Audio, load_audio
+from lumina_ray.audio import Audio, load_audio, load_chunks
 from lumina_ray.audio.view import View
+from lumina_ray.catalog import decode_rows
+from lumina_ray.catalog.manifest import manifest_of
 from lumina_ray.catalog.scan import read_header
 from lumina_ray.errors import AudioError
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ, AudioStream
 from tests.audio.formats import (
     DURATION_S,
     PROMISING,
@@ -324,10 +326,10 @@ def test_the_second_of_joined_files_does_not_hide_that_the_first_was_cut() -> No
 def test_the_default_stream_is_taken(container: str, codec: str) -> None:
     sound, silence = music(), np.zeros_like(music())
     audio = load_audio(with_ffmpeg([silence, sound], container, codec, default=1))
-    assert audio.stream == "2 of 2, the default"
+    assert str(audio.stream) == "2 of 2, the default"
     assert pitch_hz(audio.samples) == pytest.approx(440, abs=200)
     audio = load_audio(with_ffmpeg([silence, sound], container, codec, default=0))
-    assert audio.stream == "1 of 2, the default"
+    assert str(audio.stream) == "1 of 2, the default"
     assert np.abs(audio.samples).max() < 1e-3
 
 
@@ -338,10 +340,20 @@ def test_the_default_stream_is_taken(container: str, codec: str) -> None:
 def test_without_a_default_the_first_stream_with_sound_is_taken(container: str, codec: str) -> None:
     sound, silence = music(), np.zeros_like(music())
     audio = load_audio(with_ffmpeg([silence, sound, sound], container, codec))
-    assert audio.stream == "2 of 3, the first with sound"
+    assert str(audio.stream) == "2 of 3, the first with sound"
     assert np.abs(audio.samples).max() > 0.1
     audio = load_audio(with_ffmpeg([silence, silence], container, codec))
-    assert audio.stream == "1 of 2, none of which has sound"
+    assert str(audio.stream) == "1 of 2, none of which has sound"
+
+
+def test_whoever_decodes_says_which_stream_it_was(tmp_path: Path) -> None:
+    sound, silence = music(), np.zeros_like(music())
+    file = tmp_path / "film.mka"
+    file.write_bytes(with_ffmpeg([silence, sound, sound], "matroska", "flac"))
+    assert load_chunks(file).stream == AudioStream(2, 3, "first_with_sound")
+    (row,) = decode_rows(manifest_of([{"song_id": "a", "path": str(file)}])).to_pylist()
+    assert (row["error_code"], row["audio_stream"]) == (None, "2 of 3, the first with sound")
+    assert load_chunks(file_of("mp3")).stream is None
 
 
 KINDS = {

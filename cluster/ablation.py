@@ -70,10 +70,11 @@ def ablate(
     paths = [out.resolve() / "parts" / _file_name(bank, removal.training) for removal in wanted]
     with ray_session():
         usable = [q for q, query in enumerate(bank.queries) if query.kind not in bank.unusable]
-        codes, queries = ray.put(bank.codes), ray.put([bank.queries[q].codes_KT for q in usable])
+        codes, start = ray.put(bank.codes), ray.put(bank.start)
+        queries = ray.put([(bank.queries[q].codes_KT, bank.queries[q].caption) for q in usable])
         device = training_device()
         run_missing("Trained without songs", retrain, [
-            (path, (bank.recipe, removal.training, codes, queries, device))
+            (path, (bank.recipe, removal.training, codes, queries, start, device))
             for path, removal in zip(paths, wanted, strict=True)
         ], console)  # fmt: skip
     losses_RQ = np.full((len(paths), len(bank.queries)), np.nan)

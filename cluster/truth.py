@@ -17,31 +17,45 @@ from rich.console import Console
 
 from cluster.progress import show_steps
 from cluster.session import ray_session
+from lumina_ray.audio import cut_chunks
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.files import atomic_path
+from lumina_ray.fingerprint import encode_song
+from lumina_ray.model import MusicModel
 from lumina_ray.model.open import open_model
+from lumina_ray.training.captions import vocabulary
 from lumina_ray.truth.alterations import altered_copies
-from lumina_ray.truth.bank import VERSION, Bank, save_bank
-from lumina_ray.truth.corpus import Audited, Recording, corpus, record
-from lumina_ray.truth.models import Weights, flat, generate, trained, unflat, weights_of, with_weights
-from lumina_ray.truth.queries import (
-    QUERY_FRAMES,
-    Query,
-    altered_queries,
-    continuations,
-    free_queries,
-    losses,
-    real_queries,
-    songs_to_alter,
+from lumina_ray.truth.bank import BASE, VERSION, Bank, save_bank
+from lumina_ray.truth.corpus import Audited, Recording, corpus, members, play, record
+from lumina_ray.truth.models import (
+    Start,
+    TextParts,
+    Weights,
+    flat,
+    trained,
+    trained_base,
+    unflat,
+    weights_of,
+    with_weights,
 )
+from lumina_ray.truth.pieces import Order, make_pieces, orders, piece_queries
+from lumina_ray.truth.queries import TRAINED_FRAMES, Query, altered_queries, losses, real_queries, songs_to_alter
 from lumina_ray.truth.recipe import NANO, SMALL, Recipe, Training, retrainings, whole_catalogs
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 SIZES = {"small": SMALL, "nano": NANO}
+Asked = list[tuple[torch.Tensor, str]]
+"""Codes of queries, int64 `[K, T]`, and the texts that their losses are under; "" is the fixed text."""
 # Recordings that one task encodes, in minutes: a lost machine loses no more.
 _RECORDINGS_PER_TASK = 20
 _RETRIES = 3
 # Small models leave most of a GPU idle.
 _GPU_FRACTION = 0.25
+_MAKERS = ("A", "B", "reference")
+"""Models that make pieces up."""
+_EARLY = ("A-early", "B-early")
+_TEXT = "text"
+_FRAMES_PER_S = 50
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,8 @@ class Workplace:
     def parts(self) -> Path:
         return self.out / "parts"
 
-    def codes(self, number: int) -> Path:
-        return self.parts / "codes" / f"{number:03}.npz"
+    def music(self, number: int) -> Path:
+        return self.parts / "music" / f"{number:03}.npz"
 
     def altered(self, position: int) -> Path:
         return self.parts / "altered" / f"{position:03}.npz"
@@ -63,11 +77,26 @@ class Workplace:
     def model(self, name: str) -> Path:
         return self.parts / "models" / f"{name}.npz"
 
-    def queries(self, model: str) -> Path:
-        return self.parts / "queries" / f"{model}.npz"
+    def pieces(self, model: str) -> Path:
+        return self.parts / "pieces" / f"{model}.npz"
 
     def losses(self, name: str) -> Path:
         return self.parts / "losses" / f"{name}.npz"
+
+
+@dataclass(frozen=True)
+class Music:
+    """The encoded corpus, by position.
+
+    Attributes:
+        codes: of what models learn from, int64 `[K, T]` each.
+        excerpts: of what follows, likewise.
+        captions: of every recording.
+    """
+
+    codes: list[torch.Tensor]
+    excerpts: list[torch.Tensor]
+    captions: tuple[str, ...]
 
 
 def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Bank:
@@ -84,39 +113,44 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
     with ray_session():
         run, device = partial(run_missing, console=console), training_device()
         parts = [recordings[i : i + _RECORDINGS_PER_TASK] for i in range(0, len(recordings), _RECORDINGS_PER_TASK)]
-        run("Recordings", encode_recordings, [(place.codes(i), (part,)) for i, part in enumerate(parts)])
-        codes = [codes_KT for i in range(len(parts)) for codes_KT in _read_codes(place.codes(i))]
+        run("Recordings", encode_recordings, [(place.music(i), (part,)) for i, part in enumerate(parts)])
+        music = _read_music([place.music(i) for i in range(len(parts))])
         altered = songs_to_alter(recordings, recipe.seed)
         run("Altered copies", encode_altered, [(place.altered(i), (recordings[i],)) for i in altered])
-        shared = ray.put(codes)
+        run("Base model", train_base, [(place.model(BASE), (recipe, recordings, music, device))])
+        start = _read_start(place, music)
+        shared, begun = ray.put(music.codes), ray.put(start)
         whole = whole_catalogs(recipe, recordings)
         run("Models of whole catalogs", train_whole, [
-            (place.model(training.name), (recipe, training, shared, device)) for training in whole
+            (place.model(training.name), (recipe, training, shared, begun, device)) for training in whole
         ])  # fmt: skip
-        run("Generated queries", make_queries, [
-            (place.queries(model), (recipe, model, recordings, shared, device, place.model(model))) for model in "AB"
+        wanted = {name: orders(recipe, name, recordings, music.captions) for name in _MAKERS}
+        run("Pieces", make, [
+            (place.pieces(name), (recipe, name, of, shared, begun, device, place.model(name)))
+            for name, of in wanted.items()
         ])  # fmt: skip
-        free_A, prompted_A = _made_up(place, recordings, "A", recipe.seed)
-        free_B, prompted_B = _made_up(place, recordings, "B", recipe.seed)
-        queries = [*real_queries(recordings, codes, recipe.seed), *free_A]
-        asked = ray.put([query.codes_KT for query in queries])
-        of_subsets = retrainings(recipe, recordings)
+        queries, extra = _queries(place, recipe, recordings, music, altered, wanted)
+        asked = ray.put([(query.codes_KT, query.caption) for query in queries])
+        of_subsets = retrainings(recipe, recordings, music.captions)
         run("Losses of whole catalogs", ask_whole, [
-            (place.losses(training.name), (recipe, asked, device, place.model(training.name))) for training in whole
+            (place.losses(training.name), (recipe, asked, begun, device, place.model(training.name)))
+            for training in whole
         ])  # fmt: skip
         run("Retrained models", retrain, [
-            (place.losses(training.name), (recipe, training, shared, asked, device)) for training in of_subsets
+            (place.losses(training.name), (recipe, training, shared, asked, begun, device)) for training in of_subsets
         ])  # fmt: skip
     trainings = [*whole, *of_subsets]
     bank = Bank(
         recipe,
         recordings,
-        codes,
+        music.codes,
         queries,
-        [*_altered(place, recordings, altered, recipe.seed), *free_B, *prompted_A, *prompted_B],
-        {name: weights for training in whole for name, weights in _wanted(place, training.name).items()},
+        extra,
+        {BASE: start.weights} | {n: w for training in whole for n, w in _wanted(place, training.name).items()},
         trainings,
         np.stack([np.load(place.losses(training.name))["losses"] for training in trainings]),
+        captions=music.captions,
+        text=start.text,
     )
     save_bank(bank, place.out)
     return bank
@@ -143,56 +177,88 @@ def run_missing(
 
 
 def encode_recordings(recordings: tuple[Recording, ...], path: Path) -> None:
-    """Render recordings and encode them with nano's codec."""
+    """Render recordings and encode, with nano's codec and as fingerprints do, what models learn and what follows."""
     torch.set_num_threads(1)
-    model = open_model("nano", "cpu")
-    _save(path, {recording.recording_id: model.encode(record(recording)).numpy() for recording in recordings})
+    model, out = open_model("nano", "cpu"), dict[str, np.ndarray]()
+    end = TRAINED_FRAMES * SAMPLE_RATE_HZ // _FRAMES_PER_S
+    for recording in recordings:
+        played = play(recording)
+        learned, excerpt = (_encoded(model, played.samples[where]) for where in (slice(end), slice(end, None)))
+        out |= {f"{recording.recording_id}/learned": learned, f"{recording.recording_id}/excerpt": excerpt}
+        out[f"{recording.recording_id}/caption"] = np.array(played.caption)
+    _save(path, out)
 
 
 def encode_altered(recording: Recording, path: Path) -> None:
     """Encode every altered copy of a recording."""
     torch.set_num_threads(1)
     model = open_model("nano", "cpu")
-    _save(path, {name: model.encode(copy).numpy() for name, copy in altered_copies(record(recording)).items()})
+    _save(path, {name: _encoded(model, copy) for name, copy in altered_copies(record(recording)).items()})
 
 
-def train_whole(recipe: Recipe, training: Training, codes: list[torch.Tensor], device: str, path: Path) -> None:
+def train_base(recipe: Recipe, recordings: tuple[Recording, ...], music: Music, device: str, path: Path) -> None:
+    """Train the model that all others start from."""
+    torch.set_num_threads(1)
+    learned = [i for i, recording in enumerate(recordings) if recording.role == "base"]
+    words = vocabulary(music.captions)
+    weights, text = trained_base(
+        recipe, [music.codes[i] for i in learned], [music.captions[i] for i in learned], words, device
+    )
+    _save(path, flat({BASE: weights, _TEXT: text.weights}) | {"words": np.array(words)})
+
+
+def train_whole(
+    recipe: Recipe, training: Training, codes: list[torch.Tensor], start: Start, device: str, path: Path
+) -> None:
     """Train a model of a whole catalog and keep it at each checkpoint."""
     torch.set_num_threads(1)
     kept: dict[str, Weights] = {}
-    for fraction, model in trained(recipe, training, codes, device):
+    for fraction, model in trained(recipe, training, codes, device, start):
         name = training.name if fraction == recipe.checkpoints[-1] else f"{training.name}-early"
         kept[name] = weights_of(model)
     _save(path, flat(kept))
 
 
-def make_queries(
-    recipe: Recipe, name: str, recordings: tuple[Recording, ...], codes: list[torch.Tensor], device: str,
+def make(
+    recipe: Recipe, name: str, wanted: tuple[Order, ...], codes: list[torch.Tensor], start: Start, device: str,
     weights: Path, path: Path,
 ) -> None:  # fmt: skip
-    """Sample from a model: freely, and going on from both recordings of every twin."""
+    """Sample what is ordered from a model."""
     torch.set_num_threads(1)
-    model = with_weights(recipe, _read_models(weights)[name], device)
-    twins = [i for i, recording in enumerate(recordings) if recording.role == "twin"]
-    prompts_BKT = torch.stack([codes[i][:, : recipe.prompt_frames] for i in twins])
-    free_BKT = generate(model, recipe.free, QUERY_FRAMES, recipe.seed)
-    prompted_BKT = generate(model, len(twins), QUERY_FRAMES - recipe.prompt_frames, recipe.seed + 1, prompts_BKT)
-    _save(path, {"free": free_BKT.numpy(), "prompted": prompted_BKT.numpy(), "twins": np.array(twins)})
+    model = with_weights(recipe, _read_models(weights)[name], device, start.text)
+    made = make_pieces(recipe, model, wanted, codes)
+    _save(path, {str(i): codes_BKT.numpy().astype(np.uint16) for i, codes_BKT in enumerate(made)})
 
 
-def ask_whole(recipe: Recipe, asked: list[torch.Tensor], device: str, weights: Path, path: Path) -> None:
+def ask_whole(recipe: Recipe, asked: Asked, start: Start, device: str, weights: Path, path: Path) -> None:
     """Losses of all queries under a finished model."""
     torch.set_num_threads(1)
-    _save(path, {"losses": losses(with_weights(recipe, _read_models(weights)[path.stem], device), asked)})
+    model = with_weights(recipe, _read_models(weights)[path.stem], device, start.text)
+    _save(path, {"losses": losses(model, *_unzipped(asked))})
 
 
 def retrain(
-    recipe: Recipe, training: Training, codes: list[torch.Tensor], asked: list[torch.Tensor], device: str, path: Path
+    recipe: Recipe,
+    training: Training,
+    codes: list[torch.Tensor],
+    asked: Asked,
+    start: Start | None,
+    device: str,
+    path: Path,
 ) -> None:
     """Train a model, ask it about all queries, forget it."""
     torch.set_num_threads(1)
-    *_, (_, model) = trained(recipe, training, codes, device)
-    _save(path, {"losses": losses(model, asked)})
+    *_, (_, model) = trained(recipe, training, codes, device, start)
+    _save(path, {"losses": losses(model, *_unzipped(asked))})
+
+
+def _unzipped(asked: Asked) -> tuple[list[torch.Tensor], list[str]]:
+    return [codes_KT for codes_KT, _ in asked], [caption for _, caption in asked]
+
+
+def _encoded(model: MusicModel, samples: np.ndarray) -> np.ndarray:
+    """Codes as fingerprints have them, chunk after chunk: uint16 `[K, T]`."""
+    return np.concatenate(encode_song(model, cut_chunks(samples)).chunks, axis=1)
 
 
 def _begin(place: Workplace, recipe: Recipe) -> None:
@@ -211,13 +277,52 @@ def _begin(place: Workplace, recipe: Recipe) -> None:
             )
 
 
-def _made_up(
-    place: Workplace, recordings: tuple[Recording, ...], model: Audited, seed: int
+def _read_music(paths: Sequence[Path]) -> Music:
+    codes, excerpts, captions = [], [], []
+    for path in paths:
+        with np.load(path) as arrays:
+            for name in arrays.files:
+                match name.rpartition("/")[2]:
+                    case "learned":
+                        codes.append(torch.from_numpy(arrays[name].astype(np.int64)))
+                    case "excerpt":
+                        excerpts.append(torch.from_numpy(arrays[name].astype(np.int64)))
+                    case _:
+                        captions.append(str(arrays[name]))
+    return Music(codes, excerpts, tuple(captions))
+
+
+def _read_start(place: Workplace, music: Music) -> Start:
+    with np.load(place.model(BASE)) as arrays:
+        words = tuple(arrays["words"].tolist())
+        models = unflat({name: arrays[name] for name in arrays.files if name != "words"})
+    return Start(models[BASE], TextParts(words, models[_TEXT]), music.captions)
+
+
+def _queries(
+    place: Workplace,
+    recipe: Recipe,
+    recordings: tuple[Recording, ...],
+    music: Music,
+    altered: list[int],
+    wanted: dict[str, tuple[Order, ...]],
 ) -> tuple[list[Query], list[Query]]:
-    """Read what a model made up freely, and how it went on from twins."""
-    with np.load(place.queries(model)) as arrays:
-        free, prompted = torch.from_numpy(arrays["free"]), torch.from_numpy(arrays["prompted"])
-        return free_queries(model, free), continuations(recordings, model, arrays["twins"].tolist(), prompted, seed)
+    """The queries that all models are asked about, and those that need no losses."""
+    of_maker: dict[str, list[Query]] = {}
+    for name, of in wanted.items():
+        with np.load(place.pieces(name)) as arrays:
+            made = [torch.from_numpy(arrays[str(i)].astype(np.int64)) for i in range(len(of))]
+        model: Audited = "B" if name == "B" else "A"
+        of_maker[name] = list(piece_queries(recordings, model, of, made, recipe.seed))
+    own = {-1, *members(recordings, "A")}
+    asked = [
+        *real_queries(recordings, music.codes, dict(enumerate(music.excerpts)), recipe.seed),
+        *(query for query in of_maker["A"] if query.recording in own),
+        *of_maker["reference"],
+        *_altered(place, recordings, altered, recipe.seed),
+    ]
+    # The twin test alone asks about continuations of what model A does not know.
+    return asked, [*(query for query in of_maker["A"] if query.recording not in own), *of_maker["B"]]
 
 
 def _altered(place: Workplace, recordings: tuple[Recording, ...], positions: list[int], seed: int) -> list[Query]:
@@ -231,12 +336,7 @@ def _altered(place: Workplace, recordings: tuple[Recording, ...], positions: lis
 def _wanted(place: Workplace, catalog: str) -> dict[str, Weights]:
     models = _read_models(place.model(catalog))
     # Methods ask for early weights of audited models only, and weights are most of a bank's size.
-    return {name: weights for name, weights in models.items() if name != "reference-early"}
-
-
-def _read_codes(path: Path) -> list[torch.Tensor]:
-    with np.load(path) as arrays:
-        return [torch.from_numpy(arrays[name].astype(np.int64)) for name in arrays.files]
+    return {name: weights for name, weights in models.items() if not name.endswith("-early") or name in _EARLY}
 
 
 def _read_models(path: Path) -> dict[str, Weights]:

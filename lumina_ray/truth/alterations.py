@@ -12,22 +12,21 @@ from lumina_ray.audio import load_audio
 from lumina_ray.audio.encode import encode_mp3
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
-COPY_S, EXCERPT_S = 10.0, 5.0
+COPY_S, EXCERPT_S, SILENCE_S, TRAINED_S = 10.0, 5.0, 2.0, 15.0
 _MP3_BIT_RATE = 64_000
-_QUIETER_DB = -6.0
 _SIGNAL_TO_NOISE_DB = 20.0
 _LOW_PASS_HZ, _LOW_PASS_ORDER = 4_000, 4
 _SPEEDS = (0.98, 1.02)
 
 
 def altered_copies(samples: np.ndarray) -> dict[str, np.ndarray]:
-    """Every alteration of the first 10 s of a song, by name.
+    """Every alteration of a song, by name; of its first 10 s, but for its end.
 
     Args:
-        samples: float32 mono at 32 kHz, at least 10 s × 1.02.
+        samples: float32 mono at 32 kHz, at least 15 s.
 
     Returns:
-        Float32 mono at 32 kHz, 10 s each, the excerpt 5 s.
+        Float32 mono at 32 kHz, 10 s each, the excerpt and the end 5 s.
     """
     return {name: alter(samples) for name, alter in _ALTERATIONS.items()}
 
@@ -39,8 +38,22 @@ def _as_mp3(samples: np.ndarray) -> np.ndarray:
         return _beginning(load_audio(path).samples)
 
 
-def _quieter(samples: np.ndarray) -> np.ndarray:
-    return _beginning(samples) * np.float32(10 ** (_QUIETER_DB / 20))
+def _at_level(decibels: float) -> Callable[[np.ndarray], np.ndarray]:
+    """What full scale does not hold is clipped, as it is in a file."""
+    return lambda samples: np.clip(_beginning(samples) * np.float32(10 ** (decibels / 20)), -1, 1)
+
+
+def _with_silence(samples: np.ndarray) -> np.ndarray:
+    """Silence in the middle of the first 8 s."""
+    half = round((COPY_S - SILENCE_S) / 2 * SAMPLE_RATE_HZ)
+    silence = np.zeros(round(SILENCE_S * SAMPLE_RATE_HZ), np.float32)
+    return np.concatenate([samples[:half], silence, samples[half : 2 * half]])
+
+
+def _end(samples: np.ndarray) -> np.ndarray:
+    """The last 5 s of what models learn from, the first 15 s."""
+    end = round(TRAINED_S * SAMPLE_RATE_HZ)
+    return samples[end - round(EXCERPT_S * SAMPLE_RATE_HZ) : end]
 
 
 def _with_noise(samples: np.ndarray) -> np.ndarray:
@@ -73,19 +86,27 @@ def _beginning(samples: np.ndarray) -> np.ndarray:
 
 _ALTERATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mp3": _as_mp3,
-    "quieter": _quieter,
+    "quieter": _at_level(-6.0),
+    "much_quieter": _at_level(-20.0),
+    "louder": _at_level(6.0),
     "noise": _with_noise,
     "low_pass": _low_passed,
+    "silence": _with_silence,
     "excerpt": _excerpt,
+    "end": _end,
     "slower": _at_speed(_SPEEDS[0]),
     "faster": _at_speed(_SPEEDS[1]),
 }
 ALTERATIONS: dict[str, str] = {
     "mp3": "MP3 at 64 kbit/s",
     "quieter": "6 dB quieter",
+    "much_quieter": "20 dB quieter",
+    "louder": "6 dB louder, clipped",
     "noise": "white noise 20 dB below",
     "low_pass": "low-pass at 4 kHz",
+    "silence": "2 s of silence inserted",
     "excerpt": "5 s of it",
+    "end": "5 s of its end",
     "slower": "2 % slower and lower",
     "faster": "2 % faster and higher",
 }

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import lzma
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +15,21 @@ from lumina_ray.demo.songs import DemoSong
 from lumina_ray.errors import StoreError
 from lumina_ray.files import atomic_path
 from lumina_ray.truth.corpus import Recording
-from lumina_ray.truth.models import Weights, flat, unflat
+from lumina_ray.truth.models import Start, TextParts, Weights, flat, unflat
 from lumina_ray.truth.queries import Query, QueryKind
 from lumina_ray.truth.recipe import Recipe, Training
 
 SHIPPED = Path(__file__).parent / "shipped"
 """The small bank that comes with the software."""
 MANIFEST_FILE = "bank.json"
-VERSION = 2
+BASE = "base"
+"""Name of the model that all others of a bank start from."""
+VERSION = 3
 """Version of the banks that this software builds."""
+_TEXT = "text"
 # Banks of version 1 were sampled with one cache for both kinds of attention: what their models made up is broken.
 _BROKEN_IN_VERSION_1: tuple[QueryKind, ...] = ("generated", "prompted")
-_QUERY_FIELDS = ("kind", "model", "recording", "split", "alteration")
+_QUERY_FIELDS = ("kind", "model", "recording", "split", "alteration", "caption")
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,18 @@ class Bank:
     """Everything that a measure of attribution needs; nothing in it depends on a method.
 
     Attributes:
-        recordings, codes: the corpus, and its codes, int64 `[K, T]` each.
-        models: decoders of whole catalogs, "A", "B" and "reference" at the end, the first two also "-early".
+        recordings, codes: the corpus, and its codes, int64 `[K, T]` each. Models learn from the first 750 frames, which
+            are all of them but in version 1.
+        models: decoders of whole catalogs, "A", "B" and "reference" at the end, the first two also "-early". In version
+            3 also "base", which all others start from, "A-second" from another seed, and more references.
         queries: those that all models were asked about.
         extra_queries: those that need no losses: altered copies, and more that models A and B made up.
         trainings: of the models that the losses are of, whole catalogs first.
         losses_RQK: float32, in nats per code: of every query and codebook under every trained model.
         unusable: kinds of queries that no measure may ask about, because their pieces are broken. The shipped bank has
             some; its other queries, and all its models and losses of them, are sound.
+        captions: of every recording; none in versions before 3.
+        text: what models attend to text by.
     """
 
     recipe: Recipe
@@ -53,6 +60,13 @@ class Bank:
     trainings: list[Training]
     losses_RQK: np.ndarray
     unusable: tuple[QueryKind, ...] = ()
+    captions: tuple[str, ...] = ()
+    text: TextParts = field(default_factory=TextParts)
+
+    @property
+    def start(self) -> Start | None:
+        """What the bank's models start from; None where each starts from random weights."""
+        return Start(self.models[BASE], self.text, self.captions) if self.recipe.base_epochs else None
 
     def of_kind(self, prefix: str) -> list[int]:
         """Give the positions of the trainings whose name begins with `prefix`."""
@@ -69,7 +83,8 @@ def save_bank(bank: Bank, folder: Path) -> None:
     queries = [*bank.queries, *bank.extra_queries]
     arrays |= _packed("codes", bank.codes) | _packed("queries", [query.codes_KT for query in queries])
     files = {"arrays.npz.xz": _write(folder / "arrays.npz.xz", arrays)}
-    files["weights.npz.xz"] = _write(folder / "weights.npz.xz", flat(bank.models))
+    weights = bank.models | ({_TEXT: bank.text.weights} if bank.text.weights else {})
+    files["weights.npz.xz"] = _write(folder / "weights.npz.xz", flat(weights))
     manifest = {
         "version": VERSION,
         "unusable": bank.unusable,
@@ -78,6 +93,8 @@ def save_bank(bank: Bank, folder: Path) -> None:
         "recordings": [asdict(recording) for recording in bank.recordings],
         "queries": [{k: getattr(query, k) for k in _QUERY_FIELDS} for query in queries],
         "trainings": [asdict(training) for training in bank.trainings],
+        "captions": bank.captions,
+        "words": bank.text.words,
     }
     with atomic_path(folder / MANIFEST_FILE) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1))
@@ -95,13 +112,15 @@ def load_bank(folder: Path) -> Bank:
         raise StoreError(f"{folder}: no ground-truth bank ({error}); `lumina truth build` makes one") from error
     version = manifest.get("version")
     if version not in (1, VERSION):
-        raise StoreError(f"{folder}: a bank of version {version}, this software reads 1 and {VERSION}")
+        raise StoreError(f"{folder}: a bank of version {version}, this software reads 1 and {VERSION}; build it again")
     arrays = _read(folder / "arrays.npz.xz", manifest["files"]["arrays.npz.xz"])
     weights = _read(folder / "weights.npz.xz", manifest["files"]["weights.npz.xz"])
     queries = [
         Query(**fields, codes_KT=codes_KT)
         for fields, codes_KT in zip(manifest["queries"], _unpacked("queries", arrays), strict=True)
     ]
+    models = unflat(weights)
+    text = TextParts(tuple(manifest.get("words", ())), models.pop(_TEXT, {}))
     n_asked = arrays["losses"].shape[1]
     recipe = manifest["recipe"] | {"checkpoints": tuple(manifest["recipe"]["checkpoints"])}
     return Bank(
@@ -112,10 +131,15 @@ def load_bank(folder: Path) -> Bank:
         codes=_unpacked("codes", arrays),
         queries=queries[:n_asked],
         extra_queries=queries[n_asked:],
-        models=unflat(weights),
-        trainings=[Training(**fields | {"songs": tuple(fields["songs"])}) for fields in manifest["trainings"]],
+        models=models,
+        trainings=[
+            Training(**fields | {"songs": tuple(fields["songs"]), "removed": tuple(fields.get("removed", ()))})
+            for fields in manifest["trainings"]
+        ],
         losses_RQK=arrays["losses"],
         unusable=_BROKEN_IN_VERSION_1 if version == 1 else tuple(manifest["unusable"]),
+        captions=tuple(manifest.get("captions", ())),
+        text=text,
     )
 
 

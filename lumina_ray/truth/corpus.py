@@ -1,26 +1,31 @@
 """The music of the ground-truth bank: which recordings there are, and which models are trained on which of them.
 
-Everything comes from the scores of the demo catalog, in roles that each answer one question:
+Catalogs come from the scores of the demo catalog, other music also from other scores of music21's corpus
+(`other_music.csv` beside this file, all of which render), in roles that each answer one question:
 
 - `twin`: a work in two recordings, of which a model is trained on one only. Does a score tell use from likeness?
 - `cell`: every one of a few scores in every one of a few instrumentations. Does P follow the score, M the sound?
 - `plain`: catalog songs that have no double.
-- `outside`: music of the same kind that no audited model was trained on: a reference model learns from it.
+- `outside`: music of the same kind that no audited model was trained on: reference models learn from parts of it.
+- `base`: music of the same kind that the base model learns from, which all models start from.
 - `control`: composers that no model knows.
 """
 
+import csv
 import random
+import re
 from dataclasses import dataclass
-from typing import Literal
+from importlib.resources import files
+from typing import Literal, cast
 
 import numpy as np
 import soxr
 
-from lumina_ray.demo.catalog import arrangement, perform
+from lumina_ray.demo.catalog import Performance, arrangement, perform
 from lumina_ray.demo.songs import DemoSong, MusicPackage, demo_songs
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
-Role = Literal["twin", "cell", "plain", "outside", "control"]
+Role = Literal["twin", "cell", "plain", "outside", "base", "control"]
 Catalog = Literal["A", "B", "reference"]
 Audited = Literal["A", "B"]
 CATALOGS: tuple[Catalog, ...] = ("A", "B", "reference")
@@ -80,8 +85,30 @@ def corpus(seed: int = 0) -> tuple[Recording, ...]:
     for kind, n_songs in _PLAIN.items():
         recordings += [Recording(song, "plain", "original") for song in _take(by_kind[kind], n_songs)]
     recordings += [Recording(song, "outside", "original") for left in by_kind.values() for song in left]
-    recordings += [Recording(song, "control", "original") for song in demo_songs() if song.part == "controls"]
+    recordings += [Recording(song, "control", "original") for song in demo_songs() if song.part != "catalog"]
+    recordings += [Recording(song, role, "original") for role, song in other_music()]
     return tuple(recordings)
+
+
+def other_music() -> list[tuple[Role, DemoSong]]:
+    """Scores of music21's corpus that the demo does not use, and what a bank uses them for."""
+    with (files("lumina_ray.truth") / "other_music.csv").open(encoding="utf-8") as file:
+        return [
+            (
+                cast(Role, row["role"]),
+                DemoSong(
+                    "controls" if row["role"] == "control" else "catalog",
+                    "music21",
+                    row["ref"],
+                    "other-" + re.sub(r"[^a-z0-9]+", "-", row["ref"].lower()),
+                    row["ref"],
+                    row["creator"],
+                    row["style"] or None,
+                    row["form"] or None,
+                ),
+            )
+            for row in csv.DictReader(file)
+        ]
 
 
 def members(recordings: tuple[Recording, ...], catalog: Catalog) -> list[int]:
@@ -100,16 +127,25 @@ def record(recording: Recording) -> np.ndarray:
     Raises:
         UsageError: a package with scores or sounds is missing.
     """
+    return play(recording).samples
+
+
+def play(recording: Recording) -> Performance:
+    """A recording as `record` gives it, and its caption.
+
+    Raises:
+        UsageError: a package with scores or sounds is missing.
+    """
     song = recording.song
     if recording.variant == "original":
-        return perform(song, arrangement(song, seed=0)).samples
+        return perform(song, arrangement(song, seed=0))
     if recording.variant == "sped_up":
-        return soxr.resample(
-            perform(song, arrangement(song, seed=0)).samples, SAMPLE_RATE_HZ * _SPEED_UP, SAMPLE_RATE_HZ
-        )
+        original = perform(song, arrangement(song, seed=0))
+        faster = soxr.resample(original.samples, SAMPLE_RATE_HZ * _SPEED_UP, SAMPLE_RATE_HZ)
+        return Performance(faster, original.caption)
     if recording.variant == "rearranged":
-        return perform(song, arrangement(song, seed=1)).samples
-    return perform(song, random.Random(recording.variant)).samples
+        return perform(song, arrangement(song, seed=1))
+    return perform(song, random.Random(recording.variant))
 
 
 def _take(songs: list[DemoSong], n: int) -> list[DemoSong]:

@@ -77,7 +77,7 @@ def make_fingerprints(bank: Bank, weights: str, kind: Kind, asked: EvaluationSet
     Args:
         weights: the name of one of the bank's models.
     """
-    model = with_weights(bank.recipe, bank.models[weights])
+    model = with_weights(bank.recipe, bank.models[weights], text=bank.text)
     if kind == "influence":
         learned = next(members(bank.recordings, name) for name in CATALOGS if weights.startswith(name))
         catalog = [_song_codes(bank.codes[i][:, :TRAINED_FRAMES].numpy(), model.frame_rate_hz) for i in learned]

@@ -98,7 +98,7 @@ def _agreement(bank: Bank, A: EvaluationSet, scores_QN: np.ndarray) -> dict[str,
     for name, kind, trainings in (
         ("lds_excerpt", "excerpt", "half"),
         ("lds_generated", "generated", "half"),
-        ("creators", "excerpt", "without"),
+        ("creators", "excerpt", "without-creator"),
     ):
         if kind in bank.unusable:
             continue

@@ -1,7 +1,7 @@
 """Queries of the bank: pieces of music as codes, each for tuning or for reporting."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,17 +10,23 @@ import torch
 from torch import Tensor
 
 from lumina_ray.gradients import codebook_losses
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.truth.corpus import Audited, Recording, members
 
-QueryKind = Literal["excerpt", "generated", "prompted", "altered", "catalog", "unheard", "control"]
-Split = Literal["dev", "test"]
+QueryKind = Literal[
+    "excerpt", "generated", "captioned", "guided", "prompted", "continued", "altered", "catalog", "unheard", "outside",
+    "foreign", "control",
+]  # fmt: skip
+Split = Literal["dev", "test", "held"]
+"""Methods are chosen on dev and reported on test; held is scored once for a release, and nothing is chosen by it."""
 # Recordings are trained on up to here; what follows is for excerpts.
 TRAINED_FRAMES = 750
 QUERY_FRAMES = 500
 _CATALOG_QUERIES = 32
 _CONTROL_QUERIES = 16
 _ALTERED_SONGS = 24
+_OUTSIDE_QUERIES = 24
+_SPLITS: tuple[tuple[Split, float], ...] = (("dev", 0.4), ("test", 0.4), ("held", 0.2))
 # Pieces in one forward pass; more would not be faster.
 _BATCH = 8
 
@@ -30,15 +36,20 @@ class Query:
     """Codes to be attributed.
 
     Attributes:
-        kind: "excerpt" is a catalog song after the part that is trained on; "generated" was made up by a model;
-            "prompted" is a model's continuation of a recording; "altered" is a copy of a catalog song that was made
-            worse; "catalog" is trained on; "unheard" is a twin or a cell of the other catalog; "control" has a
-            composer that no model knows. Some kinds of some banks are broken: see `Bank.unusable`.
+        kind: "excerpt" is a catalog song after the part that is trained on; "generated" was made up by a model under
+            the fixed text; "captioned" and "guided" were made up under a caption, the latter with guidance; "prompted"
+            is a model's continuation of a recording, and "continued" one under the recording's caption; "altered" is a
+            copy of a catalog song that was made worse; "catalog" is trained on; "unheard" is a twin or a cell of the
+            other catalog; "outside" is what reference models learn from; "foreign" was made up under a caption by a
+            reference model; "control" has a composer that no model knows. Some kinds of some banks are broken: see
+            `Bank.unusable`.
         model: the audited model that is asked, "A" or "B".
         recording: position in the corpus of the recording that it is made of; −1 where there is none.
-        split: nothing is tuned on "test".
+        split: see `Split`.
         codes_KT: int64.
         alteration: name of the alteration, for "altered".
+        caption: text that the piece was made under, and that its losses are under; "" is the fixed text, under which
+            fingerprints are made.
     """
 
     kind: QueryKind
@@ -47,46 +58,70 @@ class Query:
     split: Split
     codes_KT: Tensor
     alteration: str = ""
+    caption: str = ""
 
 
-def real_queries(recordings: tuple[Recording, ...], codes: list[Tensor], seed: int) -> list[Query]:
+def real_queries(
+    recordings: tuple[Recording, ...], codes: list[Tensor], excerpts: Mapping[int, Tensor], seed: int
+) -> list[Query]:
     """Make the queries that are parts of recordings.
 
     Args:
-        codes: whole recordings', int64 `[K, T]` each, by position in the corpus.
+        codes: of what is trained on, int64 `[K, T]` each, by position in the corpus.
+        excerpts: codes of what follows, by position in the corpus, of catalog A at least.
     """
-    rng, splits = random.Random(f"queries {seed}"), _splits(recordings, seed)
+    rng, splits = random.Random(f"queries {seed}"), splits_of(recordings, seed)
     catalog = members(recordings, "A")
     other_side = [i for i, recording in enumerate(recordings) if recording.side == "B"]
     controls = [i for i, recording in enumerate(recordings) if recording.role == "control"]
+    outside = members(recordings, "reference")
 
     def query(kind: QueryKind, i: int, codes_KT: Tensor) -> Query:
         return Query(kind, "A", i, splits[recordings[i].work], codes_KT)
 
+    def some(songs: list[int], n: int) -> list[int]:
+        return sorted(rng.sample(songs, min(n, len(songs))))
+
     return [
-        *(query("excerpt", i, codes[i][:, TRAINED_FRAMES:]) for i in catalog),
-        *(query("catalog", i, codes[i][:, :QUERY_FRAMES]) for i in sorted(rng.sample(catalog, _CATALOG_QUERIES))),
+        *(query("excerpt", i, excerpts[i]) for i in catalog),
+        *(query("catalog", i, codes[i][:, :QUERY_FRAMES]) for i in some(catalog, _CATALOG_QUERIES)),
         *(query("unheard", i, codes[i][:, :QUERY_FRAMES]) for i in other_side),
-        *(query("control", i, codes[i][:, :QUERY_FRAMES]) for i in sorted(rng.sample(controls, _CONTROL_QUERIES))),
+        *(query("control", i, codes[i][:, :QUERY_FRAMES]) for i in some(controls, _CONTROL_QUERIES)),
+        *(query("outside", i, codes[i][:, :QUERY_FRAMES]) for i in some(outside, _OUTSIDE_QUERIES)),
     ]
 
 
-def free_queries(model: Audited, codes_BKT: Tensor) -> list[Query]:
-    """Make queries of music that a model made up from nothing: int64 `[B, K, T]`."""
+def made_up_queries(
+    kind: QueryKind, model: Audited, codes_BKT: Tensor, captions: Sequence[str], seed: int
+) -> list[Query]:
+    """Make queries of music that a model made up, without a recording to go on from.
+
+    Args:
+        codes_BKT: int64 `[B, K, T]`.
+        captions: one for each piece, or "" for the fixed text. Pieces under one caption are of one split.
+    """
+    of_caption = _drawn_splits({caption for caption in captions if caption}, f"captions {seed}")
+    splits: tuple[Split, Split] = ("test", "dev")
     return [
-        Query("generated", model, -1, "dev" if number % 2 else "test", codes_KT)
-        for number, codes_KT in enumerate(codes_BKT)
+        Query(kind, model, -1, of_caption[caption] if caption else splits[number % 2], codes_KT, caption=caption)
+        for number, (codes_KT, caption) in enumerate(zip(codes_BKT, captions, strict=True))
     ]
 
 
 def continuations(
-    recordings: tuple[Recording, ...], model: Audited, prompts: list[int], codes_BKT: Tensor, seed: int
+    kind: QueryKind,
+    recordings: tuple[Recording, ...],
+    model: Audited,
+    prompts: Sequence[int],
+    codes_BKT: Tensor,
+    captions: Sequence[str],
+    seed: int,
 ) -> list[Query]:
     """Make queries of a model's continuations of recordings; the beginnings themselves are left out."""
-    splits = _splits(recordings, seed)
+    splits = splits_of(recordings, seed)
     return [
-        Query("prompted", model, i, splits[recordings[i].work], codes_KT)
-        for i, codes_KT in zip(prompts, codes_BKT, strict=True)
+        Query(kind, model, i, splits[recordings[i].work], codes_KT, caption=caption)
+        for i, codes_KT, caption in zip(prompts, codes_BKT, captions, strict=True)
     ]
 
 
@@ -100,33 +135,39 @@ def altered_queries(
     recordings: tuple[Recording, ...], copies: Mapping[tuple[int, str], Tensor], seed: int
 ) -> list[Query]:
     """Make queries of altered copies, whose codes are given by song and alteration."""
-    splits = _splits(recordings, seed)
+    splits = splits_of(recordings, seed)
     return [
         Query("altered", "A", i, splits[recordings[i].work], codes_KT, name) for (i, name), codes_KT in copies.items()
     ]
 
 
-def _splits(recordings: tuple[Recording, ...], seed: int) -> dict[str, Split]:
-    # Works are drawn, not recordings: twins never tell one split about the other.
-    rng = random.Random(f"splits {seed}")
-    splits: tuple[Split, Split] = ("dev", "test")
-    return {work: rng.choice(splits) for work in sorted({recording.work for recording in recordings})}
+def splits_of(recordings: tuple[Recording, ...], seed: int) -> dict[str, Split]:
+    """The split of each work. Works are drawn, not recordings: twins never tell one split about the other."""
+    return _drawn_splits({recording.work for recording in recordings}, f"splits {seed}")
 
 
-def losses(model: MusicModel, codes: list[Tensor]) -> np.ndarray:
+def _drawn_splits(names: Collection[str], seed: str) -> dict[str, Split]:
+    rng, (splits, weights) = random.Random(seed), zip(*_SPLITS, strict=True)
+    return dict(zip(sorted(names), rng.choices(splits, weights, k=len(names)), strict=True))
+
+
+def losses(model: TransformersMusicGen, codes: list[Tensor], captions: Sequence[str] | None = None) -> np.ndarray:
     """Compute the teacher-forced loss of every piece and codebook, float32 `[Q, K]`, in nats per code.
 
     Args:
-        codes: int64 `[K, T]` each; pieces of one length go through the model together.
+        codes: int64 `[K, T]` each; pieces of one length and caption go through the model together.
+        captions: a text for each piece, "" for the fixed one; the fixed text for all by default.
     """
-    of_length: dict[int, list[int]] = {}
+    together: dict[tuple[int, str], list[int]] = {}
     for i, codes_KT in enumerate(codes):
-        of_length.setdefault(codes_KT.shape[1], []).append(i)
+        together.setdefault((codes_KT.shape[1], captions[i] if captions else ""), []).append(i)
     out_QK = np.zeros((len(codes), model.n_codebooks), np.float32)
     with torch.no_grad():
-        for T, pieces in of_length.items():
+        for (T, caption), pieces in together.items():
+            condition_1ND = model.embed(caption) if caption else None
             for begin in range(0, len(pieces), _BATCH):
                 batch = pieces[begin : begin + _BATCH]
                 codes_BKT = torch.stack([codes[i] for i in batch]).to(model.device)
-                out_QK[batch] = codebook_losses(model.predict(codes_BKT, [T] * len(batch)), codes_BKT).cpu().numpy()
+                prediction = model.predict(codes_BKT, [T] * len(batch), condition_1ND)
+                out_QK[batch] = codebook_losses(prediction, codes_BKT).cpu().numpy()
     return out_QK

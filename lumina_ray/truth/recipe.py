@@ -2,14 +2,17 @@
 
 import hashlib
 import random
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lumina_ray.errors import UsageError
 from lumina_ray.truth.corpus import CATALOGS, Recording, members
 
-# Leaving out a composer is only telling where that leaves a hole.
-_MIN_SONGS_OF_CREATOR = 4
+# Leaving out a composer, or a class of captions, is only telling where that leaves a hole.
+_MIN_SONGS_OF_GROUP = 4
+# A class that most songs belong to is no class.
+_MAX_FRACTION_OF_CLASS = 0.5
+_REMOVED_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -18,23 +21,33 @@ class Recipe:
 
     Attributes:
         n_layers, dim, heads: of every model's decoder.
+        base_epochs: passes over other music of the model that all others start from; 0 in banks before version 3, whose
+            models each started from random weights.
         epochs: how often a model sees each of its songs' windows, however many songs it has.
         batch: windows of 10 s in a step.
         checkpoints: fractions of the training after which models of whole catalogs are kept: early, and at the end.
         subsets: models that are trained on random halves of catalog A.
-        repeats: of those, how many are trained once more from another start, to learn how much truth itself varies.
-        free: queries that the model of catalog A makes up.
-        prompt_frames: with which models continue twins, for the twin test.
+        removals: models that are trained without a random tenth of catalog A.
+        repeats: of halves, of removals and of models without one song each: how many are trained once more from another
+            seed, to learn how much truth itself varies.
+        references: models that are trained on random parts of music that is in no catalog.
+        captions: captions that the model of catalog A makes music under.
+        free: queries that the model of catalog A makes up under the fixed text.
+        prompt_frames: with which models continue recordings.
     """
 
     n_layers: int = 8
     dim: int = 96
     heads: int = 2
+    base_epochs: float = 0.0
     epochs: float = 6.0
     batch: int = 4
     checkpoints: tuple[float, float] = (0.4, 1.0)
     subsets: int = 64
+    removals: int = 0
     repeats: int = 4
+    references: int = 1
+    captions: int = 0
     free: int = 64
     prompt_frames: int = 125
     seed: int = 0
@@ -44,55 +57,120 @@ class Recipe:
             raise UsageError(f"repeats ({self.repeats}) must not be more than subsets ({self.subsets})")
 
 
-SMALL = Recipe()
+SMALL = Recipe(
+    base_epochs=16.0, epochs=4.0, removals=32, repeats=4, references=4, captions=24, free=16, prompt_frames=150
+)
 """Hours on two cores."""
-NANO = Recipe(n_layers=16, dim=128, heads=4, epochs=15.0, subsets=200, repeats=16, free=128)
+NANO = Recipe(
+    n_layers=16, dim=128, heads=4, base_epochs=16.0, epochs=8.0, subsets=200, removals=64, repeats=16, references=4,
+    captions=48, free=32, prompt_frames=150,
+)  # fmt: skip
 """For nano's own size; wants a GPU."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One model to train: its name, on which recordings (by position in the corpus), and from which seed."""
+    """One model to train.
+
+    Attributes:
+        name: of the model.
+        songs: positions in the corpus of the recordings that it learns from.
+        seed: of its start, where it starts from random weights, and of the order of its songs.
+        removed: positions of recordings that take part in the order of songs, at weight 0: so a model without some
+            songs sees all others at the same steps as the model with them.
+    """
 
     name: str
     songs: tuple[int, ...]
     seed: int
+    removed: tuple[int, ...] = ()
 
 
 def whole_catalogs(recipe: Recipe, recordings: tuple[Recording, ...]) -> tuple[Training, ...]:
-    """The audited models of catalogs A and B, and the reference model that knows neither."""
-    return tuple(
-        Training(name, tuple(members(recordings, name)), _seed_of(recipe, f"catalog {name}")) for name in CATALOGS
+    """The audited models of catalogs A and B, A's from a second seed, and reference models that know neither.
+
+    A reference model learns from as many songs as A has, drawn from the music that is in no catalog.
+    """
+    catalogs = {name: tuple(members(recordings, name)) for name in CATALOGS}
+    size = min(len(catalogs["A"]), len(catalogs["reference"]))
+    references = [
+        tuple(sorted(random.Random(f"reference {recipe.seed} {i}").sample(catalogs["reference"], size)))
+        for i in range(recipe.references)
+    ]
+    return (
+        Training("A", catalogs["A"], _seed_of(recipe, "A")),
+        Training("A-second", catalogs["A"], _seed_of(recipe, "second")),
+        Training("B", catalogs["B"], _seed_of(recipe, "B")),
+        *(
+            Training("reference" if i == 0 else f"reference-{i}", songs, _seed_of(recipe, f"reference {i}"))
+            for i, songs in enumerate(references)
+        ),
     )
 
 
-def retrainings(recipe: Recipe, recordings: tuple[Recording, ...]) -> tuple[Training, ...]:
-    """Models of parts of catalog A: random halves, some of those again, and the catalog without one creator."""
+def retrainings(
+    recipe: Recipe, recordings: tuple[Recording, ...], captions: Sequence[str] = ()
+) -> tuple[Training, ...]:
+    """Models of parts of catalog A, in the order of what they are worth to a bank that is not whole yet.
+
+    Random halves, without random tenths, without each creator, without each class of captions, without each single
+    song; and some of them again from the seed of "A-second", which differs from "A" by its seed alone.
+
+    Args:
+        captions: of every recording of the corpus; without any, no class is left out.
+    """
     catalog = members(recordings, "A")
-    halves = [
-        tuple(sorted(random.Random(f"half {recipe.seed} {i}").sample(catalog, len(catalog) // 2)))
-        for i in range(recipe.subsets)
+    halves = [_drawn(recipe, "half", i, catalog, len(catalog) - len(catalog) // 2) for i in range(recipe.subsets)]
+    tenths = [
+        _drawn(recipe, "tenth", i, catalog, round(_REMOVED_FRACTION * len(catalog))) for i in range(recipe.removals)
     ]
-    trainings = [Training(f"half-{i:03}", half, _seed_of(recipe, f"half {i}")) for i, half in enumerate(halves)]
-    trainings += [Training(f"again-{i:03}", halves[i], _seed_of(recipe, f"again {i}")) for i in range(recipe.repeats)]
-    creators = Counter(recordings[i].song.creator for i in catalog)
-    trainings += [
-        without(
-            recipe, recordings, f"without-creator-{number:03}", {i for i in catalog if _creator(recordings, i) == c}
-        )
-        for number, c in enumerate(sorted(c for c, n in creators.items() if n >= _MIN_SONGS_OF_CREATOR))
+    creators = [
+        {i for i in catalog if recordings[i].song.creator == creator}
+        for creator in sorted({recordings[i].song.creator for i in catalog})
     ]
-    return tuple(trainings)
+    classes = list(caption_classes({i: captions[i] for i in catalog}).values()) if captions else []
+    singles = [{i} for i in catalog]
+    groups = {
+        "half": halves,
+        "tenth": tenths,
+        "without-creator": [songs for songs in creators if len(songs) >= _MIN_SONGS_OF_GROUP],
+        "without-class": classes,
+        "single": singles,
+    }
+    again = {f"again-{name}": groups[name][: recipe.repeats] for name in ("half", "tenth", "single")}
+    return tuple(
+        without(recipe, recordings, f"{name}-{number:03}", removed, "second" if name in again else "A")
+        for name, sets in (groups | again).items()
+        for number, removed in enumerate(sets)
+    )
 
 
-def without(recipe: Recipe, recordings: tuple[Recording, ...], name: str, removed: set[int]) -> Training:
-    """Catalog A without some of its recordings."""
+def caption_classes(captions: dict[int, str]) -> dict[str, set[int]]:
+    """Songs by what their captions share: a style and form, or an instrument.
+
+    Args:
+        captions: by position in the corpus, as `lumina_ray.demo.captions` writes them.
+    """
+    words: dict[str, set[int]] = {}
+    for i, caption in captions.items():
+        what, *instruments = [part.strip() for part in caption.split(",")]
+        # The first word is a tempo.
+        for word in {what.partition(" ")[2], *instruments}:
+            words.setdefault(word, set()).add(i)
+    most = _MAX_FRACTION_OF_CLASS * len(captions)
+    return {word: songs for word, songs in sorted(words.items()) if _MIN_SONGS_OF_GROUP <= len(songs) <= most}
+
+
+def without(
+    recipe: Recipe, recordings: tuple[Recording, ...], name: str, removed: set[int], seed_of: str = "A"
+) -> Training:
+    """Catalog A without some of its recordings; everything else is as in the training of model A, or A-second."""
     kept = tuple(i for i in members(recordings, "A") if i not in removed)
-    return Training(name, kept, _seed_of(recipe, name))
+    return Training(name, kept, _seed_of(recipe, seed_of), tuple(sorted(removed)))
 
 
-def _creator(recordings: tuple[Recording, ...], position: int) -> str:
-    return recordings[position].song.creator
+def _drawn(recipe: Recipe, what: str, number: int, catalog: list[int], n: int) -> set[int]:
+    return set(random.Random(f"{what} {recipe.seed} {number}").sample(catalog, n))
 
 
 def _seed_of(recipe: Recipe, name: str) -> int:

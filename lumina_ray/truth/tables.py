@@ -32,9 +32,13 @@ _NARROW_HEADINGS = {
 _NARROW_ALTERATIONS = {
     "mp3": "MP3",
     "quieter": "6 dB\nquieter",
+    "much_quieter": "20 dB\nquieter",
+    "louder": "6 dB\nlouder",
     "noise": "noise",
     "low_pass": "low\npass",
+    "silence": "silence\ninside",
     "excerpt": "5 s\nof it",
+    "end": "its\nend",
     "slower": "2 %\nslower",
     "faster": "2 %\nfaster",
 }
@@ -84,11 +88,13 @@ def _found(rows: Sequence[MethodRow], wide: bool) -> Table:
     out = _table("How often a song is first for an altered copy of it", wide)
     out.add_column("method", no_wrap=True)
     out.add_column("")
-    for name in ALTERATIONS:
+    # Banks before version 3 have fewer.
+    shown = [name for name in ALTERATIONS if any(name in row.found for row in rows)]
+    for name in shown:
         out.add_column((ALTERATIONS if wide else _NARROW_ALTERATIONS)[name], justify="right")
     for row in rows:
         if row.found:
-            texts = (_text(row.found[name], wide) if name in row.found else "" for name in ALTERATIONS)
+            texts = (_text(row.found[name], wide) if name in row.found else "" for name in shown)
             out.add_row(row.method, row.channel, *texts)
     return out
 

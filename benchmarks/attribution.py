@@ -34,6 +34,7 @@ from lumina_ray.attribution.intervals import share_intervals
 from lumina_ray.calibration import Calibration, calibrate, song_means
 from lumina_ray.index import Snapshot, SnapshotRecord
 from lumina_ray.index.channel import build_approximate, build_flat, read_channel
+from lumina_ray.index.equal_songs import EqualSongs
 from lumina_ray.index.exact import exact_nearest
 from lumina_ray.index.files import FORMAT_VERSION, vectors_file
 from lumina_ray.index.kinds import FLAT, choose_kind, default_memory_bytes
@@ -93,6 +94,7 @@ def make_snapshot(folder: Path, n: int, d: int) -> tuple[Snapshot, np.ndarray]:
     songs = pa.table(
         {name: pa.array([30.0] * n) if name == "duration_s" else ids for name in SongFacts.model_fields},
     )
+    withdrawals, no_songs = Withdrawals(folder, songs, None), songs.slice(0, 0)
     return (
         Snapshot(
             version="v0001",
@@ -127,7 +129,8 @@ def make_snapshot(folder: Path, n: int, d: int) -> tuple[Snapshot, np.ndarray]:
             means={"P": means_N, "M": means_N},
             centres={"P": centre_D, "M": centre_D},
             indexes={"P": index, "M": index},
-            withdrawals=Withdrawals(folder, songs, None),
+            withdrawals=withdrawals,
+            equal_songs=EqualSongs(no_songs, withdrawals.of(no_songs)),
         ),
         vectors_ND,
     )

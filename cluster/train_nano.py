@@ -40,7 +40,7 @@ _SAMPLED_SONGS = 30
 _MAX_FAILURES = 3
 _STATE_FILE = "state.pt"
 # Raise it when the language model comes to learn otherwise, so that no training that was begun before goes on.
-_LM_RECIPE = 2
+_LM_RECIPE = 3
 
 
 class Stage(StrEnum):

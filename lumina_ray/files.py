@@ -2,7 +2,9 @@
 
 import errno
 import hashlib
+import io
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -43,6 +45,27 @@ def atomic_path(path: Location) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_file(path: Path) -> io.FileIO:
+    """Open a file for reading, unbuffered, and never wait: opening a pipe would, and /dev/zero has no end.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, pipe, socket or device.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "a pipe, socket or device, not a file", str(path))
+    # What takes the file's place meanwhile is not waited for either.
+    return io.FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file's bytes; see `open_file`."""
+    with open_file(path) as file:
+        return file.read()
 
 
 def reserve(descriptor: int, n_bytes: int, where: object) -> None:
@@ -93,6 +116,6 @@ def check_lasting(place: Location) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a file's bytes, in hexadecimal; see `open_file`."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -40,6 +40,35 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+StreamReason = Literal["default", "first_with_sound", "no_sound"]
+"""Why one of several audio streams was taken: it is the one marked as the default; it is the first with sound; it is
+the first, and no stream has sound."""
+
+
+@dataclass(frozen=True)
+class AudioStream:
+    """Which of a file's several audio streams was taken, and why.
+
+    Attributes:
+        number: counted from 1.
+        of: how many the file has, at least 2.
+        reason: see `StreamReason`.
+    """
+
+    number: int
+    of: int
+    reason: StreamReason
+
+    def __str__(self) -> str:
+        """As stores have it: `2 of 3, the first with sound`."""
+        why = {
+            "default": "the default",
+            "first_with_sound": "the first with sound",
+            "no_sound": "none of which has sound",
+        }
+        return f"{self.number} of {self.of}, {why[self.reason]}"
+
+
 @dataclass(frozen=True)
 class SongCodes:
     """EnCodec codes of the chunks of one song that are fingerprinted.
@@ -136,6 +165,8 @@ class QueryFingerprint:
         chunk_durations_s: each chunk's length, in seconds; n numbers.
         chunk_weights: each chunk's fraction of the query's valid codes; n numbers that add up to 1.
         environment: adapter, device and versions that made the vectors; an equal environment repeats them bit for bit.
+        audio_stream: which of the file's several audio streams was fingerprinted; None where it has one, or where
+            nobody knows the file.
     """
 
     audio_sha256: str
@@ -148,3 +179,4 @@ class QueryFingerprint:
     chunk_durations_s: tuple[float, ...]
     chunk_weights: tuple[float, ...]
     environment: dict[str, str]
+    audio_stream: AudioStream | None = None

@@ -4,7 +4,6 @@ A place of the gateway is taken only once an upload is whole: who sends slowly k
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -17,15 +16,15 @@ from serve.problems import Problem
 from serve.requestlog import waiting_for
 from serve.schemas import ServeArgs
 from serve.services import Caller, Served
+from serve.turns import Room
 
 
 class Arrivals:
     """Counts the uploads of a gateway, each from its first byte to its answer."""
 
     def __init__(self, most: int, most_of_key: int) -> None:
-        self._most = most
+        self._room = Room(most)
         self._most_of_key = most_of_key
-        self._by_key: Counter[str] = Counter()
         self._closed = False
 
     @contextmanager
@@ -33,29 +32,31 @@ class Arrivals:
         """Count an upload of a key for the duration of a block.
 
         Raises:
-            Problem: 429, the key has as many as it may, or the gateway has; 503, closed.
+            Problem: 429, the key has as many as it may, or the gateway has, or the others need what is left; 503,
+                closed.
         """
         if self._closed:
             raise Problem.retry_later(503, "server.unavailable", "The server is stopping; try again later.")
-        if self._by_key.total() >= self._most:
+        if not self._room.left:
             raise Problem.retry_later(429, "server.busy", "Too many uploads at once; try again later.")
-        if self._by_key[key] >= self._most_of_key:
+        if self._room.of(key) >= self._most_of_key:
             raise Problem.retry_later(
                 429, "access.uploads", f"This key may send {self._most_of_key} uploads at once; wait until one is done."
             )
-        self._by_key[key] += 1
+        if not self._room.has_room_for(key):
+            raise Problem.retry_later(
+                429, "access.uploads", "The room that is left is for other keys; wait until an upload of yours is done."
+            )
+        self._room.enter(key)
         try:
             yield
         finally:
-            self._by_key[key] -= 1
-            # Keys come and go.
-            if not self._by_key[key]:
-                del self._by_key[key]
+            self._room.leave(key)
 
     async def close(self) -> None:
         """Let in no more uploads, and return once those that had begun are answered."""
         self._closed = True
-        while self._by_key:
+        while not self._room.empty:
             await asyncio.sleep(POLL_S)
 
 
@@ -64,12 +65,14 @@ class Arrival:
     """A request that was let in, and whose body is still to come.
 
     Attributes:
+        caller: whose it is.
         deadline_s: when its time is up, by the event loop's clock.
     """
 
     request: Request
     args: ServeArgs
     places: Places
+    caller: Caller
     deadline_s: float
 
     @asynccontextmanager
@@ -116,14 +119,14 @@ class Arrival:
 
     def place(self) -> AbstractAsyncContextManager[None]:
         """A place for the request, whose body is whole by now. Raises: Problem: 429, none was free in time."""
-        return self.places.take(self.deadline_s, whole_upload=True)
+        return self.places.take(self.deadline_s, self.caller, whole_upload=True)
 
 
 async def _arrive(request: Request, services: Served, caller: Caller) -> AsyncIterator[Arrival]:
     deadline_s = asyncio.get_running_loop().time() + services.args.request_timeout_s
     state = request.app.state
     with state.arrivals.let_in(caller):
-        yield Arrival(request, services.args, state.places, deadline_s)
+        yield Arrival(request, services.args, state.places, caller, deadline_s)
 
 
 # An upload of a caller that was let in. It ends before the answer is sent, which a client may be slow to read.

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ray.serve.schema import DeploymentSchema, ServeDeploySchema
 
 from lumina_ray.errors import LuminaError, UsageError
+from lumina_ray.files import read_file
 from serve.origin import is_loopback_name
 from serve.proxy import ENVIRONMENT
 from serve.schemas import IndexChoice, ServeArgs, describe_errors, shard_name
@@ -30,7 +31,7 @@ def check_config(path: Path) -> ServeDeploySchema:
             other machines, or a proxy that believes the headers of clients.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_file(path))
         config = ServeDeploySchema.model_validate(values)
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: cannot be read as YAML: {error}") from error

@@ -15,7 +15,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.errors import UsageError
-from lumina_ray.files import atomic_path
+from lumina_ray.files import atomic_path, read_file
 from serve.schemas import describe_errors
 
 # Lets scanners for leaked secrets find keys in code and logs.
@@ -76,7 +76,7 @@ def read_keys(file: Path) -> tuple[ApiKey, ...]:
         UsageError: missing, damaged, or with a name that occurs twice.
     """
     try:
-        keys = _KeysFile.model_validate_json(file.read_bytes()).keys
+        keys = _KeysFile.model_validate_json(read_file(file)).keys
     except OSError as error:
         raise _unreadable(file, error) from error
     except ValidationError as error:

@@ -13,44 +13,47 @@ from fastapi import Depends, Request
 from serve import metrics
 from serve.problems import Problem
 from serve.services import Caller, Served
+from serve.turns import Room, Turns
 
 POLL_S = 0.05
 
 
 class Places:
-    """Places of a gateway, given in the order of arrival."""
+    """Places of a gateway, given to keys in turns, and to the requests of one in the order of arrival."""
 
     def __init__(self, n: int, max_waiting: int) -> None:
-        self._places = asyncio.Semaphore(n)
-        self._max_waiting = max_waiting
-        self._waiting = self._asking = self._taken = 0
+        self._turns = Turns(n)
+        self._asking = Room(max_waiting)
+        self._waiting = self._taken = 0
         self._closed = False
 
     @asynccontextmanager
-    async def take(self, deadline_s: float, whole_upload: bool = False) -> AsyncIterator[None]:
+    async def take(self, deadline_s: float, key: str = "", whole_upload: bool = False) -> AsyncIterator[None]:
         """Hold a place; cancelled, as by a client that goes away, it is free at once.
 
         Args:
             deadline_s: how long to wait for one, by the event loop's clock.
+            key: whose request it is, a `Caller`.
             whole_upload: of a request whose upload was taken in. It is refused neither for those that wait, as
                 `Arrivals` bounds uploads, nor for being closed since.
 
         Raises:
-            Problem: 429, too many wait already, or none was free in time; 503, closed.
+            Problem: 429, too many wait already, of all keys or of this one, or none was free in time; 503, closed.
         """
         if not whole_upload:
             self._check_open()
-            if self._places.locked() and self._asking >= self._max_waiting:
+            if self._turns.all_taken and not self._asking.has_room_for(key):
                 raise _busy()
-        self._asking += not whole_upload
+            self._asking.enter(key)
         self._count(waiting=1)
         try:
             async with asyncio.timeout_at(deadline_s):
-                await self._places.acquire()
+                await self._turns.take(key)
         except TimeoutError as error:
             raise _busy() from error
         finally:
-            self._asking -= not whole_upload
+            if not whole_upload:
+                self._asking.leave(key)
             self._count(waiting=-1)
         self._count(taken=1)
         try:
@@ -59,7 +62,7 @@ class Places:
                 self._check_open()
             yield
         finally:
-            self._places.release()
+            self._turns.free(key)
             self._count(taken=-1)
 
     async def close(self) -> None:
@@ -86,9 +89,9 @@ def _busy() -> Problem:
     return Problem.retry_later(429, "server.busy", "All places are taken; try again later.")
 
 
-async def _take_place(request: Request, services: Served, _: Caller) -> AsyncIterator[float]:
+async def _take_place(request: Request, services: Served, caller: Caller) -> AsyncIterator[float]:
     deadline_s = asyncio.get_running_loop().time() + services.args.request_timeout_s
-    async with request.app.state.places.take(deadline_s):
+    async with request.app.state.places.take(deadline_s, caller):
         yield deadline_s
 
 

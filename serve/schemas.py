@@ -40,11 +40,17 @@ class ServeArgs(BaseModel):
     request_timeout_s: float = Field(300.0, gt=0, description="From the first byte of a request to its answer.")
     decode_timeout_s: float = Field(60.0, gt=0, description="Uploads that take longer to decode are refused with 422.")
     max_requests: int = Field(16, ge=1, description="Requests that a gateway takes at once; more of them wait.")
-    max_waiting: int = Field(64, ge=0, description="Requests that wait for a gateway; more are refused with 429.")
+    max_waiting: int = Field(
+        64,
+        ge=0,
+        description="Requests that wait for a gateway, uploads not counted; more are refused with 429. A key may "
+        "have another only while it has fewer than are left.",
+    )
     max_uploads: int = Field(
         64,
         ge=1,
-        description="Uploads that a gateway takes at once, first byte to answer; more are refused with 429.",
+        description="Uploads that a gateway takes at once, first byte to answer; more are refused with 429. A key "
+        "may have another only while it has fewer than are left.",
     )
     max_uploads_per_key: int = Field(
         8, ge=1, description="Those of one key; more of them are refused with 429. Where access is open, all of them."

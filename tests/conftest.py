@@ -45,7 +45,8 @@ _NOT_IN_CHECK = (
     *("fingerprint/test_sketches.py", "calibration/test_near_silence.py", "model/test_float16.py"),
     *("model/test_sampling.py", "index/test_kinds.py", "truth/test_method_rows.py", "cli/test_any_input.py"),
     # They wait for time limits and for servers more than they compute.
-    *("catalog/test_durations.py", "store/test_storage.py"),
+    *("catalog/test_durations.py", "store/test_storage.py", "store/test_bucket_songs.py", "store/test_bucket_store.py"),
+    *("store/test_bucket_index.py", "store/test_google.py", "store/test_lease.py"),
 )
 # Most of the tests of these share the Ray of `ray_cluster`, but for those of a file with nodes of its own.
 _ON_ONE_RAY = {"tests/cluster/": "cluster", "tests/examples/": "cluster", "tests/serve/": "serve"}

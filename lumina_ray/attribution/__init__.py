@@ -21,6 +21,7 @@ from lumina_ray.attribution.schema import (
     Report,
     ReportWarning,
     SongFacts,
+    StreamTaken,
 )
 from lumina_ray.methods.kernel import RIDGE, kernel_scores, nonnegative_kernel_scores
 
@@ -46,6 +47,7 @@ __all__ = [
     "Report",
     "ReportWarning",
     "SongFacts",
+    "StreamTaken",
     "attribute",
     "attribute_all",
     "kernel_scores",

@@ -4,10 +4,10 @@ Shapes: k candidates judged, l of them listed, n chunks.
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pydantic import TypeAdapter
 
 from lumina_ray.attribution import intervals
@@ -65,8 +65,8 @@ def list_candidates(
     nothing = [None] * len(order)
     columns: dict[str, Sequence] = {
         "rank": (np.flatnonzero(wanted) + 1).tolist(),
-        "song": _songs(snapshot, rows[order]),
-        "equal_songs": _equal_songs(snapshot, [retrieved.equal_rows[i] for i in order.tolist()]),
+        "song": (listed := _songs(snapshot.songs.take(rows[order]))),
+        "equal_songs": _equal_songs(snapshot, listed),
         "membership": _membership(snapshot, rows[order]),
         "level": [verdict.levels[i] for i in order.tolist()],
         "p_extrapolated": [noise.extrapolated_p(s) for s in adjusted[order].tolist()],
@@ -95,18 +95,23 @@ def driving_chunks(similarity_ln: np.ndarray, weights_n: np.ndarray) -> list[tup
     return [tuple(order[:needed]) for order, needed in zip(order_ln.tolist(), needed_l.tolist(), strict=True)]
 
 
-def _songs(snapshot: Snapshot, rows: np.ndarray) -> list[SongFacts]:
+def _songs(songs: pa.Table) -> list[SongFacts]:
     """The manifest's facts of some songs."""
     names = list(SongFacts.model_fields)
-    columns = snapshot.songs.select(names).take(rows).itercolumns()
+    columns = songs.select(names).itercolumns()
     values = zip(*(column.to_numpy().tolist() for column in columns), strict=True)
     return _ALL_FACTS.validate_python([dict(zip(names, one, strict=True)) for one in values])
 
 
-def _equal_songs(snapshot: Snapshot, equal_rows: list[list[int]]) -> list[tuple[SongFacts, ...]]:
-    """The manifest's facts of the songs whose audio equals that of some candidates."""
-    facts = iter(_songs(snapshot, np.array([row for rows in equal_rows for row in rows], np.int64)))
-    return [tuple(islice(facts, len(rows))) for rows in equal_rows]
+def _equal_songs(snapshot: Snapshot, listed: list[SongFacts]) -> list[tuple[SongFacts, ...]]:
+    """The manifest's facts of all other songs whose audio equals that of some candidates, found or not."""
+    by_codes: dict[str, list[SongFacts]] = {}
+    for song in _songs(snapshot.equal_songs.present([song.codes_sha256 for song in listed])):
+        by_codes.setdefault(song.codes_sha256, []).append(song)
+    return [
+        tuple(equal for equal in by_codes.get(song.codes_sha256, ()) if equal.song_id != song.song_id)
+        for song in listed
+    ]
 
 
 def _membership(snapshot: Snapshot, rows: np.ndarray) -> list[MembershipFacts | None]:

@@ -62,20 +62,15 @@ class Retrieved:
 
     Attributes:
         rows: int64 `[k]`, the songs' rows in the snapshot, most similar first.
-        equal_rows: `k` lists, the rows of other songs found whose audio equals the candidate's.
+        judged: songs of the catalog that are candidates, or were found and have the audio of one.
         evidence: of the candidates.
         kernel_scores: float64 `[k]`.
     """
 
     rows: np.ndarray
-    equal_rows: list[list[int]]
+    judged: int
     evidence: Evidence
     kernel_scores: np.ndarray
-
-    @property
-    def judged(self) -> int:
-        """Songs of the catalog that are candidates or equal to one."""
-        return len(self.rows) + sum(map(len, self.equal_rows))
 
 
 def search(channel: Channel, queries: Sequence[QueryFingerprint], snapshot: Snapshot, top_k: int) -> Iterator[Found]:
@@ -98,23 +93,22 @@ def retrieve(channel: Channel, query: QueryFingerprint, found: Iterator[Found], 
     Most of its time is spent outside Python, so channels can run in threads side by side.
     """
     nearest, g = next(found), query.channels[channel].vector.astype(np.float64)
-    kept, equal_rows = _one_each(snapshot, nearest.rows)
-    if len(kept) < len(nearest.rows):
+    judged, kept = len(nearest.rows), _one_each(snapshot, nearest.rows)
+    if len(kept) < judged:
         nearest = Found(nearest.rows[kept], nearest.similarity[kept], nearest.vectors[kept])
     noise, means = snapshot.calibration.channels[channel], snapshot.means[channel][nearest.rows]
     evidence = Evidence(nearest.similarity, means, nearest.vectors, g, noise)
-    return Retrieved(nearest.rows, equal_rows, evidence, kernel_scores(nearest.vectors, g))
+    return Retrieved(nearest.rows, judged, evidence, kernel_scores(nearest.vectors, g))
 
 
-def _one_each(snapshot: Snapshot, rows: np.ndarray) -> tuple[list[int], list[list[int]]]:
+def _one_each(snapshot: Snapshot, rows: np.ndarray) -> list[int]:
     """Keep one song of each audio: a regression would halve the share of a song that is in the catalog twice.
 
     Returns:
-        The places among `rows` of the songs that are kept, each the first of its audio; and for each of them the rows
-        of the others. Equal codes are equal audio, whichever files it is in.
+        The places among `rows` of the songs that are kept, each the first of its audio. Equal codes are equal audio,
+        whichever files it is in.
     """
-    places: dict[str, list[int]] = {}
+    places: dict[str, int] = {}
     for place, codes in enumerate(snapshot.songs["codes_sha256"].take(rows).to_pylist()):
-        places.setdefault(codes, []).append(place)
-    kept = [first for first, *_ in places.values()]
-    return kept, [rows[others].tolist() for _, *others in places.values()]
+        places.setdefault(codes, place)
+    return list(places.values())

@@ -1,5 +1,6 @@
 """The parts of a report besides its candidates: query, policy, noise, warnings, membership counts, provenance."""
 
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from statistics import median
@@ -22,6 +23,7 @@ from lumina_ray.attribution.schema import (
     QueryFacts,
     QueryUnlikeControls,
     ReportWarning,
+    StreamTaken,
 )
 from lumina_ray.calibration import ALPHA, ChannelCalibration
 from lumina_ray.calibration.membership import MEMBERSHIP_FILE
@@ -47,6 +49,7 @@ def query_facts(query: QueryFingerprint) -> QueryFacts:
     return QueryFacts(
         audio_sha256=query.audio_sha256,
         codes_sha256=query.codes_sha256,
+        audio_stream=None if (taken := query.audio_stream) is None else StreamTaken(**asdict(taken)),
         duration_s=query.duration_s,
         chunks=tuple(QueryChunk(start_s=start, duration_s=length, weight=weight) for start, length, weight in chunks),
     )

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from lumina_ray.vocabulary import CHANNELS, Channel
+from lumina_ray.vocabulary import CHANNELS, Channel, StreamReason
 
-FORMAT_VERSION: Literal[4] = 4
-"""Reports before 3 held English sentences; those before 4 listed equal audio as songs of their own."""
+FORMAT_VERSION: Literal[5] = 5
+"""Reports before 3 held English sentences; those before 4 listed equal audio as songs of their own; those before 5
+named only what was judged of it, and no audio stream."""
 
 RIGHTS: dict[Channel, tuple[Literal["composition", "production"], Literal["publishing", "master"]]] = {
     "P": ("composition", "publishing"),
@@ -67,8 +68,9 @@ class Candidate(_Frozen):
     song: SongFacts
     equal_songs: tuple[SongFacts, ...] = Field(
         fail_fast=True,
-        description="Other songs judged whose audio is the same (equal `codes_sha256`), with their owners. The numbers "
-        "are of them all as one song: the share is not divided among them.",
+        description="All other songs of the catalog whose audio is the same (equal `codes_sha256`), by id, with their "
+        "owners: also those beyond the `policy.top_k` most similar, and those that were not searched. The numbers are "
+        "of them all as one song: the share is not divided among them.",
     )
     similarity: float = Field(description="Inner product of the two unit fingerprints, −1 to 1.")
     adjusted_similarity: float = Field(
@@ -231,7 +233,7 @@ class ChannelReport(_Frozen):
         "membership evidence; then shares rest on likeness alone."
     )
     searched: int = Field(description="Songs in the catalog.")
-    retrieved: int = Field(description="Songs that were judged: the most similar ones, equal audio included.")
+    retrieved: int = Field(description="Songs found by similarity and judged, equal audio included.")
     qualified: int = Field(
         description="Songs that qualify under the policy, equal audio counted once. All of them are listed."
     )
@@ -253,11 +255,25 @@ class QueryChunk(_Frozen):
     weight: float = Field(description="Weight of the chunk in the query's fingerprint. Weights add up to 1.")
 
 
+class StreamTaken(_Frozen):
+    """Which of a file's several audio streams was attributed."""
+
+    number: int = Field(description="Counted from 1.")
+    of: int = Field(description="Audio streams in the file.")
+    reason: StreamReason = Field(
+        description="default: the one that the file marks as the default. first_with_sound: the first with a sample "
+        "above −60 dBFS. no_sound: the first, as none has one."
+    )
+
+
 class QueryFacts(_Frozen):
     """The audio that was attributed."""
 
     audio_sha256: str = Field(description="sha256 of the file as it was handed in.")
     codes_sha256: str = Field(description="sha256 of the EnCodec codes, which determine the fingerprint.")
+    audio_stream: StreamTaken | None = Field(
+        description="Null if the file has one audio stream, or if a fingerprint was handed in and no file."
+    )
     duration_s: float
     chunks: tuple[QueryChunk, ...] = Field(
         fail_fast=True, description="Chunks with under a second of sound are left out."
@@ -316,7 +332,7 @@ class Unsearched(_Frozen):
 class Report(_Frozen):
     """Which songs of a catalog a piece of music resembles beyond chance, in both channels."""
 
-    format_version: Literal[4] = FORMAT_VERSION
+    format_version: Literal[5] = FORMAT_VERSION
     policy: PolicyFacts
     query: QueryFacts
     channels: dict[Channel, ChannelReport] = Field(
@@ -333,7 +349,7 @@ class Report(_Frozen):
     @field_validator("format_version", mode="before")
     @classmethod
     def _no_older_format(cls, value: Any) -> Any:
-        if value in (1, 2, 3):
+        if value in (1, 2, 3, 4):
             raise PydanticCustomError(
                 "older_format",
                 "version {version} was written by an earlier lumina-ray, and this one reads version {reads}; attribute "

@@ -10,7 +10,7 @@ from lumina_ray.audio.decode import MAX_BYTES, label_of, load_audio
 from lumina_ray.audio.level import FRAME_SAMPLES, decibels, find_clicks, frame_powers, level_gain, peak
 from lumina_ray.errors import AudioError
 from lumina_ray.storage import RemotePath
-from lumina_ray.vocabulary import MAX_DURATION_S, SAMPLE_RATE_HZ
+from lumina_ray.vocabulary import MAX_DURATION_S, SAMPLE_RATE_HZ, AudioStream
 
 CHUNK_S = 10.0
 MIN_TAIL_S = 5.0
@@ -54,11 +54,13 @@ class ChunkedAudio:
         sha256: hash of the encoded file; reports identify a recording by it.
         duration_s: length of the whole file, in seconds.
         chunks: what is fingerprinted of it, at least one chunk.
+        stream: which one of the file's several audio streams this is; None where it has one.
     """
 
     sha256: str
     duration_s: float
     chunks: tuple[Chunk, ...]
+    stream: AudioStream | None = None
 
 
 def load_chunks(
@@ -79,7 +81,8 @@ def load_chunks(
         UsageError: an address that is none.
     """
     audio = load_audio(source, name=name, max_duration_s=max_duration_s, max_bytes=max_bytes)
-    return ChunkedAudio(audio.sha256, audio.duration_s, tuple(cut_chunks(audio.samples, label_of(source, name))))
+    chunks = cut_chunks(audio.samples, label_of(source, name))
+    return ChunkedAudio(audio.sha256, audio.duration_s, tuple(chunks), audio.stream)
 
 
 def cut_chunks(samples: np.ndarray, name: str = "audio") -> list[Chunk]:

@@ -18,16 +18,19 @@ import numpy as np
 import soundfile
 import soxr
 
-from lumina_ray.audio.containers import Format, Part, StreamInfo, examine, truncated
+from lumina_ray.audio.containers import Format, Part, StreamInfo, examine, require_rate, truncated
 from lumina_ray.audio.ffmpeg import default_stream, open_ffmpeg, stated_s
 from lumina_ray.audio.mixdown import Layout, Mixdown, layout_of_mask, usual_layout
 from lumina_ray.audio.source import open_source
+from lumina_ray.audio.timeline import Timeline
 from lumina_ray.errors import AudioError
 from lumina_ray.storage import RemotePath, locate
-from lumina_ray.vocabulary import MAX_DURATION_S, SAMPLE_RATE_HZ
+from lumina_ray.vocabulary import MAX_DURATION_S, SAMPLE_RATE_HZ, AudioStream
 
 MAX_BYTES = 2 << 30
 MAX_CHANNELS = 64
+# As far as the number of a FLAC frame goes.
+_FLAC_HEAD_BYTES = 11
 _BLOCK_FRAMES = 1 << 18
 # Encoders pad the beginning and the end; FFmpeg leaves the padding out, and not every container counts it.
 _TOLERANCE_S = 0.25
@@ -35,7 +38,8 @@ _TOLERANCE_S = 0.25
 _UNKNOWN_FRAMES = 1 << 50
 # A stream whose every sample is below −60 dB of full scale has no sound in it.
 _SOUND = 1e-3
-_MAX_STREAMS = 16
+# Each takes a decoding of the whole file.
+MAX_STREAMS = 16
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,12 @@ class Audio:
     Attributes:
         samples: float32 `[n]`, mono, 32 kHz, all finite.
         sha256: hash of the encoded file; reports identify a recording by it.
-        stream: which one this is of a file's several audio streams, and why, such as "2 of 2, the default"; None where
-            the file has one.
+        stream: which one this is of a file's several audio streams, and why; None where the file has one.
     """
 
     samples: np.ndarray
     sha256: str
-    stream: str | None = None
+    stream: AudioStream | None = None
 
     @property
     def duration_s(self) -> float:
@@ -113,7 +116,7 @@ class _Decoder:
     label: str
     max_duration_s: float
 
-    def decode(self) -> tuple[np.ndarray, str | None]:
+    def decode(self) -> tuple[np.ndarray, AudioStream | None]:
         """The file's samples, and which of several streams they are of."""
         self._check_duration(sum(part.duration_s or 0.0 for part in self.parts))
         count, default = 1, None
@@ -123,12 +126,18 @@ class _Decoder:
         if count == 1:
             return self._mixed(0), None
         if default is not None:
-            return self._mixed(default), f"{default + 1} of {count}, the default"
-        for number in range(min(count, _MAX_STREAMS)):
+            return self._mixed(default), AudioStream(default + 1, count, "default")
+        for number in range(min(count, MAX_STREAMS)):
             samples = self._mixed(number)
             if len(samples) and np.abs(samples).max() > _SOUND:
-                return samples, f"{number + 1} of {count}, the first with sound"
-        return self._mixed(0), f"1 of {count}, none of which has sound"
+                return samples, AudioStream(number + 1, count, "first_with_sound")
+        if count > MAX_STREAMS:
+            raise AudioError(
+                "audio.undecodable",
+                f"{self.label}: none of its {count} audio streams is the default, and the first {MAX_STREAMS} have no "
+                "sound; mark one as the default, or keep one alone",
+            )
+        return self._mixed(0), AudioStream(1, count, "no_sound")
 
     def _mixed(self, stream: int) -> np.ndarray:
         mixdown = Mixdown()
@@ -201,6 +210,7 @@ def _rest(resampler: soxr.ResampleStream | None) -> list[np.ndarray]:
 
 def _sndfile_blocks(file: soundfile.SoundFile, part: Part, label: str) -> Iterator[_Block]:
     layout, rate_hz, found = usual_layout(file.channels), file.samplerate, 0
+    require_rate(rate_hz, label)
     promised = file.frames if file.frames < _UNKNOWN_FRAMES else 0
     if part.stated and part.duration_s:
         promised = max(promised, round(part.duration_s * rate_hz))
@@ -235,15 +245,34 @@ class _FlacCheck:
     def __init__(self, info: StreamInfo, label: str) -> None:
         self._info, self._label = info, label
         self._md5 = hashlib.md5(usedforsecurity=False)
+        self._found = self._frames = 0
         self.promise = f"its header promises {info.total} samples" if info.total else "its header promises more"
 
     def add(self, block: np.ndarray) -> None:
         """Args: int32 `[n, channels]`, whose highest bits are the file's."""
+        self._found += len(block)
         if self._info.md5 is None:
             return
         n_bytes = (self._info.bits + 7) // 8
         samples = np.ascontiguousarray(block >> (32 - self._info.bits), "<i4")
         self._md5.update(np.ascontiguousarray(samples.view(np.uint8).reshape(-1, 4)[:, :n_bytes]).data)
+
+    def follow(self, packet: bytes) -> None:
+        """Check that an encoded frame is the next one, by its number, where the header does not say how many there are.
+
+        FFmpeg tells no such hole: where it lost its way, it makes up when frames are played.
+        """
+        if self._info.total or len(packet) < _FLAC_HEAD_BYTES:
+            return
+        # As UTF-8 has numbers; that of the frame, or of its first sample.
+        ones = 8 - (packet[4] ^ 0xFF).bit_length()
+        number = packet[4] & 0x7F >> ones
+        for byte in packet[5 : 4 + ones]:
+            number = number << 6 | byte & 0x3F
+        what, expected = ("sample", self._found) if packet[1] & 1 else ("frame", self._frames)
+        if number != expected:
+            raise truncated(self._label, f"{what} {expected} comes next", f"{what} {number} is there")
+        self._frames += 1
 
     def end(self, found: int) -> None:
         if self._info.total and found != self._info.total:
@@ -258,30 +287,25 @@ def _ffmpeg_blocks(container: av.container.InputContainer, part: Part, number: i
         raise AudioError("audio.undecodable", f"{label}: its audio stream is of a codec that FFmpeg does not know")
     _check_channels(stream.channels, label)
     check = _FlacCheck(part.flac, label) if part.flac else None
+    timeline = Timeline()
     found, found_s, began_s = 0, 0.0, None
-    first: int | None = None
     interleaved, parameters = None, None
-    for frame in container.decode(stream):
-        if not frame.sample_rate:
-            raise AudioError("audio.undecodable", f"{label}: its audio stream has no sample rate")
+    for frame in _frames(container, stream, check):
+        if part.timed:
+            timeline.add(frame.time, found_s)
         if began_s is None:
             # A recording of something under way counts from when that began.
             began_s = max(frame.time or 0.0, 0.0)
         now = frame.sample_rate, frame.layout.name, frame.format.name
         if interleaved is None or now != parameters:
             _check_channels(frame.layout.nb_channels, label)
+            require_rate(frame.sample_rate, label)
             # Of planes, PyAV looks at as many as there are channels and reads past the end of eight.
             interleaved, parameters = av.AudioResampler(format="flt", rate=frame.sample_rate), now
             layout = tuple(channel.name for channel in frame.layout.channels)
             if "NONE" in layout:
                 layout = usual_layout(len(layout))
         if check:
-            if frame.pts is not None and frame.time_base is not None:
-                # Each of its frames says which sample it begins with.
-                number = int(frame.pts * frame.time_base * frame.sample_rate)
-                first = number if first is None else first
-                if number - first > found + 1:
-                    raise truncated(label, f"sample {found} comes next", f"sample {number - first} is there")
             check.add(_integers(frame))
         for converted in interleaved.resample(frame):
             samples = converted.to_ndarray().reshape(-1, len(layout))
@@ -290,11 +314,23 @@ def _ffmpeg_blocks(container: av.container.InputContainer, part: Part, number: i
             yield _Block(samples, 1, layout, frame.sample_rate)
     if check:
         check.end(found)
+    if hole := timeline.hole():
+        found_there = f"{hole.length_s:.1f} s are missing after {hole.at_s:.1f} s of sound"
+        raise truncated(label, "its packets say when they are played", found_there)
     promised_s = stated_s(container, stream)
     if part.stated and len(container.streams) == 1 and promised_s:
         promised_s -= began_s or 0.0
         if found_s < promised_s - _TOLERANCE_S:
             raise truncated(label, f"its header promises {promised_s:.1f} s", f"there are {found_s:.1f} s")
+
+
+def _frames(
+    container: av.container.InputContainer, stream: av.AudioStream, check: "_FlacCheck | None"
+) -> Iterator[av.AudioFrame]:
+    for packet in container.demux(stream):
+        if check:
+            check.follow(bytes(packet))
+        yield from packet.decode()
 
 
 def _integers(frame: av.AudioFrame) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from lumina_ray.audio.view import View
 from lumina_ray.errors import AudioError, StorageError, StorageRefused
+from lumina_ray.files import open_file
 from lumina_ray.storage import RemotePath
 
 # Errors of a file system that blame the path or its rights. All other errors blame the file system itself.
@@ -63,9 +64,9 @@ def _open_path(path: Path, label: str, max_bytes: int) -> Iterator[tuple[BinaryI
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise AudioError("audio.not_a_file", f"{label}: is a directory or device, not an audio file")
+            raise AudioError("audio.not_a_file", f"{label}: is a directory, pipe, socket or device, not an audio file")
         _check_size(status.st_size, label, max_bytes)
-        file = path.open("rb", buffering=0)
+        file = open_file(path)
     except ValueError:
         # A NUL, which no file system takes.
         raise AudioError("audio.missing", f"{label!r}: no file can have this name; check the path") from None

@@ -51,7 +51,8 @@ def decode_rows(manifest: pa.Table, max_duration_s: float = MAX_DURATION_S) -> p
         try:
             audio = load_audio(locate(song["path"]), max_duration_s=max_duration_s)
             check_listed(file, audio)
-            song |= {"audio_sha256": audio.sha256, "audio_stream": audio.stream, "duration_s": audio.duration_s}
+            song |= {"audio_sha256": audio.sha256, "duration_s": audio.duration_s}
+            song["audio_stream"] = None if audio.stream is None else str(audio.stream)
             chunks = cut_chunks(audio.samples, song["path"])
         except AudioError as error:
             rows.append(_undecoded(song, error.code, str(error)))

@@ -6,6 +6,7 @@ optional. Other columns are kept as they are.
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
@@ -37,12 +38,15 @@ MAX_PATH_CHARACTERS = 4096
 MAX_METADATA_CHARACTERS = 65_536
 MAX_CAPTION_CHARACTERS = 1024
 MAX_LISTED_S = 1_000_000
-# What is infinite or no number is told apart from what is not written as one.
-_NUMBER = r"^$|^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity|nan)$"
 """The longest duration that a manifest may give a song: eleven days, which no recording has."""
+# What is infinite or no number is told apart from what is not written as one.
+_NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity|nan)$"
+# A spreadsheet shows a long number so, and exports what it shows: the other digits are gone.
+_SHORTENED = r"^\d(?:[.,]\d+)?E\+\d{2,}$"
 CONTROL_CHARACTERS = r"[\x00-\x1f\x7f-\x9f]"
 """Regular expression of characters that are refused in ids and paths."""
 _NAMED = 5
+_SHOWN = 300
 
 
 def read_manifest(path: AnyPath) -> pa.Table:
@@ -51,7 +55,7 @@ def read_manifest(path: AnyPath) -> pa.Table:
     Returns:
         song_id, path (absolute, or an address in a bucket) and `METADATA_COLUMNS`, all strings and in this order;
         metadata that the file lacks is null. Then the file's other columns in its own order, `duration_s` as float64,
-        `caption` and `sha256` as string.
+        `caption` and `sha256` as string. Text that is empty is null.
 
     Raises:
         ManifestError: the file cannot be read, holds no song, or contradicts itself. Rows are counted from 1.
@@ -62,9 +66,11 @@ def read_manifest(path: AnyPath) -> pa.Table:
     _check_file(path)
     table = tables.read_csv(path) if _format(path) == "csv" else tables.read_parquet_table(path)
     _check_columns(path, table)
+    table = _with_nulls(table)
     if table.num_rows == 0:
         raise ManifestError(f"{path}: holds no songs; one row a song is needed")
     song_ids = _required_text(path, table, "song_id", MAX_ID_CHARACTERS)
+    _check_not_shortened(path, song_ids)
     _check_unique(path, song_ids)
     paths = _required_text(path, table, "path", MAX_PATH_CHARACTERS)
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
@@ -82,7 +88,7 @@ def read_manifest(path: AnyPath) -> pa.Table:
         elif name == "caption":
             columns[name] = _metadata(path, table, name, MAX_CAPTION_CHARACTERS)
         elif name not in columns:
-            columns[name] = table[name]
+            columns[name] = _other(path, table, name)
     return pa.table(columns)
 
 
@@ -124,6 +130,9 @@ def _check_file(path: Location) -> None:
             raise ManifestError(f"{path}: is a folder; `lumina catalog scan {path} --out MANIFEST` makes its manifest")
         if not path.exists():
             raise ManifestError(f"{path}: no such file; check the path, or make one with `lumina catalog scan`")
+        if not path.is_file():
+            # Reading from a pipe could wait for ever.
+            raise ManifestError(f"{path}: is a pipe, socket or device, not a file; write the manifest to a file first")
         _format(path)
         n_bytes = path.stat().st_size
     except OSError as error:
@@ -144,16 +153,18 @@ def check_manifest_name(path: AnyPath) -> None:
 
 def _check_columns(path: Location, table: pa.Table) -> None:
     names = table.column_names
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ManifestError(f"{path}: column {repeated[0]!r} is there more than once; rename or drop one")
     known = ("song_id", "path", *METADATA_COLUMNS, *TYPED_COLUMNS)
     for name in names:
+        if "\0" in name:
+            raise ManifestError(f"{path}: column {name!r} has a NUL character in its name; rename it")
         # Its values would be read by nobody, and compared with nothing.
-        if name not in known and (meant := name.strip().casefold()) in known:
+        if name not in known and (meant := alike(name)) in known:
             raise ManifestError(f"{path}: column {name!r} is not known; rename it to {meant!r}, or drop it")
     for name in ("song_id", "path"):
         if name not in names:
-            raise ManifestError(f"{path}: lacks the column {name!r}; it has {', '.join(names) or 'none'}")
+            raise ManifestError(f"{path}: lacks the column {name!r}; it has {', '.join(names)[:_SHOWN] or 'none'}")
 
 
 def _cast(path: Location, table: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
@@ -194,8 +205,7 @@ def _metadata(
 ) -> pa.ChunkedArray:
     """A column of metadata; codes and splits are written in one way, whichever way the file has them."""
     column = _text(path, table, name, max_characters)
-    if rows := pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(column, r"\x00"), False)).to_pylist():
-        raise ManifestError(f"{path}: {name} holds a NUL character in {_rows(rows)}; write it without")
+    _check_no_nul(path, name, column)
     if not (normal := _NORMAL.get(name)):
         return column
     # Many songs have the same splits.
@@ -211,10 +221,36 @@ def _metadata(
     return pa.array(written, pa.string()).take(pc.index_in(column, distinct))
 
 
+def _other(path: Location, table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column that is carried along, in which text is bounded by what a CSV file takes."""
+    if not pa.types.is_string(table.schema.field(name).type):
+        return table[name]
+    column = _text(path, table, name, tables.MAX_VALUE_CHARACTERS)
+    _check_no_nul(path, name, column)
+    return column
+
+
+def _check_no_nul(path: Location, name: str, column: pa.ChunkedArray) -> None:
+    if rows := pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(column, r"\x00"), False)).to_pylist():
+        raise ManifestError(f"{path}: {name} holds a NUL character in {_rows(rows)}; write it without")
+
+
+def _with_nulls(table: pa.Table) -> pa.Table:
+    """Make empty text null, as CSV files cannot tell the two apart. Ids and paths may be neither."""
+    columns = [
+        pc.if_else(pc.equal(column, ""), None, column)
+        if pa.types.is_string(column.type) and name not in ("song_id", "path")
+        else column
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    return pa.table(columns, table.column_names)
+
+
 def _durations(path: Location, table: pa.Table) -> pa.ChunkedArray:
     given = table["duration_s"]
     if pa.types.is_string(given.type):
         given = pc.utf8_trim_whitespace(given)
+        given = pc.if_else(pc.equal(given, ""), None, given)
         wrong = pc.invert(pc.match_substring_regex(given, _NUMBER))
         if rows := pc.indices_nonzero(pc.fill_null(wrong, False)).to_pylist():
             raise ManifestError(
@@ -222,6 +258,8 @@ def _durations(path: Location, table: pa.Table) -> pa.ChunkedArray:
                 "such as 205.5, or empty where it is not known"
             )
         table = table.set_column(table.column_names.index("duration_s"), "duration_s", given)
+    elif not (tables.is_number(given.type) or pa.types.is_null(given.type)):
+        raise ManifestError(f"{path}: column 'duration_s' holds {given.type}; write it as a number of seconds")
     column = _cast(path, table, "duration_s", pa.float64())
     # NaN is not within any bounds.
     possible = pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, MAX_LISTED_S))
@@ -243,9 +281,19 @@ def _hashes(path: Location, table: pa.Table) -> pa.ChunkedArray:
     return column
 
 
+def _check_not_shortened(path: Location, song_ids: pa.ChunkedArray) -> None:
+    if rows := pc.indices_nonzero(pc.match_substring_regex(song_ids, _SHORTENED)).to_pylist():
+        raise ManifestError(
+            f"{path}: song_id {song_ids[rows[0]].as_py()!r} in {_rows(rows)} is a number that a spreadsheet has "
+            "shortened; format the column as text there, and export it again from the source"
+        )
+
+
 def _check_unique(path: Location, song_ids: pa.ChunkedArray) -> None:
-    """Check that no two ids are equal or look it: nobody could tell which of them an answer means."""
+    """Check that ids can be seen, and no two are equal or look it: nobody could tell which of them an answer means."""
     keys = pa.array([alike(song_id) for song_id in song_ids.to_pylist()], pa.string())
+    if rows := pc.indices_nonzero(pc.equal(keys, "")).to_pylist():
+        raise ManifestError(f"{path}: song_id has nothing to be seen in {_rows(rows)}; every song needs one")
     counts = pc.value_counts(keys)
     repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if not len(repeated):

@@ -1,8 +1,10 @@
 """Scanning a folder of audio files for its manifest. Every file is taken, or skipped for a reason that is told."""
 
+import errno
 import hashlib
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +25,7 @@ from lumina_ray.catalog.manifest import (
 )
 from lumina_ray.catalog.rights import normal_isrc
 from lumina_ray.errors import AudioError, StorageRefused, UsageError
-from lumina_ray.files import sha256_of
+from lumina_ray.files import open_file, sha256_of
 from lumina_ray.storage import AnyPath, Location, RemotePath, answering, local
 from lumina_ray.vocabulary import counted
 
@@ -47,6 +49,8 @@ TAGS = {
 }
 
 NOT_AUDIO = "not audio by its name"
+NO_FILE = "a pipe, socket or device"
+NOWHERE = "a link that leads nowhere"
 ATTRIBUTES = "attributes of another file (AppleDouble)"
 NOT_UTF8 = "its name is not UTF-8"
 CONTROL = "its name holds control characters"
@@ -196,10 +200,7 @@ def read_header(path: Location) -> AudioHeader:
 def _opened(path: Location) -> Any:
     if isinstance(path, RemotePath):
         return path.filesystem.open_input_file(path.key)
-    if not path.is_file():
-        # Reading from a pipe could wait for ever.
-        raise FileNotFoundError(path)
-    return path.open("rb", buffering=0)
+    return open_file(path)
 
 
 def _clean(row: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -222,8 +223,7 @@ def _row(folder: Path, name: str) -> dict[str, Any]:
     path = (folder / name).absolute()
     header = read_header(path)
     try:
-        # Reading from a pipe could wait for ever, and a link to /dev/zero has no end.
-        sha256 = sha256_of(path) if path.is_file() else None
+        sha256 = sha256_of(path)
     except OSError:
         sha256 = None
     return {
@@ -283,6 +283,13 @@ def _is_folder(path: Path) -> bool:
 def _reason_to_skip(path: Path) -> str | None:
     if path.suffix.lower() not in AUDIO_SUFFIXES:
         return NOT_AUDIO
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return NO_FILE
+    except OSError as error:
+        # What cannot be read for another cause is listed like what is damaged: the job says why.
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return NOWHERE
     if path.name.startswith(_ATTRIBUTES_PREFIX) and _begins_with(path, _ATTRIBUTES_SIGNATURE):
         return ATTRIBUTES
     # A manifest with such a path would be refused, after hours of scanning.
@@ -298,10 +305,7 @@ def _reason_to_skip(path: Path) -> str | None:
 
 def _begins_with(path: Path, signature: bytes) -> bool:
     try:
-        # Reading from a pipe could wait for ever.
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(len(signature)) == signature
     except OSError:
         return False

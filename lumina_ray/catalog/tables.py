@@ -16,13 +16,16 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from lumina_ray.errors import ManifestError
-from lumina_ray.files import atomic_path
+from lumina_ray.files import atomic_path, open_file
 from lumina_ray.storage import Location, RemotePath
 
 MAX_SONGS = 10_000_000
+MAX_COLUMNS = 1000
 MAX_BYTES = 4 << 30
 """The most that a manifest may take in memory, uncompressed."""
 MAX_LINE_CHARACTERS = 1 << 22
+MAX_VALUE_CHARACTERS = 131_072
+"""The limit of Python's csv module, which belongs to the whole process."""
 
 _PARQUET_ROWS_AT_ONCE = 1024
 _CSV_ROWS_AT_ONCE = 16_384
@@ -31,6 +34,21 @@ _NO_TEXT = re.compile("[\0\udc80-\udcff]")
 # A spreadsheet runs a text that begins so, also after spaces; full-width characters count as plain ones. An apostrophe
 # in front makes it text. A text that has one of its own gets another, so that reading takes off what writing put on.
 _FORMULA = r"'*(?:[\t\r]|[\s\"]*[=+\-@＝＋－＠])"
+# A header, and a row, in which all text is in quotes, as `write_csv` writes them; numbers need none. No quote can be
+# missing there unnoticed: the next one would close the value before a letter.
+_TEXT = r'"(?:[^"]++|"")*+"'
+_CELL = rf"(?:{_TEXT}|-?inf|nan|[0-9.eE+-]*+)"
+_QUOTED_HEADER = re.compile(rf"{_TEXT}(?:,{_TEXT})*+[\r\n]*")
+_QUOTED_ROW = re.compile(rf"{_CELL}(?:,{_CELL})*+[\r\n]*")
+# What spreadsheets and archivers call CSV.
+_NO_CSV = {
+    b"\x1f\x8b": "is compressed by gzip; unpack it",
+    b"PK\x03\x04": "is a ZIP archive or a workbook; unpack it, or export it as CSV",
+    b"PAR1": "is Parquet; name it .parquet",
+    b"\xff\xfe": "is UTF-16; save it as UTF-8",
+    b"\xfe\xff": "is UTF-16; save it as UTF-8",
+}
+_OTHER_SEPARATORS = ";\t|"
 
 
 def read_csv(path: Location) -> pa.Table:
@@ -58,6 +76,7 @@ def read_parquet_table(path: Location) -> pa.Table:
     try:
         with pq.ParquetFile(source) as file:
             n_songs, n_bytes, batches = file.metadata.num_rows, 0, []
+            _check_columns(path, len(file.schema_arrow))
             plain = pa.schema([field.with_type(_plain(field.type)) for field in file.schema_arrow])
             # Read in pieces: a small file may unpack to any size, and its footer need not tell. The footer counts a
             # title once that a dictionary has once, however many songs have it.
@@ -74,7 +93,8 @@ def read_parquet_table(path: Location) -> pa.Table:
             )
         table = pa.Table.from_batches(batches, plain)
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        # A name of a column that is not UTF-8 is no error of Arrow's.
         raise ManifestError(f"{path}: cannot be read as Parquet ({error}); write it again") from error
     if len(table) != n_songs:
         raise ManifestError(f"{path}: its footer says {n_songs} rows, {len(table)} are there; write it again")
@@ -84,11 +104,11 @@ def read_parquet_table(path: Location) -> pa.Table:
 def write_csv(table: pa.Table, path: Location) -> None:
     """Write a CSV file that `read_csv` reads back, and in which a spreadsheet takes no text for a formula."""
     columns = [
-        pc.replace_substring_regex(column, f"^({_FORMULA})", r"'\1") if pa.types.is_string(column.type) else column
+        column if is_number(column.type) else _guarded(column.cast(pa.string()))  # the text is then in quotes
         for column in table.columns
     ]
     with atomic_path(path) as temporary:
-        pacsv.write_csv(pa.table(columns, table.column_names), temporary)
+        pacsv.write_csv(pa.table(columns, _guarded(pa.array(table.column_names, pa.string())).to_pylist()), temporary)
 
 
 def write_parquet(table: pa.Table, path: Location) -> None:
@@ -97,8 +117,26 @@ def write_parquet(table: pa.Table, path: Location) -> None:
         pq.write_table(table, temporary)
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column holds integers, fractions or decimals."""
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def _guarded(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return pc.replace_substring_regex(texts, f"^({_FORMULA})", r"'\1")
+
+
+def _unguarded(texts: pa.Array) -> pa.Array:
+    return pc.replace_substring_regex(texts, f"^'({_FORMULA})", r"\1")
+
+
 def _open_text(path: Location) -> TextIO:
-    source = io.BytesIO(path.read_bytes()) if isinstance(path, RemotePath) else path.open("rb")
+    source = io.BytesIO(path.read_bytes()) if isinstance(path, RemotePath) else io.BufferedReader(open_file(path))
+    begin = source.read(4)
+    source.seek(0)
+    if wrong := next((what for signature, what in _NO_CSV.items() if begin.startswith(signature)), None):
+        source.close()
+        raise ManifestError(f"{path}: cannot be read as CSV: it {wrong}")
     # With newline="" lines end at \n, \r\n or \r, and keep their ends, as the csv module asks for.
     return io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
@@ -108,7 +146,8 @@ def _table(path: Location, file: TextIO) -> pa.Table:
     _, names = next(records, (1, None))
     if not names:
         raise ManifestError(f"{path}: cannot be read as CSV: it has no header row")
-    schema = pa.schema([(name, pa.string()) for name in names])
+    _check_header(path, names)
+    schema = pa.schema([(name, pa.string()) for name in _unguarded(pa.array(names, pa.string())).to_pylist()])
     batches: list[pa.RecordBatch] = []
     rows: list[list[str]] = []
     for count, (line, record) in enumerate(records, start=1):
@@ -128,10 +167,22 @@ def _table(path: Location, file: TextIO) -> pa.Table:
     return pa.Table.from_batches(batches, schema)
 
 
+def _check_header(path: Location, names: list[str]) -> None:
+    _check_columns(path, len(names))
+    found = next((one for one in _OTHER_SEPARATORS if len(names) == 1 and one in names[0]), None)
+    if found or names[0].lower().startswith("sep="):
+        what = f"has columns separated by {found!r}" if found else f"begins with the line {names[0]!r}"
+        raise ManifestError(f"{path}: {what}; export it with commas, and the header in its first line")
+
+
+def _check_columns(path: Location, n_columns: int) -> None:
+    if n_columns > MAX_COLUMNS:
+        raise ManifestError(f"{path}: {n_columns} columns, the limit is {MAX_COLUMNS}; keep those that are needed")
+
+
 def _batch(rows: list[list[str]], schema: pa.Schema) -> pa.RecordBatch:
     columns = (
-        pc.replace_substring_regex(pa.array([value or None for value in values], pa.string()), f"^'({_FORMULA})", r"\1")
-        for values in zip(*rows, strict=True)
+        _unguarded(pa.array([value or None for value in values], pa.string())) for values in zip(*rows, strict=True)
     )
     return pa.RecordBatch.from_arrays(list(columns), schema=schema)
 
@@ -140,41 +191,51 @@ def _records(path: Location, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     """The records of a file, each with the number of its first line. Blank lines are none."""
     lines = _Lines(path, file)
     reader = csv.reader(lines, strict=True)
-    n_columns, first = 0, 1
+    n_columns, quoted, first = 0, False, 1
     try:
         for record in reader:
-            n_columns = n_columns or len(record)
-            # An open quote takes in the rows that follow, up to the next quote: these have a comma less than columns.
-            # The lines of a text that somebody meant to have several have fewer.
-            for line, commas in enumerate(lines.commas[1:], start=first + 1):
-                if n_columns > 1 and commas >= n_columns - 1:
-                    raise ManifestError(
-                        f"{path}: line {line} is inside quotes that were opened in line {first} or after it, and looks "
-                        "like a row; close the quotes, or write the value in one line"
-                    )
+            if not n_columns:
+                n_columns, quoted = len(record), bool(_QUOTED_HEADER.fullmatch("".join(lines.read)))
+            if inside := _looks_like_a_row(lines.read, n_columns, quoted):
+                raise ManifestError(
+                    f"{path}: line {first + inside} is inside quotes that were opened in line {first} or after it, and "
+                    "looks like a row; close the quotes, write the value in one line, or put all text in quotes, the "
+                    "header too"
+                )
             if record:
                 yield first, record
             first = reader.line_num + 1
-            lines.commas.clear()
+            lines.read.clear()
     except csv.Error as error:
         raise ManifestError(
-            f"{path}: cannot be read as CSV ({error}, in the row of line {first}); close its quotes, and double those "
-            "inside a value"
+            f"{path}: cannot be read as CSV ({error}, in the row of line {first}); close its quotes, double those "
+            f"inside a value, and shorten what has more than {MAX_VALUE_CHARACTERS} characters"
         ) from error
+
+
+def _looks_like_a_row(lines: list[str], n_columns: int, quoted: bool) -> int | None:
+    """Which of a record's further lines looks like a row that an open quote has taken in, if any does.
+
+    An open quote takes in what follows up to the next quote: rows, which have a comma less than columns. The lines of a
+    text that somebody meant to have several have fewer, or all text of the file is in quotes.
+    """
+    found = (number for number, line in enumerate(lines[1:], start=1) if line.count(",") >= n_columns - 1 > 0)
+    number = next(found, None)
+    return None if number is None or (quoted and _QUOTED_ROW.fullmatch("".join(lines))) else number
 
 
 class _Lines:
     """Lines of text, checked to be text.
 
     Attributes:
-        commas: how many each line has that was read since the list was cleared.
+        read: those that were read since the list was cleared.
     """
 
     def __init__(self, path: Location, file: TextIO) -> None:
         self._path = path
         self._file = file
         self._number = 0
-        self.commas: list[int] = []
+        self.read: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
         while line := self._file.readline(MAX_LINE_CHARACTERS):
@@ -189,7 +250,7 @@ class _Lines:
                 raise ManifestError(
                     f"{self._path}: cannot be read as CSV: line {self._number} has {what}; save it as UTF-8 text"
                 )
-            self.commas.append(line.count(","))
+            self.read.append(line)
             yield line
 
 

@@ -41,6 +41,7 @@ from lumina_ray.answers import (
 from lumina_ray.attribution.schema import Report, SongFacts
 from lumina_ray.client.errors import EndpointError
 from lumina_ray.errors import AudioError, UsageError
+from lumina_ray.files import open_file
 from lumina_ray.vocabulary import Channel
 
 StrPath = str | os.PathLike[str]
@@ -310,7 +311,7 @@ def _wait_s(state: RetryCallState) -> float:
 
 def _open(field: str, file: Path) -> Any:
     try:
-        return file.open("rb")
+        return open_file(file)
     except OSError as error:
         cause = f"{file}: cannot be read ({error.strerror}); check the path"
         raise (AudioError("audio.missing", cause) if field == "audio" else UsageError(cause)) from error

@@ -29,6 +29,7 @@ def fingerprint_query(fingerprinter: Fingerprinter, audio: ChunkedAudio) -> Quer
         chunk_durations_s=tuple(frames / model.frame_rate_hz for frames in codes.frames),
         chunk_weights=tuple(fingerprint.chunk_weights.tolist()),
         environment=describe_environment(model, fingerprinter.chunks_in_flight),
+        audio_stream=audio.stream,
     )
 
 

@@ -26,6 +26,7 @@ from lumina_ray.index.bucket import publish
 from lumina_ray.index.channel import Each, IndexConfig, build_approximate, build_flat, write_vectors
 from lumina_ray.index.files import (
     CENTRES_FILE,
+    EQUAL_SONGS_FILE,
     FORMAT_VERSION,
     IDS_FILE,
     MANIFEST_FILE,
@@ -39,6 +40,7 @@ from lumina_ray.index.pieces import new_index
 from lumina_ray.index.record import ChannelRecord, SnapshotRecord
 from lumina_ray.index.withdrawn import follow
 from lumina_ray.storage import AnyPath, Location, RemotePath, locate
+from lumina_ray.store.equal_audio import songs_of_equal_audio
 from lumina_ray.vocabulary import Channel
 
 if TYPE_CHECKING:
@@ -126,6 +128,7 @@ def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
     partial.mkdir()
     try:
         songs = store.songs.select(SONG_COLUMNS).take(rows)
+        pq.write_table(songs_of_equal_audio(songs), partial / EQUAL_SONGS_FILE)
         centres: dict[str, np.ndarray] = {}
         indexes: dict[Channel, ChannelRecord] = {}
         for channel, kind in kinds.items():

@@ -4,6 +4,7 @@
                /P-0.faiss, P-1.faiss  approximate index: shards of consecutive rows; as a rule one
                /P.npy                 and its exact vectors, float32 [N, D]
                /ids.parquet           songs: id, metadata, mean similarity to the rest of the catalog per channel
+               /equal_songs.parquet   those of them whose audio another one has, too, under another id
                /centres.npz           mean vector of the catalog per channel, float64 [D]
                /calibration.json      the noise that answers are judged by
                /membership.parquet    was the model trained on each song? Only if `lumina use` was run
@@ -18,8 +19,10 @@ from lumina_ray.storage import Location
 
 MANIFEST_FILE = "manifest.json"
 IDS_FILE = "ids.parquet"
+EQUAL_SONGS_FILE = "equal_songs.parquet"
 CENTRES_FILE = "centres.npz"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+"""Snapshots before 3 did not list songs of equal audio."""
 
 _VERSION = re.compile(r"v(\d{4,})")
 

@@ -83,6 +83,7 @@ def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
         indexes={c: FlatIndex(flat_index(vectors_sD)) for c, vectors_sD in vectors.items()},
         # The parts have left out what is withdrawn.
         withdrawals=Withdrawals(Path(), songs, generation=None),
+        equal_songs=catalog.equal_songs,
         membership=catalog.membership and replace(catalog.membership, songs=pa.concat_tables(evidence)),
         searched=sum(part.n_present for part in selected),
     )

@@ -1,7 +1,7 @@
 """Reading a snapshot and searching it. Shapes: Q queries, k results, N songs, D dimensions."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.files import sha256_of
 from lumina_ray.index.bucket import fetch
 from lumina_ray.index.channel import ChannelIndex, Found, nearest, read_channel, top_k
+from lumina_ray.index.equal_songs import EqualSongs
 from lumina_ray.index.files import (
     CENTRES_FILE,
+    EQUAL_SONGS_FILE,
     IDS_FILE,
     MANIFEST_FILE,
     mean_column,
@@ -51,6 +53,7 @@ class Snapshot:
         means: channel → float64 `[N]`, each song's mean similarity to the rest of the catalog.
         centres: channel → float64 `[D]`, the mean vector of the catalog.
         withdrawals: songs that are left out of every answer, because they were taken out of the catalog since.
+        equal_songs: those of the whole catalog that have equal audio, whichever part of it this snapshot holds.
         membership: membership evidence, row i of its songs belongs to vector i; None if no reference model was asked.
     """
 
@@ -62,6 +65,7 @@ class Snapshot:
     centres: dict[Channel, np.ndarray]
     indexes: dict[Channel, ChannelIndex]
     withdrawals: Withdrawals
+    equal_songs: EqualSongs
     membership: Membership | None = None
 
     def __len__(self) -> int:
@@ -79,6 +83,11 @@ class Snapshot:
     @property
     def specification_sha256(self) -> str:
         return self.record.specification_sha256
+
+    def withdrawn_as(self, withdrawals: Withdrawals) -> "Snapshot":
+        """The same songs with others of them withdrawn, as at another time."""
+        equal = replace(self.equal_songs, withdrawals=withdrawals.of(self.equal_songs.songs))
+        return replace(self, withdrawals=withdrawals, equal_songs=equal)
 
     def vectors(self, channel: Channel, rows: np.ndarray) -> np.ndarray:
         """Float32 `[len(rows), D]`."""
@@ -189,6 +198,7 @@ def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
     songs = songs.combine_chunks()
     withdrawals = Withdrawals(folder.parent, songs, record.generation, record.catalog)
     withdrawals.rows()
+    equal_songs = pq.read_table(folder / EQUAL_SONGS_FILE).combine_chunks()
     channels: list[Channel] = [c for c in CHANNELS if c in record.dims]
     searched = channels if rows is None or rows else []
     calibration = read_calibration(folder / CALIBRATION_FILE)
@@ -211,6 +221,7 @@ def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
             centres={c: centres[c] for c in channels},
             indexes={c: read_channel(folder, c, record.indexes[c], rows) for c in searched},
             withdrawals=withdrawals,
+            equal_songs=EqualSongs(equal_songs, withdrawals.of(equal_songs)),
             membership=membership and membership.aligned(songs["song_id"]),
         )
 

@@ -69,6 +69,10 @@ class Withdrawals:
             self._rows, self._seen = self._read(self._generation), seen
         return self._rows
 
+    def of(self, songs: pa.Table) -> "Withdrawals":
+        """Those among other songs of the snapshot, or of the catalog that it is a part of."""
+        return Withdrawals(self._file.parent, songs, self._generation, self._catalog, self._until)
+
     def when(self, n_rows: int) -> "Withdrawals | None":
         """The withdrawals at the time when `n_rows` were withdrawn; None if there was no such time.
 

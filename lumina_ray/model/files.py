@@ -7,6 +7,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from lumina_ray.errors import ModelError
+from lumina_ray.files import open_file
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 BUNDLED = ("nano", "nano-early")
@@ -71,6 +72,6 @@ def weights_sha256(folder: Path) -> str:
         raise ModelError(f"{folder}: holds no weights (*.safetensors, *.bin or *.th)")
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

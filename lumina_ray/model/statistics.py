@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lumina_ray.errors import ModelError
-from lumina_ray.files import atomic_path
+from lumina_ray.files import atomic_path, open_file
 
 STATISTICS_FILE = "music_statistics.npz"
 UNKNOWN = "unknown"
@@ -114,7 +114,7 @@ def load_statistics(folder: Path, n_codebooks: int, codebook_size: int) -> Music
     if not path.exists():
         return no_statistics(n_codebooks, codebook_size)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_file(path) as file, np.load(file, allow_pickle=False) as arrays:
             held = {name: arrays[name] for name in arrays.files}
         frequencies_KC = held.pop(_FREQUENCIES)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -14,6 +14,7 @@ from pydantic_core import from_json as parse_json
 
 from lumina_ray.attribution import Report
 from lumina_ray.errors import UsageError
+from lumina_ray.files import read_file
 
 _NOT_A_REPORT = "not an attribution report of this software version"
 
@@ -54,7 +55,7 @@ def read_report(path: str | os.PathLike[str]) -> Report:
         UsageError: not there, no report of this format version, or laid out anew since it was written.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(Path(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     return parse_report(data, str(path))

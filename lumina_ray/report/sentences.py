@@ -29,6 +29,11 @@ _SHARE = {
     "v8": "excess max(similarity − threshold, 0), normalised to 1 over the candidates",
     "v7": "weight max(0, STS − 1)², normalised to 1 over the candidates",
 }
+_STREAM = {
+    "default": "it is marked as the default",
+    "first_with_sound": "it is the first with sound",
+    "no_sound": "it is the first, and none has sound",
+}
 _PUBLISHED_QUALIFIES = {
     "v8": "similarity ≥ μ + 1σ of the controls",
     "v7": "confidence erf(z/√2) ≥ 95 %",
@@ -54,6 +59,16 @@ def qualifies(report: Report) -> str:
 def share_meaning(report: Report) -> str:
     """The meaning of a share under the report's policy, without a full stop."""
     return _SHARE[report.policy.name]
+
+
+def stream_taken(report: Report) -> str | None:
+    """Which of several audio streams of the query's file the report is about; None where the file has one."""
+    taken = report.query.audio_stream
+    if taken is None:
+        return None
+    return (
+        f"The query's file has {taken.of} audio streams. Number {taken.number} was attributed: {_STREAM[taken.reason]}."
+    )
 
 
 def verdict(report: Report, channel: ChannelReport) -> str:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.attribution import Report
 from lumina_ray.errors import SignatureError, UsageError
-from lumina_ray.files import atomic_path
+from lumina_ray.files import atomic_path, read_file
 from lumina_ray.report.json import read_report, report_sha256, to_json
 
 _Hex32 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -101,7 +101,7 @@ def check_signature(report: Report, file: Path, public_key: Path | None = None) 
     """
     accepted = None if public_key is None else _public_key(public_key).public_bytes_raw().hex()
     try:
-        data = file.read_bytes()
+        data = read_file(file)
     except OSError as error:
         raise SignatureError(
             f"{file}: no signature can be read ({error.strerror}); is it beside the report?"
@@ -139,7 +139,7 @@ def signer(report: Report, signature: bytes, name: str) -> str:
 
 def _private_key(path: Path) -> Ed25519PrivateKey:
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
+        key = load_pem_private_key(read_file(path), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: no private key without a password in PEM ({error}); `lumina keygen`") from error
     if not isinstance(key, Ed25519PrivateKey):
@@ -149,7 +149,7 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
 
 def _public_key(path: Path) -> Ed25519PublicKey:
     try:
-        key = load_pem_public_key(path.read_bytes())
+        key = load_pem_public_key(read_file(path))
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: no public key in PEM ({error}); pass the .pub file") from error
     if not isinstance(key, Ed25519PublicKey):

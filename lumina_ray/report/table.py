@@ -47,6 +47,8 @@ def print_table(report: Report, console: Console, top: int = 10, wide: bool = Fa
             style="dim",
         )
     )
+    if stream := sentences.stream_taken(report):
+        console.print(Text(stream))
     for name, channel in report.channels.items():
         _print_channel(report, name, channel, console, top, wide)
     console.print(Text(sentences.evidence(report), style="italic"))

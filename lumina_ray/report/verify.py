@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,7 +162,7 @@ def as_searched(snapshot: Snapshot, report: Report) -> Snapshot:
     searched = min(channel.searched for channel in report.channels.values())
     then = snapshot.withdrawals.when(len(snapshot) - searched)
     # Never so many: then the report is wrong, and the comparison shows where.
-    return snapshot if then is None else replace(snapshot, withdrawals=then)
+    return snapshot if then is None else snapshot.withdrawn_as(then)
 
 
 def compare(report: Report, recomputed: Report, withdrawn_since: int = 0) -> Verification:

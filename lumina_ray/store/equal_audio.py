@@ -48,15 +48,18 @@ def equal_audio(path: AnyPath) -> EqualAudio:
     segments, _ = current_segments(locate(path))
     columns = ["status", "song_id", "codes_sha256"]
     rows = pa.concat_tables(segment.present(committed_rows(segment.folder, columns)) for segment in segments)
-    # Songs without codes have none in common.
-    rows = rows.filter(pc.and_(pc.equal(rows["status"], "ok"), pc.is_valid(rows["codes_sha256"])))
-    counts = pc.value_counts(rows["codes_sha256"])
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-    if not len(repeated):
-        return EqualAudio(0, 0, ())
-    rows = rows.filter(pc.is_in(rows["codes_sha256"], pa.array(repeated)))
+    rows = songs_of_equal_audio(rows.filter(pc.equal(rows["status"], "ok")))
     ids: dict[str, list[str]] = {}
     for song in rows.select(["codes_sha256", "song_id"]).to_pylist():
         ids.setdefault(song["codes_sha256"], []).append(song["song_id"])
     groups = sorted(tuple(sorted(group)) for group in ids.values())
     return EqualAudio(len(groups), len(rows), tuple(groups[:_LISTED]))
+
+
+def songs_of_equal_audio(songs: pa.Table) -> pa.Table:
+    """The rows whose `codes_sha256` another row has, too, in their order."""
+    # Songs without codes have none in common.
+    songs = songs.filter(pc.is_valid(songs["codes_sha256"]))
+    counts = pc.value_counts(songs["codes_sha256"])
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    return songs.filter(pc.is_in(songs["codes_sha256"], value_set=repeated))

@@ -2,23 +2,31 @@
 
 import functools
 import io
+import re
 import struct
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lumina_ray.audio import Audio, load_audio
+from lumina_ray.audio import Audio, load_audio, load_chunks
+from lumina_ray.audio.containers import frames
+from lumina_ray.audio.source import whole as whole_view
 from lumina_ray.audio.view import View
+from lumina_ray.catalog import decode_rows
+from lumina_ray.catalog.manifest import manifest_of
 from lumina_ray.catalog.scan import read_header
 from lumina_ray.errors import AudioError
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ, AudioStream
 from tests.audio.formats import (
     DURATION_S,
     PROMISING,
+    RATE_HZ,
     SILENT,
     file_of,
     music,
@@ -254,6 +262,267 @@ def test_files_of_different_formats_joined_are_refused(first: str, second: str) 
     assert refused(file_of(first) + file_of(second))[0] == "audio.undecodable"
 
 
+def caf_to_the_end() -> bytes:
+    """Compressed sound in a chunk of length -1, behind the table of its packets."""
+    whole = file_of("caf alac")
+    at = whole.index(b"data") + 4
+    return whole[:at] + b"\xff" * 8 + whole[at + 8 :]
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
+def test_the_table_of_packets_tells_how_long_a_caf_is(part: float) -> None:
+    whole = caf_to_the_end()
+    assert np.array_equal(load_audio(whole).samples, load_audio(file_of("caf alac")).samples)
+    assert refused(whole[: int(len(whole) * part)])[0] == "audio.truncated"
+
+
+def test_a_table_of_packets_is_compared_with_what_is_decoded() -> None:
+    whole = bytearray(file_of("caf alac"))
+    at = whole.index(b"pakt") + 20
+    whole[at : at + 8] = (2 * RATE_HZ * int(DURATION_S)).to_bytes(8, "big")
+    code, message = refused(bytes(whole))
+    assert code == "audio.truncated"
+    assert "promises 6.0 s" in message
+
+
+# Where a header counts the bytes of sound: a mark, how far behind it, the number's width and order, and what is counted
+# apart from the sound.
+COUNTED: dict[str, tuple[bytes, int, int, Literal["little", "big"], int]] = {
+    "wav": (b"data", 0, 4, "little", 0),
+    "rf64": (b"ds64", 12, 8, "little", 0),
+    "w64": (bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"), 0, 8, "little", 24),
+    "aiff": (b"SSND", 0, 4, "big", 8),
+    "aifc": (b"SSND", 0, 4, "big", 8),
+    "au": (b".snd", 4, 4, "big", 0),
+    "caf": (b"data", 0, 8, "big", 4),
+}
+
+
+def with_stale_length(name: str, data: bytes, counted: int) -> bytes:
+    """A file whose recorder died after it last wrote its header, when it had so many bytes of sound."""
+    mark, behind, width, order, more = COUNTED[name]
+    at = data.index(mark) + len(mark) + behind
+    data = data[:at] + (counted + more).to_bytes(width, order) + data[at + width :]
+    if name in ("aiff", "aifc"):
+        at = data.index(b"COMM") + 10
+        data = data[:at] + (counted // (4 if name == "aiff" else 8)).to_bytes(4, "big") + data[at + 4 :]
+    return data
+
+
+@settings(max_examples=40)
+@given(st.sampled_from([*COUNTED]), st.floats(0.0, 0.9), st.booleans())
+def test_sound_that_a_header_does_not_count_is_not_left_out(name: str, part: float, quiet: bool) -> None:
+    # Of a stretch of silence, too, it is known that sound may follow.
+    sound = np.zeros((RATE_HZ * 3, 2), np.float32) if quiet else music()
+    sound[-RATE_HZ // 2 :] = music(duration_s=0.5)
+    kinds = {"aifc": ("AIFF", "FLOAT")}
+    whole = with_sndfile(sound, *kinds.get(name, (name.upper(), "PCM_16")))
+    assert load_audio(whole).duration_s == pytest.approx(DURATION_S)
+    counted = max(int(RATE_HZ * DURATION_S * part) * (8 if name == "aifc" else 4), 8)
+    code, message = refused(with_stale_length(name, whole, counted))
+    assert code == "audio.undecodable"
+    assert "its header counts its sound up to byte" in message
+
+
+@pytest.mark.parametrize("name", COUNTED)
+@pytest.mark.parametrize("behind", [bytes(300_000), ID3, b"TAG" + bytes(125), b"\x01" * 60])
+def test_zeros_tags_and_a_few_bytes_may_lie_behind_what_is_counted(name: str, behind: bytes) -> None:
+    assert np.array_equal(load_audio(file_of(name) + behind).samples, load_audio(file_of(name)).samples)
+
+
+def live(container: str, codec: str, rate_hz: int = RATE_HZ, **options: str) -> bytes:
+    return with_ffmpeg(
+        [music(duration_s=6.0, rate_hz=rate_hz)], container, codec, rate_hz=rate_hz, piped=True, options=options
+    )
+
+
+def _clusters(data: bytes) -> list[int]:
+    return [found.start() for found in re.finditer(rb"\x1f\x43\xb6\x75", data)]
+
+
+def _fragments(data: bytes) -> list[int]:
+    return [found.start() - 4 for found in re.finditer(b"moof", data)]
+
+
+def _tags(data: bytes) -> list[int]:
+    begins, at = [], 13
+    while at < len(data):
+        begins.append(at)
+        at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+    # The first ones describe the sound.
+    return begins[3:]
+
+
+def _every(n_bytes: int, first: int = 0) -> Callable[[bytes], list[int]]:
+    return lambda data: list(range(first, len(data), n_bytes))
+
+
+# What says when it is played, and where its pieces begin.
+TIMED: dict[str, tuple[Callable[[], bytes], Callable[[bytes], list[int]]]] = {
+    "matroska": (lambda: live("matroska", "aac", live="1", cluster_time_limit="300"), _clusters),
+    "webm": (lambda: live("webm", "libopus", 48_000, live="1", cluster_time_limit="300"), _clusters),
+    "fragments": (
+        lambda: live("mp4", "aac", movflags="empty_moov+default_base_moof", frag_duration="300000"),
+        _fragments,
+    ),
+    "flv": (lambda: live("flv", "aac"), _tags),
+    "mpegts": (lambda: live("mpegts", "aac"), _every(188)),
+    "mpegts near the end of its clock": (lambda: live("mpegts", "mp2", output_ts_offset="95441"), _every(188)),
+    "mpeg": (lambda: live("mpeg", "mp2"), _every(2048)),
+}
+
+
+@functools.cache
+def timed_file(name: str) -> tuple[bytes, float, tuple[int, ...]]:
+    make, pieces = TIMED[name]
+    data = make()
+    return data, load_audio(data).duration_s, tuple(pieces(data))
+
+
+@settings(max_examples=40)
+@given(st.sampled_from([*TIMED]), st.data())
+def test_pieces_that_are_missing_in_the_middle_leave_a_hole_in_time(name: str, data: st.DataObject) -> None:
+    whole, duration_s, begins = timed_file(name)
+    assert duration_s == pytest.approx(6.0, abs=0.1)
+    # What is lost in the end, nobody can tell.
+    first = data.draw(st.integers(len(begins) // 10 + 1, len(begins) * 3 // 5))
+    last = data.draw(st.integers(first + 1, len(begins) * 4 // 5))
+    found = outcome(whole[: begins[first]] + whole[begins[last] :])
+    if isinstance(found, str):
+        assert found in ("audio.truncated", "audio.undecodable")
+    else:
+        assert found.duration_s > duration_s - 0.25
+
+
+def test_the_place_of_a_hole_is_named() -> None:
+    whole, _, begins = timed_file("webm")
+    _, message = refused(whole[: begins[10]] + whole[begins[14] :])
+    assert "1.2 s are missing after 3.0 s of sound" in message
+
+
+def test_a_clock_that_starts_anywhere_or_is_set_back_is_no_hole() -> None:
+    late = live("mpegts", "mp2", output_ts_offset="5000")
+    assert load_audio(late).duration_s == pytest.approx(6.0, abs=0.1)
+    assert load_audio(late + live("mpegts", "mp2")).duration_s == pytest.approx(12.0, abs=0.1)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(["mp3", "mp3 of lame", "mp3 without a header", "mp2", "aac"]), st.data())
+def test_frames_follow_each_other_wherever_some_are_missing(name: str, data: st.DataObject) -> None:
+    whole = file_of(name)
+    at = data.draw(st.integers(250, len(whole) * 2 // 3))
+    n = data.draw(st.integers(2000, len(whole) // 4))
+    found = outcome(whole[:at] + whole[at + n :])
+    if isinstance(found, str):
+        assert found in ("audio.truncated", "audio.undecodable")
+    else:
+        # Frames of nearly one length fit by chance where nothing says how many there are.
+        assert name in ("mp3 without a header", "mp2")
+        assert abs((n + 209) % 417.96 - 209) < 8
+
+
+def test_a_few_bytes_between_frames_are_no_hole() -> None:
+    whole = file_of("aac")
+    padded, number = b"", 0
+    while whole:
+        n = int.from_bytes(whole[3:6], "big") >> 5 & 0x1FFF
+        number += 1
+        padded += whole[:n] + bytes(2 * (number % 20 == 0))
+        whole = whole[n:]
+    assert np.array_equal(load_audio(padded).samples, load_audio(file_of("aac")).samples)
+
+
+@pytest.mark.parametrize(("name", "n"), [("piped flac", 100_000), ("piped flac", 180_000), ("piped wavpack", 20_000)])
+@pytest.mark.parametrize("begin", [0.03, 0.1, 0.3, 0.5])
+def test_blocks_with_numbers_show_a_hole_where_their_number_is_not_stated(name: str, n: int, begin: float) -> None:
+    whole = file_of(name)
+    at = int(len(whole) * begin)
+    for data in (whole[:at] + whole[at + n :], whole[:at] + bytes(n) + whole[at + n :]):
+        # A decoder may give up before the hole is seen.
+        assert outcome(data) in ("audio.truncated", "audio.undecodable")
+
+
+def test_zeros_in_the_place_of_a_flv_s_tags_are_a_hole() -> None:
+    whole = file_of("flv")
+    at = _tags(whole)[100]
+    assert refused(whole[:at] + bytes(len(whole) - at))[0] == "audio.truncated"
+
+
+def test_a_flv_is_compared_with_what_is_decoded() -> None:
+    whole = file_of("flv")
+    tags = _tags(whole)
+    # The stated length and the last tag's time remain.
+    code, message = refused(whole[: tags[40]] + whole[tags[-1] :])
+    assert code == "audio.truncated"
+    assert "are missing" in message
+    # Less than what is left to pictures that go on after the sound.
+    assert refused(whole[: tags[-30]])[0] == "audio.truncated"
+
+
+def test_what_is_no_frame_is_not_searched_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = 0
+
+    def parse(head: bytes) -> frames.Frame | None:
+        nonlocal parsed
+        parsed += 1
+        return frames.parse_adts(head)
+
+    # Each fourth byte looks like the beginning of a frame.
+    junk = io.BytesIO(file_of("aac") + b"\xff\xf1\x50\x80" * (1 << 19))
+    with pytest.raises(AudioError, match="behind its last frame are none"):
+        list(frames._walk(whole_view(junk), parse, "x"))
+    assert parsed < 100_000
+
+
+def _extended(rate_hz: int) -> bytes:
+    """The first six bytes of an 80-bit float."""
+    bits = rate_hz.bit_length()
+    return struct.pack(">HI", 16383 + bits - 1, rate_hz << 32 - bits)
+
+
+# How a format writes its sample rate.
+RATED: dict[str, Callable[[int], bytes]] = {
+    "wav": lambda rate_hz: struct.pack("<I", rate_hz),
+    "wav adpcm": lambda rate_hz: struct.pack("<I", rate_hz),
+    "w64": lambda rate_hz: struct.pack("<I", rate_hz),
+    "tta": lambda rate_hz: struct.pack("<I", rate_hz),
+    "au": lambda rate_hz: struct.pack(">I", rate_hz),
+    "aiff": _extended,
+    "aifc": _extended,
+    "caf": lambda rate_hz: struct.pack(">d", rate_hz),
+    "caf alac": lambda rate_hz: struct.pack(">d", rate_hz),
+}
+
+
+@pytest.mark.parametrize("rate_hz", [0, 1, 999, 3_000_001, 4_000_000_000])
+@pytest.mark.parametrize("name", RATED)
+def test_sample_rates_have_bounds_and_the_refusal_names_them(name: str, rate_hz: int) -> None:
+    data = file_of(name)
+    assert RATED[name](RATE_HZ) in data
+    code, message = refused(data.replace(RATED[name](RATE_HZ), RATED[name](rate_hz), 1))
+    assert code == "audio.undecodable"
+    assert f"a sample rate of {rate_hz} Hz, outside of 1000 to 3000000 Hz" in message
+
+
+@pytest.mark.parametrize("rate_hz", [1, 999, 3_000_001])
+def test_sample_rates_that_a_decoder_finds_have_the_same_bounds(rate_hz: int) -> None:
+    data = with_ffmpeg([music()], "matroska", "pcm_s16le")
+    code, message = refused(data.replace(struct.pack(">d", RATE_HZ), struct.pack(">d", rate_hz)))
+    assert code == "audio.undecodable"
+    assert f"a sample rate of {rate_hz} Hz, outside of 1000 to 3000000 Hz" in message
+
+
+def test_sound_behind_the_sixteenth_stream_is_not_passed_over() -> None:
+    sound, silence = music(1, 0.5), np.zeros_like(music(1, 0.5))
+    code, message = refused(with_ffmpeg([silence] * 16 + [sound], "matroska", "flac"))
+    assert code == "audio.undecodable"
+    assert "none of its 17 audio streams is the default, and the first 16 have no sound" in message
+    audio = load_audio(with_ffmpeg([silence] * 15 + [sound] * 2, "matroska", "flac"))
+    assert str(audio.stream) == "16 of 17, the first with sound"
+    audio = load_audio(with_ffmpeg([silence] * 16 + [sound], "matroska", "flac", default=16))
+    assert str(audio.stream) == "17 of 17, the default"
+
+
 def test_sound_that_the_header_of_a_wav_does_not_count_is_not_left_out() -> None:
     """A recorder that dies after it last wrote its header leaves such a file."""
     whole = with_sndfile(music(), "WAV", "PCM_16")
@@ -324,10 +593,10 @@ def test_the_second_of_joined_files_does_not_hide_that_the_first_was_cut() -> No
 def test_the_default_stream_is_taken(container: str, codec: str) -> None:
     sound, silence = music(), np.zeros_like(music())
     audio = load_audio(with_ffmpeg([silence, sound], container, codec, default=1))
-    assert audio.stream == "2 of 2, the default"
+    assert str(audio.stream) == "2 of 2, the default"
     assert pitch_hz(audio.samples) == pytest.approx(440, abs=200)
     audio = load_audio(with_ffmpeg([silence, sound], container, codec, default=0))
-    assert audio.stream == "1 of 2, the default"
+    assert str(audio.stream) == "1 of 2, the default"
     assert np.abs(audio.samples).max() < 1e-3
 
 
@@ -338,10 +607,20 @@ def test_the_default_stream_is_taken(container: str, codec: str) -> None:
 def test_without_a_default_the_first_stream_with_sound_is_taken(container: str, codec: str) -> None:
     sound, silence = music(), np.zeros_like(music())
     audio = load_audio(with_ffmpeg([silence, sound, sound], container, codec))
-    assert audio.stream == "2 of 3, the first with sound"
+    assert str(audio.stream) == "2 of 3, the first with sound"
     assert np.abs(audio.samples).max() > 0.1
     audio = load_audio(with_ffmpeg([silence, silence], container, codec))
-    assert audio.stream == "1 of 2, none of which has sound"
+    assert str(audio.stream) == "1 of 2, none of which has sound"
+
+
+def test_whoever_decodes_says_which_stream_it_was(tmp_path: Path) -> None:
+    sound, silence = music(), np.zeros_like(music())
+    file = tmp_path / "film.mka"
+    file.write_bytes(with_ffmpeg([silence, sound, sound], "matroska", "flac"))
+    assert load_chunks(file).stream == AudioStream(2, 3, "first_with_sound")
+    (row,) = decode_rows(manifest_of([{"song_id": "a", "path": str(file)}])).to_pylist()
+    assert (row["error_code"], row["audio_stream"]) == (None, "2 of 3, the first with sound")
+    assert load_chunks(file_of("mp3")).stream is None
 
 
 KINDS = {

@@ -1,9 +1,12 @@
 """Manifests: what goes in comes out, and every contradiction is named with its row and its remedy."""
 
 import csv
+import gzip
+import os
 import re
 import unicodedata
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,14 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, alike, manifest_of, read_manifest, write_manifest
 from lumina_ray.errors import ManifestError
 
+AWKWARD = st.sampled_from(list(",\n\r\"';=+-@\t \v\x85\u2028＝"))
+ANY_TEXT = st.text(AWKWARD | st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).filter(str.strip)
 ID = TEXT.filter(alike)
 
@@ -73,6 +78,123 @@ def test_any_text_survives_a_round_trip(
     assert read["song_id"].to_pylist() == [i for i, _, _ in rows]
     assert read["title"].to_pylist() == [t for _, _, t in rows]
     assert read["path"].to_pylist() == [str(Path(f"/music/{p}")) for _, p, _ in rows]
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(st.tuples(ANY_TEXT, ANY_TEXT, st.none() | st.floats(0, 1e6)), min_size=1, max_size=5),
+    name=ANY_TEXT.filter(lambda text: alike(text) not in manifest_of([]).column_names),
+)
+@example(rows=[("Two\n1,/x,a,b,c,d,e,f,g,h,i,j,k,l,m,n", "", 1e-7)], name="=x\n,,,,,,,,,,,,,,,,")
+def test_what_is_written_in_one_format_is_read_as_from_the_other(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, float | None]], name: str
+) -> None:
+    folder = tmp_path_factory.mktemp("formats")
+    written = manifest_of(
+        {"song_id": f"={i}", "path": "/x", "title": title, "caption": caption, "duration_s": duration_s}
+        for i, (title, caption, duration_s) in enumerate(rows)
+    ).append_column(name, pa.array([text for text, _, _ in rows]))
+    paths = folder / "songs.csv", folder / "songs.parquet"
+    for path in paths:
+        write_manifest(written, path)
+    read, other = map(read_manifest, paths)
+    assert read.equals(other)
+    for column in ("title", name):
+        assert read[column].to_pylist() == [text or None for text, _, _ in rows]
+    assert read["duration_s"].to_pylist() == [duration_s for _, _, duration_s in rows]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("column", "text", "message"),
+    [
+        ("title", "a\0b", "NUL"),
+        ("mood", "a\0b", "NUL"),
+        ("mood", "x" * 131_073, "131072"),
+        ("title", "x" * 65_537, "65536"),
+        ("splits", "A 50 / B 50; C 50", "may be more than one entry"),
+        ("song_id", "1.23457E+11", "is a number that a spreadsheet has shortened"),
+        ("song_id", "\u200b", "song_id has nothing to be seen"),
+    ],
+)
+def test_what_one_format_refuses_the_other_does_too(
+    tmp_path: Path, ending: str, column: str, text: str, message: str
+) -> None:
+    columns = {"song_id": ["a", "b"], "path": ["x", "y"], "title": ["", ""]}
+    path = tmp_path / f"songs.{ending}"
+    write_manifest(pa.table(columns | {column: ["c", text] if column != "splits" else [None, text]}), path)
+    with pytest.raises(ManifestError, match=rf"{message}(.|\n)*(row 2|line 3)|(row 2|line 3)(.|\n)*{message}"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("song_id,path\n1,a\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        (gzip.compress(b"song_id,path\n1,a\n"), "it is compressed by gzip; unpack it"),
+        (b"PK\x03\x04 and more", "it is a ZIP archive or a workbook"),
+        (b"PAR1 and more", "it is Parquet; name it .parquet"),
+        (b"song_id;path\n1;a\n", "has columns separated by ';'; export it with commas"),
+        (b"song_id\tpath\n1\ta\n", r"has columns separated by '\\t'"),
+        (b"sep=,\nsong_id,path\n1,a\n", "begins with the line 'sep='"),
+        (b"song_id,path" + b",x" * 400_000, "400002 columns, the limit is 1000"),
+        (b"\xef\xbb\xbf\xef\xbb\xbfsong_id,path\n1,a\n", "rename it to 'song_id'"),
+        (b"song_id\xc2\xa0,path\n1,a\n", "rename it to 'song_id'"),
+        (b"song_id,path,\n1,a\n", "line 2 has 2 values, the header 3"),
+        (b"song_id,path\n1,a\n,\n", "song_id is missing in row 2"),
+        (b'song_id,path,duration_s\n1,a,"1,234.5"\n', "duration_s is '1,234.5' in row 1"),
+        (b"song_id,path,duration_s\n1,a,NULL\n", "duration_s is 'NULL' in row 1"),
+    ],
+)
+def test_what_other_programs_export_is_read_whole_or_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "songs.csv"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(path)
+
+
+def test_empty_and_blank_durations_are_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "songs.csv"
+    path.write_bytes(b"song_id,path,duration_s\r\n1,a, \n2,b,\r3,c,7\n")
+    assert read_manifest(path)["duration_s"].to_pylist() == [None, None, 7.0]
+
+
+@pytest.mark.parametrize("kind", [pa.bool_(), pa.timestamp("s"), pa.duration("s"), pa.time32("s")])
+def test_durations_are_numbers(tmp_path: Path, kind: pa.DataType) -> None:
+    duration = pa.nulls(1, kind)
+    with pytest.raises(ManifestError, match=r"column 'duration_s' holds .*; write it as a number of seconds"):
+        read_manifest(parquet(tmp_path, song_id=["a"], path=["x"], duration_s=duration))
+    decimal = pa.array([Decimal("12.50")])
+    assert (
+        read_manifest(parquet(tmp_path, song_id=["a"], path=["x"], duration_s=decimal))["duration_s"][0].as_py() == 12.5
+    )
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_a_damaged_parquet_file_is_read_whole_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = parquet(tmp_path_factory.mktemp("damage"), song_id=["a", "b"], path=["x", "y"])
+    content = bytearray(path.read_bytes())
+    # The names of columns are in the footer.
+    for place in data.draw(
+        st.lists(st.integers(0, len(content) - 1) | st.just(content.rindex(b"song_id")), max_size=3)
+    ):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
+    try:
+        read = read_manifest(path)
+    except ManifestError:
+        return
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("name", ["songs.csv", "songs.parquet"])
+def test_a_pipe_is_no_manifest_and_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ManifestError, match="is a pipe, socket or device, not a file; write the manifest to a file"):
+        read_manifest(tmp_path / name)
 
 
 TEXT_TYPES = st.sampled_from([pa.string(), pa.large_string(), pa.string_view()])
@@ -133,21 +255,26 @@ def test_what_would_lose_rows_is_refused_with_its_line(tmp_path: Path, rows: str
 
 @settings(max_examples=100, deadline=None)
 @given(
-    rows=st.lists(st.tuples(*[st.text('ab ",;\n\r', max_size=6)] * 2), min_size=1, max_size=6),
-    place=st.integers(0, 80),
-    junk=st.sampled_from(['"', '""', ",", "\0", "\n", '"\n', ',"']),
+    rows=st.lists(st.tuples(*[st.text('ab ",;\n\r2', max_size=6)] * 2), min_size=1, max_size=6),
+    place=st.integers(0, 300),
+    junk=st.sampled_from(['"', '""', ",", "\0", "\n", '"\n', ',"', '","', '"\n"', None]),
+    header=st.sampled_from(["song_id,path,title,mood", '"song_id","path","title","mood"']),
 )
 def test_rows_in_are_rows_out_or_an_error(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], place: int, junk: str
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], place: int, junk: str | None, header: str
 ) -> None:
-    """A sound file in which one thing goes wrong: every song is there that was, or the file is refused."""
+    """A sound file in which one thing goes wrong: every song is there that was, or the file is refused.
+
+    A character is lost, or junk comes in.
+    """
     folder = tmp_path_factory.mktemp("junk")
     lines = [
         f'"{i}","/{i}",' + ",".join('"{}"'.format(t.replace('"', '""')) for t in row) for i, row in enumerate(rows)
     ]
     text = "\n".join(lines) + "\n"
-    damaged = text[: place % len(text)] + junk + text[place % len(text) :]
-    (folder / "songs.csv").write_text("song_id,path,title,mood\n" + damaged, newline="")
+    place %= len(text)
+    damaged = text[:place] + (text[place + 1 :] if junk is None else junk + text[place:])
+    (folder / "songs.csv").write_text(f"{header}\n{damaged}", newline="")
     try:
         read = read_manifest(folder / "songs.csv")
     except ManifestError:

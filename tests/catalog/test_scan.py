@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 from contextlib import closing
 from pathlib import Path
 
@@ -124,9 +125,14 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "zlink").symlink_to(tmp_path / "real")
     (tmp_path / "y.wav").symlink_to(tmp_path / "real" / "x.wav")
     (tmp_path / "dangling.wav").symlink_to(tmp_path / "nowhere")
-    rows = scan_folder(tmp_path).songs.to_pylist()
-    assert [row["song_id"] for row in rows] == ["dangling.wav", "real/x.wav", "y.wav"]
-    assert rows[0]["sha256"] is None
+    (tmp_path / "itself.wav").symlink_to(tmp_path / "itself.wav")
+    scan = scan_folder(tmp_path)
+    assert scan.songs["song_id"].to_pylist() == ["real/x.wav", "y.wav"]
+    assert scan.songs["sha256"].null_count == 0
+    assert [(one.path, one.reason) for one in scan.skipped] == [
+        ("dangling.wav", "a link that leads nowhere"),
+        ("itself.wav", "a link that leads nowhere"),
+    ]
 
 
 ATTRIBUTES = b"\x00\x05\x16\x07 what macOS leaves on disks of others"
@@ -144,9 +150,10 @@ def test_every_file_is_taken_or_skipped_for_a_reason(tmp_path: Path) -> None:
     (tmp_path / "\x9besc.wav").write_bytes(b"")
     os.close(os.open(bytes(tmp_path) + b"/caf\xe9.wav", os.O_CREAT))
     scan = scan_folder(tmp_path)
-    taken = ["._music.wav", "._pipe.wav", ".folder/...y.flac", ".hidden.wav", "x.wav", "z.AC3"]
+    taken = ["._music.wav", ".folder/...y.flac", ".hidden.wav", "x.wav", "z.AC3"]
     assert scan.songs["song_id"].to_pylist() == taken
     assert [(one.path, one.reason) for one in scan.skipped] == [
+        ("._pipe.wav", "a pipe, socket or device"),
         ("._x.wav", "attributes of another file (AppleDouble)"),
         ("caf\\xe9.wav", "its name is not UTF-8"),
         ("cover.jpg", "not audio by its name"),
@@ -155,8 +162,8 @@ def test_every_file_is_taken_or_skipped_for_a_reason(tmp_path: Path) -> None:
         ("\x9besc.wav", "its name holds control characters"),
     ]
     assert skipped_sentence(scan.skipped) == (
-        "6 files skipped: 2 × attributes of another file (AppleDouble), 2 × its name holds control characters, "
-        "1 × its name is not UTF-8, 1 × not audio by its name"
+        "7 files skipped: 2 × attributes of another file (AppleDouble), 2 × its name holds control characters, "
+        "1 × a pipe, socket or device, 1 × its name is not UTF-8, 1 × not audio by its name"
     )
 
 
@@ -234,17 +241,18 @@ def test_a_path_that_none_can_have_is_no_folder(folder: str) -> None:
         scan_folder(folder)
 
 
-def test_what_is_no_file_is_not_hashed(tmp_path: Path) -> None:
-    """Neither a pipe, which would be waited for, nor a device without an end."""
+def test_what_is_no_file_is_skipped_unopened(tmp_path: Path) -> None:
+    """Neither a pipe or socket, which would be waited for, nor a device without an end."""
     os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "link.wav").symlink_to(tmp_path / "pipe.wav")
     (tmp_path / "zero.wav").symlink_to("/dev/zero")
     tone(tmp_path / "x.wav")
-    with closing(Guard()) as guard:
-        rows = guard.call(scan_folder, tmp_path, limit_s=20).songs.to_pylist()
-    assert [(row["song_id"], row["sha256"] is None) for row in rows] == [
-        ("pipe.wav", True),
-        ("x.wav", False),
-        ("zero.wav", True),
+    with closing(Guard()) as guard, closing(socket.socket(socket.AF_UNIX)) as bound:
+        bound.bind(str(tmp_path / "s.wav"))
+        scan = guard.call(scan_folder, tmp_path, limit_s=20)
+    assert [(row["song_id"], row["sha256"] is None) for row in scan.songs.to_pylist()] == [("x.wav", False)]
+    assert [(one.path, one.reason) for one in scan.skipped] == [
+        (name, "a pipe, socket or device") for name in ("link.wav", "pipe.wav", "s.wav", "zero.wav")
     ]
 
 

@@ -49,14 +49,17 @@ MANIFESTS = {
     "good.csv": b"song_id,path\n1,clip.raw\n",
     "junk.parquet": b"PAR1 junk PAR1",
     "empty.csv": b"",
-    "report.json": b'{"format_version": 4}',
+    "report.json": b'{"format_version": 5}',
     "deep.json": b"[" * 100_000,
     "clip.raw": b"RIFF\0\0\0\0WAVEfmt ",
     "a:b.m4a": b"no audio",
     "caf\udce9.wav": b"",
 }
+# Nobody writes to them: whoever opened one to read would wait for ever.
+PIPES = ("pipe", "pipe.csv", "pipe.parquet")
 NAMES = [
     *MANIFESTS,
+    *PIPES,
     *("", ".", "..", "folder", "folder/x", "clip.raw/x", "-", "--", "~", "[bold]", "{}", "%s", "a\nb.csv", "x.csv"),
     *(
         "s3://",
@@ -89,6 +92,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "folder").mkdir(parents=True)
     for name, content in MANIFESTS.items():
         (folder / name).write_bytes(content)
+    for name in PIPES:
+        os.mkfifo(folder / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("HOME", str(folder))
@@ -119,7 +124,7 @@ def test_no_name_and_no_file_ends_in_a_traceback(folder: Path, command: str, nam
 
 # A folder as a model would import torch, which takes seconds.
 @pytest.mark.parametrize("command", [*COMMANDS, "statistics {} {}"])
-@pytest.mark.parametrize("name", ["x" * 5000, "caf\udce9.wav", "quote.csv", "/dev/null", "clip.raw/x"])
+@pytest.mark.parametrize("name", ["x" * 5000, "caf\udce9.wav", "quote.csv", "/dev/null", "clip.raw/x", *PIPES])
 def test_every_command_with_the_worst_of_names(folder: Path, command: str, name: str) -> None:
     done = run_any(command, [name] * 5)
     assert done.exit_code in EXIT_CODES - {0}, done.stderr

@@ -1,6 +1,6 @@
 """A song's vector follows from its codes alone, has the published sizes, and is the vector of its mean gradient."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from lumina_ray.attribution.facts import query_facts
+from lumina_ray.audio import ChunkedAudio, cut_chunks
 from lumina_ray.errors import SpecificationMismatch, StoreError
-from lumina_ray.fingerprint import KINDS, Fingerprinter, Specification
+from lumina_ray.fingerprint import KINDS, Fingerprinter, Specification, fingerprint_query
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
-from lumina_ray.vocabulary import CHANNELS, Kind, SongCodes
+from lumina_ray.vocabulary import CHANNELS, SAMPLE_RATE_HZ, AudioStream, Kind, SongCodes
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,16 @@ def test_a_song_of_one_chunk_is_that_chunk(model: MusicModel, kind: Kind) -> Non
     )
     for channel in CHANNELS:
         np.testing.assert_array_equal(fingerprint.vectors[channel], fingerprint.chunk_vectors[channel][0])
+
+
+@pytest.mark.parametrize("stream", [None, AudioStream(2, 3, "first_with_sound")])
+def test_a_query_is_of_the_stream_that_was_decoded(model: MusicModel, stream: AudioStream | None) -> None:
+    samples = 0.1 * np.random.default_rng(0).standard_normal(2 * SAMPLE_RATE_HZ).astype(np.float32)
+    audio = ChunkedAudio("0" * 64, 2.0, tuple(cut_chunks(samples)), stream)
+    asked = fingerprint_query(Fingerprinter(model, Specification.for_model(model, "influence")), audio)
+    assert asked.audio_stream == stream
+    taken = query_facts(asked).audio_stream
+    assert (taken and taken.model_dump()) == (stream and asdict(stream))
 
 
 def test_chunks_are_weighted_by_their_valid_codes(model: MusicModel) -> None:

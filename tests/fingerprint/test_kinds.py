@@ -15,25 +15,25 @@ from tests.tiny_model import tiny_music_model
 # Stores and reports name these hashes, and a changed hash makes all of them unusable. So change a hash only together
 # with `ALGORITHM_VERSION`, or with the weights or the music statistics of the bundled nano.
 NANO = {
-    "influence": "08d42c605a60698146d399d4056c15dcae3387456549ca2d7d7a4edebcaebd69",
-    "stats": "89a17c91e37082129d47f7df288e250f8822bf6bfb1687e82727c8337917bcb0",
-    "jl": "73636aec3d60eed2fd9c202ddab5316220e9db6265af01d478e5774585e44dd4",
-    "head-gradient": "e2efc4df5f0148130d1c6bad71577c6de7d863a1e162d1b9420ea60f0c4ce085",
-    "gradient": "a1546b9e7cd648a4e98916780ec42a9027e0e1baee012f1298c5bfec4f36ece3",
-    "logra": "20b74ba649c2e80caff6715e04752543f6e6b6d23a11ab926bd48c92ec49e7ea",
-    "factgrass": "1264ca561aca0380047e13c8f8fcd6c9adccec2c289034bab29175507713ffe7",
-    "tokens": "233acfa4a269ab16fc6f218ac20ec84f33ecb13148c4e7990f82c4936fe0e6ba",
+    "influence": "081fc343ec7ee94b94fdb26413862a8f04cee0997f67d8bc81b3ad02c5a1cffd",
+    "stats": "add9ec9f658e6ea8b84e90f6fd4acf7a5f029cf351f6d60174a36f2df7305ad9",
+    "jl": "60c82e49b05f10d1a2d555ed1e7c236fdbbdfbb276412cc26d6f7c3a5949b2cd",
+    "head-gradient": "d0c2220fdd1b7842ac1779915f0cefa62470e50850b33675189dd715fe06bdf3",
+    "gradient": "411eb5f2bed2d8257c77e36652bc2c425c40607231252cb43865f5cbb018e69e",
+    "logra": "e0bb19d2cf6997a12462edce4d7649cbc14c34eceb8c43e19e6a693fc86ef4cc",
+    "factgrass": "deab09913d595c38472c7d3c3bc5e2a662c9e4287f0f00dbb5552dc298e503ce",
+    "tokens": "c80ba388ef51dec47f7cf5d9b4a42701d64320168b22775f6031d675f69d29bf",
 }
 # A model of MusicGen-large's sizes, whose 3 × 2048 codes of channel M are projected, which nano's are not.
 LARGE = {
-    "influence": "a88c8c1f183a8a81d595d56ef775498e299297a51e6031ceb3bd4b94f8f6cfa6",
-    "stats": "ba2b7a82fa49a926d48413dfc99c063393d3f6931d83be23afb275d1915dce48",
-    "jl": "0778308651300d6419805b8c1ed8808a1bcd679575c63206ea9a3f2f0bcc3938",
-    "head-gradient": "b08165911273437ee1008f291f22a9a5f5f61ef0990d5de686413980dfb7fc78",
-    "gradient": "62e9eb52796a1a5350489ebc131005c950995e7af0558ddb88dd35823712145e",
-    "logra": "3cbdf18c984c860ee1b3df06c2c3994cebe65f8c1715090dbe1228361c247e32",
-    "factgrass": "34fa98c566dab5f139bc972d81f279829ee08204dd730614ea407abe5a1638e9",
-    "tokens": "0934a496d6e27c5acf527e4091ec4aedc4bd54783d3af100651b3612abac6c60",
+    "influence": "8e1e99ce2ebb40159063c91eedce8dc3d44040a20182fcf9ee2e2300c87bcd5f",
+    "stats": "81de1c2ddf5f8525829fdf1d2fb50a21aeb05a4443a70200543c83dbbbd1e263",
+    "jl": "bf95f8a0bd445c63793a410fbbfade1ddd8118452483bde45df965b90fc264f0",
+    "head-gradient": "26c31e4eddec198e44f69c69d81a5f8cfaa8b6ab4b4723c1a9d687d0a3c72e6b",
+    "gradient": "a2f84ed95bf9a96dbf99de5900dcad2ad128cc0404cc92d5f8ae95f510b10a4e",
+    "logra": "2fb66dee6b038db9226acd39f92895e2c3a2e41e50e2ed36cebf0ff5224c2826",
+    "factgrass": "176a5f500cea180cdafbe0d9a01420f262cd2f0f3925e8d82d44dc0c07fdfc30",
+    "tokens": "43ca86e9477cac6817387c06d3898cbaddaa4550e6c0bebcaec21bc04ea10fff",
 }
 
 

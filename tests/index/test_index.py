@@ -72,7 +72,9 @@ def test_manifest_says_what_it_was_made_of(store, index):
     assert manifest["dims"] == DIMS
     assert manifest["n_excluded"] == 0
     assert manifest["specification"] == json.loads(json.dumps(store.specification.to_dict()))
-    assert set(manifest["files"]) == {"P.faiss", "M.faiss", "ids.parquet", "centres.npz", "calibration.json"}
+    assert set(manifest["files"]) == {
+        *("P.faiss", "M.faiss", "ids.parquet", "equal_songs.parquet", "centres.npz", "calibration.json")
+    }
     assert {"faiss", "numpy", "lumina_ray"} <= set(manifest["software"])
     assert [p.name for p in index.iterdir()] == ["v0001"]
 

@@ -243,7 +243,8 @@ def test_a_shard_takes_no_more_than_a_host_has(snapshots):
 
 def test_nothing_is_left_of_the_building(indexes):
     assert {path.name for path in (indexes["IVF16,SQ8"] / "v0001").iterdir()} == {
-        "P-0.faiss", "P.npy", "M-0.faiss", "M.npy", "ids.parquet", "centres.npz", "calibration.json", "manifest.json",
+        "P-0.faiss", "P.npy", "M-0.faiss", "M.npy", "ids.parquet", "equal_songs.parquet", "centres.npz",
+        "calibration.json", "manifest.json",
     }  # fmt: skip
 
 

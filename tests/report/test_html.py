@@ -51,6 +51,14 @@ def page(request, reports):
     return reports[request.param], text, Page(text)
 
 
+def test_which_of_several_streams_was_attributed(reports):
+    values = reports["v8"].model_dump(mode="json")
+    values["query"]["audio_stream"] = {"number": 1, "of": 2, "reason": "default"}
+    shown = Page(render_html(Report.model_validate(values))).text
+    assert "The query's file has 2 audio streams. Number 1 was attributed: it is marked as the default." in shown
+    assert "audio streams" not in render_html(reports["v8"])
+
+
 def test_is_self_contained(page):
     _, text, parsed = page
     assert not {"script", "link", "iframe", "img", "object"} & set(parsed.tags)

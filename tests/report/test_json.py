@@ -2,12 +2,14 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lumina_ray.attribution import SongFacts
+from lumina_ray.attribution import Report, SongFacts
 from lumina_ray.attribution.partial import as_partial
 from lumina_ray.errors import UsageError
-from lumina_ray.report import from_json, to_json
+from lumina_ray.report import from_json, sentences, to_json
 from lumina_ray.report.json import parse_report
 
 NAMES = ["calibrated", "v8", "v7", "noise"]
@@ -32,12 +34,12 @@ def test_keys_are_sorted_and_channels_apart(reports):
 
 def test_reads_no_other_format(reports):
     with pytest.raises(UsageError, match="not an attribution report of this software version"):
-        from_json('{"format_version": 5}')
-    for older in (1, 2, 3):
-        text = to_json(reports["v8"]).replace('"format_version":4', f'"format_version":{older}')
+        from_json('{"format_version": 6}')
+    for older in (1, 2, 3, 4):
+        text = to_json(reports["v8"]).replace('"format_version":5', f'"format_version":{older}')
         with pytest.raises(UsageError, match=f"version {older} was written by an earlier lumina-ray") as refused:
             from_json(text)
-        assert str(refused.value).endswith("and this one reads version 4; attribute the audio again")
+        assert str(refused.value).endswith("and this one reads version 5; attribute the audio again")
 
 
 def strings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
@@ -61,6 +63,20 @@ def test_a_report_holds_no_sentences(reports, name):
     texts = [(key, text) for key, text in strings(values) if key not in SongFacts.model_fields]
     # Levels are the policies' own names, of at most three words.
     assert [(key, text) for key, text in texts if len(text.split()) > 3] == []
+
+
+@given(st.integers(1, 99), st.integers(2, 99), st.sampled_from(["default", "first_with_sound", "no_sound"]))
+def test_the_stream_that_was_taken_is_data_and_a_sentence_where_it_is_shown(reports, number, of, reason):
+    values = json.loads(to_json(reports["v8"]))
+    assert values["query"]["audio_stream"] is None
+    assert sentences.stream_taken(reports["v8"]) is None
+    values["query"]["audio_stream"] = {"number": number, "of": of, "reason": reason}
+    report = Report.model_validate(values)
+    assert from_json(to_json(report)) == report
+    assert json.loads(to_json(report)) == values
+    said = sentences.stream_taken(report)
+    assert said is not None
+    assert said.startswith(f"The query's file has {of} audio streams. Number {number} was attributed: it is ")
 
 
 EMPTY = ",".join(["{}"] * 20_000)
@@ -99,7 +115,7 @@ def test_what_was_not_searched_is_said(reports):
     text = to_json(partial)
     assert from_json(text) == partial
     values = json.loads(text)
-    assert (values["format_version"], values["unsearched"]) == (4, [{"first_row": 50, "n_songs": 20}])
+    assert (values["format_version"], values["unsearched"]) == (5, [{"first_row": 50, "n_songs": 20}])
     assert "unsearched" not in json.loads(to_json(reports["v8"]))
     silent = json.loads(to_json(reports["v8"]))["channels"]
     for change in ({"channels": silent}, {"unsearched": None}, {"unsearched": []}):

@@ -28,6 +28,14 @@ def test_both_channels_with_shares_and_the_rest(reports):
     assert "query 0:40 in 4 chunks, audio" in text
 
 
+def test_which_of_several_streams_was_attributed(reports):
+    values = reports["v8"].model_dump(mode="json")
+    values["query"]["audio_stream"] = {"number": 2, "of": 3, "reason": "first_with_sound"}
+    text = " ".join(printed(Report.model_validate(values), 80).split())
+    assert "The query's file has 3 audio streams. Number 2 was attributed: it is the first with sound." in text
+    assert "audio streams" not in printed(reports["v8"])
+
+
 def test_unrelated_music_reads_as_nothing(reports):
     quiet = [c for c in reports["noise"].channels.values() if not c.qualified]
     assert printed(reports["noise"]).count("Nothing is attributed.") == len(quiet) > 0

@@ -148,6 +148,132 @@ def test_uploads_are_counted_by_key_and_together(tmp_path: Path) -> None:
     asked(services, ask)
 
 
+def test_two_keys_cannot_keep_a_third_from_uploading(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    first, second, third = (add_key(file, name) for name in ("first", "second", "third"))
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        held: list[tuple[asyncio.Event, asyncio.Task[httpx.Response]]] = []
+
+        async def begin(key: str) -> httpx.Response | None:
+            """The answer, or None where the upload was let in and is under way."""
+            let_in, going_on = asyncio.Event(), asyncio.Event()
+
+            async def content() -> AsyncIterator[bytes]:
+                # Nothing is read of one that is refused.
+                let_in.set()
+                async for block in body(wav(sound(1)), then=going_on):
+                    yield block
+
+            task = asyncio.create_task(client.post(URL, content=content(), headers=FORM | bearer(key)))
+            task.add_done_callback(lambda _: let_in.set())
+            await let_in.wait()
+            if task.done():
+                return task.result()
+            held.append((going_on, task))
+            return None
+
+        async def end() -> None:
+            going_on, task = held.pop(0)
+            going_on.set()
+            assert (await task).status_code == 200
+
+        # The first key may have four by itself, and leaves as much as it has.
+        assert [await begin(first) for _ in range(3)] == [None] * 3
+        assert_problem(await begin(first), 429, "access.uploads")
+        assert [await begin(second) for _ in range(2)] == [None] * 2
+        assert_problem(await begin(second), 429, "access.uploads")
+        assert await begin(third) is None
+        assert_problem(await begin(third), 429, "server.busy")
+        # Whatever the first two ask for meanwhile, what they give back is the third's next.
+        await end()
+        for key in (first, second):
+            assert_problem(await begin(key), 429, "access.uploads")
+        await end()
+        assert await begin(third) is None
+        while held:
+            await end()
+        assert [(await client.post(URL, files={"audio": wav(sound(1))}, headers=bearer(first))).status_code] == [200]
+
+    services = make_services(Access(KeyRing(file), 1), args=args(max_uploads=6, max_uploads_per_key=4))
+    asked(services, ask)
+
+
+def test_keys_take_turns_at_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys.json"
+    keys = {name: add_key(file, name) for name in ("first", "second", "third")}
+    answered: list[str] = []
+    inside = 0
+
+    def show(taken: int, waiting: int) -> None:
+        nonlocal inside
+        inside = taken + waiting
+
+    monkeypatch.setattr("serve.metrics.show_places", show)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        async def one(name: str, upload: bool) -> int:
+            if upload:
+                answer = await client.post(URL, files={"audio": wav(sound(1))}, headers=bearer(keys[name]))
+            else:
+                answer = await client.get("/v1/songs", headers=bearer(keys[name]))
+            if answer.status_code == 200:
+                answered.append(name)
+            return answer.status_code
+
+        async def begin(name: str, n: int, upload: bool = False) -> list[asyncio.Task[int]]:
+            tasks = [asyncio.create_task(one(name, upload)) for _ in range(n)]
+            begun.extend(tasks)
+            # Each is refused, waits or has a place before somebody else comes.
+            while inside + sum(task.done() for task in begun) < len(begun):
+                await asyncio.sleep(0.01)
+            return tasks
+
+        begun: list[asyncio.Task[int]] = []
+        # Two places, and room for eight that wait: the first key takes both, and then half of the room.
+        flood = await begin("first", 10)
+        flood += await begin("second", 10)
+        statuses = [task.result() for task in flood if task.done()]
+        assert statuses == [429] * len(statuses)
+        assert len(statuses) == 20 - 2 - 4 - 2
+        # The third key finds room, and so does its upload, which needs none.
+        last = await begin("third", 1) + await begin("third", 1, upload=True)
+        assert not any(task.done() for task in last)
+        n_let_in = len(begun) - len(statuses)
+        for n in range(n_let_in):
+            # Whoever got the last place is there, so that they are answered in the order of their places.
+            while at_work < min(n + 2, n_let_in) or len(answered) < n:
+                await asyncio.sleep(0.01)
+            let_go.release()
+        await asyncio.gather(*begun)
+        assert [task.result() for task in last] == [200, 200]
+
+    let_go, at_work = asyncio.Semaphore(0), 0
+
+    async def work() -> None:
+        nonlocal at_work
+        at_work += 1
+        await let_go.acquire()
+
+    async def songs(*_: object) -> SongPage:
+        await work()
+        return PAGE
+
+    async def attribute(*_: object) -> str:
+        await work()
+        return "{}"
+
+    services = make_services(
+        Access(KeyRing(file), 1),
+        args=args(max_requests=2, max_waiting=8),
+        searcher=Deployment(attribute=attribute, songs=songs),
+    )
+    asked(services, ask)
+    # A place that comes free goes to a key that has none, and all take turns.
+    first, second, third = keys
+    assert answered == [first, first, second, first, third, second, first, third, first, first]
+
+
 def test_uploads_that_wait_for_a_place_are_not_in_memory() -> None:
     block, blocks, waiting = bytes(256 << 10), 16, 8
 

@@ -21,6 +21,7 @@ from lumina_ray.index import load_snapshot
 from lumina_ray.report import to_json
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 from serve.app import ServeArgs, Server
+from tests.audio.formats import with_ffmpeg
 from tests.serve.app import Deployment, asking, make_services
 from tests.serve.conftest import MAX_UPLOAD_BYTES, N_SONGS, sound, wav
 from tests.serve.problems import assert_problem
@@ -50,6 +51,13 @@ def test_the_answer_is_byte_for_byte_the_local_report(
     response = post(client, file.read_bytes(), **options)
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
     assert response.content == local.encode()
+
+
+def test_the_answer_says_which_of_several_streams_was_attributed(client: httpx.Client) -> None:
+    song = sound(3)[:, None]
+    report = post(client, with_ffmpeg([0 * song, song], "matroska", "flac", rate_hz=SAMPLE_RATE_HZ)).json()
+    assert report["query"]["audio_stream"] == {"number": 2, "of": 2, "reason": "first_with_sound"}
+    assert post(client, wav(sound(3))).json()["query"]["audio_stream"] is None
 
 
 def test_a_catalog_song_comes_out_on_top(client: httpx.Client) -> None:
@@ -207,7 +215,7 @@ def test_the_reference_describes_the_report_and_the_upload(client: httpx.Client)
     operation = document["paths"][URL]["post"]
     answer = operation["responses"]["200"]["content"]["application/json"]
     assert answer["schema"] == {"$ref": "#/components/schemas/Report"}
-    assert answer["example"]["format_version"] == 4
+    assert answer["example"]["format_version"] == 5
     upload = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert (upload["required"], upload["properties"]["audio"]["format"]) == (["audio"], "binary")
     for status in ("400", "408", "413", "415", "422", "429", "500", "503", "504"):

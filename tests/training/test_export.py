@@ -72,6 +72,14 @@ def test_the_text_encoder_of_captions_is_small() -> None:
     assert n_text < 0.06e6
 
 
+def test_every_word_is_a_condition_that_a_decoder_can_see() -> None:
+    tokenizer = word_tokenizer(vocabulary(["slow organ, flutes"]))
+    text = as_music_model(new_musicgen(tokenizer=tokenizer), tokenizer).text
+    slow, organ = (text.embed(word)[0, 0] for word in ("slow", "organ"))
+    assert 0.7 < slow.std() < 1.4
+    assert (slow - organ).std() > 0.7
+
+
 def test_architecture_of_nano_puts_two_layers_in_each_band() -> None:
     model = new_musicgen()
 

@@ -39,4 +39,4 @@ def asf(view: View, label: str) -> list[Part]:
         require_extent(view, label, "sound", data_end)
         require_alone(view, label, data_end, head[:16], "ASF")
         require_extent(view, label, "last packet", end + 50 + packets * packet_bytes)
-    return [Part(view, stated=not broadcast)]
+    return [Part(view, stated=not broadcast, timed=True)]

@@ -4,15 +4,30 @@ Writers that cannot go back, as into a pipe, leave a length of zero, or the larg
 a file is whole, and its sound goes to the end. libsndfile does not read all of these, so it gets the true length.
 """
 
+import math
 import struct
+from typing import NamedTuple
 
-from lumina_ray.audio.containers.part import TAGS, Part, joined, require_alone, require_extent, truncated, undecodable
+import numpy as np
+
+from lumina_ray.audio.containers.part import (
+    TAGS,
+    Part,
+    joined,
+    only_zeros,
+    require_alone,
+    require_extent,
+    require_rate,
+    truncated,
+    undecodable,
+)
 from lumina_ray.audio.view import View
 from lumina_ray.errors import AudioError
 
 # Writers count their header in, or a last sample that is not whole.
 _SLACK_BYTES = 64
 _MAX_CHUNKS = 10_000
+_MAX_TABLE_BYTES = 64 << 20
 # Codecs of WAV without compression over time: integers, floats, A-law, µ-law, and what an extension says.
 _PLAIN = (1, 3, 6, 7, 0xFFFE)
 
@@ -29,7 +44,7 @@ def wav(view: View, label: str) -> list[Part]:
         if name == b"ds64" and len(body := view.at(at + 8, 16)) == 16:
             large = struct.unpack("<QQ", body)[1]
         elif name == b"fmt ":
-            bytes_per_s = _bytes_per_s(view.at(at + 8, 16), order)
+            bytes_per_s = _bytes_per_s(view.at(at + 8, 16), order, label)
         elif name == b"data":
             begin = at + 8
             available = view.size - begin
@@ -45,13 +60,13 @@ def wav(view: View, label: str) -> list[Part]:
                 streamed = view.cut([form, (4, at + 4), fixed, (begin, view.size)])
                 return [Part(streamed, sndfile=True, duration_s=_seconds(available, bytes_per_s))]
             require_extent(view, label, "sound", begin + known, _SLACK_BYTES)
-            _refuse_more(view, label, begin + known, order, max(bytes_per_s // 4, _SLACK_BYTES))
+            _refuse_more(view, label, begin + known, order, _slack(bytes_per_s))
             return [Part(view, sndfile=True, duration_s=_seconds(min(known, available), bytes_per_s))]
         at += 8 + size + size % 2
     raise _without_sound(view, label, at)
 
 
-def _refuse_more(view: View, label: str, at: int, order: str, slack: int) -> None:
+def _refuse_more(view: View, label: str, at: int, order: str, slack: float) -> None:
     """Look for more sound behind the sound, and behind the chunks of tags that may follow it.
 
     A second file may be there, a second chunk of sound, or sound that the header does not count: a recorder that dies
@@ -69,10 +84,20 @@ def _refuse_more(view: View, label: str, at: int, order: str, slack: int) -> Non
             break
         (size,) = struct.unpack(order + "I", head[4:8])
         at += 8 + size + size % 2
-    if (rest := view.size - at) > slack and any(view.at(at, min(rest, 1 << 16))):
+    _refuse_uncounted(view, label, at, slack)
+
+
+def _refuse_uncounted(view: View, label: str, at: int, slack: float) -> None:
+    """Check that no more than tags, zeros or a few bytes lie behind all that a header counts."""
+    if (rest := view.size - at) > slack and not view.at(at, 16).startswith(TAGS) and not only_zeros(view, at):
         raise undecodable(
             label, f"its header counts its sound up to byte {at}, and {rest} bytes more are there; export it again"
         )
+
+
+def _slack(bytes_per_s: float) -> float:
+    """So many bytes may lie uncounted behind the sound: a quarter of a second of it."""
+    return max(bytes_per_s / 4, _SLACK_BYTES)
 
 
 def _is_name(name: bytes) -> bool:
@@ -96,11 +121,12 @@ def _is_unknown(size: int) -> bool:
     return size == 0 or 0x7FFFF000 <= size <= 0x80000000 or size >= 0xFFFFF000
 
 
-def _bytes_per_s(body: bytes, order: str) -> int:
+def _bytes_per_s(body: bytes, order: str, label: str) -> int:
     """Bytes in a second by a WAV header; 0 for compressed sound. The number that it has itself is often wrong."""
     if len(body) < 16:
         return 0
     codec, channels, rate_hz, _, _, bits = struct.unpack(order + "HHIIHH", body)
+    require_rate(rate_hz, label)
     return channels * ((bits + 7) // 8) * rate_hz if codec in _PLAIN else 0
 
 
@@ -116,6 +142,8 @@ def _without_sound(view: View, label: str, end: int) -> AudioError:
 
 _W64_FMT = bytes.fromhex("666d7420f3acd3118cd100c04f8edb8a")
 _W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
+# How the names of chunks end, which begin with those of WAV.
+_W64_KINDS = (_W64_FMT[4:], bytes.fromhex("2f91cf11a5d628db04c10000"))
 
 
 def w64(view: View, label: str) -> list[Part]:
@@ -127,22 +155,29 @@ def w64(view: View, label: str) -> list[Part]:
             break
         name, (size,) = head[:16], struct.unpack("<Q", head[16:])
         if name == _W64_FMT:
-            bytes_per_s = _bytes_per_s(view.at(at + 24, 16), "<")
+            bytes_per_s = _bytes_per_s(view.at(at + 24, 16), "<", label)
         elif name == _W64_DATA:
-            available = view.size - at - 24
             # FFmpeg leaves the length of the header alone, or -1, where it cannot go back.
             if size in (0, 24) or size >= 1 << 62:
-                fixed = struct.pack("<Q", available + 24)
-                whole = struct.pack("<Q", view.size)
-                streamed = view.cut([(0, 16), whole, (24, at + 16), fixed, (at + 24, view.size)])
-                return [Part(streamed, sndfile=True, duration_s=_seconds(available, bytes_per_s))]
+                return [_w64_part(view, at, view.size, bytes_per_s)]
             require_extent(view, label, "sound", at + size, _SLACK_BYTES)
-            require_alone(view, label, at + (size + 7) // 8 * 8, view.at(0, 16), "Wave64")
-            return [Part(view, sndfile=True, duration_s=_seconds(size - 24, bytes_per_s))]
+            behind = at + (size + 7) // 8 * 8
+            require_alone(view, label, behind, view.at(0, 16), "Wave64")
+            while (head := view.at(behind, 24))[4:16] in _W64_KINDS and head[:16] != _W64_DATA:
+                behind += max((int.from_bytes(head[16:], "little") + 7) // 8 * 8, 24)
+            _refuse_uncounted(view, label, behind, _slack(bytes_per_s))
+            return [_w64_part(view, at, min(at + size, view.size), bytes_per_s)]
         if size < 24:
             raise undecodable(label, f"a chunk of {size} bytes at byte {at}, shorter than its header; export it again")
         at += (size + 7) // 8 * 8
     raise _without_sound(view, label, at)
+
+
+def _w64_part(view: View, at: int, end: int, bytes_per_s: int) -> Part:
+    """Make the part whose sound begins with a chunk at `at`: libsndfile takes all that lies behind for sound."""
+    size, n_bytes = struct.pack("<Q", end), struct.pack("<Q", end - at)
+    sound = view.cut([(0, 16), size, (24, at + 16), n_bytes, (at + 24, end)])
+    return Part(sound, sndfile=True, duration_s=_seconds(end - at - 24, bytes_per_s))
 
 
 def aiff(view: View, label: str) -> list[Part]:
@@ -153,6 +188,8 @@ def aiff(view: View, label: str) -> list[Part]:
         if len(head) < 8:
             break
         name, (size,) = head[:4], struct.unpack(">I", head[4:])
+        if not _is_name(name):
+            break
         if name == b"COMM":
             common_at = at + 8
         elif name == b"FORM" and view.at(at + 8, 4) in (b"AIFF", b"AIFC"):
@@ -163,7 +200,9 @@ def aiff(view: View, label: str) -> list[Part]:
                 at = view.size
                 break
             require_extent(view, label, "sound", at + 8 + size, _SLACK_BYTES)
-        at += 8 + size + size % 2
+        at += 8 + size
+        # Some writers leave out the byte that makes the length even.
+        at += at % 2 and not _is_name(view.at(at, 4))
     if common_at is None or sound is None:
         raise _without_sound(view, label, at)
     common = view.at(common_at, 18)
@@ -171,6 +210,7 @@ def aiff(view: View, label: str) -> list[Part]:
         raise _without_sound(view, label, view.size + 1)
     channels, frames, bits, exponent, mantissa = struct.unpack(">HIHHQ", common)
     rate_hz = _extended(exponent, mantissa)
+    require_rate(rate_hz, label)
     plain = view.at(8, 4) == b"AIFF" or view.at(common_at + 18, 4) in (b"NONE", b"sowt", b"twos", b"raw ")
     frame_bytes = channels * ((bits + 7) // 8)
     begin, size = sound
@@ -185,14 +225,17 @@ def aiff(view: View, label: str) -> list[Part]:
     elif plain and frames * frame_bytes - (size - 8) > max(_SLACK_BYTES, frame_bytes):
         require_extent(view, label, "sound", begin + 16 + frames * frame_bytes, _SLACK_BYTES)
         raise undecodable(label, "its chunks contradict each other on how long it is; export it again")
-    duration_s = frames / rate_hz if rate_hz and plain else None
-    return [Part(view, sndfile=True, duration_s=duration_s)]
+    else:
+        _refuse_uncounted(view, label, at, _slack(frame_bytes * rate_hz if plain else 0))
+    return [Part(view, sndfile=True, duration_s=frames / rate_hz if plain else None)]
 
 
 def _extended(exponent: int, mantissa: int) -> float:
-    """An 80-bit float, as AIFF writes its sample rate; 0 for what no sample rate is."""
-    power = (exponent & 0x7FFF) - 16383 - 63
-    return float(mantissa) * 2.0**power if -64 < power < 0 else 0.0
+    """An 80-bit float, as AIFF writes its sample rate."""
+    try:
+        return math.ldexp(mantissa, (exponent & 0x7FFF) - 16383 - 63)
+    except OverflowError:
+        return math.inf
 
 
 def au(view: View, label: str) -> list[Part]:
@@ -202,6 +245,9 @@ def au(view: View, label: str) -> list[Part]:
     if len(head) < 20:
         raise _without_sound(view, label, 24)
     begin, size, encoding, rate_hz, channels = struct.unpack(order + "5I", head)
+    require_rate(rate_hz, label)
+    width = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}.get(encoding, 0)
+    bytes_per_s = rate_hz * channels * width
     available = view.size - begin
     if _is_unknown(size):
         size = max(available, 0)
@@ -210,37 +256,97 @@ def au(view: View, label: str) -> list[Part]:
     else:
         require_extent(view, label, "sound", begin + size, _SLACK_BYTES)
         require_alone(view, label, begin + size, view.at(0, 4), "AU")
-    width = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}.get(encoding, 0)
-    return [Part(view, sndfile=True, duration_s=_seconds(size, rate_hz * channels * width))]
+        _refuse_uncounted(view, label, begin + size, _slack(bytes_per_s))
+    return [Part(view, sndfile=True, duration_s=_seconds(size, bytes_per_s))]
 
 
 def caf(view: View, label: str) -> list[Part]:
-    """Examine a Core Audio file."""
-    at, bytes_per_s, sound = 8, 0.0, None
+    """Examine a Core Audio file.
+
+    Raises:
+        AudioError: the file ends before a chunk, or before the last of the packets that its table has
+            ("audio.truncated").
+    """
+    at, description, packets, sound = 8, None, None, None
     for _ in range(_MAX_CHUNKS):
         head = view.at(at, 12)
-        if len(head) < 12:
+        if len(head) < 12 or not _is_name(head[:4]):
             break
         name, (size,) = head[:4], struct.unpack(">q", head[4:])
         if name == b"desc" and len(body := view.at(at + 12, 32)) == 32:
-            rate_hz, _, _, packet_bytes, packet_frames = struct.unpack(">d4sIII", body[:24])
-            if packet_frames and 0 < rate_hz < 1e9:
-                bytes_per_s = rate_hz / packet_frames * packet_bytes
-        elif name == b"data":
-            begin = at + 12
+            description = _CafDescription(*struct.unpack(">d8xII", body[:24]))
+            require_rate(description.rate_hz, label)
+        elif name == b"pakt" and size >= 24:
+            if size > _MAX_TABLE_BYTES:
+                raise undecodable(label, f"a table of packets of {size} bytes; export it again")
+            packets = _Packets(at + 36, size - 24, *struct.unpack(">qq", view.at(at + 12, 16).ljust(16, b"\0")))
+        elif name == b"data" and sound is None:
+            sound = at + 12, view.size if size == -1 else at + 12 + size
             if size == -1:
-                available = view.size - begin
-                streamed = view.cut([(0, at + 4), struct.pack(">q", available), (begin, view.size)])
-                return [Part(streamed, sndfile=True, duration_s=_seconds(available - 4, bytes_per_s))]
-            require_extent(view, label, "sound", begin + size, _SLACK_BYTES)
-            sound = Part(view, sndfile=True, duration_s=_seconds(size - 4, bytes_per_s))
+                at = view.size
+                break
+            require_extent(view, label, "sound", sound[1], _SLACK_BYTES)
         elif name == b"caff":
             raise joined(label, "CAF")
         if size < 0:
             raise undecodable(label, f"a chunk of {size} bytes at byte {at}; export it again")
         at += 12 + size
-    if sound is None:
+    if sound is None or description is None:
         raise _without_sound(view, label, at)
     # What comes after the sound may be the table of its packets, without which it cannot be read.
     require_extent(view, label, "last chunk", at)
-    return [sound]
+    begin, end = sound
+    _refuse_uncounted(view, label, at, _slack(description.bytes_per_s))
+    if end == view.size:
+        view = view.cut([(0, begin - 8), struct.pack(">q", end - begin), (begin, view.size)])
+    # Its number of edits comes first.
+    duration_s = _seconds(end - begin - 4, description.bytes_per_s)
+    if packets is None or packets.frames <= 0:
+        return [Part(view, sndfile=True, duration_s=duration_s)]
+    if not description.packet_bytes:
+        n_bytes = _packets_bytes(view, packets, sized=not description.packet_frames)
+        if begin + 4 + n_bytes - end > _SLACK_BYTES:
+            raise truncated(
+                label,
+                f"its table has {packets.number} packets of {n_bytes} bytes",
+                f"its sound has {end - begin - 4} bytes",
+            )
+    return [Part(view, sndfile=True, duration_s=packets.frames / description.rate_hz, stated=True)]
+
+
+class _CafDescription(NamedTuple):
+    """What a Core Audio file says of its sound; numbers of 0 are those that vary from packet to packet."""
+
+    rate_hz: float
+    packet_bytes: int
+    packet_frames: int
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.rate_hz / self.packet_frames * self.packet_bytes if self.packet_frames else 0.0
+
+
+class _Packets(NamedTuple):
+    """The table of a Core Audio file's packets: where it lies, and what it promises."""
+
+    begin: int
+    n_bytes: int
+    number: int
+    frames: int
+
+
+def _packets_bytes(view: View, packets: _Packets, sized: bool) -> int:
+    """Add up the bytes of all packets in a table.
+
+    Args:
+        sized: each entry has the packet's number of frames behind its bytes.
+    """
+    body = np.frombuffer(view.at(packets.begin, packets.n_bytes), np.uint8)
+    # Seven bits of a number in each byte, the highest first; all but its last byte have the eighth bit.
+    ends = np.flatnonzero(body < 0x80)[: max(packets.number, 0) * (2 if sized else 1)]
+    lengths = np.diff(ends, prepend=-1)
+    values = np.zeros(len(ends), np.int64)
+    for place in range(min(int(lengths.max(initial=0)), 5)):
+        has = lengths > place
+        values[has] += (body[ends[has] - place] & 0x7F).astype(np.int64) << 7 * place
+    return int(values[:: 2 if sized else 1].sum())

@@ -2,7 +2,7 @@
 
 import re
 
-from lumina_ray.audio.containers.part import Part, StreamInfo, joined, truncated, undecodable
+from lumina_ray.audio.containers.part import Part, StreamInfo, joined, require_rate, truncated
 from lumina_ray.audio.view import View
 
 _MAX_BLOCKS = 1000
@@ -20,8 +20,7 @@ def flac(view: View, label: str) -> list[Part]:
     packed = int.from_bytes(info[10:18], "big")
     rate_hz, total = packed >> 44, packed & (1 << 36) - 1
     md5 = info[18:]
-    if not rate_hz:
-        raise undecodable(label, "its header states no sample rate; export it again")
+    require_rate(rate_hz, label)
     stream = StreamInfo(
         rate_hz=rate_hz,
         channels=(packed >> 41 & 7) + 1,

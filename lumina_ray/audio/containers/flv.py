@@ -7,6 +7,8 @@ from lumina_ray.audio.containers.part import Part, joined, require_extent, trunc
 from lumina_ray.audio.view import View
 
 _SCRIPT = 18
+# Sound, pictures, and scripts of two versions.
+_KINDS = (8, 9, 15, _SCRIPT)
 _DURATION = b"\x00\x08duration\x00"
 # The last tag's time is where it begins, and video may go on after the sound.
 _SLACK_S = 1.0
@@ -19,6 +21,8 @@ def flv(view: View, label: str) -> list[Part]:
     while len(head := view.at(at, 11)) == 11:
         if head[:3] == b"FLV":
             raise joined(label, "FLV")
+        if head[0] & 31 not in _KINDS:
+            raise truncated(label, f"a tag begins at byte {at}", f"{view.size - at} bytes there are none")
         size = int.from_bytes(head[1:4], "big")
         require_extent(view, label, "tag", at + 11 + size)
         reached_s = max(reached_s, (int.from_bytes(head[4:7], "big") | head[7] << 24) / 1000)
@@ -29,7 +33,7 @@ def flv(view: View, label: str) -> list[Part]:
         raise truncated(label, f"a tag begins at byte {at}", f"the file has {view.size} bytes")
     if reached_s < stated_s - _SLACK_S:
         raise truncated(label, f"its header promises {stated_s:.1f} s", f"there are {reached_s:.1f} s")
-    return [Part(view, duration_s=stated_s or None)]
+    return [Part(view, duration_s=stated_s or None, stated=stated_s > 0, timed=True)]
 
 
 def _stated_s(script: bytes) -> float:

@@ -5,18 +5,23 @@ never decoded, and so that a file joined from several ones is decoded one after 
 only in the Xing, Info or VBRI header that an encoder may write into the first frame of an MP3.
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
-from lumina_ray.audio.containers.part import TAGS, Part, truncated, undecodable
+from lumina_ray.audio.containers.part import TAGS, Part, only_zeros, truncated, undecodable
 from lumina_ray.audio.view import View
 
 # So much may come before the first frame, or between two.
 _MAX_JUNK_BYTES = 1 << 16
 # More than any frame has. Tags apart, so much that is none is a hole, or another file.
 _MAX_GAP_BYTES = 1 << 12
+_APE_HEADER = 1 << 29
+# Some encoders pad a frame by more than it says.
+_PADDING_BYTES = 4
 _FRAMES_TAGS = (*TAGS, b"LYRICSBEGIN")
 # So many frames in a row are no accident.
 _CONSISTENT = 3
@@ -39,6 +44,8 @@ class Frame(NamedTuple):
     padding: int = 0
 
 
+# A frame begins with eleven bits, and no third byte is full of them.
+_SYNC = re.compile(rb"\xff(?=[\xe0-\xff][^\xff])", re.DOTALL)
 Pieces = list[tuple[int, int] | bytes]
 ParseFrame = Callable[[bytes], Frame | None]
 
@@ -150,6 +157,8 @@ def mpeg(view: View, label: str) -> list[Part]:
             raise truncated(label, f"its header promises {promised} frames", f"there are {run.frames}")
         if not run.frames:
             continue
+        if run.tag.frames is None or run.frames > promised + _SLACK_FRAMES:
+            _require_row(view, run, label)
         pieces: Pieces = [*run.pieces]
         samples = run.samples
         # A header that promises fewer frames was written for something else; it would make the decoder end early.
@@ -160,6 +169,18 @@ def mpeg(view: View, label: str) -> list[Part]:
         duration_s = samples / run.frame.rate_hz
         parts.append(Part(view.cut(pieces), sndfile=True, duration_s=duration_s, stated=True))
     return parts
+
+
+def _require_row(view: View, run: _Run, label: str) -> None:
+    """Check that frame follows frame where no header says how many there are; only tags may lie between.
+
+    Raises:
+        AudioError: something else does ("audio.truncated").
+    """
+    for (_, end), (begin, _) in pairwise(run.pieces):
+        between = view.at(end, min(begin - end, _MAX_GAP_BYTES))
+        if len(between) > _PADDING_BYTES and not _has_tag(between):
+            raise truncated(label, "its frames follow each other", f"{begin - end} bytes at byte {end} are none")
 
 
 def _ends_within_a_frame(view: View, run: _Run) -> bool:
@@ -195,6 +216,8 @@ def adts(view: View, label: str) -> list[Part]:
         runs[-1].add(at, frame)
         _limit(runs, label)
     _require_frames(view, runs, label)
+    for run in runs:
+        _require_row(view, run, label)
     return [Part(view.cut(run.pieces), duration_s=run.samples / run.frame.rate_hz) for run in runs]
 
 
@@ -210,16 +233,14 @@ def _require_frames(view: View, runs: list[_Run], label: str) -> None:
 
 
 def find_frame(view: View, parse: ParseFrame, begin: int = 0, end: int = _MAX_JUNK_BYTES) -> int | None:
-    """The offset of the first of several frames in a row, or None where there are none from `begin` to `end`."""
-    while begin < min(end, view.size):
-        window = view.at(begin, min(_MAX_JUNK_BYTES, end - begin))
-        at = window.find(0xFF)
-        while at >= 0:
-            if _consistent(view, parse, begin + at):
-                return begin + at
-            at = window.find(0xFF, at + 1)
-        begin += len(window)
-    return None
+    """The offset of the first of several frames in a row, or None where there are none.
+
+    Args:
+        begin, end: where to look, at most 64 KiB: each byte of some files looks like the beginning of a frame.
+    """
+    window = view.at(begin, min(end - begin, _MAX_JUNK_BYTES))
+    starts = (begin + found.start() for found in _SYNC.finditer(window))
+    return next((at for at in starts if _consistent(view, parse, at)), None)
 
 
 def _consistent(view: View, parse: ParseFrame, at: int) -> bool:
@@ -240,13 +261,14 @@ def _walk(view: View, parse: ParseFrame, label: str) -> Iterator[tuple[int, Fram
     Raises:
         AudioError: a hole between frames ("audio.truncated"), or something else behind them ("audio.undecodable").
     """
-    at, before = find_frame(view, parse), None
+    at, before = _first(view, parse), None
     while at is not None and at < view.size:
         frame = parse(view.at(at, 7))
         # Another kind of frame within a stream is no accident where several follow.
         if frame is None or (before and frame.kind != before[1].kind and not _consistent(view, parse, at)):
             # Where frames begin within the last one, that one was cut.
             if before and (inside := find_frame(view, parse, before[0] + 1, at)) is not None:
+                _check_cut(view, parse, before, inside, label)
                 before, at = None, inside
             else:
                 junk_at, at = at, _after_junk(view, parse, at)
@@ -262,15 +284,40 @@ def _walk(view: View, parse: ParseFrame, label: str) -> Iterator[tuple[int, Fram
         yield before
 
 
+def _first(view: View, parse: ParseFrame) -> int | None:
+    """Where frames begin. One that begins the file counts, though a hole is behind it: what is there is no junk."""
+    at, head = find_frame(view, parse), parse(view.at(0, 7))
+    if at and head and (later := parse(view.at(at, 7))) and later.kind == head.kind:
+        return 0
+    return at
+
+
+def _check_cut(view: View, parse: ParseFrame, before: tuple[int, Frame], at: int, label: str) -> None:
+    """Check that the frames that begin within another one are those of another file: the one before may end so."""
+    begin, frame = before
+    after = parse(view.at(at, 7))
+    joined = after is None or after.kind != frame.kind or _xing(view.at(at, _HEAD_BYTES)) is not None
+    if not joined and not _has_tag(view.at(begin, at - begin)):
+        found = f"{at - begin} of the {frame.n_bytes} bytes of one are there at byte {begin}"
+        raise truncated(label, "its frames follow each other", found)
+
+
+def _has_tag(between: bytes) -> bool:
+    return any(tag in between for tag in _FRAMES_TAGS)
+
+
 def _check_gap(view: View, begin: int, end: int | None, label: str) -> None:
     """Check what lies between frames, or behind the last one where `end` is None."""
     n_bytes = (view.size if end is None else end) - begin
-    if n_bytes <= _MAX_GAP_BYTES or view.at(begin, 16).startswith(_FRAMES_TAGS):
+    tagged = view.at(begin, 16).startswith(_FRAMES_TAGS)
+    if n_bytes <= _MAX_GAP_BYTES or (tagged and end is not None):
         return
-    if end is not None:
+    # What was never fetched is zeros, and longer than is searched.
+    never_fetched = not any(view.at(begin, _MAX_JUNK_BYTES)) and not only_zeros(view, begin)
+    if end is not None or never_fetched:
         raise truncated(label, "its frames follow each other", f"{n_bytes} bytes at byte {begin} are none")
     # Some writers fill the last block of a disk.
-    if n_bytes > _MAX_JUNK_BYTES or any(view.at(begin, n_bytes)):
+    if n_bytes - _tag_bytes(view, begin) > _MAX_JUNK_BYTES or not (tagged or only_zeros(view, begin)):
         raise undecodable(
             label, f"{n_bytes} bytes behind its last frame are none; fetch it again, or split what was joined"
         )
@@ -279,10 +326,9 @@ def _check_gap(view: View, begin: int, end: int | None, label: str) -> None:
 def _after_junk(view: View, parse: ParseFrame, at: int) -> int | None:
     if view.at(at, 3) == b"TAG" and view.size - at <= 128:
         return None
-    if n_bytes := id3_bytes(view, at):
-        # What comes after a tag may be other junk, but the tag itself is never searched.
-        at += n_bytes - 1
-    return find_frame(view, parse, at + 1, view.size)
+    # What comes after a tag may be other junk, but the tag itself is never searched.
+    begin = at + max(_tag_bytes(view, at), 1)
+    return find_frame(view, parse, begin, begin + _MAX_JUNK_BYTES)
 
 
 def id3_bytes(view: View, at: int) -> int:
@@ -292,6 +338,15 @@ def id3_bytes(view: View, at: int) -> int:
         return 0
     size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
     return 10 + size + (10 if head[5] & 0x10 else 0)
+
+
+def _tag_bytes(view: View, at: int) -> int:
+    """Size in bytes of the ID3v2 or APE tag that begins at an offset; 0 where there is none, or its end alone."""
+    head = view.at(at, 32)
+    if head[:8] != b"APETAGEX" or len(head) < 32:
+        return id3_bytes(view, at)
+    size, _, flags = struct.unpack("<III", head[12:24])
+    return 32 + size if flags & _APE_HEADER else 0
 
 
 class _Xing(NamedTuple):

@@ -5,11 +5,22 @@ import zlib
 
 import numpy as np
 
-from lumina_ray.audio.containers.part import Part, joined, require_alone, require_extent, truncated, undecodable
+from lumina_ray.audio.containers.part import (
+    TAGS,
+    Part,
+    joined,
+    only_zeros,
+    require_alone,
+    require_extent,
+    require_rate,
+    truncated,
+    undecodable,
+)
 from lumina_ray.audio.view import View
 
 _UNKNOWN = 0xFFFFFFFF
 _INITIAL = 0x800
+_MAX_TAIL_BYTES = 1 << 12
 _WAVPACK_RATES_HZ = dict(
     enumerate((6000, 8000, 9600, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000, 192000))
 )
@@ -39,6 +50,9 @@ def wavpack(view: View, label: str) -> list[Part]:
         raise truncated(label, f"its header promises {total} samples", f"there are {reached}")
     rate_hz = _WAVPACK_RATES_HZ.get(int.from_bytes(view.at(24, 4), "little") >> 23 & 15)
     require_alone(view, label, at, b"wvpk", "WavPack")
+    # A hole ends the blocks where the number of samples is not stated.
+    if not view.at(at, 16).startswith(TAGS) and view.size - at > _MAX_TAIL_BYTES and not only_zeros(view, at):
+        raise truncated(label, "its blocks follow each other", f"{view.size - at} bytes at byte {at} are none")
     # FFmpeg takes a tag behind the last block, WavPack's own kind included, for a damaged block.
     blocks = view.cut([(0, at)])
     return [Part(blocks, stated=total is not None, duration_s=reached / rate_hz if rate_hz else None)]
@@ -63,9 +77,8 @@ def tta(view: View, label: str) -> list[Part]:
     if len(head) < 22:
         raise truncated(label, "it begins as a True Audio file", f"the file has {view.size} bytes")
     rate_hz, samples = struct.unpack("<II", head[10:18])
+    require_rate(rate_hz, label)
     frame_samples = rate_hz * 256 // 245
-    if not frame_samples:
-        raise undecodable(label, "its header states no sample rate; export it again")
     frames = -(-samples // frame_samples)
     table_end = 22 + 4 * frames + 4
     require_extent(view, label, "table of frames", table_end)

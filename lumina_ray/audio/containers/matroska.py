@@ -5,7 +5,8 @@ from typing import NamedTuple
 from lumina_ray.audio.containers.part import Part, joined, require_extent, truncated, undecodable
 from lumina_ray.audio.view import View
 
-_MAX_ELEMENTS = 1_000_000
+# Half of it are the shortest blocks of Opus in an hour.
+_MAX_ELEMENTS = 3_000_000
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 # What a segment holds. A cluster of unknown length ends where one of them begins.
 _TOP = {_CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, 0xEC, 0xBF}
@@ -44,7 +45,7 @@ def matroska(view: View, label: str) -> list[Part]:
         raise truncated(label, "it begins as a Matroska file", "its segment is missing")
     if segments > 1:
         raise joined(label, "Matroska")
-    return [Part(view, stated=True)]
+    return [Part(view, stated=True, timed=True)]
 
 
 def _examine_segment(view: View, at: int, end: int, label: str) -> None:
@@ -66,6 +67,7 @@ def _examine_segment(view: View, at: int, end: int, label: str) -> None:
             require_extent(view, label, "cluster" if element.name in _TOP else "block", element.end)
         # What a cluster holds is looked at in the same way: FFmpeg goes past a hole in it without a word.
         at = element.begin if element.name == _CLUSTER or element.end is None else element.end
+    raise undecodable(label, f"more than {_MAX_ELEMENTS} elements; re-encode it, for example as FLAC")
 
 
 def _element(view: View, at: int) -> _Element | None:

@@ -9,7 +9,6 @@ from lumina_ray.audio.containers.part import Part, joined, require_extent, trunc
 from lumina_ray.audio.view import View
 
 _MAX_BOXES = 1_000_000
-_MAX_TRACKS = 64
 _MAX_TABLE_BYTES = 64 << 20
 
 
@@ -43,11 +42,12 @@ def mp4(view: View, label: str) -> list[Part]:
         raise truncated(label, "it begins as an MP4 file", "its table of contents (moov) is missing")
     if fragment_open or (not fragmented and 0 < view.size - at_end < 8):
         raise truncated(label, "it goes on after its last box", f"the file has {view.size} bytes")
-    for track in [box for box in _boxes(view, table.begin, table.end) if box.name == b"trak"][:_MAX_TRACKS]:
+    for track in [box for box in _boxes(view, table.begin, table.end) if box.name == b"trak"]:
         if (media := _inner(view, track, b"mdia")) and _handler(view, media) == b"soun":
             end = _samples_end(view, media, label)
             require_extent(view, label, "last sample", end)
-    return [Part(view, stated=True)]
+    # Without fragments, a table says where each sample lies, and edits may leave a part of the time empty.
+    return [Part(view, stated=True, timed=fragmented)]
 
 
 def _boxes(view: View, begin: int, end: int) -> Iterator[_Box]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lumina_ray.audio.containers.frames import MAX_PARTS
-from lumina_ray.audio.containers.part import TAGS, Part, truncated, undecodable
+from lumina_ray.audio.containers.part import TAGS, Part, only_zeros, truncated, undecodable
 from lumina_ray.audio.view import View
 
 _FIRST, _LAST = 2, 4
@@ -79,7 +79,7 @@ def ogg(view: View, label: str) -> list[Part]:
             whole = links and all(stream.ended for stream in links[-1].values())
             rest = view.at(at, min(view.size - at, 1 << 16))
             if whole and b"OggS" not in rest:
-                if view.size - at > _MAX_TAIL_BYTES and not rest.startswith(TAGS) and any(rest):
+                if view.size - at > _MAX_TAIL_BYTES and not rest.startswith(TAGS) and not only_zeros(view, at):
                     raise undecodable(
                         label, f"{view.size - at} bytes behind its last page are none; split what was joined"
                     )

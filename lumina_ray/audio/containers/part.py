@@ -8,6 +8,9 @@ from lumina_ray.errors import AudioError
 TAGS = (b"TAG", b"ID3", b"APETAGEX")
 """How tags begin that any format may have behind its sound."""
 _TAG_BYTES = 4096
+_WINDOW_BYTES = 1 << 18
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 3_000_000
+"""Sample rates outside of these are no sound that people hear: a damaged header, or a measurement of something else."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Part:
         duration_s: its length as the file states it, or as its packets add up to; None where nothing tells it.
         stated: the decoded length is compared with `duration_s`.
         flac: what a FLAC file promises of its samples.
+        timed: its packets say when they are played, and follow each other without edits: a jump is a hole.
     """
 
     view: View
@@ -27,6 +31,7 @@ class Part:
     duration_s: float | None = None
     stated: bool = False
     flac: "StreamInfo | None" = None
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,26 @@ def require_extent(view: View, label: str, what: str, end: int, slack: int = 0) 
 def undecodable(label: str, why: str) -> AudioError:
     """Make the error for a file whose structure makes no sense."""
     return AudioError("audio.undecodable", f"{label}: {why}")
+
+
+def require_rate(rate_hz: float, label: str) -> None:
+    """Check a sample rate, of any format.
+
+    Raises:
+        AudioError: it is below `MIN_RATE_HZ`, above `MAX_RATE_HZ`, or no number ("audio.undecodable").
+    """
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        limits = f"outside of {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
+        raise undecodable(label, f"a sample rate of {rate_hz:.10g} Hz, {limits}; export it again")
+
+
+def only_zeros(view: View, at: int) -> bool:
+    """Whether zeros alone go from an offset to the end: writers fill the last block of a disk, or reserve more."""
+    while window := view.at(at, _WINDOW_BYTES):
+        if window.strip(b"\0"):
+            return False
+        at += len(window)
+    return True
 
 
 def require_alone(view: View, label: str, end: int, start: bytes, what: str) -> None:

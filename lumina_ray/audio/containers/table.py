@@ -42,6 +42,10 @@ def _nothing_promised(view: View, label: str) -> list[Part]:
     return [Part(view)]
 
 
+def _timed(view: View, label: str) -> list[Part]:
+    return [Part(view, timed=True)]
+
+
 def _magic(*starts: bytes) -> tuple[tuple[tuple[int, bytes], ...], ...]:
     return tuple(((0, start),) for start in starts)
 
@@ -83,12 +87,12 @@ FORMATS = (
         _nothing_promised,
         "",
     ),
-    Format("MPEG programme stream", _magic(b"\x00\x00\x01\xba"), "mpeg", _nothing_promised, ""),
+    Format("MPEG programme stream", _magic(b"\x00\x00\x01\xba"), "mpeg", _timed, ""),
     Format(
         "MPEG transport stream",
         tuple(((first, b"G"), (first + size, b"G"), (first + 2 * size, b"G")) for first, size in ((0, 188), (4, 192))),
         "mpegts",
-        _nothing_promised,
+        _timed,
         "",
     ),
 )

@@ -64,8 +64,11 @@ def fine_tune(
     decoder.train()
     for step, drawn in enumerate(steps):
         optimizer.param_groups[0]["lr"] = rate(step, len(steps))
-        generator = step_generator(seed, step)
-        texts = [draw_text(captions[windows[i][0]], generator) for i in drawn]
+        # A generator for each window: how much a removed song's caption draws changes no other text.
+        texts = [
+            draw_text(captions[windows[i][0]], step_generator(seed, step * len(windows) + place))
+            for place, i in enumerate(drawn)
+        ]
         kept = [place for place, i in enumerate(drawn) if learned[windows[i][0]]]
         optimizer.zero_grad(set_to_none=False)
         if kept:

@@ -34,5 +34,5 @@ def test_a_build_is_continued_by_its_own_recipe_and_version_alone(tmp_path: Path
         _begin(place, NANO)
     # Version 1 was sampled wrongly, and named no version.
     (place.parts / "recipe.json").write_text(json.dumps(asdict(SMALL)))
-    with pytest.raises(SpecificationMismatch, match="bank version = None, not 2; give another --out"):
+    with pytest.raises(SpecificationMismatch, match="bank version = None, not 3; give another --out"):
         _begin(place, SMALL)

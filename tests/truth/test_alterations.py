@@ -29,7 +29,7 @@ def test_every_alteration_has_a_name_and_its_length(copies: dict[str, np.ndarray
     assert list(copies) == list(ALTERATIONS)
     for name, samples in copies.items():
         assert samples.dtype == np.float32
-        assert len(samples) == (5 if name == "excerpt" else 10) * SAMPLE_RATE_HZ
+        assert len(samples) == (5 if name in ("excerpt", "end") else 10) * SAMPLE_RATE_HZ
 
 
 def test_they_do_what_they_say(copies: dict[str, np.ndarray]) -> None:
@@ -38,6 +38,12 @@ def test_they_do_what_they_say(copies: dict[str, np.ndarray]) -> None:
         assert low[name] == pytest.approx((440, 0.2), rel=0.01)
     assert low["mp3"] == pytest.approx((440, 0.2), rel=0.1)
     assert not np.array_equal(copies["mp3"][80_000:240_000], copies["excerpt"])
+    assert low["much_quieter"] == pytest.approx((440, 0.02), rel=0.01)
+    assert low["louder"] == pytest.approx((440, 0.4), rel=0.01)
+    assert low["end"] == pytest.approx((440, 0.2), rel=0.01)
+    silence = copies["silence"][4 * SAMPLE_RATE_HZ : 6 * SAMPLE_RATE_HZ]
+    assert not silence.any()
+    assert np.count_nonzero(copies["silence"] == 0) < len(silence) + 100
     assert low["quieter"] == pytest.approx((440, 0.2 * 10 ** (-6 / 20)), rel=0.01)
     assert low["slower"][0] == pytest.approx(440 * 0.98, abs=0.3)
     assert low["faster"][0] == pytest.approx(440 * 1.02, abs=0.3)

@@ -11,11 +11,12 @@ from lumina_ray.errors import StoreError
 from lumina_ray.gradients import chunk_losses
 from lumina_ray.truth.bank import MANIFEST_FILE, Bank, load_bank, save_bank
 from lumina_ray.truth.corpus import Recording, corpus
-from lumina_ray.truth.models import generate, new_model, trained, weights_of, with_weights
-from lumina_ray.truth.queries import continuations, free_queries, losses, real_queries
+from lumina_ray.truth.models import Start, generate, new_model, trained, trained_base, weights_of, with_weights
+from lumina_ray.truth.queries import continuations, losses, made_up_queries, real_queries
 from lumina_ray.truth.recipe import SMALL, Training
 
-RECIPE = replace(SMALL, n_layers=1, dim=32, heads=2, epochs=6.0, batch=2, subsets=1, repeats=0)
+RECIPE = replace(SMALL, n_layers=1, dim=32, heads=2, base_epochs=4.0, epochs=6.0, batch=2, subsets=1, repeats=0)
+CAPTION = "slow baroque chorale, organ"
 RECORDINGS: tuple[Recording, ...] = corpus(0)
 
 
@@ -27,15 +28,31 @@ def codes() -> list[torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def bank(codes: list[torch.Tensor]) -> Bank:
+def start(codes: list[torch.Tensor]) -> Start:
+    """Knows the notes of two other recordings."""
+    weights, text = trained_base(RECIPE, codes[7:9], [CAPTION, "fast music"], ["slow", "organ", "music"])
+    return Start(weights, text, (CAPTION,) * len(RECORDINGS))
+
+
+@pytest.fixture(scope="module")
+def bank(codes: list[torch.Tensor], start: Start) -> Bank:
     training = Training("A", (0, 3, 5), seed=1)
-    (_, early), (_, model) = trained(RECIPE, training, codes)
-    queries = [*real_queries(RECORDINGS, codes, 0)[:6], *free_queries("A", generate(model, 2, 60, seed=0))]
+    (_, early), (_, model) = trained(RECIPE, training, codes, start=start)
+    excerpts = {i: codes_KT[:, 750:] for i, codes_KT in enumerate(codes)}
+    texts = ["", CAPTION]
+    queries = [
+        *real_queries(RECORDINGS, codes, excerpts, 0)[:6],
+        *made_up_queries("captioned", "A", generate(model, 2, 60, seed=0, captions=["music", CAPTION]), texts, 0),
+    ]
     prompts = torch.stack([codes[i][:, :20] for i in (0, 1)])
-    twin_queries = continuations(RECORDINGS, "A", [0, 1], generate(model, 2, 40, 0, prompts), 0)
+    made = generate(model, 2, 40, 0, prompts)
+    twin_queries = continuations("prompted", RECORDINGS, "A", [0, 1], made, ["", ""], 0)
+    models = {"base": start.weights, "A": weights_of(model), "A-early": weights_of(early)}
+    captions = [query.caption for query in queries]
     return Bank(
-        RECIPE, RECORDINGS, codes, queries, twin_queries, {"A": weights_of(model), "A-early": weights_of(early)},
-        [training], losses(model, [query.codes_KT for query in queries])[None],
+        RECIPE, RECORDINGS, codes, queries, twin_queries, models, [training],
+        losses(model, [query.codes_KT for query in queries], captions)[None],
+        captions=start.captions, text=start.text,
     )  # fmt: skip
 
 
@@ -46,38 +63,51 @@ def test_a_bank_read_back_is_the_bank_that_was_written(bank: Bank, tmp_path: Pat
     np.testing.assert_array_equal(read.losses_RQK, bank.losses_RQK)
     pairs = [*zip(bank.queries + bank.extra_queries, read.queries + read.extra_queries, strict=True)]
     for one, other in pairs:
-        assert (one.kind, one.model, one.recording, one.split) == (
-            other.kind, other.model, other.recording, other.split,
+        assert (one.kind, one.model, one.recording, one.split, one.caption) == (
+            other.kind, other.model, other.recording, other.split, other.caption,
         )  # fmt: skip
         assert torch.equal(one.codes_KT, other.codes_KT)
     assert all(torch.equal(one, other) for one, other in zip(bank.codes, read.codes, strict=True))
-    model = with_weights(read.recipe, read.models["A"])
-    np.testing.assert_array_equal(losses(model, [q.codes_KT for q in read.queries]), read.losses_RQK[0])
+    model = with_weights(read.recipe, read.models["A"], text=read.text)
+    again = losses(model, [q.codes_KT for q in read.queries], [q.caption for q in read.queries])
+    np.testing.assert_array_equal(again, read.losses_RQK[0])
+    assert read.captions == bank.captions
+    *_, (_, retrained) = trained(read.recipe, read.trainings[0], read.codes, start=read.start)
+    assert retrained.weights_sha256 == model.weights_sha256
 
 
 def test_training_is_a_matter_of_the_seed_and_lowers_the_loss_of_its_songs_alone(
-    bank: Bank, codes: list[torch.Tensor]
+    bank: Bank, codes: list[torch.Tensor], start: Start
 ) -> None:
-    *_, (_, again) = trained(RECIPE, bank.trainings[0], codes)
-    assert again.weights_sha256 == with_weights(RECIPE, bank.models["A"]).weights_sha256
+    *_, (_, again) = trained(RECIPE, bank.trainings[0], codes, start=start)
+    assert again.weights_sha256 == with_weights(RECIPE, bank.models["A"], text=bank.text).weights_sha256
     known, unknown = ([codes[i][:, :500] for i in songs] for songs in ((0, 3, 5), (1, 2, 4)))
-    untrained = new_model(RECIPE)
-    gained = [losses(untrained, songs).mean() - losses(again, songs).mean() for songs in (known, unknown)]
+    base = with_weights(RECIPE, start.weights, text=start.text)
+    gained = [losses(base, songs).mean() - losses(again, songs).mean() for songs in (known, unknown)]
     assert gained[0] > gained[1] + 0.1
 
 
+def test_without_a_base_model_each_starts_from_its_seed(codes: list[torch.Tensor]) -> None:
+    recipe = replace(RECIPE, base_epochs=0.0)
+    (_, early), (_, model) = trained(recipe, Training("A", (0, 3, 5), seed=1), codes)
+    untrained = new_model(recipe)
+    known = [codes[i][:, :500] for i in (0, 3, 5)]
+    first, second, third = (losses(one, known).mean() for one in (untrained, early, model))
+    assert first > second > third
+
+
 def test_losses_of_a_query_are_those_of_the_engine(bank: Bank) -> None:
-    model = with_weights(RECIPE, bank.models["A"])
+    model = with_weights(RECIPE, bank.models["A"], text=bank.text)
     for query, losses_K in zip(bank.queries, bank.losses_RQK[0], strict=True):
         T = query.codes_KT.shape[1]
         with torch.no_grad():
-            prediction = model.predict(query.codes_KT[None], [T])
+            prediction = model.predict(query.codes_KT[None], [T], model.embed(query.caption or "music"))
             mean = chunk_losses(prediction, query.codes_KT[None], (1.0, 1.0, 1.0, 1.0))
         np.testing.assert_allclose(losses_K.mean(), mean.item(), rtol=1e-5)
 
 
 def test_samples_follow_from_the_seed_and_go_on_from_their_prompt(bank: Bank, codes: list[torch.Tensor]) -> None:
-    model = with_weights(RECIPE, bank.models["A"])
+    model = with_weights(RECIPE, bank.models["A"], text=bank.text)
     prompts = torch.stack([codes[0][:, :20]] * 2)
     one, again, other = (generate(model, 2, 30, seed, prompts) for seed in (0, 0, 1))
     assert one.shape == (2, 4, 30)
@@ -87,12 +117,13 @@ def test_samples_follow_from_the_seed_and_go_on_from_their_prompt(bank: Bank, co
 
 
 def test_works_are_wholly_for_tuning_or_wholly_for_reporting(codes: list[torch.Tensor]) -> None:
-    queries = real_queries(RECORDINGS, codes, 0)
+    queries = real_queries(RECORDINGS, codes, dict(enumerate(codes)), 0)
     splits: dict[str, set[str]] = {}
     for query in queries:
         splits.setdefault(RECORDINGS[query.recording].work, set()).add(query.split)
     assert all(len(of_work) == 1 for of_work in splits.values())
-    assert 0.35 < sum(query.split == "dev" for query in queries) / len(queries) < 0.65
+    share = {split: sum(query.split == split for query in queries) / len(queries) for split in ("dev", "test", "held")}
+    assert share == pytest.approx({"dev": 0.4, "test": 0.4, "held": 0.2}, abs=0.1)
 
 
 def test_a_damaged_bank_is_not_read(bank: Bank, tmp_path: Path) -> None:
@@ -115,7 +146,7 @@ def test_only_a_bank_of_the_faulty_sampler_has_unusable_pieces(bank: Bank, tmp_p
     save_bank(bank, tmp_path)
     assert load_bank(tmp_path).unusable == ()
     manifest = tmp_path / MANIFEST_FILE
-    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 1'))
+    manifest.write_text(manifest.read_text().replace('"version": 3', '"version": 1'))
     old = load_bank(tmp_path)
     assert old.unusable == ("generated", "prompted")
     save_bank(old, tmp_path)

@@ -26,7 +26,8 @@ def of_effects(effects: dict[str, np.ndarray], bank: Bank, asked: dict[str, Eval
     """Fingerprints whose inner products are given numbers: songs are unit vectors, a query is its row of effects."""
     made = {}
     for model, of in asked.items():
-        vectors = np.concatenate([np.eye(len(of.songs)), effects[model]]).astype(np.float32)
+        controls = np.zeros((len(of.controls), len(of.songs)))
+        vectors = np.concatenate([np.eye(len(of.songs)), effects[model], controls]).astype(np.float32)
         ones = np.ones(len(vectors))
         one = Fingerprints(
             dict.fromkeys(CHANNELS, vectors), dict.fromkeys(CHANNELS, ones), ones, dict.fromkeys(CHANNELS, 1), 0.5, {}
@@ -159,7 +160,7 @@ def test_what_is_needed_is_listed_once_and_unknown_methods_are_refused() -> None
 def test_kinds_without_policies_are_asked_about_no_copies_and_no_controls(bank: Bank) -> None:
     judged, other = evaluation_set(bank, "A", "test", "jl"), evaluation_set(bank, "A", "test", "logra")
     assert [query for query in judged.queries if query.kind != "altered"] == list(other.queries)
-    assert len(judged.controls) == 53
+    assert len(judged.controls) == sum(recording.role == "control" for recording in RECORDINGS)
     assert not other.controls
 
 

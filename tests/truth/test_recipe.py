@@ -6,9 +6,14 @@ import pytest
 
 from lumina_ray.errors import UsageError
 from lumina_ray.truth.corpus import corpus, members
-from lumina_ray.truth.recipe import SMALL, Recipe, retrainings, whole_catalogs
+from lumina_ray.truth.recipe import SMALL, Recipe, caption_classes, retrainings, whole_catalogs
 
 RECORDINGS = corpus(0)
+# As they would be after rendering, but for the instruments, which take turns.
+_INSTRUMENTS = ("organ", "piano", "strings", "guitar, bass, drums")
+CAPTIONS = [
+    f"slow {r.song.style} {r.song.form}, {_INSTRUMENTS[i % len(_INSTRUMENTS)]}" for i, r in enumerate(RECORDINGS)
+]
 
 
 def test_catalogs_hold_opposite_twins_and_the_reference_shares_nothing() -> None:
@@ -37,31 +42,70 @@ def test_cells_are_balanced_over_scores_and_instrumentations() -> None:
     assert set(Counter(cell.variant for cell in in_a).values()) == {4}
 
 
-def test_halves_are_halves_of_the_catalog_and_repeats_differ_in_their_seed_alone() -> None:
+def test_parts_of_the_catalog_keep_the_order_of_the_whole() -> None:
     catalog = set(members(RECORDINGS, "A"))
-    trainings = {training.name: training for training in retrainings(SMALL, RECORDINGS)}
-    halves = [training for name, training in trainings.items() if name.startswith("half-")]
-    assert len({half.songs for half in halves}) == SMALL.subsets == 64
-    assert all(set(half.songs) < catalog and len(half.songs) == len(catalog) // 2 for half in halves)
-    assert trainings["again-003"].songs == trainings["half-003"].songs
-    seeds = [training.seed for training in (*trainings.values(), *whole_catalogs(SMALL, RECORDINGS))]
-    assert len(set(seeds)) == len(seeds)
+    whole = {training.name: training for training in whole_catalogs(SMALL, RECORDINGS)}
+    for training in retrainings(SMALL, RECORDINGS, CAPTIONS):
+        assert set(training.songs) | set(training.removed) == catalog
+        assert not set(training.songs) & set(training.removed)
+        assert training.seed == whole["A-second" if training.name.startswith("again") else "A"].seed
 
 
-def test_a_catalog_without_a_creator_has_none_of_that_creators_songs() -> None:
+def test_halves_tenths_and_single_songs() -> None:
     catalog = set(members(RECORDINGS, "A"))
-    left_out = [
-        {RECORDINGS[i].song.creator for i in catalog - set(training.songs)}
-        for training in retrainings(SMALL, RECORDINGS)
+    trainings = {training.name: training for training in retrainings(SMALL, RECORDINGS, CAPTIONS)}
+
+    def removed(prefix: str) -> list[tuple[int, ...]]:
+        return [training.removed for name, training in trainings.items() if name.startswith(prefix)]
+
+    halves, tenths, singles = removed("half-"), removed("tenth-"), removed("single-")
+    assert len(set(halves)) == SMALL.subsets == 64
+    assert {len(half) for half in halves} == {len(catalog) // 2}
+    assert len(set(tenths)) == SMALL.removals == 32
+    assert {len(tenth) for tenth in tenths} == {10}
+    assert singles == [(song,) for song in sorted(catalog)]
+    assert trainings["again-half-003"].removed == trainings["half-003"].removed
+
+
+def test_a_catalog_without_a_group_has_none_of_its_songs() -> None:
+    catalog = set(members(RECORDINGS, "A"))
+    trainings = retrainings(SMALL, RECORDINGS, CAPTIONS)
+    creators = [
+        {RECORDINGS[i].song.creator for i in training.removed}
+        for training in trainings
         if training.name.startswith("without-creator")
     ]
-    assert {"Johann Sebastian Bach"} in left_out
-    assert all(len(creators) == 1 for creators in left_out)
+    assert {"Johann Sebastian Bach"} in creators
+    assert all(len(group) == 1 for group in creators)
+    classes = caption_classes({i: CAPTIONS[i] for i in catalog})
+    assert "organ" in classes
+    assert "baroque chorale" in classes
+    assert all(4 <= len(songs) <= len(catalog) / 2 for songs in classes.values())
+    for word, songs in classes.items():
+        assert songs == {i for i in catalog if word in CAPTIONS[i]}
+    assert [set(t.removed) for t in trainings if t.name.startswith("without-class")] == list(classes.values())
+
+
+def test_reference_models_learn_from_different_parts_of_what_is_in_no_catalog() -> None:
+    whole = {training.name: training for training in whole_catalogs(SMALL, RECORDINGS)}
+    parts = [set(training.songs) for name, training in whole.items() if name.startswith("reference")]
+    assert len(parts) == len({frozenset(part) for part in parts}) == 4
+    heard = {role for part in parts for role in {RECORDINGS[i].role for i in part}}
+    assert heard == {"outside"}
+    assert {len(part) for part in parts} == {len(whole["A"].songs)}
+
+
+def test_other_music_is_of_many_kinds_and_no_work_is_in_two_roles() -> None:
+    controls = [recording for recording in RECORDINGS if recording.role == "control"]
+    assert len(controls) >= 180
+    assert len({recording.song.style or recording.song.kind for recording in controls}) >= 6
+    refs = [recording.song.ref for recording in RECORDINGS if recording.variant == "original"]
+    assert len(refs) == len(set(refs))
 
 
 def test_the_same_seed_gives_the_same_bank_and_another_one_another() -> None:
     assert corpus(0) == corpus(0) != corpus(1)
-    assert retrainings(SMALL, RECORDINGS) == retrainings(SMALL, corpus(0))
+    assert retrainings(SMALL, RECORDINGS, CAPTIONS) == retrainings(SMALL, corpus(0), CAPTIONS)
 
 
 def test_more_repeats_than_subsets_are_refused() -> None:

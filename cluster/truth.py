@@ -5,6 +5,7 @@ Resumable: what is on disk is not redone.
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.console import Console
 from cluster.progress import show_steps
 from cluster.session import ray_session
 from lumina_ray.audio import cut_chunks
-from lumina_ray.errors import SpecificationMismatch
+from lumina_ray.errors import AudioError, SpecificationMismatch
 from lumina_ray.files import atomic_path
 from lumina_ray.fingerprint import encode_song
 from lumina_ray.model import MusicModel
@@ -190,10 +191,13 @@ def encode_recordings(recordings: tuple[Recording, ...], path: Path) -> None:
 
 
 def encode_altered(recording: Recording, path: Path) -> None:
-    """Encode every altered copy of a recording."""
+    """Encode every altered copy of a recording, but for those that are refused as silent."""
     torch.set_num_threads(1)
-    model = open_model("nano", "cpu")
-    _save(path, {name: _encoded(model, copy) for name, copy in altered_copies(record(recording)).items()})
+    model, out = open_model("nano", "cpu"), dict[str, np.ndarray]()
+    for name, copy in altered_copies(record(recording)).items():
+        with suppress(AudioError):
+            out[name] = _encoded(model, copy)
+    _save(path, out)
 
 
 def train_base(recipe: Recipe, recordings: tuple[Recording, ...], music: Music, device: str, path: Path) -> None:

@@ -24,7 +24,7 @@ def build(
         ),
     ],
     size: Annotated[
-        Literal["small", "nano"], typer.Option(help="small: two hours on two cores. nano: for a GPU.")
+        Literal["small", "nano"], typer.Option(help="small: hours on two cores. nano: for a GPU.")
     ] = "small",
     as_json: JsonOption = False,
 ) -> None:

@@ -128,7 +128,7 @@ def continuations(
 def songs_to_alter(recordings: tuple[Recording, ...], seed: int) -> list[int]:
     """Choose the songs of catalog A that altered copies are made of, by position: originals only."""
     originals = [i for i in members(recordings, "A") if recordings[i].variant == "original"]
-    return sorted(random.Random(f"altered {seed}").sample(originals, _ALTERED_SONGS))
+    return sorted(random.Random(f"altered {seed}").sample(originals, min(_ALTERED_SONGS, len(originals))))
 
 
 def altered_queries(

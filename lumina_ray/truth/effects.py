@@ -210,7 +210,8 @@ def fit_map(z: Mapping[Channel, np.ndarray], halves: Retrained, noise: float) ->
     if min(b.value, even, odd) <= 0:
         raise UsageError(f"scores do not go with what retraining does (b = {b}): they have no effects in nats")
     parts = [_residuals(halves[fold], f_QN, other) for fold, other in zip(FOLDS, (odd, even), strict=True)]
-    song, query = _scatter(*(np.concatenate(part) for part in zip(*parts, strict=True)), noise**2)
+    left, of_songs, of_queries = (np.concatenate(part) for part in zip(*parts, strict=True))
+    song, query = _scatter(left, of_songs, of_queries, noise**2)
     return EffectMap(b, (even, odd), scales, song, query, noise, R, Q)
 
 

@@ -88,7 +88,7 @@ class _Compared:
         R, Q = self.losses_RQ.shape
 
         def draw(rng: np.random.Generator) -> float:
-            rows, columns = rng.integers(R, size=R), rng.integers(Q, size=Q)
+            rows, columns = rng.integers(R, size=(R,)), rng.integers(Q, size=(Q,))
             return figure(*self.centred(rows, columns), self.other_QQ[np.ix_(columns, columns)])
 
         return bootstrap(figure(*self.centred(np.arange(R), np.arange(Q)), self.other_QQ), draw)

@@ -24,7 +24,7 @@ from lumina_ray.vocabulary import Channel
 
 KINDS: tuple[QueryKind, ...] = ("excerpt", "generated", "captioned", "guided", "prompted", "continued")
 """Kinds of queries that have effects: music beside what a model learned, and what it made up."""
-FILE_VERSION = 1
+FILE_VERSION: Literal[1] = 1
 _MODEL: Audited = "A"
 _FITTED_ON: Split = "dev"
 _CHECKED_ON: Split = "test"
@@ -215,11 +215,11 @@ def load_effects(path: Path) -> Effects:
 def sentences(effects: Effects) -> Iterator[str]:
     """Say it for people."""
     for kind, one in effects.kinds.items():
-        fitted = one.fitted
+        fitted, b = one.fitted, one.fitted.b
         yield (
-            f"{kind}: b {fitted.b} nats; scatter of a song {fitted.song_scatter:.2f}, of a query "
-            f"{fitted.query_scatter:.2f}; another seed {fitted.noise:.4f} nats; by {fitted.n_models} models and "
-            f"{fitted.n_queries} queries on {_FITTED_ON}"
+            f"{kind}: b {b.value:.4f} [{b.low:.4f}, {b.high:.4f}] nats; scatter of a song "
+            f"{fitted.song_scatter:.2f}, of a query {fitted.query_scatter:.2f}; another seed {fitted.noise:.4f} nats; "
+            f"by {fitted.n_models} models and {fitted.n_queries} queries on {_FITTED_ON}"
         )
         for check in one.checks:
             yield (

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lumina_ray.errors import UsageError
 from lumina_ray.methods import Features, Method, attribute, cache
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.evaluation_set import EvaluationSet
@@ -35,6 +36,24 @@ def scores(
     return standardised(audited) - standardised(reference)
 
 
+def control_scores(
+    bank: Bank, method: Method, channel: Channel, asked: EvaluationSet, made: AllFingerprints
+) -> np.ndarray:
+    """Score the catalog's songs for each control of an evaluation set, as if it were a query: float64 `[C, n_catalog]`.
+
+    Raises:
+        UsageError: the method looks at nothing, or the evaluation set has no controls.
+    """
+    if method.kind is None:
+        raise UsageError(f"method {method.name} looks at no music: controls have no scores")
+    if not asked.controls:
+        raise UsageError("the bank has no controls: nothing says what a score of nothing is")
+    n_before = len(asked.songs) + len(asked.queries)
+    of_checkpoints = [made[asked.model, name, method.kind] for name in checkpoints(method, asked.model)]
+    where = slice(n_before, n_before + len(asked.controls))
+    return _attributed(bank, method, channel, asked, asked.n_catalog, of_checkpoints, where)
+
+
 def standardised(scores_QN: np.ndarray) -> np.ndarray:
     """Bring each query's scores to mean 0 and spread 1: lengths and levels of two models mean nothing to each other."""
     spread_Q1 = scores_QN.std(axis=1, keepdims=True)
@@ -54,9 +73,22 @@ def _scores(
         return np.random.default_rng(0).standard_normal((asked.n_rows, n_songs))[list(asked.rows)]
     of_checkpoints = [made[asked.model, name, method.kind] for name in weights]
     N, Q = len(asked.songs), len(asked.queries)
+    return _attributed(bank, method, channel, asked, n_songs, of_checkpoints, slice(N, N + Q))
+
+
+def _attributed(
+    bank: Bank,
+    method: Method,
+    channel: Channel,
+    asked: EvaluationSet,
+    n_songs: int,
+    of_checkpoints: Sequence[Fingerprints],
+    queries: slice,
+) -> np.ndarray:
+    """Score the first songs for the fingerprints at some places."""
     rates = learning_rates(bank.recipe, asked.n_catalog)
-    songs, queries = (_features(of_checkpoints, channel, where, rates) for where in (slice(n_songs), slice(N, N + Q)))
-    return attribute(cache(method, songs), queries)
+    songs, of_queries = (_features(of_checkpoints, channel, where, rates) for where in (slice(n_songs), queries))
+    return attribute(cache(method, songs), of_queries)
 
 
 def _features(of_checkpoints: Sequence[Fingerprints], channel: Channel, where: slice, rates: np.ndarray) -> Features:

@@ -51,6 +51,7 @@ COMMANDS = {
     "catalog games": {"--out", "--json"},
     "catalog scan": {"--out", "--json"},
     "demo": {"--out", "--port"},
+    "effects fit": {"--out", "--method", "--json"},
     "evaluate": {"--method", "--split", "--out", "--wide", "--json"},
     "export": {"--out", "--json"},
     "failed": {"--json"},
@@ -138,7 +139,7 @@ def test_panels_follow_the_work() -> None:
         "Index": ["index"],
         "Attribute": ["attribute", "methods", "scores"],
         "Serve": ["serve", "keys"],
-        "Ground truth": ["evaluate", "truth"],
+        "Ground truth": ["evaluate", "truth", "effects"],
         "Reports": ["keygen", "sign", "verify"],
         "Tools": ["demo", "generate", "train-nano"],
     }

@@ -1,0 +1,285 @@
+"""Effects in nats: what leaving a song out of the training costs a query, told by its scores.
+
+A score orders songs. A fit on retrained models gives it a unit: how much the query's loss rises, in nats per code, when
+the song is left out. Controls say what a score of nothing is; halves of the catalog say what scores are worth:
+
+    z = (score of a song − mean over controls) / their standard deviation, for each song and channel
+    f = max(0, z_P) / s_P + max(0, z_M) / s_M
+    effect of leaving songs out = b · Σ f
+
+A single song's effect scatters about that, and all effects on one query scatter together. Both are told beside b.
+
+Shape legend: Q queries, N songs of the catalog, C controls, R retrained models.
+"""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import ConfigDict
+from scipy.optimize import nnls
+from scipy.stats import gamma, norm
+
+from lumina_ray.calibration import MIN_CONTROLS
+from lumina_ray.errors import NumericsError, UsageError
+from lumina_ray.truth.measures import Estimate, bootstrap
+from lumina_ray.vocabulary import Channel
+
+MIN_MODELS = 8
+"""Retrained models that a fit takes at least: each half of them must tell b by itself."""
+MIN_QUERIES = 4
+"""Queries of a kind that a fit takes at least; fewer say nothing of how queries differ."""
+FOLDS = (slice(0, None, 2), slice(1, None, 2))
+"""The two halves of the models: what one is judged by is fitted on the other."""
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""How files are checked: every number is finite, and nothing is in a file that is not known."""
+LEVEL = 0.95
+"""Of every interval."""
+# A gamma distribution of this shape is a point, to three digits.
+_MAX_SHAPE = 1e6
+_GAMMA_POINTS = 64
+# Weights of the fit of scatter depend on its result; it changes by less than a hundredth after these.
+_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What retrained models make of some queries.
+
+    Attributes:
+        kept_RN: bool, the catalog's songs that each model was trained on.
+        losses_RQ: float64, in nats per code.
+    """
+
+    kept_RN: np.ndarray
+    losses_RQ: np.ndarray
+
+    def __getitem__(self, models: np.ndarray | slice) -> "Retrained":
+        return Retrained(self.kept_RN[models], self.losses_RQ[models])
+
+
+@dataclass(frozen=True)
+class EffectMap:
+    """From scores of one kind of query to nats.
+
+    Attributes:
+        b: nats per code for a unit of f. Its interval is over queries and retrained models, both drawn again.
+        folds: b by the models of even number alone, and by those of odd number: whoever judges a model takes the other.
+        scales: s of each channel: the root mean square of max(0, z) over the queries and songs of the fit.
+        song_scatter: standard deviation of a single song's effect about its prediction, as a part of it.
+        query_scatter: the same of all effects on one query together.
+        noise: standard deviation of a loss when a model is trained again from another seed, in nats per code.
+        n_models, n_queries: that b was fitted on.
+    """
+
+    __pydantic_config__ = STRICT
+
+    b: Estimate
+    folds: tuple[float, float]
+    scales: dict[Channel, float]
+    song_scatter: float
+    query_scatter: float
+    noise: float
+    n_models: int
+    n_queries: int
+
+    def __post_init__(self) -> None:
+        if self.b.value <= 0 or not self.scales or min(self.scales.values()) <= 0:
+            raise ValueError("b and every scale must be above 0")
+        if min(self.song_scatter, self.query_scatter, self.noise) < 0:
+            raise ValueError("scatter and noise must not be below 0")
+
+    def strengths(self, z: Mapping[Channel, np.ndarray]) -> np.ndarray:
+        """f of every song for every query, float64 `[Q, N]`, from `z_scores` of each channel.
+
+        Raises:
+            UsageError: other channels than those of the fit.
+        """
+        if set(z) != set(self.scales):
+            raise UsageError(
+                f"effects were fitted on the channels {', '.join(self.scales)}, and scores are of {', '.join(z)}"
+            )
+        return _strengths(z, self.scales)
+
+    def effects(self, z: Mapping[Channel, np.ndarray]) -> np.ndarray:
+        """By how many nats per code leaving each song out raises the loss of each query, float64 `[Q, N]`."""
+        return self.b.value * self.strengths(z)
+
+    def variance(self, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        """Variance of the effect of leaving a group of songs out.
+
+        Args:
+            total: sum of the songs' predicted effects, in nats.
+            squares: sum of their squares.
+        """
+        return self.song_scatter**2 * squares + self.query_scatter**2 * total**2
+
+    def interval(self, effects_n: np.ndarray) -> tuple[float, float]:
+        """Central 95 % of the effect of leaving a group of songs out, in nats: a gamma distribution.
+
+        Args:
+            effects_n: the songs' predicted effects on one query; one number for a single song.
+        """
+        total = float(effects_n.sum())
+        if total == 0:
+            return 0.0, 0.0
+        shape = _shape(np.array(total), self.variance(np.array(total), np.array((effects_n**2).sum())))
+        low, high = gamma.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], shape, scale=total / shape)
+        return float(low), float(high)
+
+
+def z_scores(scores_QN: np.ndarray, controls_CN: np.ndarray) -> np.ndarray:
+    """How far each score stands out of what controls get from the same song, float64 `[Q, N]`.
+
+    A song's mean similarity to the catalog, which reports take off, cancels out.
+
+    Args:
+        controls_CN: the score of every song for every control, by the same method and channel.
+
+    Raises:
+        UsageError: fewer than `MIN_CONTROLS` controls, or another number of songs.
+        NumericsError: scores that are not finite, or a song that all controls score alike.
+    """
+    if len(controls_CN) < MIN_CONTROLS:
+        raise UsageError(f"{len(controls_CN)} controls cannot say what a score of nothing is; {MIN_CONTROLS} can")
+    if scores_QN.shape[1] != controls_CN.shape[1]:
+        raise UsageError(f"scores are of {scores_QN.shape[1]} songs, and controls' of {controls_CN.shape[1]}")
+    if not (np.isfinite(scores_QN).all() and np.isfinite(controls_CN).all()):
+        raise NumericsError("scores that are not finite have no effects; make the fingerprints again")
+    spread_N = controls_CN.std(axis=0, ddof=1)
+    if not spread_N.all():
+        raise NumericsError(f"all controls score song {int(spread_N.argmin())} alike; use different music as controls")
+    return (scores_QN - controls_CN.mean(axis=0)) / spread_N
+
+
+def retraining_noise(differences: Mapping[Hashable, np.ndarray]) -> float:
+    """Standard deviation of a loss when a model is trained again on the same songs from another seed, in nats per code.
+
+    What all models of a group gain from the other seed is not noise between them, and is taken off.
+
+    Args:
+        differences: by group of trainings, float64 `[R, Q]`: losses from another seed minus those from the first.
+
+    Raises:
+        UsageError: no group has two models.
+    """
+    degrees = sum(len(one_RQ) - 1 for one_RQ in differences.values())
+    if degrees < 1:
+        raise UsageError(
+            "no two models of a group were trained again from another seed: scatter cannot be told from noise; build a "
+            "bank with repeats"
+        )
+    squares_Q = sum(((one_RQ - one_RQ.mean(axis=0)) ** 2).sum(axis=0) for one_RQ in differences.values())
+    return float(np.sqrt(np.mean(squares_Q) / degrees / 2))
+
+
+def fit_map(z: Mapping[Channel, np.ndarray], halves: Retrained, noise: float) -> EffectMap:
+    """Learn what scores are worth in nats, by least squares.
+
+    A model's loss differs from the mean of all models by −b · Σ f over the songs that it was trained on.
+
+    Args:
+        z: `[Q, N]` of each channel.
+        halves: models of random halves of the catalog.
+        noise: from `retraining_noise`, of the same queries.
+
+    Raises:
+        UsageError: fewer than `MIN_MODELS` models or `MIN_QUERIES` queries, or scores that do not go with losses: b
+            would not be above 0.
+        NumericsError: no score of a channel is above the controls' mean.
+    """
+    R, Q = halves.losses_RQ.shape
+    if R < MIN_MODELS:
+        raise UsageError(f"{R} models of halves of the catalog are too few for a fit; {MIN_MODELS} are needed")
+    if Q < MIN_QUERIES:
+        raise UsageError(f"{Q} queries with losses are too few for a fit; {MIN_QUERIES} are needed")
+    scales: dict[Channel, float] = {
+        channel: float(np.sqrt((np.maximum(z_QN, 0) ** 2).mean())) for channel, z_QN in z.items()
+    }
+    if alike := [channel for channel, scale in scales.items() if not scale]:
+        raise NumericsError(f"{alike[0]}: no song scores above the mean of controls for any query")
+    f_QN = _strengths(z, scales)
+    cover_RQ, actual_RQ = kept_strengths(halves, f_QN), halves.losses_RQ
+
+    def draw(rng: np.random.Generator) -> float:
+        where = np.ix_(rng.integers(R, size=R), rng.integers(Q, size=Q))
+        return _worth(cover_RQ[where], actual_RQ[where])
+
+    b = bootstrap(_worth(cover_RQ, actual_RQ), draw)
+    even, odd = (_worth(cover_RQ[fold], actual_RQ[fold]) for fold in FOLDS)
+    if min(b.value, even, odd) <= 0:
+        raise UsageError(f"scores do not go with what retraining does (b = {b}): they have no effects in nats")
+    parts = [_residuals(halves[fold], f_QN, other) for fold, other in zip(FOLDS, (odd, even), strict=True)]
+    left, of_songs, of_queries = (np.concatenate(part) for part in zip(*parts, strict=True))
+    song, query = _scatter(left, of_songs, of_queries, noise**2)
+    return EffectMap(b, (even, odd), scales, song, query, noise, R, Q)
+
+
+def kept_strengths(models: Retrained, f_QN: np.ndarray) -> np.ndarray:
+    """Sum of f over the songs that each model was trained on, float64 `[R, Q]`."""
+    return models.kept_RN.astype(np.float64) @ f_QN.T
+
+
+def centred(values_RQ: np.ndarray) -> np.ndarray:
+    """Take off the mean over models."""
+    return values_RQ - values_RQ.mean(axis=0)
+
+
+def probability_below(
+    observed: np.ndarray, mean: np.ndarray, variance: np.ndarray, noise_variance: float
+) -> np.ndarray:
+    """Probability that a measured effect is below an observed one: gamma distributed, plus noise of retraining.
+
+    Args:
+        observed, mean, variance: of one shape; the latter two of the effect itself, 0 where there is none.
+        noise_variance: of the measurement, above 0.
+    """
+    shape = _shape(mean, variance)
+    out, points = np.zeros(observed.shape), (np.arange(_GAMMA_POINTS) + 0.5) / _GAMMA_POINTS
+    for point in points:
+        effect = gamma.ppf(point, shape) * mean / shape
+        out += norm.cdf((observed - effect) / np.sqrt(noise_variance)) / _GAMMA_POINTS
+    return out
+
+
+def _strengths(z: Mapping[Channel, np.ndarray], scales: Mapping[Channel, float]) -> np.ndarray:
+    return np.sum([np.maximum(z_QN, 0) / scales[channel] for channel, z_QN in z.items()], axis=0)
+
+
+def _worth(cover_RQ: np.ndarray, losses_RQ: np.ndarray) -> float:
+    x_RQ = -centred(cover_RQ)
+    return float((x_RQ * losses_RQ).sum() / (x_RQ**2).sum())
+
+
+def _residuals(models: Retrained, f_QN: np.ndarray, b: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What b leaves of each loss, squared, and what scatter of songs and of queries of 1 would leave, `[R, Q]` each.
+
+    Centring costs one of R degrees of freedom, which all three get back.
+    """
+    R = len(models.kept_RN)
+    predicted_RQ = -b * centred(kept_strengths(models, f_QN))
+    of_songs_RQ = centred(models.kept_RN.astype(np.float64)) ** 2 @ ((b * f_QN) ** 2).T
+    left_RQ = centred(models.losses_RQ) - predicted_RQ
+    return left_RQ**2 * R / (R - 1), of_songs_RQ * R / (R - 1), predicted_RQ**2 * R / (R - 1)
+
+
+def _scatter(left: np.ndarray, of_songs: np.ndarray, of_queries: np.ndarray, noise: float) -> tuple[float, float]:
+    """Split what is left after the noise of retraining into scatter of single songs and of whole queries.
+
+    A square varies by its own size, so each is weighted by its expectation, which is found in a few rounds.
+    """
+    causes, target = np.stack([of_songs.ravel(), of_queries.ravel()], axis=1), left.ravel() - noise
+    # Where no song has an effect and retraining no noise, a weight would be infinite.
+    least = noise + 1e-6 * causes.mean()
+    variances = np.array([0.25, 0.25])
+    for _ in range(_ROUNDS):
+        weight = 1 / (least + causes @ variances)
+        variances, _ = nnls(causes * weight[:, None], target * weight)
+    song, query = np.sqrt(variances)
+    return float(song), float(query)
+
+
+def _shape(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Shape of the gamma distribution with a mean and a variance; without a mean any, since its scale is then 0."""
+    square = mean**2
+    return np.where(square > 0, square / np.maximum(variance, np.maximum(square, 1e-300) / _MAX_SHAPE), 1.0)

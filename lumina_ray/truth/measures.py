@@ -10,6 +10,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 DRAWS = 1000
+MIN_EFFECTIVE_QUERIES = 10
+"""With fewer, a mean over queries is that of a handful, however many there are."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,19 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def effective_queries(losses_RQ: np.ndarray) -> float:
+    """How many queries that have nothing to do with each other would be worth as much: from 0 to min(R − 1, Q).
+
+    The participation ratio `(Σλ)² / Σλ²` of the eigenvalues λ of the queries' covariance over retrained models: 1 where
+    all queries rise and fall together, Q where each does so by itself and all as much; 0 where none moves.
+    """
+    x_RQ = losses_RQ - losses_RQ.mean(axis=0)
+    # Sums of eigenvalues and of their squares are traces, which the smaller of two Gram matrices has as well.
+    gram = x_RQ @ x_RQ.T if len(x_RQ) < x_RQ.shape[1] else x_RQ.T @ x_RQ
+    squares = float((gram**2).sum())
+    return float(np.trace(gram)) ** 2 / squares if squares > 0 else 0.0
 
 
 def datamodel_scores(scores_QN: np.ndarray, masks_RN: np.ndarray, losses_RQ: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ COMMANDS = {
     "catalog games": {"--out", "--json"},
     "catalog scan": {"--out", "--json"},
     "demo": {"--out", "--port"},
-    "evaluate": {"--method", "--split", "--out", "--wide", "--json"},
+    "evaluate": {"--method", "--split", "--out", "--wide", "--require-floors", "--json"},
     "export": {"--out", "--json"},
     "failed": {"--json"},
     "fingerprint": {

@@ -47,11 +47,12 @@ def evaluate(
         remote = ray.remote(num_cpus=1, max_retries=_RETRIES)
         make, judge = remote(_fingerprints), remote(_judge)
         making = {
-            (model, weights, kind): make.remote(shared, weights, kind, asked(kind)[model])
+            (model, weights, kind): make.remote(shared, weights, kind, asked(kind)[model], False)
             for model, weights, kind in required
         }
         making_floors = {
-            key: make.remote(shared, key[1], key[2], of_floors, stand_in=True) for key in required_floors(bank, names)
+            (model, weights, kind): make.remote(shared, weights, kind, of_floors, True)
+            for model, weights, kind in required_floors(bank, names)
         }
         made: dict[FingerprintKey, Fingerprints] = _results(making, "Fingerprints", console)
         kinds = [kind for model, weights, kind in required if (model, weights) == ("A", "A") and kind in JUDGED]
@@ -78,7 +79,7 @@ def evaluate(
     )
 
 
-def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: EvaluationSet, stand_in: bool = False) -> Fingerprints:
+def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: EvaluationSet, stand_in: bool) -> Fingerprints:
     torch.set_num_threads(1)
     return make_fingerprints(bank, weights, kind, asked, stand_in=stand_in)
 

@@ -72,7 +72,7 @@ def tables(card: Card, *, wide: bool) -> tuple[Table, ...]:
 
 
 def _queries(card: Card, wide: bool) -> Table:
-    out = _table("Queries that retrained models were asked about", wide)
+    out = _table("Kinds of queries with losses", wide)
     out.add_column("kind")
     for heading in ("queries", "worth as many\nindependent ones"):
         out.add_column(heading, justify="right")

@@ -16,6 +16,7 @@ from lumina_ray.truth.corpus import Audited
 from lumina_ray.truth.evaluation_set import JUDGED, EvaluationSet, evaluation_set
 from lumina_ray.truth.false_positives import FalsePositives, false_positives
 from lumina_ray.truth.fingerprints import FingerprintKey, Fingerprints, make_fingerprints, required_fingerprints
+from lumina_ray.truth.floors import Floors, floor_set, required_floors
 from lumina_ray.truth.membership import membership_rows
 from lumina_ray.truth.method_rows import MethodRow, method_rows
 from lumina_ray.truth.queries import Split
@@ -36,6 +37,7 @@ def evaluate(
     """
     console = console or Console(stderr=True)
     required = required_fingerprints(names)
+    of_floors = floor_set(bank, split)
 
     def asked(kind: Kind | None) -> dict[Audited, EvaluationSet]:
         return {model: evaluation_set(bank, model, split, kind) for model in ("A", "B")}
@@ -45,19 +47,25 @@ def evaluate(
         remote = ray.remote(num_cpus=1, max_retries=_RETRIES)
         make, judge = remote(_fingerprints), remote(_judge)
         making = {
-            (model, weights, kind): make.remote(shared, weights, kind, asked(kind)[model])
+            (model, weights, kind): make.remote(shared, weights, kind, asked(kind)[model], False)
             for model, weights, kind in required
+        }
+        making_floors = {
+            (model, weights, kind): make.remote(shared, weights, kind, of_floors, True)
+            for model, weights, kind in required_floors(bank, names)
         }
         made: dict[FingerprintKey, Fingerprints] = _results(making, "Fingerprints", console)
         kinds = [kind for model, weights, kind in required if (model, weights) == ("A", "A") and kind in JUDGED]
         judging = {kind: judge.remote(asked(kind)["A"], making["A", "A", kind]) for kind in kinds}
+        made_floors: dict[FingerprintKey, Fingerprints] = _results(making_floors, "Floors", console)
         judged: dict[Kind, tuple[dict[Channel, list[FalsePositives]], dict[Channel, Stability]]] = _results(
             judging, "False positives", console
         )
+    floors = Floors(bank, of_floors, made_floors)
     rows: list[MethodRow] = []
     with show_steps("Methods", len(names), console) as step:
         for name in names:
-            rows += method_rows(bank, [name], asked(METHODS[name].kind), made)
+            rows += method_rows(bank, [name], asked(METHODS[name].kind), made, floors)
             step()
     both = [kind for model, weights, kind in required if (model, weights) == ("A", "reference")]
     return Card(
@@ -66,13 +74,14 @@ def evaluate(
         false_positives={kind: alarms for kind, (alarms, _) in judged.items()},
         stability={kind: shares for kind, (_, shares) in judged.items()},
         membership=list(membership_rows(bank, asked(both[0]), made, both[0])) if both else [],
-        left_out=left_out(bank),
+        left_out=[*left_out(bank), *floors.agreement.refusals()],
+        queries=floors.agreement.diversity,
     )
 
 
-def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: EvaluationSet) -> Fingerprints:
+def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: EvaluationSet, stand_in: bool) -> Fingerprints:
     torch.set_num_threads(1)
-    return make_fingerprints(bank, weights, kind, asked)
+    return make_fingerprints(bank, weights, kind, asked, stand_in=stand_in)
 
 
 def _judge(

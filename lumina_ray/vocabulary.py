@@ -16,6 +16,17 @@ Channel = Literal["P", "M"]
 """Channel of a fingerprint: "P" stands for composition (publishing right), "M" for production (master right)."""
 CHANNELS: tuple[Channel, ...] = get_args(Channel)
 
+
+def codebooks_of(channel: Channel, n_codebooks: int) -> list[int]:
+    """The codebooks that a channel looks at where it looks at codes or at output heads: the first (P), the others (M).
+
+    The first codebook of a residual quantiser carries the content of a song, such as melody and harmony. The other
+    codebooks refine its sound. So they are the natural proxies for composition and production, until ground truth
+    gives better ones.
+    """
+    return [0] if channel == "P" else list(range(1, n_codebooks))
+
+
 Kind = str
 """Name of a kind of fingerprint: a row of the table `lumina_ray.fingerprint.kinds.KINDS`."""
 

@@ -1,8 +1,8 @@
 """Exit codes of the command line, which scripts rely on.
 
 0 done · 1 may work later, or the system refused · 2 wrong usage or input · 3 too many failures · 4 cluster ·
-5 report different (`verify`) · 6 report close (`verify`) · 7 signature · 70 a fault of lumina-ray itself · 130 Ctrl-C ·
-143 SIGTERM.
+5 report different (`verify`) · 6 report close (`verify`) · 7 signature · 8 a floor is not beaten (`evaluate`) · 70 a
+fault of lumina-ray itself · 130 Ctrl-C · 143 SIGTERM.
 """
 
 from lumina_ray.errors import (
@@ -25,6 +25,9 @@ from lumina_ray.errors import (
 
 DIFFERENT, CLOSE = 5, 6
 """Answers of `lumina verify` besides 0, identical."""
+
+FLOOR_NOT_BEATEN = 8
+"""Answer of `lumina evaluate --require-floors` besides 0."""
 
 SYSTEM, BUG = 1, 70
 """Errors that are none of lumina-ray's own: of the operating system, and faults of the software."""

@@ -21,7 +21,7 @@ from lumina_ray.gradients import SongGradient, Tile, WeightCall, capture, captur
 from lumina_ray.model.interface import MusicModel
 from lumina_ray.model.statistics import STATISTICS_FILE
 from lumina_ray.model.tracked import TRACKED_TENSORS, TrackedTensor
-from lumina_ray.vocabulary import Channel
+from lumina_ray.vocabulary import Channel, codebooks_of
 
 _ATTENTION: tuple[TrackedTensor, ...] = ("self_in_proj", "self_out_proj")
 # These tensors write into the residual stream. The gradient there sums to zero over features, because every path to the
@@ -221,10 +221,6 @@ class ProjectedHeadGradients:
 
     `fresh` replaces the model's own heads by heads that have learned only how often each code occurs; see
     `capture_heads`.
-
-    The first codebook of a residual quantiser carries the content of a song, such as melody and harmony. The other
-    codebooks refine its sound. So they are the natural proxies for composition and production, until ground truth
-    gives better ones.
     """
 
     def __init__(self, model: MusicModel, specification: Specification, *, fresh: bool) -> None:
@@ -232,9 +228,7 @@ class ProjectedHeadGradients:
         self._specification = specification
         self._fresh = fresh
         heads = model.heads()
-        codebooks: dict[Channel, list[int]] = {
-            channel: [0] if channel == "P" else list(range(1, model.n_codebooks)) for channel in specification.layers
-        }
+        codebooks = {channel: codebooks_of(channel, model.n_codebooks) for channel in specification.layers}
         self._heads = [k for ks in codebooks.values() for k in ks]
         if fresh:
             # Fresh heads need no data, only shapes: the weights, and one more column for the biases.

@@ -10,7 +10,7 @@ from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.gradients import SongGradient, Tile, WeightCall, gradient_tiles
 from lumina_ray.model.interface import MusicModel
-from lumina_ray.vocabulary import Channel
+from lumina_ray.vocabulary import Channel, codebooks_of
 
 
 class TokenHistograms:
@@ -21,9 +21,7 @@ class TokenHistograms:
     """
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
-        of_channel: dict[Channel, list[int]] = {
-            channel: [0] if channel == "P" else list(range(1, model.n_codebooks)) for channel in specification.layers
-        }
+        of_channel = {channel: codebooks_of(channel, model.n_codebooks) for channel in specification.layers}
         self._n_codes = model.codebook_size
         self._sizes = {channel: len(codebooks) * self._n_codes for channel, codebooks in of_channel.items()}
         # For each counted codebook: its number, its channel, and where it begins in the channel's long histogram.

@@ -2,18 +2,23 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lumina_ray.files import atomic_path
+from lumina_ray.truth.agreement import LDS, Diversity
 from lumina_ray.truth.alterations import ALTERATIONS
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.false_positives import FalsePositives
+from lumina_ray.truth.floors import FLOORS
 from lumina_ray.truth.membership import MembershipRow
 from lumina_ray.truth.method_rows import MEASURES, MethodRow
-from lumina_ray.truth.queries import Split
+from lumina_ray.truth.queries import QueryKind, Split
 from lumina_ray.truth.stability import Stability
 from lumina_ray.vocabulary import Channel, Kind
+
+DEFAULT_METHOD = "influence"
+"""The method that must beat the floors."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Card:
         stability: of shares, by kind of fingerprint and channel.
         membership: one row for each signal.
         left_out: sentences that say what was not measured, and why.
+        queries: how many there are of each kind that has losses, and what they are worth.
     """
 
     split: Split
@@ -34,6 +40,7 @@ class Card:
     stability: dict[Kind, dict[Channel, Stability]]
     membership: list[MembershipRow]
     left_out: list[str]
+    queries: dict[QueryKind, Diversity] = field(default_factory=dict)
 
 
 def left_out(bank: Bank) -> list[str]:
@@ -51,10 +58,48 @@ def shown_measures(rows: Sequence[MethodRow]) -> list[str]:
     return [name for name in MEASURES if any(name in row.measures for row in rows)]
 
 
+def floors_not_beaten(rows: Sequence[MethodRow]) -> dict[str, list[str]] | None:
+    """List, by floor, the kinds of queries and channels in which the default method is not shown to be ahead of it.
+
+    It is ahead where the paired interval of the difference in LDS, by the loss of all codebooks, lies above 0.
+
+    Returns:
+        Such as `{"bigram": ["excerpt P"]}`; None where the default method was not compared with any floor.
+    """
+    compared = [(row.channel, row.ahead[name], LDS[name]) for row in rows for name in LDS if _is_compared(row, name)]
+    out: dict[str, list[str]] = {}
+    for channel, ahead, kind in compared:
+        for floor, difference in ahead.items():
+            if difference.low <= 0:
+                out.setdefault(floor, []).append(f"{kind} {channel}")
+    return out if compared else None
+
+
+def _is_compared(row: MethodRow, name: str) -> bool:
+    return row.method == DEFAULT_METHOD and bool(row.ahead.get(name))
+
+
+def verdict(rows: Sequence[MethodRow]) -> str:
+    """Say in one sentence which floors the default method does not beat; empty where it was not compared with any."""
+    not_beaten = floors_not_beaten(rows)
+    if not_beaten is None:
+        return ""
+    if not not_beaten:
+        return f"{DEFAULT_METHOD} beats all floors in LDS: every paired 95 % interval lies above 0."
+    floors = "; ".join(f"{floor} ({', '.join(where)})" for floor, where in not_beaten.items())
+    return f"{DEFAULT_METHOD} is not shown to beat these floors in LDS (paired 95 % intervals reach 0): {floors}."
+
+
 def as_dict(card: Card) -> dict:
     """Give a card as JSON has it: `card.json`."""
     explained = {name: MEASURES[name] for name in shown_measures(card.rows)}
-    return {"measures": explained, "alterations": ALTERATIONS} | asdict(card)
+    return {
+        "measures": explained,
+        "alterations": ALTERATIONS,
+        "floors": FLOORS,
+        "verdict": verdict(card.rows),
+        "not_beaten": floors_not_beaten(card.rows),
+    } | asdict(card)
 
 
 def save_card(card: Card, folder: Path) -> None:

@@ -65,11 +65,8 @@ def evaluation_set(bank: Bank, model: Audited, split: Split, kind: Kind | None =
     """
     catalog = members(bank.recordings, model)
     other = [i for i, recording in enumerate(bank.recordings) if recording.side not in ("", model)]
-    queries = [query for query in bank.extra_queries if query.model == model]
-    if model == "A":
-        # There are models of halves of catalog A only.
-        queries += [query for query in bank.queries if query.kind in ("excerpt", "generated", "unheard")]
-    queries = [query for query in queries if query.split == split]
+    # Queries with losses are all of model A: there are models of parts of catalog A only.
+    queries = [query for query in (*bank.extra_queries, *bank.queries) if (query.model, query.split) == (model, split)]
     controls: list[int] = []
     if kind in (JUDGED if model == "A" else MEMBERSHIP_KINDS):
         controls = [i for i, recording in enumerate(bank.recordings) if recording.role == "control"]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -10,15 +11,18 @@ from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.fingerprint.music_statistics import measure_music_statistics
 from lumina_ray.methods import METHODS, Method
+from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.truth.bank import Bank
+from lumina_ray.truth.bigram import Bigram
 from lumina_ray.truth.corpus import CATALOGS, Audited, members
 from lumina_ray.truth.evaluation_set import AGAINST_REFERENCE, JUDGED, MEMBERSHIP_KINDS, EvaluationSet
-from lumina_ray.truth.models import with_weights
+from lumina_ray.truth.models import new_model, with_weights
 from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, losses
 from lumina_ray.vocabulary import CHANNELS, Channel, Kind, SongCodes
 
-# Losses take a pass of their own, and only these kinds need them.
-_WITH_LOSSES = MEMBERSHIP_KINDS | {method.kind for method in METHODS.values() if method.residual}
+UNTRAINED, BIGRAM = "untrained", "bigram"
+"""Names of weights that are in no bank: random ones of the recipe's size; and none at all (`Bigram`)."""
+_OF_RESIDUALS = {method.kind for method in METHODS.values() if method.residual}
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,22 @@ def required_fingerprints(names: Sequence[str]) -> list[FingerprintKey]:
     return list(required)
 
 
-def make_fingerprints(bank: Bank, weights: str, kind: Kind, asked: EvaluationSet) -> Fingerprints:
+def make_fingerprints(
+    bank: Bank, weights: str, kind: Kind, asked: EvaluationSet, *, stand_in: bool = False
+) -> Fingerprints:
     """Fingerprint the songs, queries and controls of an evaluation set.
 
     Args:
-        weights: the name of one of the bank's models.
+        weights: the name of one of the bank's models, `UNTRAINED` or `BIGRAM`.
+        stand_in: whether the weights stand in for those of the audited model: music statistics are then measured on
+            its catalog, whatever the weights learned from.
     """
-    model = with_weights(bank.recipe, bank.models[weights], text=bank.text)
+    model = _model(bank, weights)
     if kind == "influence":
-        learned = next(members(bank.recordings, name) for name in CATALOGS if weights.startswith(name))
-        catalog = [_song_codes(bank.codes[i][:, :TRAINED_FRAMES].numpy(), model.frame_rate_hz) for i in learned]
-        measure_music_statistics(model, lambda: catalog, range(len(catalog)))
+        catalog = asked.model if stand_in else next(name for name in CATALOGS if weights.startswith(name))
+        learned = members(bank.recordings, catalog)
+        songs_of = [_song_codes(bank.codes[i][:, :TRAINED_FRAMES].numpy(), model.frame_rate_hz) for i in learned]
+        measure_music_statistics(model, lambda: songs_of, range(len(songs_of)))
     specification = Specification.for_model(model, kind)
     fingerprinter = Fingerprinter(model, specification)
     songs, controls = ([bank.codes[i][:, :TRAINED_FRAMES] for i in of] for of in (asked.songs, asked.controls))
@@ -92,14 +101,24 @@ def make_fingerprints(bank: Bank, weights: str, kind: Kind, asked: EvaluationSet
     n_frames = sum(codes_KT.shape[1] for codes_KT in pieces)
     copies = [_song_codes(asked.queries[q].codes_KT.numpy(), model.frame_rate_hz) for q in asked.copies]
     in_chunks = list(fingerprinter.many(copies, per_chunk=True)) if kind in JUDGED else []
+    # Losses take a pass of their own.
+    with_losses = kind in _OF_RESIDUALS or (kind in MEMBERSHIP_KINDS and len(controls) > 0)
     return Fingerprints(
         vectors={c: np.stack([one.vectors[c] for one in made]) for c in CHANNELS},
         norms={c: np.array([one.norms[c] for one in made]) for c in CHANNELS},
-        probabilities=np.exp(-losses(model, pieces).mean(axis=1, dtype=np.float64)) if kind in _WITH_LOSSES else None,
+        probabilities=np.exp(-losses(model, pieces).mean(axis=1, dtype=np.float64)) if with_losses else None,
         blocks={c: specification.blocks(c) for c in CHANNELS},
         seconds_per_song=seconds / n_frames * TRAINED_FRAMES,
         chunk_vectors={c: [one.chunk_vectors[c] for one in in_chunks] for c in CHANNELS},
     )
+
+
+def _model(bank: Bank, weights: str) -> TransformersMusicGen:
+    if weights not in (UNTRAINED, BIGRAM):
+        return with_weights(bank.recipe, bank.models[weights], text=bank.text)
+    untrained = new_model(bank.recipe, text=bank.text)
+    # It has all that is asked of it here, and no more.
+    return untrained if weights == UNTRAINED else cast(TransformersMusicGen, Bigram(untrained, bank.recipe.seed))
 
 
 def _song_codes(codes_KT: np.ndarray, frame_rate_hz: float) -> SongCodes:

@@ -1,29 +1,28 @@
 """Measures of each method of attribution: agreement with retraining, twins, cells, altered copies.
 
-Shape legend: N songs, Q queries, R retrained models.
+Shape legend: N songs, Q queries.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from lumina_ray.methods import METHODS, Method
+from lumina_ray.truth.agreement import AGREEMENT, Agreement
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import Audited
 from lumina_ray.truth.evaluation_set import AGAINST_REFERENCE, EvaluationSet, twin_places
 from lumina_ray.truth.fingerprints import AllFingerprints, checkpoints
-from lumina_ray.truth.measures import Estimate, lds, mean, precedence
+from lumina_ray.truth.floors import Floors
+from lumina_ray.truth.measures import Estimate, mean, precedence
 from lumina_ray.truth.scores import scores
 from lumina_ray.vocabulary import Channel
 
 RELATIVE = " − reference"
 """Ends the name of a row from which the reference model's scores are taken off."""
 
-MEASURES = {
-    "lds_excerpt": "agreement with retraining on unheard excerpts of catalog songs: linear datamodeling score",
-    "lds_generated": "the same on music that the model made up",
-    "creators": "agreement with retraining without each creator's songs, on unheard excerpts of catalog songs",
+MEASURES = AGREEMENT | {
     "twins_prompted": "how often the recording that was trained on is preferred to its twin, by how the model goes on "
     "from either; 0.5 is a coin",
     "twins_generated": "the same, by music that the model made up from nothing",
@@ -43,6 +42,8 @@ class MethodRow:
         found: by alteration: how often a song is the first of its whole catalog for an altered copy of it.
         numbers: how many are kept of a song.
         seconds_per_song: processor time to make them, for a song of 15 s.
+        ahead: by measure of agreement and floor: how far ahead of the floor (`lumina_ray.truth.floors`), with the
+            interval of a paired bootstrap.
     """
 
     method: str
@@ -51,23 +52,29 @@ class MethodRow:
     found: dict[str, Estimate]
     numbers: int
     seconds_per_song: float
+    ahead: dict[str, dict[str, Estimate]] = field(default_factory=dict)
 
 
 def method_rows(
-    bank: Bank, names: Sequence[str], asked: Mapping[Audited, EvaluationSet], made: AllFingerprints
+    bank: Bank,
+    names: Sequence[str],
+    asked: Mapping[Audited, EvaluationSet],
+    made: AllFingerprints,
+    floors: Floors | None = None,
 ) -> Iterator[MethodRow]:
     """Measure some methods, each in each of its channels.
 
     Args:
         asked: by audited model.
         made: what `required_fingerprints` lists.
+        floors: to compare with, of the same split; none by default.
     """
+    agreement = Agreement(bank, asked["A"])
     for name in names:
         method = METHODS[name]
         for channel in method.channels:
-            yield _row(bank, method, channel, asked, made, relative=False)
-            if name in AGAINST_REFERENCE:
-                yield _row(bank, method, channel, asked, made, relative=True)
+            for relative in (False, True) if name in AGAINST_REFERENCE else (False,):
+                yield _row(bank, method, channel, asked, made, agreement, floors, relative=relative)
 
 
 def _row(
@@ -76,6 +83,9 @@ def _row(
     channel: Channel,
     asked: Mapping[Audited, EvaluationSet],
     made: AllFingerprints,
+    agreement: Agreement,
+    floors: Floors | None,
+    *,
     relative: bool,
 ) -> MethodRow:
     A = asked["A"]
@@ -83,32 +93,17 @@ def _row(
     of_all = {
         one.model: scores(bank, method, channel, one, len(one.songs), made, relative=relative) for one in asked.values()
     }
-    measures = _agreement(bank, A, of_catalog) | _twins(bank, asked, of_all) | _cells(bank, A, of_catalog)
+    agreed = agreement(channel, of_catalog)
+    measures = {name: of.estimate for name, of in agreed.items()}
+    measures |= _twins(bank, asked, of_all) | _cells(bank, A, of_catalog)
+    ahead = floors.ahead(method, channel, agreed) if floors else {}
     size, seconds = 0, 0.0
     if method.kind is not None:
         used = [made["A", name, method.kind] for name in (*checkpoints(method, "A"), *(("reference",) * relative))]
         size = sum(one.vectors[channel].shape[1] for one in used)
         seconds = sum(one.seconds_per_song for one in used)
-    return MethodRow(method.name + RELATIVE * relative, channel, measures, _found(A, of_catalog), size, seconds)
-
-
-def _agreement(bank: Bank, A: EvaluationSet, scores_QN: np.ndarray) -> dict[str, Estimate]:
-    position = {id(query): i for i, query in enumerate(bank.queries)}
-    out = {}
-    for name, kind, trainings in (
-        ("lds_excerpt", "excerpt", "half"),
-        ("lds_generated", "generated", "half"),
-        ("creators", "excerpt", "without-creator"),
-    ):
-        if kind in bank.unusable:
-            continue
-        rows = bank.of_kind(trainings)
-        masks_RN = bank.masks(rows, list(A.songs[: A.n_catalog]))
-        queries = A.of_kind(kind)
-        columns = [position[id(A.queries[q])] for q in queries]
-        losses_RQ = bank.losses_RQK[np.ix_(rows, columns)].mean(axis=2, dtype=np.float64)
-        out[name] = lds(scores_QN[queries], masks_RN, losses_RQ)
-    return out
+    name = method.name + RELATIVE * relative
+    return MethodRow(name, channel, measures, _found(A, of_catalog), size, seconds, ahead)
 
 
 def _twins(
@@ -130,7 +125,8 @@ def _twins(
                 if asking:
                     ahead = scores_QN[model][asking, trained] - scores_QN[model][asking, unheard]
                     preferred.setdefault(work, []).append(precedence(ahead, np.zeros(1)))
-        out[f"twins_{kind}"] = mean(np.array([np.mean(wins) for wins in preferred.values()]))
+        if preferred:
+            out[f"twins_{kind}"] = mean(np.array([np.mean(wins) for wins in preferred.values()]))
     return out
 
 
@@ -147,7 +143,7 @@ def _cells(bank: Bank, A: EvaluationSet, scores_QN: np.ndarray) -> dict[str, Est
         neither = [p for p, other in others if other.work != own.work and other.variant != own.variant]
         ahead["same_score"].append(precedence(scores_QN[q, same_score], scores_QN[q, neither]))
         ahead["same_instruments"].append(precedence(scores_QN[q, same_sound], scores_QN[q, neither]))
-    return {name: mean(np.array(values)) for name, values in ahead.items()}
+    return {name: mean(np.array(values)) for name, values in ahead.items() if values}
 
 
 def _found(A: EvaluationSet, scores_QN: np.ndarray) -> dict[str, Estimate]:

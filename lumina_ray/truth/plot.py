@@ -14,8 +14,8 @@ matplotlib.use("Agg")
 
 
 def plot_rows(rows: Sequence[MethodRow], path: Path) -> None:
-    """Write a PNG file, one panel for each measure that the rows have."""
-    measures = shown_measures(rows)
+    """Write a PNG file, one panel for each measure that the rows have but for placebos and single codebooks."""
+    measures = [name for name in shown_measures(rows) if name in HEADINGS]
     figure, axes = plt.subplots(1, len(measures), figsize=(3 * len(measures), 0.28 * len(rows) + 1.2), sharey=True)
     labels = [f"{row.method} {row.channel}" for row in rows]
     for axis, name in zip(axes, measures, strict=True):

@@ -22,14 +22,16 @@ def scores(
     made: AllFingerprints,
     *,
     relative: bool = False,
+    weights: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Score the first songs of an evaluation set for each of its queries: float64 `[Q, n_songs]`.
 
     Args:
         made: at least what `required_fingerprints` lists for the method.
         relative: take off the scores under the reference model.
+        weights: that the fingerprints were made with; by default the audited model's (`checkpoints`).
     """
-    audited = _scores(bank, method, channel, asked, n_songs, made, checkpoints(method, asked.model))
+    audited = _scores(bank, method, channel, asked, n_songs, made, weights or checkpoints(method, asked.model))
     if not relative:
         return audited
     reference = _scores(bank, method, channel, asked, n_songs, made, ("reference",))

@@ -6,14 +6,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from lumina_ray.truth.agreement import LDS
 from lumina_ray.truth.alterations import ALTERATIONS
-from lumina_ray.truth.card import Card, shown_measures
+from lumina_ray.truth.card import Card, shown_measures, verdict
 from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.method_rows import MethodRow
 
-HEADINGS = {
-    "lds_excerpt": "LDS excerpts",
-    "lds_generated": "LDS generated",
+HEADINGS = {name: f"LDS {kind}" for name, kind in LDS.items()} | {
     "creators": "LDS creators",
     "twins_prompted": "twins, continued",
     "twins_generated": "twins, free",
@@ -21,8 +20,6 @@ HEADINGS = {
     "same_instruments": "same instruments",
 }
 _NARROW_HEADINGS = {
-    "lds_excerpt": "LDS\nexcerpt",
-    "lds_generated": "LDS\ngener.",
     "creators": "LDS\ncreator",
     "twins_prompted": "twins\ncont.",
     "twins_generated": "twins\nfree",
@@ -42,7 +39,9 @@ _NARROW_ALTERATIONS = {
     "slower": "2 %\nslower",
     "faster": "2 %\nfaster",
 }
-_WIDE_COLUMNS = 240
+_VARIANTS = {"": "LDS", "_own": "own codebooks", "_specific": "less the mean", "_other": "another query's"}
+_NARROW_VARIANTS = {"": "LDS", "_own": "own\ncodes", "_specific": "less\nmean", "_other": "other\nquery"}
+_WIDE_COLUMNS = 260
 
 
 def print_card(card: Card, console: Console, *, wide: bool) -> None:
@@ -54,12 +53,16 @@ def print_card(card: Card, console: Console, *, wide: bool) -> None:
     if wide:
         console.width = max(console.width, _WIDE_COLUMNS)
     console.print(*tables(card, wide=wide))
-    console.print(*card.left_out, *([] if wide else ["95 % intervals: --wide, or card.json (--out)."]), sep="\n")
+    sentences = [verdict(card.rows), *card.left_out, "" if wide else "95 % intervals: --wide, or card.json (--out)."]
+    console.print(*filter(None, sentences), sep="\n")
 
 
 def tables(card: Card, *, wide: bool) -> tuple[Table, ...]:
-    """Lay out methods by measure, what they recognise, false positives, stability of shares, membership."""
+    """Lay out agreement, floors, other measures, what is recognised, false positives, stability, membership."""
     return (
+        _queries(card, wide),
+        _agreement(card.rows, wide),
+        *([_floors(card.rows)] if wide else []),
         _methods(card.rows, wide),
         _found(card.rows, wide),
         _false_positives(card, wide),
@@ -68,8 +71,57 @@ def tables(card: Card, *, wide: bool) -> tuple[Table, ...]:
     )
 
 
+def _queries(card: Card, wide: bool) -> Table:
+    out = _table("Kinds of queries with losses", wide)
+    out.add_column("kind")
+    for heading in ("queries", "worth as many\nindependent ones"):
+        out.add_column(heading, justify="right")
+    for kind, of in card.queries.items():
+        out.add_row(kind, str(of.queries), f"{of.effective:.1f}" + " (too few)" * (not of.judged))
+    return out
+
+
+def _agreement(rows: Sequence[MethodRow], wide: bool) -> Table:
+    """The floor shown is the one whose interval reaches lowest."""
+    out = _table("Agreement with retraining, placebos, and how far ahead of the nearest floor", wide)
+    out.add_column("method", no_wrap=True)
+    for heading in ("", "kind"):
+        out.add_column(heading)
+    for heading in (_VARIANTS if wide else _NARROW_VARIANTS).values():
+        out.add_column(heading, justify="right")
+    out.add_column("floor", no_wrap=True)
+    out.add_column("ahead", justify="right")
+    for row, name in _agreed(rows):
+        values = [_text(row.measures[name + variant], wide) for variant in _VARIANTS if name + variant in row.measures]
+        ahead = row.ahead.get(name, {})
+        nearest = min(ahead, key=lambda floor: ahead[floor].low, default="")
+        difference = _text(ahead[nearest], wide) if nearest else ""
+        out.add_row(row.method, row.channel, LDS[name], *values, nearest, difference)
+    return out
+
+
+def _floors(rows: Sequence[MethodRow]) -> Table:
+    out = _table("How far ahead of each floor, in LDS", wide=True)
+    for heading in ("method", "", "kind"):
+        out.add_column(heading, no_wrap=True)
+    floors = list(dict.fromkeys(floor for row, name in _agreed(rows) for floor in row.ahead.get(name, {})))
+    for floor in floors:
+        out.add_column(floor, justify="right")
+    for row, name in _agreed(rows):
+        ahead = row.ahead.get(name, {})
+        values = (_text(ahead[floor], True) if floor in ahead else "" for floor in floors)
+        out.add_row(row.method, row.channel, LDS[name], *values)
+    return out
+
+
+def _agreed(rows: Sequence[MethodRow]) -> Iterator[tuple[MethodRow, str]]:
+    """Kind by kind, so that methods can be compared."""
+    return ((row, name) for name in LDS for row in rows if name in row.measures)
+
+
 def _methods(rows: Sequence[MethodRow], wide: bool) -> Table:
-    out, measures = _table("Methods against retraining, twins and cells", wide), shown_measures(rows)
+    out = _table("Methods against creators left out, twins and cells", wide)
+    measures = [name for name in shown_measures(rows) if name in _NARROW_HEADINGS]
     out.add_column("method", no_wrap=True)
     out.add_column("")
     for name in measures:

@@ -52,7 +52,7 @@ COMMANDS = {
     "catalog scan": {"--out", "--json"},
     "demo": {"--out", "--port"},
     "effects fit": {"--out", "--method", "--json"},
-    "evaluate": {"--method", "--split", "--out", "--wide", "--json"},
+    "evaluate": {"--method", "--split", "--out", "--wide", "--require-floors", "--json"},
     "export": {"--out", "--json"},
     "failed": {"--json"},
     "fingerprint": {

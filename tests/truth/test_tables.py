@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lumina_ray.truth.agreement import LDS, Diversity
 from lumina_ray.truth.bank import SHIPPED, load_bank
 from lumina_ray.truth.card import Card, left_out, save_card
 from lumina_ray.truth.false_positives import FalsePositives
@@ -75,3 +76,36 @@ def test_a_card_of_the_shipped_bank_says_what_it_leaves_out(tmp_path: Path) -> N
         print_card(card, console, wide=False)
     assert "faulty sampler" in captured.get()
     assert "gener." not in captured.get()
+
+
+def test_agreement_comes_with_its_placebos_and_its_floors(tmp_path: Path) -> None:
+    high, low = Estimate(0.25, 0.125, 0.5), Estimate(-0.03, -0.1, 0.0625)
+    ahead = {"untrained": high, "reference-1": low, "base": high, "bigram": high, "tokens": high, "random": high}
+    rows = [
+        MethodRow(
+            method, "M", dict.fromkeys(MEASURES, Estimate(0.5, 0.25, 0.75)), {}, 512, 0.1, dict.fromkeys(LDS, ahead)
+        )
+        for method in ("influence", "influence − reference")
+    ]
+    queries = {"excerpt": Diversity(54, 23.25, True), "captioned": Diversity(48, 5.75, False)}
+    card = Card("test", rows, {}, {}, [], ["Too few."], queries)  # type: ignore[arg-type]
+    save_card(card, tmp_path)
+    read = json.loads((tmp_path / "card.json").read_text())
+    assert read["queries"]["captioned"] == {"queries": 48, "effective": 5.75, "judged": False}
+    assert read["rows"][0]["ahead"]["lds_guided"]["tokens"]["low"] == 0.125
+    assert set(read["not_beaten"]) == {"reference-1"}
+    assert "captioned M" in read["verdict"]
+    shown = {}
+    for width, wide in ((80, False), (300, True)):
+        console = Console(width=width)
+        with console.capture() as captured:
+            print_card(card, console, wide=wide)
+        shown[wide] = captured.get()
+        assert "…" not in shown[wide]
+        for words in ("5.8 (too few)", "23.2", "reference-1", "is not shown to beat", "Too few."):
+            assert words in shown[wide]
+    assert max(map(len, shown[False].splitlines())) <= 80
+    assert max(map(len, shown[True].split("\n\n")[0].splitlines())) <= 260
+    (line,) = [line for line in shown[False].splitlines() if "influence − reference M" in line and "guided" in line]
+    assert line.split()[-2:] == ["reference-1", "-0.03"]
+    assert "0.250 [0.125, 0.500]" in shown[True]

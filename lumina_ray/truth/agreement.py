@@ -1,0 +1,174 @@
+"""Agreement of scores with retraining for every kind of query that has losses, beside placebos.
+
+Shape legend: N songs, Q queries, R retrained models, K codebooks.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lumina_ray.truth.bank import Bank
+from lumina_ray.truth.evaluation_set import EvaluationSet
+from lumina_ray.truth.measures import (
+    MIN_EFFECTIVE_QUERIES,
+    Draws,
+    Resampled,
+    draw_again,
+    effective_queries,
+    lds_in_draws,
+)
+from lumina_ray.truth.queries import Query, QueryKind
+from lumina_ray.vocabulary import Channel, codebooks_of
+
+_KINDS: dict[QueryKind, str] = {
+    "excerpt": "unheard excerpts of catalog songs",
+    "generated": "music that the model made up under its fixed text",
+    "captioned": "music that the model made up under captions",
+    "guided": "music that the model made up under captions, with guidance",
+    "prompted": "the model's continuations of catalog songs",
+    "continued": "the model's continuations of catalog songs under their captions",
+    "altered": "altered copies of catalog songs",
+    "catalog": "catalog songs",
+    "unheard": "recordings that the model does not know, of works that it may know",
+    "outside": "music that reference models learned from",
+    "foreign": "music that a reference model made up under captions",
+    "control": "music that no model knows",
+}
+_VARIANTS = {
+    "": "linear datamodeling score, by the loss of all codebooks",
+    "_own": "the same by the loss of the channel's own codebooks: the first (P), the others (M)",
+    "_specific": "placebo: the LDS of the scores less their mean over the queries of the kind, so that only what is a "
+    "query's own is left",
+    "_other": "placebo: the LDS of the scores for another query of the kind, in place of the query's own",
+}
+LDS: dict[str, QueryKind] = {f"lds_{kind}": kind for kind in _KINDS}
+"""The kind of query of each measure of agreement by the loss of all codebooks."""
+AGREEMENT = {
+    f"lds_{kind}{variant}": f"agreement with retraining on {of}: {what}"
+    for kind, of in _KINDS.items()
+    for variant, what in _VARIANTS.items()
+} | {"creators": "agreement with retraining without each creator's songs, on unheard excerpts of catalog songs"}
+"""All measures by name."""
+# One text, or few, may make all pieces of a kind so alike that they are one query.
+_MADE_UP: tuple[QueryKind, ...] = ("generated", "captioned", "guided")
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How much the queries of one kind differ in what retraining does to them.
+
+    Attributes:
+        queries: how many there are.
+        effective: how many queries without anything in common would be worth as much (`effective_queries`).
+        judged: whether they are enough for an LDS; only kinds that a model made up can be too few.
+    """
+
+    queries: int
+    effective: float
+    judged: bool
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """Queries of one kind, and what some retrained models think of them.
+
+    Attributes:
+        places: of the queries in the evaluation set.
+        others: for each query, the position among these of another query, with another recording or caption.
+        draws: of models and queries.
+    """
+
+    places: list[int]
+    masks_RN: np.ndarray
+    losses_RQK: np.ndarray
+    others: np.ndarray
+    draws: Draws
+
+    def lds(self, scores_QN: np.ndarray, codebooks: list[int] | slice = slice(None)) -> Resampled:
+        losses_RQ = self.losses_RQK[:, :, codebooks].mean(axis=2, dtype=np.float64)
+        return lds_in_draws(scores_QN, self.masks_RN, losses_RQ, self.draws)
+
+
+class Agreement:
+    """Judges scores of an evaluation set by retraining; all by the same draws of models and queries.
+
+    Attributes:
+        diversity: of every kind of query that has losses under models of random halves.
+    """
+
+    def __init__(self, bank: Bank, asked: EvaluationSet) -> None:
+        self._halves: dict[QueryKind, _Questions] = {}
+        self.diversity: dict[QueryKind, Diversity] = {}
+        for kind in _KINDS:
+            questions = _questions(bank, asked, kind, "half")
+            if questions is None:
+                continue
+            effective = effective_queries(questions.losses_RQK.mean(axis=2, dtype=np.float64))
+            judged = kind not in _MADE_UP or effective >= MIN_EFFECTIVE_QUERIES
+            self.diversity[kind] = Diversity(len(questions.places), effective, judged)
+            if judged:
+                self._halves[kind] = questions
+        self._creators = _questions(bank, asked, "excerpt", "without-creator")
+
+    def __call__(self, channel: Channel, scores_QN: np.ndarray) -> dict[str, Resampled]:
+        """Judge scores of the catalog's songs for the set's queries, by all of the measures that the bank allows."""
+        out = {}
+        for kind, questions in self._halves.items():
+            of_kind_QN = scores_QN[questions.places]
+            codebooks = codebooks_of(channel, questions.losses_RQK.shape[2])
+            out[f"lds_{kind}"] = questions.lds(of_kind_QN)
+            out[f"lds_{kind}_own"] = questions.lds(of_kind_QN, codebooks)
+            out[f"lds_{kind}_specific"] = questions.lds(of_kind_QN - of_kind_QN.mean(axis=0))
+            out[f"lds_{kind}_other"] = questions.lds(of_kind_QN[questions.others])
+        if self._creators is not None:
+            out["creators"] = self._creators.lds(scores_QN[self._creators.places])
+        return out
+
+    def refusals(self) -> list[str]:
+        """Say which kinds of queries are too few for an LDS."""
+        return [
+            f"Not measured: LDS on {_KINDS[kind]} (`{kind}`): the {of.queries} pieces are worth {of.effective:.1f} "
+            f"queries, and {MIN_EFFECTIVE_QUERIES} are the least."
+            for kind, of in self.diversity.items()
+            if not of.judged
+        ]
+
+
+def with_losses(bank: Bank, asked: EvaluationSet) -> list[int]:
+    """Positions, in an evaluation set, of the queries that all retrained models were asked about."""
+    known = set(map(id, bank.queries))
+    return [q for q, query in enumerate(asked.queries) if id(query) in known]
+
+
+def _questions(bank: Bank, asked: EvaluationSet, kind: QueryKind, trainings: str) -> _Questions | None:
+    places = [q for q in with_losses(bank, asked) if asked.queries[q].kind == kind]
+    rows = bank.of_kind(trainings)
+    if not places or not rows:
+        return None
+    column = {id(query): i for i, query in enumerate(bank.queries)}
+    clusters = [_cluster(asked.queries[q], q) for q in places]
+    return _Questions(
+        places=places,
+        masks_RN=bank.masks(rows, list(asked.songs[: asked.n_catalog])),
+        losses_RQK=bank.losses_RQK[np.ix_(rows, [column[id(asked.queries[q])] for q in places])],
+        others=deranged(clusters),
+        draws=draw_again(len(rows), clusters),
+    )
+
+
+def _cluster(query: Query, place: int) -> Hashable:
+    """What a query has in common with others that are not independent of it: a caption, or else a recording."""
+    return query.caption or (query.recording if query.recording >= 0 else f"alone {place}")
+
+
+def deranged(clusters: list[Hashable]) -> np.ndarray:
+    """Give every query another one, int `[Q]`: of another cluster where no cluster has more than half of the queries.
+
+    With the queries in the order of their clusters, it is the one that is half of all places further on.
+    """
+    numbers: dict[Hashable, int] = {}
+    order = np.argsort([numbers.setdefault(name, len(numbers)) for name in clusters], kind="stable")
+    out = np.empty(len(order), np.int64)
+    out[order] = np.roll(order, -(len(order) // 2))
+    return out

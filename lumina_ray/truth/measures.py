@@ -72,10 +72,13 @@ def draw_again(n_models: int, clusters: Sequence[Hashable], seed: int = 0) -> Dr
 def effective_queries(losses_RQ: np.ndarray) -> float:
     """How many queries that have nothing to do with each other would be worth as much: from 0 to min(R − 1, Q).
 
-    The participation ratio `(Σλ)² / Σλ²` of the eigenvalues λ of the queries' covariance over retrained models: 1 where
-    all queries rise and fall together, Q where each does so by itself and all as much; 0 where none moves.
+    The participation ratio `(Σλ)² / Σλ²` of the eigenvalues λ of the queries' correlation over retrained models: 1 where
+    all queries rise and fall together, Q where each does so by itself; 0 where none moves. How much a query moves does
+    not count, as it does not in a rank correlation.
     """
     x_RQ = losses_RQ - losses_RQ.mean(axis=0)
+    spread_Q = x_RQ.std(axis=0)
+    x_RQ = x_RQ / np.where(spread_Q > 0, spread_Q, 1)
     # Sums of eigenvalues and of their squares are traces, which the smaller of two Gram matrices has as well.
     gram = x_RQ @ x_RQ.T if len(x_RQ) < x_RQ.shape[1] else x_RQ.T @ x_RQ
     squares = float((gram**2).sum())

@@ -58,7 +58,7 @@ class Recipe:
 
 
 SMALL = Recipe(
-    base_epochs=16.0, epochs=4.0, removals=32, repeats=4, references=4, captions=24, free=16, prompt_frames=150
+    base_epochs=16.0, epochs=4.0, removals=32, repeats=4, references=4, captions=48, free=16, prompt_frames=150
 )
 """Hours on two cores."""
 NANO = Recipe(

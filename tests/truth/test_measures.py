@@ -66,10 +66,10 @@ def test_a_mean_lies_in_its_interval() -> None:
 
 
 @pytest.mark.parametrize(("R", "Q"), [(12, 30), (30, 12)])
-def test_effective_queries_are_the_participation_ratio_of_the_covariance(R: int, Q: int) -> None:
+def test_effective_queries_are_the_participation_ratio_of_the_correlation(R: int, Q: int) -> None:
     rng = np.random.default_rng(0)
     losses_RQ = 5 + rng.normal(size=(R, 4)) @ rng.normal(size=(4, Q)) + 0.1 * rng.normal(size=(R, Q))
-    eigenvalues_Q = np.linalg.eigvalsh(np.cov(losses_RQ, rowvar=False))
+    eigenvalues_Q = np.linalg.eigvalsh(np.corrcoef(losses_RQ, rowvar=False))
     expected = eigenvalues_Q.sum() ** 2 / (eigenvalues_Q**2).sum()
     assert effective_queries(losses_RQ) == pytest.approx(expected)
     assert 1 < expected < 4.5
@@ -78,7 +78,7 @@ def test_effective_queries_are_the_participation_ratio_of_the_covariance(R: int,
 def test_queries_that_move_together_are_one_and_queries_apart_are_as_many_as_they_are() -> None:
     together_RQ = np.random.default_rng(0).normal(size=(20, 1)) * np.arange(1, 8)
     assert effective_queries(together_RQ) == pytest.approx(1)
-    apart_RQ = np.concatenate([np.eye(6), -np.eye(6)])
+    apart_RQ = np.concatenate([np.eye(6), -np.eye(6)]) * np.arange(1, 7)
     assert effective_queries(apart_RQ) == pytest.approx(6)
     assert effective_queries(np.ones((5, 3))) == 0
 

@@ -72,9 +72,9 @@ def draw_again(n_models: int, clusters: Sequence[Hashable], seed: int = 0) -> Dr
 def effective_queries(losses_RQ: np.ndarray) -> float:
     """How many queries that have nothing to do with each other would be worth as much: from 0 to min(R − 1, Q).
 
-    The participation ratio `(Σλ)² / Σλ²` of the eigenvalues λ of the queries' correlation over retrained models: 1 where
-    all queries rise and fall together, Q where each does so by itself; 0 where none moves. How much a query moves does
-    not count, as it does not in a rank correlation.
+    The participation ratio `(Σλ)² / Σλ²` of the eigenvalues λ of the queries' correlation over retrained models: 1
+    where all queries rise and fall together, Q where each does so by itself; 0 where none moves. How much a query moves
+    does not count, as it does not in a rank correlation.
     """
     x_RQ = losses_RQ - losses_RQ.mean(axis=0)
     spread_Q = x_RQ.std(axis=0)

@@ -86,9 +86,12 @@ def test_prometheus_sees_the_job(finished: tuple[Path, JobSummary, str], counted
     assert summary.wait_fraction is not None
     assert 0 < summary.wait_fraction < 1
     end_s = time.monotonic() + 60
-    while (added := {name: value - counted_before.get(name, 0) for name, value in scraped().items()}).get(
-        "ray_lumina_songs_total", 0
-    ) < 9:
+
+    def counted() -> dict[str, float]:
+        return {name: value - counted_before.get(name, 0) for name, value in scraped().items()}
+
+    # Each process exports its own when it likes: those that decode, and those that fingerprint.
+    while min((added := counted()).get(f"ray_lumina_{name}_total", 0) for name in ("songs", "decoded_songs")) < 9:
         assert time.monotonic() < end_s, added
         time.sleep(1)
     assert added["ray_lumina_songs_total"] == added["ray_lumina_decoded_songs_total"] == 9

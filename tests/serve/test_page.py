@@ -338,8 +338,12 @@ def test_a_stretch_that_is_clicked_is_heard(page: Page) -> None:
     audio = page.locator("audio")
     expect(audio).to_have_js_property("duration", 20)
     shown = report_of(page)
-    # Forced: other shapes of the picture lie above the cell.
-    shown.locator("section.M [id*='-cell-0-1-']").click(force=True)
+    cell = shown.locator("section.M [id*='-cell-0-1-']")
+    # Forced: other shapes of the picture lie above the cell. So the click does not wait until the page stands still.
+    place = None
+    while place != (place := cell.bounding_box()):
+        page.wait_for_timeout(500)
+    cell.click(force=True)
     wait_until_at(page, 10, 15)
     shown.locator("section.P summary").press("Enter")
     shown.locator("section.P").get_by_role("button", name="Play 0:00–0:10").press("Enter")

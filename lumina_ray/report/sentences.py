@@ -15,7 +15,8 @@ from lumina_ray.attribution import (
 from lumina_ray.report.words import songs
 
 _LIKENESS = (
-    "Similarity-based evidence: how alike the query and the songs are in the audited model's own view. "
+    "Similarity-based evidence: how alike the query and the songs are. In tests with small models, a model that never "
+    "heard the catalog judged that as well as the audited one. "
     "It is not proof that the model used a song, and a share is not a causal fraction."
 )
 _MEMBERSHIP = (

@@ -17,7 +17,7 @@ _WINDOW_S = 2.0
 
 
 class Hole(NamedTuple):
-    """What is missing: after how much sound, and how much; both in seconds."""
+    """A hole: after how much sound it comes, and how long it is; both in seconds."""
 
     at_s: float
     length_s: float

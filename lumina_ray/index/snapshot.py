@@ -85,7 +85,7 @@ class Snapshot:
         return self.record.specification_sha256
 
     def withdrawn_as(self, withdrawals: Withdrawals) -> "Snapshot":
-        """The same songs with others of them withdrawn, as at another time."""
+        """Give this snapshot with other songs of it withdrawn, as at another time."""
         equal = replace(self.equal_songs, withdrawals=withdrawals.of(self.equal_songs.songs))
         return replace(self, withdrawals=withdrawals, equal_songs=equal)
 

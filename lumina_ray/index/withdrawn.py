@@ -70,7 +70,7 @@ class Withdrawals:
         return self._rows
 
     def of(self, songs: pa.Table) -> "Withdrawals":
-        """Those among other songs of the snapshot, or of the catalog that it is a part of."""
+        """Apply the list to other songs of the snapshot, or of the catalog that it is a part of."""
         return Withdrawals(self._file.parent, songs, self._generation, self._catalog, self._until)
 
     def when(self, n_rows: int) -> "Withdrawals | None":

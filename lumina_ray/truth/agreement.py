@@ -158,7 +158,7 @@ def _questions(bank: Bank, asked: EvaluationSet, kind: QueryKind, trainings: str
 
 
 def _cluster(query: Query, place: int) -> Hashable:
-    """What a query has in common with others that are not independent of it: a caption, or else a recording."""
+    """Name the cluster of queries that are not independent of each other: a caption, or else a recording."""
     return query.caption or (query.recording if query.recording >= 0 else f"alone {place}")
 
 

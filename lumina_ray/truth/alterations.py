@@ -39,7 +39,7 @@ def _as_mp3(samples: np.ndarray) -> np.ndarray:
 
 
 def _at_level(decibels: float) -> Callable[[np.ndarray], np.ndarray]:
-    """What full scale does not hold is clipped, as it is in a file."""
+    """Change the level; clip what full scale does not hold, as a file does."""
     return lambda samples: np.clip(_beginning(samples) * np.float32(10 ** (decibels / 20)), -1, 1)
 
 

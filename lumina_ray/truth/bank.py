@@ -65,7 +65,7 @@ class Bank:
 
     @property
     def start(self) -> Start | None:
-        """What the bank's models start from; None where each starts from random weights."""
+        """The common start of the bank's models; None where each starts from random weights."""
         return Start(self.models[BASE], self.text, self.captions) if self.recipe.base_epochs else None
 
     def of_kind(self, prefix: str) -> list[int]:

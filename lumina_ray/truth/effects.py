@@ -34,7 +34,7 @@ FOLDS = (slice(0, None, 2), slice(1, None, 2))
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """How files are checked: every number is finite, and nothing is in a file that is not known."""
 LEVEL = 0.95
-"""Of every interval."""
+"""Probability that an interval holds the truth."""
 # A gamma distribution of this shape is a point, to three digits.
 _MAX_SHAPE = 1e6
 _GAMMA_POINTS = 64
@@ -44,7 +44,7 @@ _ROUNDS = 4
 
 @dataclass(frozen=True)
 class Retrained:
-    """What retrained models make of some queries.
+    """Losses of some queries under retrained models.
 
     Attributes:
         kept_RN: bool, the catalog's songs that each model was trained on.
@@ -252,7 +252,7 @@ def _worth(cover_RQ: np.ndarray, losses_RQ: np.ndarray) -> float:
 
 
 def _residuals(models: Retrained, f_QN: np.ndarray, b: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What b leaves of each loss, squared, and what scatter of songs and of queries of 1 would leave, `[R, Q]` each.
+    """Squared residuals of the losses, and those that scatter of songs and of queries of 1 would leave, `[R, Q]` each.
 
     Centring costs one of R degrees of freedom, which all three get back.
     """

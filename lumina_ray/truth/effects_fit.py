@@ -50,7 +50,7 @@ class KindEffects:
 
 @dataclass(frozen=True)
 class Effects:
-    """What scores of one method are worth in nats, and what that holds for: no other method, model or catalog.
+    """Worth of one method's scores in nats, for one method, model and catalog alone.
 
     Attributes:
         method: whose scores they are.
@@ -262,7 +262,7 @@ def _differences(bank: Bank, queries: Sequence[Query]) -> dict[Hashable, np.ndar
 
 
 def _group(bank: Bank, query: Query) -> Hashable:
-    """What a query shares with others: a work or a caption; of free pieces, nothing."""
+    """Name what a query shares with others: a work or a caption; of free pieces, nothing."""
     if query.recording >= 0:
         return bank.recordings[query.recording].work
     return cast(Hashable, query.caption or id(query))

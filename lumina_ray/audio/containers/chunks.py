@@ -315,7 +315,7 @@ def caf(view: View, label: str) -> list[Part]:
 
 
 class _CafDescription(NamedTuple):
-    """What a Core Audio file says of its sound; numbers of 0 are those that vary from packet to packet."""
+    """Facts that a Core Audio file states of its sound; a 0 is a number that varies from packet to packet."""
 
     rate_hz: float
     packet_bytes: int

@@ -46,7 +46,6 @@ def ablate(
     console = console or Console(stderr=True)
     asked = evaluation_set(bank, "A", split)
     kinds = ablated_kinds(bank)
-    position = {id(query): i for i, query in enumerate(bank.queries)}
     rows = []
     for kind in kinds:
         of_kind = asked.of_kind(kind)
@@ -66,7 +65,7 @@ def ablate(
             ],
             axis=0,
         )
-    wanted = removals(bank, scores_QN, [position[id(asked.queries[row])] for row in rows], sizes, n_random)
+    wanted = removals(bank, scores_QN, bank.columns([asked.queries[row] for row in rows]), sizes, n_random)
     paths = [out.resolve() / "parts" / _file_name(bank, removal.training) for removal in wanted]
     with ray_session():
         usable = [q for q, query in enumerate(bank.queries) if query.kind not in bank.unusable]

@@ -19,6 +19,7 @@ from rich.console import Console
 from cluster.progress import show_steps
 from cluster.session import ray_session
 from lumina_ray.audio import cut_chunks
+from lumina_ray.audio.level import FRAME_SAMPLES
 from lumina_ray.errors import AudioError, SpecificationMismatch
 from lumina_ray.files import atomic_path
 from lumina_ray.fingerprint import encode_song
@@ -26,7 +27,7 @@ from lumina_ray.model import MusicModel
 from lumina_ray.model.open import open_model
 from lumina_ray.training.captions import vocabulary
 from lumina_ray.truth.alterations import altered_copies
-from lumina_ray.truth.bank import BASE, VERSION, Bank, save_bank
+from lumina_ray.truth.bank import BASE, TEXT, VERSION, Bank, save_bank
 from lumina_ray.truth.corpus import Audited, Recording, corpus, members, play, record
 from lumina_ray.truth.models import (
     Start,
@@ -42,7 +43,6 @@ from lumina_ray.truth.models import (
 from lumina_ray.truth.pieces import Order, make_pieces, orders, piece_queries
 from lumina_ray.truth.queries import TRAINED_FRAMES, Query, altered_queries, losses, real_queries, songs_to_alter
 from lumina_ray.truth.recipe import NANO, SMALL, Recipe, Training, retrainings, whole_catalogs
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 SIZES = {"small": SMALL, "nano": NANO}
 Asked = list[tuple[torch.Tensor, str]]
@@ -55,8 +55,6 @@ _GPU_FRACTION = 0.25
 _MAKERS = ("A", "B", "reference")
 """Models that make pieces up."""
 _EARLY = ("A-early", "B-early")
-_TEXT = "text"
-_FRAMES_PER_S = 50
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ def encode_recordings(recordings: tuple[Recording, ...], path: Path) -> None:
     """Render recordings and encode, with nano's codec and as fingerprints do, what models learn and what follows."""
     torch.set_num_threads(1)
     model, out = open_model("nano", "cpu"), dict[str, np.ndarray]()
-    end = TRAINED_FRAMES * SAMPLE_RATE_HZ // _FRAMES_PER_S
+    end = TRAINED_FRAMES * FRAME_SAMPLES
     for recording in recordings:
         played = play(recording)
         learned, excerpt = (_encoded(model, played.samples[where]) for where in (slice(end), slice(end, None)))
@@ -208,7 +206,7 @@ def train_base(recipe: Recipe, recordings: tuple[Recording, ...], music: Music, 
     weights, text = trained_base(
         recipe, [music.codes[i] for i in learned], [music.captions[i] for i in learned], words, device
     )
-    _save(path, flat({BASE: weights, _TEXT: text.weights}) | {"words": np.array(words)})
+    _save(path, flat({BASE: weights, TEXT: text.weights}) | {"words": np.array(words)})
 
 
 def train_whole(
@@ -300,7 +298,7 @@ def _read_start(place: Workplace, music: Music) -> Start:
     with np.load(place.model(BASE)) as arrays:
         words = tuple(arrays["words"].tolist())
         models = unflat({name: arrays[name] for name in arrays.files if name != "words"})
-    return Start(models[BASE], TextParts(words, models[_TEXT]), music.captions)
+    return Start(models[BASE], TextParts(words, models[TEXT]), music.captions)
 
 
 def _queries(

@@ -71,7 +71,7 @@ class AudioStream:
     reason: StreamReason
 
     def __str__(self) -> str:
-        """As stores have it: `2 of 3, the first with sound`."""
+        """Give the text that stores keep: `2 of 3, the first with sound`."""
         why = {
             "default": "the default",
             "first_with_sound": "the first with sound",

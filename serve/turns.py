@@ -1,4 +1,4 @@
-"""What many keys ask for at once, shared among them: places are given in turns, and room is left for other keys.
+"""Places and room shared among keys: places are given in turns, and room is left for other keys.
 
 Where access is open, everybody is one caller, without a key, who may have all of it.
 """
@@ -73,7 +73,7 @@ class Room:
         self._by_key: Counter[str] = Counter()
 
     def of(self, key: str) -> int:
-        """What a key has in it."""
+        """Count the things of a key."""
         return self._by_key[key]
 
     @property

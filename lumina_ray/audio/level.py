@@ -78,8 +78,9 @@ def level_gain(samples: np.ndarray, powers_T: np.ndarray, level: float = LEVEL_D
         powers_T: from `frame_powers`.
         level: in dB relative to full scale.
     """
-    music_T = ~find_clicks(samples)
-    room = _FULL_SCALE / float(_frame_peaks(samples)[music_T].max())
+    peaks_T = _frame_peaks(samples)
+    music_T = ~_are_clicks(peaks_T)
+    room = _FULL_SCALE / float(peaks_T[music_T].max())
     return min(10 ** ((level - level_dbfs(powers_T[music_T])) / 20), room)
 
 
@@ -89,7 +90,10 @@ def find_clicks(samples: np.ndarray) -> np.ndarray:
     Args:
         samples: float32 `[n]`.
     """
-    peaks_T = _frame_peaks(samples)
+    return _are_clicks(_frame_peaks(samples))
+
+
+def _are_clicks(peaks_T: np.ndarray) -> np.ndarray:
     n = _CLICK_FRAMES + round(_CLICK_FRACTION * len(peaks_T))
     others = np.partition(peaks_T, -n - 1)[-n - 1] if n < len(peaks_T) else 0.0
     # Where all others are silent, these are the sound.

@@ -146,12 +146,11 @@ def _questions(bank: Bank, asked: EvaluationSet, kind: QueryKind, trainings: str
     rows = bank.of_kind(trainings)
     if not places or not rows:
         return None
-    column = {id(query): i for i, query in enumerate(bank.queries)}
     clusters = [_cluster(asked.queries[q], q) for q in places]
     return _Questions(
         places=places,
         masks_RN=bank.masks(rows, list(asked.songs[: asked.n_catalog])),
-        losses_RQK=bank.losses_RQK[np.ix_(rows, [column[id(asked.queries[q])] for q in places])],
+        losses_RQK=bank.losses_RQK[np.ix_(rows, bank.columns([asked.queries[q] for q in places]))],
         others=deranged(clusters),
         draws=draw_again(len(rows), clusters),
     )

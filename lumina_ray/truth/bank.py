@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import lzma
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -24,9 +25,10 @@ SHIPPED = Path(__file__).parent / "shipped"
 MANIFEST_FILE = "bank.json"
 BASE = "base"
 """Name of the model that all others of a bank start from."""
+TEXT = "text"
+"""Name under which the text encoder lies beside models."""
 VERSION = 3
 """Version of the banks that this software builds."""
-_TEXT = "text"
 # Banks of version 1 were sampled with one cache for both kinds of attention: what their models made up is broken.
 _BROKEN_IN_VERSION_1: tuple[QueryKind, ...] = ("generated", "prompted")
 _QUERY_FIELDS = ("kind", "model", "recording", "split", "alteration", "caption")
@@ -72,6 +74,11 @@ class Bank:
         """Give the positions of the trainings whose name begins with `prefix`."""
         return [i for i, training in enumerate(self.trainings) if training.name.startswith(prefix)]
 
+    def columns(self, queries: Sequence[Query]) -> list[int]:
+        """Give the positions among `queries` of some of them, which are the very objects: columns of the losses."""
+        position = {id(query): i for i, query in enumerate(self.queries)}
+        return [position[id(query)] for query in queries]
+
     def masks(self, rows: list[int], songs: list[int]) -> np.ndarray:
         """Say which of some songs some models were trained on, bool `[R, N]`."""
         return np.array([[song in self.trainings[row].songs for song in songs] for row in rows])
@@ -83,7 +90,7 @@ def save_bank(bank: Bank, folder: Path) -> None:
     queries = [*bank.queries, *bank.extra_queries]
     arrays |= _packed("codes", bank.codes) | _packed("queries", [query.codes_KT for query in queries])
     files = {"arrays.npz.xz": _write(folder / "arrays.npz.xz", arrays)}
-    weights = bank.models | ({_TEXT: bank.text.weights} if bank.text.weights else {})
+    weights = bank.models | ({TEXT: bank.text.weights} if bank.text.weights else {})
     files["weights.npz.xz"] = _write(folder / "weights.npz.xz", flat(weights))
     manifest = {
         "version": VERSION,
@@ -120,7 +127,7 @@ def load_bank(folder: Path) -> Bank:
         for fields, codes_KT in zip(manifest["queries"], _unpacked("queries", arrays), strict=True)
     ]
     models = unflat(weights)
-    text = TextParts(tuple(manifest.get("words", ())), models.pop(_TEXT, {}))
+    text = TextParts(tuple(manifest.get("words", ())), models.pop(TEXT, {}))
     n_asked = arrays["losses"].shape[1]
     recipe = manifest["recipe"] | {"checkpoints": tuple(manifest["recipe"]["checkpoints"])}
     return Bank(

@@ -244,8 +244,7 @@ def _retrained(bank: Bank, rows: list[int], queries: Sequence[Query]) -> Retrain
 
 
 def _losses(bank: Bank, rows: list[int], queries: Sequence[Query]) -> np.ndarray:
-    position = {id(query): i for i, query in enumerate(bank.queries)}
-    return bank.losses_RQK[np.ix_(rows, [position[id(query)] for query in queries])].mean(axis=2, dtype=np.float64)
+    return bank.losses_RQK[np.ix_(rows, bank.columns(queries))].mean(axis=2, dtype=np.float64)
 
 
 def _differences(bank: Bank, queries: Sequence[Query]) -> dict[Hashable, np.ndarray]:

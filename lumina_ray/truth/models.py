@@ -31,7 +31,7 @@ _TEXT_PARTS = ("text_encoder.", "enc_to_dec_proj.")
 
 @dataclass(frozen=True)
 class TextParts:
-    """What all models of a bank attend to text by.
+    """Tokenizer and text encoder that all models of a bank share.
 
     Attributes:
         words: the tokenizer's words. Banks before version 3 have none: their models know one fixed text, in letters.
@@ -44,7 +44,7 @@ class TextParts:
 
 @dataclass(frozen=True)
 class Start:
-    """What the models of a bank of version 3 start from.
+    """The common start of the models of a bank of version 3.
 
     Attributes:
         weights: of the base model's decoder.

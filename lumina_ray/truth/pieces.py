@@ -1,4 +1,4 @@
-"""What the models of a bank make up, and the queries that come of it."""
+"""Pieces that the models of a bank make up, and the queries that come of them."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ class Order:
 
 
 def orders(recipe: Recipe, name: str, recordings: tuple[Recording, ...], captions: Sequence[str]) -> tuple[Order, ...]:
-    """What a model of a bank makes up, by its name.
+    """List the pieces that a model of a bank makes up, by its name.
 
     "A" makes pieces of all kinds. "B" makes what the twin test asks both for: free pieces and continuations of twins.
     "reference", which never heard the catalog, makes pieces under the same captions as A.

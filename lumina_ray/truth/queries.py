@@ -70,7 +70,7 @@ def real_queries(
         codes: of what is trained on, int64 `[K, T]` each, by position in the corpus.
         excerpts: codes of what follows, by position in the corpus, of catalog A at least.
     """
-    rng, splits = random.Random(f"queries {seed}"), splits_of(recordings, seed)
+    rng, splits = random.Random(f"queries {seed}"), _splits_of(recordings, seed)
     catalog = members(recordings, "A")
     other_side = [i for i, recording in enumerate(recordings) if recording.side == "B"]
     controls = [i for i, recording in enumerate(recordings) if recording.role == "control"]
@@ -118,7 +118,7 @@ def continuations(
     seed: int,
 ) -> list[Query]:
     """Make queries of a model's continuations of recordings; the beginnings themselves are left out."""
-    splits = splits_of(recordings, seed)
+    splits = _splits_of(recordings, seed)
     return [
         Query(kind, model, i, splits[recordings[i].work], codes_KT, caption=caption)
         for i, codes_KT, caption in zip(prompts, codes_BKT, captions, strict=True)
@@ -135,13 +135,13 @@ def altered_queries(
     recordings: tuple[Recording, ...], copies: Mapping[tuple[int, str], Tensor], seed: int
 ) -> list[Query]:
     """Make queries of altered copies, whose codes are given by song and alteration."""
-    splits = splits_of(recordings, seed)
+    splits = _splits_of(recordings, seed)
     return [
         Query("altered", "A", i, splits[recordings[i].work], codes_KT, name) for (i, name), codes_KT in copies.items()
     ]
 
 
-def splits_of(recordings: tuple[Recording, ...], seed: int) -> dict[str, Split]:
+def _splits_of(recordings: tuple[Recording, ...], seed: int) -> dict[str, Split]:
     """The split of each work. Works are drawn, not recordings: twins never tell one split about the other."""
     return _drawn_splits({recording.work for recording in recordings}, f"splits {seed}")
 

@@ -1,4 +1,4 @@
-"""What nano makes up under a caption sounds like the songs that have the caption's instruments."""
+"""Pieces that nano makes up under a caption sound like the songs that have the caption's instruments."""
 
 import random
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""What the models of a bank are asked to make up, and what becomes of it."""
+"""Pieces that the models of a bank are asked to make up, and the queries that they become."""
 
 from dataclasses import replace
 

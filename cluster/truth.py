@@ -136,7 +136,8 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
             for training in whole
         ])  # fmt: skip
         run("Retrained models", retrain, [
-            (place.losses(training.name), (recipe, training, shared, asked, begun, device)) for training in of_subsets
+            (place.losses(training.name), (recipe, training, shared, asked, begun, device, place.model(training.name)))
+            for training in of_subsets
         ])  # fmt: skip
     trainings = [*whole, *of_subsets]
     bank = Bank(
@@ -182,8 +183,9 @@ def encode_recordings(recordings: tuple[Recording, ...], path: Path) -> None:
     end = TRAINED_FRAMES * FRAME_SAMPLES
     for recording in recordings:
         played = play(recording)
-        learned, excerpt = (_encoded(model, played.samples[where]) for where in (slice(end), slice(end, None)))
-        out |= {f"{recording.recording_id}/learned": learned, f"{recording.recording_id}/excerpt": excerpt}
+        for name, where in (("learned", slice(end)), ("excerpt", slice(end, None))):
+            codes_KT, heard_T = _encoded(model, played.samples[where])
+            out |= {f"{recording.recording_id}/{name}": codes_KT, f"{recording.recording_id}/{name}-heard": heard_T}
         out[f"{recording.recording_id}/caption"] = np.array(played.caption)
     _save(path, out)
 
@@ -194,7 +196,7 @@ def encode_altered(recording: Recording, path: Path) -> None:
     model, out = open_model("nano", "cpu"), dict[str, np.ndarray]()
     for name, copy in altered_copies(record(recording)).items():
         with suppress(AudioError):
-            out[name] = _encoded(model, copy)
+            out[name], out[f"{name}-heard"] = _encoded(model, copy)
     _save(path, out)
 
 
@@ -244,13 +246,17 @@ def retrain(
     training: Training,
     codes: list[torch.Tensor],
     asked: Asked,
-    start: Start | None,
+    start: Start,
     device: str,
+    weights: Path,
     path: Path,
 ) -> None:
-    """Train a model, ask it about all queries, forget it."""
+    """Train a model, keep it, and ask it about all queries."""
     torch.set_num_threads(1)
-    *_, (_, model) = trained(recipe, training, codes, device, start)
+    if not weights.exists():
+        *_, (_, model) = trained(recipe, training, codes, device, start)
+        _save(weights, flat({training.name: weights_of(model)}))
+    model = with_weights(recipe, _read_models(weights)[training.name], device, start.text)
     _save(path, {"losses": losses(model, *_unzipped(asked))})
 
 
@@ -258,9 +264,10 @@ def _unzipped(asked: Asked) -> tuple[list[torch.Tensor], list[str]]:
     return [codes_KT for codes_KT, _ in asked], [caption for _, caption in asked]
 
 
-def _encoded(model: MusicModel, samples: np.ndarray) -> np.ndarray:
-    """Codes as fingerprints have them, chunk after chunk: uint16 `[K, T]`."""
-    return np.concatenate(encode_song(model, cut_chunks(samples)).chunks, axis=1)
+def _encoded(model: MusicModel, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes as fingerprints have them, chunk after chunk, uint16 `[K, T]`, and which frames are heard, bool `[T]`."""
+    song = encode_song(model, cut_chunks(samples))
+    return np.concatenate(song.chunks, axis=1), np.concatenate(song.heard)
 
 
 def _begin(place: Workplace, recipe: Recipe) -> None:
@@ -289,7 +296,7 @@ def _read_music(paths: Sequence[Path]) -> Music:
                         codes.append(torch.from_numpy(arrays[name].astype(np.int64)))
                     case "excerpt":
                         excerpts.append(torch.from_numpy(arrays[name].astype(np.int64)))
-                    case _:
+                    case "caption":
                         captions.append(str(arrays[name]))
     return Music(codes, excerpts, tuple(captions))
 
@@ -331,7 +338,8 @@ def _altered(place: Workplace, recordings: tuple[Recording, ...], positions: lis
     copies: dict[tuple[int, str], torch.Tensor] = {}
     for position in positions:
         with np.load(place.altered(position)) as arrays:
-            copies |= {(position, name): torch.from_numpy(arrays[name].astype(np.int64)) for name in arrays.files}
+            names = [name for name in arrays.files if not name.endswith("-heard")]
+            copies |= {(position, name): torch.from_numpy(arrays[name].astype(np.int64)) for name in names}
     return altered_queries(recordings, copies, seed)
 
 

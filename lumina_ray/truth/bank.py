@@ -91,7 +91,7 @@ def save_bank(bank: Bank, folder: Path) -> None:
     arrays |= _packed("codes", bank.codes) | _packed("queries", [query.codes_KT for query in queries])
     files = {"arrays.npz.xz": _write(folder / "arrays.npz.xz", arrays)}
     weights = bank.models | ({TEXT: bank.text.weights} if bank.text.weights else {})
-    files["weights.npz.xz"] = _write(folder / "weights.npz.xz", flat(weights))
+    files["weights.npz.xz"] = _write(folder / "weights.npz.xz", _differences(flat(weights)))
     manifest = {
         "version": VERSION,
         "unusable": bank.unusable,
@@ -126,7 +126,7 @@ def load_bank(folder: Path) -> Bank:
         Query(**fields, codes_KT=codes_KT)
         for fields, codes_KT in zip(manifest["queries"], _unpacked("queries", arrays), strict=True)
     ]
-    models = unflat(weights)
+    models = unflat(_from_differences(weights) if version == VERSION else weights)
     text = TextParts(tuple(manifest.get("words", ())), models.pop(TEXT, {}))
     n_asked = arrays["losses"].shape[1]
     recipe = manifest["recipe"] | {"checkpoints": tuple(manifest["recipe"]["checkpoints"])}
@@ -148,6 +148,24 @@ def load_bank(folder: Path) -> Bank:
         captions=tuple(manifest.get("captions", ())),
         text=text,
     )
+
+
+def _differences(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Replace each model's weights by what the bits of its float16 numbers are more than the base model's, as uint16.
+
+    The differences of a short training are small: they compress to two thirds of what the weights do, without loss.
+    """
+    return {name: array.view(np.uint16) - _bits_of_base(name, arrays) for name, array in arrays.items()}
+
+
+def _from_differences(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: (array + _bits_of_base(name, arrays)).view(np.float16) for name, array in arrays.items()}
+
+
+def _bits_of_base(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    model, _, parameter = name.partition("/")
+    base = arrays.get(f"{BASE}/{parameter}") if model != BASE else None
+    return np.zeros_like(arrays[name], np.uint16) if base is None else base.view(np.uint16)
 
 
 def _packed(name: str, codes: list[Tensor]) -> dict[str, np.ndarray]:

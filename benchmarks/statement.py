@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -32,10 +33,10 @@ _AUDIO = b"b" * 64
 
 def write_reports(folder: Path, n: int) -> None:
     """Write `n` reports of different audio: those of a synthetic catalog, again and again."""
-    # Of the tests; in a function, as the processes that read import this module too.
-    from tests.statement.making import real_reports
-
-    made = [report.replace(b'"audio_sha256":"' + _AUDIO, b'"audio_sha256":"%s', 1) for report in real_reports(24)]
+    # The tests' way to make reports; here, as the processes that read import this module too.
+    making = import_module("tests.statement.making")
+    audio = b'"audio_sha256":"%s"'
+    made = [report.replace(audio % _AUDIO, audio % b"%s", 1) for report in making.real_reports(24)]
     for i in range(n):
         place = folder / f"{i // 1000:04d}"
         place.mkdir(exist_ok=True)

@@ -248,10 +248,12 @@ class Client:
         Raises:
             UsageError: no such file.
         """
-        with ExitStack() as opened:
-            lines = b"\n".join(opened.enter_context(_open("report", Path(file))).read() for file in reports)
+        lines = []
+        for report in reports:
+            with _open("report", Path(report)) as file:
+                lines.append(file.read())
         headers, params = {"Content-Type": "application/x-ndjson"}, {"by": by, "period": period}
-        return self._ask(Statement, "POST", "/v1/statements", content=lines, headers=headers, params=params)
+        return self._ask(Statement, "POST", "/v1/statements", content=b"\n".join(lines), headers=headers, params=params)
 
     def songs(self, cursor: str | None = None, limit: int | None = None) -> SongPage:
         """A page of the catalog."""

@@ -121,7 +121,7 @@ def _spooled(clip: Clip, numbers: dict[tuple[Song, ...], int]) -> SpooledClip:
     return SpooledClip(
         clip.audio_sha256,
         clip.report_sha256,
-        tuple(clip.snapshot),
+        (clip.snapshot.index_version, clip.snapshot.index_key, clip.snapshot.calibration_sha256),
         hashlib.sha256(clip.environment.encode("utf-8", "surrogatepass")).hexdigest(),
         clip.membership,
         clip.warnings,

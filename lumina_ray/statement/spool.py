@@ -66,11 +66,12 @@ class Spool:
             clips: list[SpooledClip] = []
             while True:
                 try:
-                    *facts, channels = marshal.load(file)
+                    audio, report, *facts, channels = marshal.load(file)
                 except EOFError:
                     break
                 shares = tuple((channel, tuple(SpooledShare(*share) for share in given)) for channel, given in channels)
-                clips.append(SpooledClip(*facts, shares))
+                snapshot, environment, membership, warnings = facts
+                clips.append(SpooledClip(audio, report, snapshot, environment, membership, warnings, shares))
             clips.sort(key=lambda clip: clip[:2])
             for _, same in groupby(clips, key=lambda clip: clip.audio_sha256):
                 yield list(same)

@@ -184,7 +184,7 @@ class EvidenceWriter:
         self._writer.close()
 
     def _flush(self) -> None:
-        columns = list(zip(*self._rows, strict=True)) or [[] for _ in EVIDENCE]
+        columns: list[Any] = list(zip(*self._rows, strict=True)) or [[] for _ in EVIDENCE]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, EVIDENCE, strict=True)]
         self._writer.write_table(pa.table(arrays, schema=EVIDENCE))
         self._rows.clear()

@@ -4,7 +4,8 @@
 
 Reports are real ones of a synthetic catalog, of 20 listed songs in each channel, each written again under as many audio
 hashes as are asked for. Time is that of a whole statement by owner with its table of evidence, from a folder of files.
-The floor is the time that the same processes take to read the same files and parse their JSON, and do nothing else.
+The floor is the time that as many processes take to read the same files and parse their JSON, and do nothing else.
+A processor second is one of any processor: on a machine that does other things, too, it says more than the time.
 Memory is the most that this process held, and the most of one reading process. Writes results/statement.json.
 """
 
@@ -48,8 +49,12 @@ def parse(paths: list[str]) -> int:
     return sum(len(from_json(Path(path).read_bytes())) > 0 for path in paths)
 
 
-def floor_s(folder: Path, workers: int) -> float:
-    """Seconds that it takes to read and parse all files of a folder, in batches, and nothing else."""
+def floor_s(folder: Path, workers: int) -> tuple[float, float]:
+    """Read and parse all files of a folder, in batches, and do nothing else.
+
+    Returns:
+        The seconds that it takes, and those of all processors together.
+    """
 
     def in_batches() -> Iterator[list[str]]:
         for place in folder.iterdir():
@@ -57,10 +62,12 @@ def floor_s(folder: Path, workers: int) -> float:
             for i in range(0, len(paths), 64):
                 yield paths[i : i + 64]
 
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin_s = time.perf_counter()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         sum(pool.map(parse, in_batches()))
-    return time.perf_counter() - begin_s
+    took_s, after = time.perf_counter() - begin_s, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return took_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure(folder: Path, workers: int) -> dict[str, float]:
@@ -71,11 +78,13 @@ def measure(folder: Path, workers: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as out:
         made = make_files([str(folder)], Path(out), "owner", "2026-Q3", workers=workers)
     took_s = time.perf_counter() - begin_s
+    own, of_readers = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "reports": made.statement.reports.counted,
         "seconds": took_s,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "reader_peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        "processor_seconds": sum(use.ru_utime + use.ru_stime for use in (own, of_readers)),
+        "peak_mib": own.ru_maxrss / 1024,
+        "reader_peak_mib": of_readers.ru_maxrss / 1024,
     }
 
 
@@ -100,13 +109,14 @@ def main(
             # A process of its own, whose memory is that of nothing else.
             command = [sys.executable, "-m", "benchmarks.statement", "--only", str(folder), "--workers", str(workers)]
             found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            floor = floor_s(folder, workers)
+            floor, floor_processor_s = floor_s(folder, workers)
         rate = found["reports"] / found["seconds"]
-        results.append(found | {"bytes": n_bytes, "floor_seconds": floor})
+        results.append(found | {"bytes": n_bytes, "floor_seconds": floor, "floor_processor_seconds": floor_processor_s})
         print(
             f"{n} reports of {n_bytes / n / 1000:.0f} kB, {workers} readers: {rate:.0f} reports/s ({60 * rate:.0f} a "
-            f"minute), {found['seconds']:.1f} s; parsing JSON alone {n / floor:.0f} reports/s; peak "
-            f"{found['peak_mib']:.0f} MiB, of a reader {found['reader_peak_mib']:.0f} MiB"
+            f"minute), {n / found['processor_seconds']:.0f} a processor second; parsing JSON alone {n / floor:.0f} "
+            f"reports/s, {n / floor_processor_s:.0f} a processor second; peak {found['peak_mib']:.0f} MiB, of a reader "
+            f"{found['reader_peak_mib']:.0f} MiB"
         )
     RESULTS.mkdir(exist_ok=True)
     summary = {"measured": results, "workers": workers, "environment": describe_machine()}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from lumina_ray.attribution import Candidate, ChannelReport, NoiseBand, Report
 from lumina_ray.attribution.policies import above_noise
@@ -276,7 +276,8 @@ def _drawn_ranks(n_controls: int) -> np.ndarray:
     r largest there were with the probability that a binomial variable of C trials at r/C is at least m.
     """
     m = max(1, int(ALPHA * (n_controls + 1) + 1e-9))
-    at_most_C = binom.sf(m - 1, n_controls, np.arange(1, n_controls + 1) / n_controls)
+    # The probability that such a variable is above m − 1.
+    at_most_C = bdtrc(m - 1, n_controls, np.arange(1, n_controls + 1) / n_controls)
     levels = (np.arange(LEVELS) + 0.5) / LEVELS
     return np.minimum(np.searchsorted(at_most_C, levels), n_controls - 1)[::-1].copy()
 

@@ -5,8 +5,10 @@ that must be equal for reports to be added up, and for each channel the songs wi
 """
 
 import hashlib
+import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -29,6 +31,8 @@ central 95 % interval."""
 _Z95 = 1.959963984540054
 # Shares and the unattributed rest are sums of as many float64 as there are songs.
 _ROUNDING = 1e-9
+# A query that a client hands in may be longer than 1 by a little.
+_MOST = 1.001
 _PLAIN_SMALL = re.compile(rb"0\.0000[0-9]+")
 _SHORT_EXPONENT = re.compile(rb"e-([0-9])(?=[,\]}])")
 _HEX32 = re.compile(r"[0-9a-f]{64}")
@@ -172,8 +176,6 @@ def _is_canonical(values: Any, data: bytes) -> bool:
     written = _SHORT_EXPONENT.sub(rb"e-0\1", _PLAIN_SMALL.sub(_as_python, written))
     if written != data:
         # A title may look like such a number.
-        import json
-
         text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8", "surrogatepass") == data
     return _is_sorted(values)
@@ -216,6 +218,8 @@ def _are_sorted(keys: tuple[str, ...]) -> bool:
 def _shares(channel: ChannelReport, name: str) -> Iterator[Share]:
     given = [candidate for candidate in channel.candidates if candidate.share > 0]
     total = sum(candidate.share for candidate in given)
+    if given and not channel.noise.control_maxima:
+        raise StatementError(f"{name}: names no controls; attribute the audio again")
     if any(candidate.share < 0 for candidate in channel.candidates) or not (
         abs(total + channel.unattributed - 1) <= _ROUNDING and channel.unattributed >= -_ROUNDING
     ):
@@ -223,11 +227,18 @@ def _shares(channel: ChannelReport, name: str) -> Iterator[Share]:
             f"{name}: shares {total:.9g} and unattributed {channel.unattributed:.9g} do not add up to 1; "
             "attribute the audio again"
         )
+    measured = [c for c in given if None not in (c.share_low, c.share_high, c.explained)]
+    drawn_of = dict(zip(map(id, measured), drawn_shares(measured, channel.noise), strict=True)) if measured else {}
     for candidate in given:
-        own_sd, drawn = None, None
-        low, high = candidate.share_low, candidate.share_high
-        if low is not None and high is not None and candidate.explained is not None:
-            drawn = drawn_shares(candidate, channel.noise)
+        own_sd, drawn = None, drawn_of.get(id(candidate))
+        if drawn is not None and candidate.share_low is not None and candidate.share_high is not None:
+            low, high = candidate.share_low, candidate.share_high
+            # Also false for what is no number.
+            if not (0 <= low <= high <= _MOST and 0 <= drawn[-1] <= drawn[0] <= _MOST):
+                raise StatementError(
+                    f"{name}: the interval of a share, {low:.9g} to {high:.9g}, does not fit its similarity and the "
+                    "controls; attribute the audio again"
+                )
             own_sd = own_error(high - low, drawn)
         yield Share(
             songs=tuple(
@@ -249,16 +260,21 @@ def _shares(channel: ChannelReport, name: str) -> Iterator[Share]:
         )
 
 
-def drawn_shares(candidate: Candidate, noise: NoiseBand) -> tuple[float, ...]:
-    """Compute a share under each of `LEVELS` draws of the controls, descending.
+def drawn_shares(candidates: Sequence[Candidate], noise: NoiseBand) -> list[tuple[float, ...]]:
+    """Compute the share of each candidate under each of `LEVELS` draws of the controls, descending.
 
     With other controls, all thresholds of a channel move by the same number, as in
     `lumina_ray.attribution.intervals`: so shares of all clips and songs are large, or small, in the same draws.
+
+    Args:
+        candidates: with `explained`, that is of policy `calibrated`.
     """
-    assert candidate.explained is not None
     moved = _moved(noise.control_maxima, noise.critical)
-    part = above_noise(np.array(candidate.similarity), candidate.threshold + moved)
-    return tuple((candidate.explained * part).tolist())
+    similarity, threshold, explained = np.array([(c.similarity, c.threshold, c.explained) for c in candidates]).T
+    with np.errstate(all="ignore"):
+        # What is no number then is refused by the caller: songs with a share have a similarity above 0.
+        drawn_kL = explained[:, None] * above_noise(similarity[:, None], threshold[:, None] + moved)
+    return [tuple(drawn) for drawn in drawn_kL.tolist()]
 
 
 @lru_cache(maxsize=16)
@@ -290,4 +306,4 @@ def own_error(width: float, drawn: tuple[float, ...]) -> float:
         drawn: the share under draws of the controls alone.
     """
     shared = drawn[0] - drawn[-1]
-    return float(np.sqrt(max(0.0, width**2 - shared**2)) / (2 * _Z95))
+    return math.sqrt(max(0.0, width**2 - shared**2)) / (2 * _Z95)

@@ -123,7 +123,9 @@ def contents(source: Source) -> bytes:
         return source.data
     try:
         with open_file(Path(source.name)) as file:
-            data = file.read(MAX_REPORT_BYTES + 1)
+            # As much as it says that it has: a buffer for the largest report would cost more than reading does.
+            n_bytes = min(os.fstat(file.fileno()).st_size, MAX_REPORT_BYTES)
+            data = file.read(n_bytes + 1)
     except OSError as error:
         raise StatementError(f"{source.name}: cannot be read ({error.strerror}); check its permissions") from error
     if len(data) > MAX_REPORT_BYTES:

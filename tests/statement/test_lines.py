@@ -129,7 +129,7 @@ def test_a_clip_of_one_chunk_has_the_errors_of_the_controls_alone(reports: list[
                 # The query is its only chunk, so its similarity is the same in each draw.
                 low, high = np.quantile(c.explained * part_B, (0.025, 0.975))
                 assert (c.share_low, c.share_high) == pytest.approx((low, high), abs=1e-6)
-                drawn = drawn_shares(c, channel.noise)
+                (drawn,) = drawn_shares([c], channel.noise)
                 assert list(drawn) == sorted(drawn, reverse=True)
                 assert min(drawn) <= c.share + 1e-12
                 assert c.share <= max(drawn) + 1e-12

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,9 +27,9 @@ from lumina_ray.statement.make import for_holder, holders, make_statement
 from lumina_ray.statement.parties import parts_of
 from lumina_ray.statement.reading import Read
 from lumina_ray.statement.schema import Statement
-from lumina_ray.statement.sources import find_reports
+from lumina_ray.statement.sources import Source, find_reports
 from lumina_ray.statement.verify import check_statement, verify_statement
-from tests.statement.making import changed
+from tests.statement.making import canonical, changed
 
 SETTINGS = Settings(5, "a" * 64, "b" * 64, "calibrated", 0.01, 256)
 SNAPSHOT = SnapshotName("v0001", "c" * 64, "d" * 64)
@@ -313,3 +314,35 @@ def test_arguments_that_name_nothing(tmp_path: Path) -> None:
     for argument in (str(tmp_path), str(tmp_path / "x.json"), str(tmp_path / "*.json")):
         with pytest.raises(UsageError):
             list(find_reports([argument]))
+
+
+def leaves(values: object, place: tuple = ()) -> list[tuple]:
+    """The places of all numbers and texts in parsed JSON."""
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    return [leaf for key, value in items for leaf in leaves(value, (*place, key))] or ([place] if not items else [])
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_no_value_of_a_report_is_a_fault_of_the_software(reports: list[bytes], data: st.DataObject) -> None:
+    """A report from outside may hold any numbers: it is added up, or refused by name."""
+    values = json.loads(reports[data.draw(st.sampled_from([1, 2, 3]))])
+    for channel in values["channels"].values():
+        channel["candidates"] = [c for c in channel["candidates"] if c["share"] > 0]
+        channel["noise"]["control_maxima"] = channel["noise"]["control_maxima"][
+            : data.draw(st.sampled_from([0, 1, 60]))
+        ]
+    numbers = [place for place in leaves(values) if place[0] in ("channels", "policy", "query")]
+    for place in data.draw(st.lists(st.sampled_from(numbers), min_size=0, max_size=3)):
+        of = values
+        for key in place[:-1]:
+            of = of[key]
+        if isinstance(of, (dict, list)) and type(of[place[-1]]) in (int, float):
+            extreme = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e308, -1e308, 5e-324, 0, 2**70, None, True, "0.5"])
+            of[place[-1]] = data.draw(extreme | st.floats(allow_nan=False, allow_infinity=False))
+    read = reading.read_source(Source("r", canonical(values)))
+    statement = None
+    with suppress(StatementError):
+        statement = make_statement([read], "owner", "2026", Lineage())
+    if statement is not None:
+        parse_statement(to_json(statement).encode(), "s")

@@ -73,8 +73,8 @@ def basis(statement: Statement) -> list[str]:
             else "one state of the catalog."
         ),
         "A share is the part of a clip's fingerprint that a song accounts for beyond what unrelated music shows. It is "
-        "evidence of likeness. It is no proof that the model used the song, and no fraction that a cause was proven "
-        "for.",
+        "evidence of likeness: no proof that the model used the song, and no proven causal fraction. In tests with "
+        "small models, a model that never heard the catalog judged likeness as well as the audited one.",
     ]
     if on.published:
         told.append(

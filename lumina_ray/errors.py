@@ -11,6 +11,7 @@
     ├── StoreBusy                    another job is filling the store
     ├── SpecificationMismatch        vectors of two specifications, or of two runs
     ├── ReportMismatch               report made of another file or another snapshot
+    ├── StatementError               reports that cannot be added up
     ├── SignatureError               signature that is missing, invalid or made by another key
     ├── NumericsError                numbers that cannot be right
     ├── TooManyFailures              job with more failed songs than its caller allows
@@ -84,6 +85,12 @@ class ReportMismatch(LuminaError):
     """A report cannot be computed again from the given file and index: it was made of another file or snapshot."""
 
     code = "report.mismatch"
+
+
+class StatementError(LuminaError):
+    """Reports cannot be added up: one is damaged, or two are of different models, catalogs or settings."""
+
+    code = "statement.invalid"
 
 
 class SignatureError(LuminaError):

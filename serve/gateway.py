@@ -21,7 +21,7 @@ from serve.places import Places
 from serve.problems import install_handlers, openapi_responses
 from serve.reference import install_reference
 from serve.requestlog import RequestLog
-from serve.routes import attributions, catalog, jobs, reports, status
+from serve.routes import attributions, catalog, jobs, reports, statements, status
 from serve.schemas import ServeArgs
 from serve.services import Services
 
@@ -57,6 +57,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(catalog.router)
     app.include_router(jobs.router)
     app.include_router(reports.router)
+    app.include_router(statements.router)
     install_page(app)
     install_reference(app)
     return app

@@ -4,10 +4,20 @@ import reprlib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from lumina_ray.answers import PolicyName
 from lumina_ray.errors import UsageError
+from lumina_ray.statement.period import check_period
+from lumina_ray.statement.words import By
 from lumina_ray.vocabulary import DEFAULT_CANDIDATES, DEFAULT_TOP_K, Channel
 
 # A report holds every candidate: more of them than this makes answers that no client wants to parse.
@@ -127,6 +137,27 @@ class AnswerOptions(AttributionOptions):
         description="Answer from what there is of the index where a shard of it is missing, instead of 503; the report "
         "then says in `unsearched` what was not searched.",
     )
+
+
+class StatementOptions(BaseModel):
+    """Query parameters of a statement."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: By = Field(description="A line for each owner (splits are applied), creator or song.")
+    period: str = Field(
+        max_length=40,
+        description="What it is for: 2026, 2026-Q3, 2026-09, or 2026-07-01/2026-09-30. Reports have no date.",
+    )
+    format: Literal["json", "csv", "html"] = Field("json", description="The statement, its lines, or its page.")
+
+    @field_validator("period")
+    @classmethod
+    def _is_a_period(cls, period: str) -> str:
+        try:
+            return check_period(period)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
 
 
 class PageOptions(BaseModel):

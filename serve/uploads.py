@@ -18,6 +18,7 @@ from serve.arrivals import Arrival
 from serve.problems import Problem
 
 FIELD = "audio"
+NDJSON = "application/x-ndjson"
 # Boundaries and part headers around the file.
 _ENVELOPE_BYTES = 64 << 10
 _IN_MEMORY_BYTES = 1 << 20
@@ -92,6 +93,15 @@ async def json_body(arrival: Arrival, name: str, max_bytes: int) -> AsyncIterato
     if (media_type := _media_type(arrival.request)) != "application/json":
         raise Problem(415, "request.not_json", f"Send application/json, not {media_type!r}.")
     async with body(arrival, name, max_bytes) as text:
+        yield text
+
+
+@asynccontextmanager
+async def ndjson_body(arrival: Arrival, max_bytes: int) -> AsyncIterator[bytes]:
+    """The body of a request that sends JSON on lines, not parsed. Raises: as `json_body`."""
+    if (media_type := _media_type(arrival.request)) != NDJSON:
+        raise Problem(415, "request.not_ndjson", f"Send {NDJSON}, with a report on each line, not {media_type!r}.")
+    async with body(arrival, "request", max_bytes) as text:
         yield text
 
 

@@ -59,6 +59,7 @@ def test_exit_codes_are_the_published_ones() -> None:
         "StoreBusy": 1,
         "SpecificationMismatch": 2,
         "ReportMismatch": 2,
+        "StatementError": 2,
         "SignatureError": 7,
         "NumericsError": 1,
         "TooManyFailures": 3,

@@ -23,7 +23,7 @@ ORDER = [
     "store",
     "methods",
 ]
-ORDER += ["calibration", "index", "attribution", "report"]
+ORDER += ["calibration", "index", "attribution", "report", "statement"]
 MODULES = sorted(LIBRARY.rglob("*.py"))
 
 

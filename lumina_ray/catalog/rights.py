@@ -65,11 +65,20 @@ def normal_splits(text: str) -> str:
     Raises:
         ValueError: an entry has no name, no percentage or more than one, or they do not add up to 100; says why.
     """
+    return "; ".join(f"{name} {_plain(number)} %" for name, number in split_entries(text))
+
+
+def split_entries(text: str) -> list[tuple[str, Decimal]]:
+    """Names and percentages of splits, in their order, as `normal_splits` reads them.
+
+    Raises:
+        ValueError: an entry has no name, no percentage or more than one, or they do not add up to 100; says why.
+    """
     entries = _entries(_LINE_BREAKS.sub("\n", text.strip()))
     total = sum((number for _, number in entries), Decimal(0))
     if abs(total - 100) > min(_ROUNDING * len(entries), _MOST_ROUNDING):
         raise ValueError(f"its percentages add up to {_plain(total)}, not to 100")
-    return "; ".join(f"{name} {_plain(number)} %" for name, number in entries)
+    return entries
 
 
 def _entries(text: str) -> list[tuple[str, Decimal]]:

@@ -33,6 +33,7 @@ from lumina_ray.cli.methods import methods
 from lumina_ray.cli.plan import plan
 from lumina_ray.cli.scores import scores
 from lumina_ray.cli.serve import serve
+from lumina_ray.cli.statement import statement
 from lumina_ray.cli.statistics import statistics
 from lumina_ray.cli.status import failed, status
 from lumina_ray.cli.train_nano import train_nano
@@ -56,7 +57,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Attribute": {"attribute": attribute, "methods": methods, "scores": scores},
     "Serve": {"serve": serve, "keys": keys},
     "Ground truth": {"evaluate": evaluate, "truth": truth, "effects": effects},
-    "Reports": {"keygen": keygen, "sign": sign, "verify": verify},
+    "Reports": {"statement": statement, "keygen": keygen, "sign": sign, "verify": verify},
     "Tools": {"demo": demo, "generate": generate, "train-nano": train_nano},
 }
 """All commands in the order of the work, as `lumina --help` shows them."""

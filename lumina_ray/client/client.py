@@ -42,6 +42,8 @@ from lumina_ray.attribution.schema import Report, SongFacts
 from lumina_ray.client.errors import EndpointError
 from lumina_ray.errors import AudioError, UsageError
 from lumina_ray.files import open_file
+from lumina_ray.statement.schema import Statement
+from lumina_ray.statement.words import By
 from lumina_ray.vocabulary import Channel
 
 StrPath = str | os.PathLike[str]
@@ -235,6 +237,23 @@ class Client:
         files = [("report", report), ("audio", audio), ("signature", signature)]
         given = [(field, file) for field, file in files if file is not None]
         return self._ask(ReportVerification, "POST", "/v1/reports/verify", files=given)
+
+    def statement(self, reports: Sequence[StrPath], by: By, period: str) -> Statement:
+        """Add report files up to a statement.
+
+        Args:
+            by: owner, creator or song.
+            period: what it is for, such as 2026-Q3.
+
+        Raises:
+            UsageError: no such file.
+        """
+        lines = []
+        for report in reports:
+            with _open("report", Path(report)) as file:
+                lines.append(file.read())
+        headers, params = {"Content-Type": "application/x-ndjson"}, {"by": by, "period": period}
+        return self._ask(Statement, "POST", "/v1/statements", content=b"\n".join(lines), headers=headers, params=params)
 
     def songs(self, cursor: str | None = None, limit: int | None = None) -> SongPage:
         """A page of the catalog."""

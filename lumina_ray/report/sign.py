@@ -1,8 +1,9 @@
-"""Signatures of reports: Ed25519 over the canonical JSON, in a small file beside the report.
+"""Signatures of reports and statements: Ed25519 over the canonical JSON, in a small file beside it.
 
-Nothing of ours is needed to check one: the bytes that are signed are those of the report file.
+Nothing of ours is needed to check one: the bytes that are signed are those of the file.
 """
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,21 +23,37 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lumina_ray.attribution import Report
 from lumina_ray.errors import SignatureError, UsageError
 from lumina_ray.files import atomic_path, read_file
-from lumina_ray.report.json import read_report, report_sha256, to_json
+from lumina_ray.report.json import read_report, to_json
 
 _Hex32 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Hex64 = Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
 
 
-class Signature(BaseModel):
-    """The signature file beside a report. Keys and signatures are encoded as in RFC 8032, in hexadecimal."""
+Signed = Literal["report", "statement"]
 
+
+class _Signature(BaseModel):
+    # Keys and signatures are encoded as in RFC 8032, in hexadecimal.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     algorithm: Literal["Ed25519"] = "Ed25519"
-    report_sha256: _Hex32
     public_key: _Hex32
     signature: _Hex64
+
+
+class Signature(_Signature):
+    """The signature file beside a report. Keys and signatures are encoded as in RFC 8032, in hexadecimal."""
+
+    report_sha256: _Hex32
+
+
+class StatementSignature(_Signature):
+    """The signature file beside a statement."""
+
+    statement_sha256: _Hex32
+
+
+_MODELS: dict[Signed, type[_Signature]] = {"report": Signature, "statement": StatementSignature}
 
 
 def signature_file(report: Path) -> Path:
@@ -73,13 +90,23 @@ def sign_report(path: Path, private_key: Path) -> Path:
     Raises:
         UsageError: no report in canonical JSON, or no unencrypted Ed25519 private key.
     """
-    report = read_report(path)
+    return sign_bytes(to_json(read_report(path)).encode(), "report", path, private_key)
+
+
+def sign_bytes(data: bytes, what: Signed, path: Path, private_key: Path) -> Path:
+    """Sign the contents of a file that were checked before; see `sign_report`.
+
+    Args:
+        what: the kind of file.
+        path: the file's, beside which the signature is written.
+    """
     key = _private_key(private_key)
-    signature = Signature(
-        report_sha256=report_sha256(report),
-        public_key=key.public_key().public_bytes_raw().hex(),
-        signature=key.sign(to_json(report).encode()).hex(),
-    )
+    facts = {
+        f"{what}_sha256": hashlib.sha256(data).hexdigest(),
+        "public_key": key.public_key().public_bytes_raw().hex(),
+        "signature": key.sign(data).hex(),
+    }
+    signature = _MODELS[what].model_validate(facts)
     with atomic_path(signature_file(path)) as temporary:
         temporary.write_text(signature.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return signature_file(path)
@@ -99,16 +126,30 @@ def check_signature(report: Report, file: Path, public_key: Path | None = None) 
         SignatureError: missing, damaged, of another report, or by another key.
         UsageError: `public_key` is none.
     """
-    accepted = None if public_key is None else _public_key(public_key).public_bytes_raw().hex()
+    accepted = None if public_key is None else read_public_key(public_key)
+    return check_bytes(to_json(report).encode(), "report", file, accepted)
+
+
+def check_bytes(data: bytes, what: Signed, file: Path, accepted: bytes | None = None) -> str:
+    """Check the signature of a file's contents; see `check_signature`.
+
+    Args:
+        what: the kind of file.
+        file: the signature's.
+        accepted: 32 bytes of the only key that is accepted: `read_public_key`.
+
+    Raises:
+        SignatureError: missing, damaged, of another file, or by another key.
+    """
     try:
-        data = read_file(file)
+        found = read_file(file)
     except OSError as error:
         raise SignatureError(
-            f"{file}: no signature can be read ({error.strerror}); is it beside the report?"
+            f"{file}: no signature can be read ({error.strerror}); is it beside the {what}?"
         ) from error
-    key = signer(report, data, str(file))
-    if accepted not in (None, key):
-        raise SignatureError(f"{file}: signed by key {key}, not by {accepted} ({public_key})")
+    key = signer_of(data, what, found, str(file))
+    if accepted is not None and key != accepted.hex():
+        raise SignatureError(f"{file}: signed by key {key}, not by {accepted.hex()}, which was asked for")
     return key
 
 
@@ -121,15 +162,21 @@ def signer(report: Report, signature: bytes, name: str) -> str:
     Raises:
         SignatureError: damaged, of another report, or not by the key that it names.
     """
+    return signer_of(to_json(report).encode(), "report", signature, name)
+
+
+def signer_of(data: bytes, what: Signed, signature: bytes, name: str) -> str:
+    """The public key that made a signature of a file's contents; see `signer`."""
     try:
-        claimed = Signature.model_validate_json(signature)
+        claimed = _MODELS[what].model_validate_json(signature)
     except ValidationError as error:
-        raise SignatureError(f"{name}: is damaged, or not a signature; ask for it again") from error
-    if claimed.report_sha256 != (found := report_sha256(report)):
-        raise SignatureError(f"{name}: signs report {claimed.report_sha256}, this one is {found}: one was changed")
+        raise SignatureError(f"{name}: is damaged, or not a signature of a {what}; ask for it again") from error
+    signed = getattr(claimed, f"{what}_sha256")
+    if signed != (found := hashlib.sha256(data).hexdigest()):
+        raise SignatureError(f"{name}: signs {what} {signed}, this one is {found}: one was changed")
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(claimed.public_key))
-        key.verify(bytes.fromhex(claimed.signature), to_json(report).encode())
+        key.verify(bytes.fromhex(claimed.signature), data)
     except (InvalidSignature, ValueError) as error:
         raise SignatureError(
             f"{name}: the signature is not one of key {claimed.public_key}: forged, or damaged"
@@ -147,11 +194,19 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def _public_key(path: Path) -> Ed25519PublicKey:
+def read_public_key(path: Path) -> bytes:
+    """Read a public key from PEM.
+
+    Returns:
+        32 bytes, as in RFC 8032.
+
+    Raises:
+        UsageError: no Ed25519 key.
+    """
     try:
         key = load_pem_public_key(read_file(path))
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: no public key in PEM ({error}); pass the .pub file") from error
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"{path}: not an Ed25519 key; pass the .pub file of the operator's key")
-    return key
+    return key.public_bytes_raw()

@@ -86,6 +86,7 @@ COMMANDS = {
     "methods": {"--json"},
     "plan": {"--model", "--fingerprint", "--channels", "--dtype", "--gpus", "--decoders", "--json"},
     "scores": {"--catalog", "--queries", "--learning-rate", "--top", "--out", "--json"},
+    "statement": {"--by", "--period", "--out", "--index", "--public-key", "--key", "--workers", "--json"},
     "status": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device", "--keys", "--open"},
     "train-nano": {
@@ -106,7 +107,7 @@ COMMANDS = {
     "use": {"--controls", "--reference", "--model", "--device", "--workers", "--json"},
     "keygen": {"--out", "--json"},
     "sign": {"--key", "--json"},
-    "verify": {"--audio", "--index", "--model", "--device", "--public-key", "--json"},
+    "verify": {"--audio", "--index", "--model", "--device", "--reports", "--public-key", "--json"},
 }
 
 
@@ -140,7 +141,7 @@ def test_panels_follow_the_work() -> None:
         "Attribute": ["attribute", "methods", "scores"],
         "Serve": ["serve", "keys"],
         "Ground truth": ["evaluate", "truth", "effects"],
-        "Reports": ["keygen", "sign", "verify"],
+        "Reports": ["statement", "keygen", "sign", "verify"],
         "Tools": ["demo", "generate", "train-nano"],
     }
     assert set(root.commands) == {name for names in listed.values() for name in names}  # type: ignore[attr-defined]
@@ -203,6 +204,8 @@ def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("catalog", "add", "x", "y.csv", "--device", "gpu"), "must be auto, cpu or cuda"),
         (("use", "x", "--controls", "y", "--reference", "z", "--device", "gpu"), "must be auto, cpu or cuda"),
         (("verify", "x", "--audio", "y", "--index", "z", "--device", "gpu"), "x: cannot be read"),
+        (("statement", "nowhere", "--by", "owner", "--period", "2026"), "nowhere: cannot be read"),
+        (("verify", "nowhere"), "nowhere: cannot be read"),
         (("statistics", "x", "nano"), "nano: is not a folder"),
         (("calibrate", "s3://", "--controls", "x"), "s3://BUCKET/NAME"),
         (("index", "nowhere", "--out", "x"), "no fingerprint store"),

@@ -1,0 +1,10 @@
+from .files import Made as Made
+from .files import make_files as make_files
+from .html import render_html as render_html
+from .json import read_statement as read_statement
+from .json import statement_sha256 as statement_sha256
+from .json import to_json as to_json
+from .make import for_holder as for_holder
+from .make import holders as holders
+from .make import make_statement as make_statement
+from .schema import Statement as Statement

@@ -1,0 +1,169 @@
+"""What is read of a report, against the whole report and against how reports make their intervals."""
+
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lumina_ray.attribution import Report, intervals
+from lumina_ray.attribution.policies import above_noise
+from lumina_ray.calibration import ALPHA
+from lumina_ray.errors import StatementError
+from lumina_ray.report import from_json, report_sha256
+from lumina_ray.statement import lines
+from lumina_ray.statement.lines import LEVELS, drawn_shares, own_error, read_clip
+from tests.statement.making import canonical, changed
+
+
+def test_a_clip_has_what_its_report_has(reports: list[bytes]) -> None:
+    for data in reports:
+        report, clip = from_json(data), read_clip(data, "r")
+        assert clip.report_sha256.hex() == report_sha256(report)
+        assert clip.audio_sha256.hex() == report.query.audio_sha256
+        assert clip.settings.weights_sha256 == report.provenance.weights_sha256
+        for channel, shares in clip.channels:
+            given = [c for c in report.channels[channel].candidates if c.share > 0]
+            assert [s.share for s in shares] == [c.share for c in given]
+            assert [s.songs[0]._asdict() for s in shares] == [
+                c.song.model_dump(include=set(s.songs[0]._fields)) for c, s in zip(given, shares, strict=True)
+            ]
+
+
+def _two_songs(values: dict) -> None:
+    candidates = values["channels"]["P"]["candidates"]
+    candidates[0]["share"] = 0.9
+    candidates[1]["share"] = 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda d: d[: len(d) // 2], "not an attribution report"),
+        (lambda d: b"", "not an attribution report"),
+        (lambda d: b"[]", "of this software version"),
+        (lambda d: b"\xff\xfe", "not an attribution report"),
+        (lambda d: d + b"\n", "not the bytes"),
+        (lambda d: json.dumps(json.loads(d), indent=1).encode(), "not the bytes"),
+        (lambda d: b'{"format_version":5,' + d[1:], "not the bytes"),
+        (lambda d: changed(d, lambda v: v.update(more=1)), "not the bytes"),
+        (lambda d: changed(d, lambda v: v["query"].update(more=1)), "not the bytes"),
+        (lambda d: changed(d, lambda v: v["channels"]["P"]["candidates"][0]["song"].update(more=1)), "not the bytes"),
+        (lambda d: changed(d, lambda v: v["query"].update(duration_s="10.0")), "not the bytes"),
+        (lambda d: changed(d, lambda v: v.update(format_version=4)), "attribute the audio again"),
+        (lambda d: changed(d, lambda v: v["query"].update(audio_sha256="x")), "no SHA-256 of its audio"),
+        (lambda d: changed(d, _two_songs), "do not add up to 1"),
+        (lambda d: changed(d, lambda v: v["channels"]["M"].update(unattributed=0.5)), "channel M: shares"),
+        (lambda d: d.replace(b'"share":', b'"share":NaN,"x":', 1), "not an attribution report"),
+    ],
+)
+def test_what_is_no_report_as_it_was_written_is_refused_by_name(
+    reports: list[bytes], change: Callable[[bytes], bytes], cause: str
+) -> None:
+    with pytest.raises(StatementError, match=r"^clip 7.json") as refused:
+        read_clip(change(reports[1]), "clip 7.json")
+    assert cause in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_keys_in_another_order_are_refused_wherever_they_are(reports: list[bytes]) -> None:
+    def reversed_at(place: Callable[[dict], tuple[dict, str]]) -> bytes:
+        values = json.loads(reports[1])
+        parent, key = place(values)
+        parent[key] = dict(reversed(parent[key].items()))
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+
+    for place in (
+        lambda v: (v, "query"),
+        lambda v: (v["channels"], "P"),
+        lambda v: (v["channels"]["P"], "noise"),
+        lambda v: (v["channels"]["M"]["candidates"], 3),
+        lambda v: (v["channels"]["M"]["candidates"][2], "song"),
+        lambda v: (v["query"]["chunks"], 0),
+        lambda v: (v["provenance"], "software"),
+    ):
+        with pytest.raises(StatementError, match="not the bytes"):
+            read_clip(reversed_at(place), "r")
+
+
+def test_a_report_on_a_part_of_the_catalog_is_refused(reports: list[bytes]) -> None:
+    def partial(values: dict) -> None:
+        values["unsearched"] = [{"first_row": 0, "n_songs": 3}]
+        for channel in values["channels"].values():
+            channel["warnings"].append({"code": "part_not_searched", "not_searched": 3, "n_songs": 130})
+
+    with pytest.raises(StatementError, match="about a part of the catalog"):
+        read_clip(changed(reports[1], partial), "r")
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
+    [0.0, -0.0, 1e-5, 1e-7, 1.5e-05, 1e16, 1e22]
+)
+TEXTS = st.text(st.characters(codec="utf-8")) | st.sampled_from([",0.00001,", "1e-7]", ":0.00002}", 'é\u2028\x7f\\"/'])
+
+
+@given(st.dictionaries(TEXTS, NUMBERS | TEXTS | st.lists(NUMBERS) | st.integers(-(2**60), 2**60), max_size=8))
+def test_canonical_bytes_are_those_that_python_writes(values: dict) -> None:
+    values = {"channels": {}, "values": values}
+    data = canonical(values)
+    assert lines._is_canonical(values, data)
+    assert not lines._is_canonical(values, data + b" ")
+    assert not lines._is_canonical(values, data.replace(b'"values"', b' "values"'))
+
+
+def test_a_clip_of_one_chunk_has_the_errors_of_the_controls_alone(reports: list[bytes]) -> None:
+    """The draws of `share_intervals` are of chunks and controls: of one chunk, they can be made from a report alone."""
+    seen = 0
+    for data in reports:
+        report = from_json(data)
+        if len(report.query.chunks) > 1:
+            continue
+        for channel in report.channels.values():
+            *_, ranks_B = intervals._draws(1, channel.noise.n_controls)
+            moved_B = np.array(channel.noise.control_maxima)[ranks_B] - channel.noise.critical
+            for c in (c for c in channel.candidates if c.share > 0):
+                part_B = above_noise(np.array(c.similarity), c.threshold + moved_B)
+                # The query is its only chunk, so its similarity is the same in each draw.
+                low, high = np.quantile(c.explained * part_B, (0.025, 0.975))
+                assert (c.share_low, c.share_high) == pytest.approx((low, high), abs=1e-6)
+                (drawn,) = drawn_shares([c], channel.noise)
+                assert list(drawn) == sorted(drawn, reverse=True)
+                assert min(drawn) <= c.share + 1e-12
+                assert c.share <= max(drawn) + 1e-12
+                seen += 1
+    assert seen > 3
+
+
+@pytest.mark.parametrize("n_controls", [20, 53, 200])
+def test_ranks_of_draws_are_those_of_drawing(n_controls: int) -> None:
+    m = int(ALPHA * (n_controls + 1) + 1e-9)
+    rng = np.random.default_rng(1)
+    found = np.sort(rng.integers(n_controls, size=(20_000, n_controls)), axis=1)[:, m - 1]
+    levels = (np.arange(LEVELS) + 0.5) / LEVELS
+    ours = lines._drawn_ranks(n_controls)[::-1]
+    # At each level, as many draws lie at or below the rank, to the precision of 20 000 draws.
+    for level, rank in zip(levels, ours, strict=True):
+        assert (found < rank).mean() - 0.015 <= level <= (found <= rank).mean() + 0.015
+
+
+def test_own_errors_are_what_the_controls_do_not_explain() -> None:
+    drawn = tuple(np.linspace(0.6, 0.4, LEVELS))
+    assert own_error(0.2, drawn) == pytest.approx(0, abs=1e-8)
+    assert own_error(0.1, drawn) == 0
+    assert own_error(math.hypot(0.2, 0.3), drawn) == pytest.approx(0.3 / (2 * 1.959964), rel=1e-6)
+
+
+def test_published_rules_have_no_intervals(reports: list[bytes]) -> None:
+    def v8(values: dict) -> None:
+        values["policy"] |= {"name": "v8", "published": True}
+        for channel in values["channels"].values():
+            for candidate in channel["candidates"]:
+                candidate |= {"share_low": None, "share_high": None, "explained": None}
+
+    clip = read_clip(changed(reports[1], v8), "r")
+    assert clip.published
+    assert all(share.drawn is None and share.own_sd is None for _, shares in clip.channels for share in shares)
+    assert isinstance(Report.model_validate(json.loads(reports[1])), Report)

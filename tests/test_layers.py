@@ -23,7 +23,7 @@ ORDER = [
     "store",
     "methods",
 ]
-ORDER += ["calibration", "index", "attribution", "report"]
+ORDER += ["diagnostics", "calibration", "index", "attribution", "report"]
 MODULES = sorted(LIBRARY.rglob("*.py"))
 
 

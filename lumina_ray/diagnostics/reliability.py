@@ -9,7 +9,7 @@ Shape legend: N = rows (segments or songs), Q = queries.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 
 import numpy as np
 
@@ -20,8 +20,8 @@ MAX_QUERIES = 10_000
 COLLAPSED = 0.5
 """Collapse from which on a matrix is called collapsed: rankings then have as much in common as of their own."""
 _ROWS_AT_ONCE = 65_536
-# Eigenvalues of draws take some 2e9 multiplications; of more queries fewer draws are enough, as they scatter less.
-_CHANCE_WORK, _CHANCE_DRAWS = 2_000_000_000, 100
+# Eigenvalues of draws take some 4e8 multiplications; of more queries fewer draws are enough, as they scatter less.
+_CHANCE_WORK, _CHANCE_DRAWS = 400_000_000, 100
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,10 @@ class ScoreSums:
             np.maximum(self.high_Q, other.high_Q),
         )
 
-    @property
     def gram(self) -> np.ndarray:
         """Sums of products of two queries' scores as they are, SᵀS."""
         return self.products_QQ + self.n_rows * np.outer(self.mean_Q, self.mean_Q)
 
-    @property
     def constant(self) -> np.ndarray:
         """Whether a query gives every row the same score."""
         return self.low_Q == self.high_Q
@@ -144,13 +142,13 @@ def diagnostics(sums: ScoreSums) -> Diagnostics:
     Raises:
         UsageError: every score is 0.
     """
-    squares_Q = np.diag(sums.gram)
+    squares_Q = np.diag(sums.gram())
     if not squares_Q.sum() > 0:
         raise UsageError("every score is 0: there is nothing to diagnose")
     of_mean_Q = sums.n_rows * sums.mean_Q**2
     # A query whose scores are all 0 is as constant as can be.
-    c_Q = np.divide(of_mean_Q, squares_Q, out=np.ones_like(squares_Q), where=~sums.constant)
-    raw, centred = energies(sums.gram), energies(_without_constant(sums))
+    c_Q = np.divide(of_mean_Q, squares_Q, out=np.ones_like(squares_Q), where=~sums.constant())
+    raw, centred = energies(sums.gram()), energies(_without_constant(sums))
     return Diagnostics(
         kappa=_mean_absolute_correlation(sums),
         r1=float(raw[0]),
@@ -159,6 +157,50 @@ def diagnostics(sums: ScoreSums) -> Diagnostics:
         r1_centred=float(centred[0]),
         r2_5_centred=float(centred[1:5].sum()),
     )
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Diagnostics of a matrix beside what chance gives.
+
+    Attributes:
+        rows, queries: size of the matrix.
+        constant: queries that give every row the same score.
+        found: what the matrix shows.
+        chance: what independent normal scores of this size show on average (`chance`).
+        spectrum: parts of the sum of squares that the first ten singular vectors carry.
+    """
+
+    rows: int
+    queries: int
+    constant: int
+    found: Diagnostics
+    chance: Diagnostics
+    spectrum: tuple[float, ...]
+
+    @property
+    def collapse(self) -> float:
+        """κ̄ on a scale on which chance is 0, and one ranking for all queries is 1."""
+        return (self.found.kappa - self.chance.kappa) / (1 - self.chance.kappa)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether queries' rankings have at least as much in common as of their own."""
+        return self.collapse >= COLLAPSED
+
+
+def reliability(sums: ScoreSums, seed: int = 0) -> Reliability:
+    """Diagnose a matrix by its sums.
+
+    Raises:
+        UsageError: every score is 0, or there are fewer than three rows, which always correlate by 1.
+    """
+    rows, queries = sums.n_rows, len(sums.mean_Q)
+    if rows < 3:
+        raise UsageError(f"scores of {rows} rows: rankings of fewer than 3 always agree or oppose each other")
+    spectrum = tuple(float(part) for part in energies(sums.gram())[:10])
+    constant = int(sums.constant().sum())
+    return Reliability(rows, queries, constant, diagnostics(sums), chance(rows, queries, seed), spectrum)
 
 
 def energies(gram_QQ: np.ndarray) -> np.ndarray:
@@ -174,7 +216,7 @@ def leading_axis(sums: ScoreSums) -> np.ndarray:
 
     The first left one is `S v₁ / ‖S v₁‖`, and `S v₁ v₁ᵀ` is the rank-one component.
     """
-    axis_Q = np.linalg.eigh(sums.gram / np.trace(sums.gram))[1][:, -1]
+    axis_Q = np.linalg.eigh(sums.gram() / np.trace(sums.gram()))[1][:, -1]
     return axis_Q * np.sign(axis_Q[np.abs(axis_Q).argmax()])
 
 
@@ -184,6 +226,7 @@ def without_axis(scores_NQ: np.ndarray, axis_Q: np.ndarray) -> np.ndarray:
     return scores_NQ - np.outer(scores_NQ @ axis_Q, axis_Q)
 
 
+@cache
 def chance(n_rows: int, n_queries: int, seed: int = 0) -> Diagnostics:
     """Say what independent normal scores would show, on average: the floor of each number at this size.
 
@@ -202,15 +245,10 @@ def chance(n_rows: int, n_queries: int, seed: int = 0) -> Diagnostics:
     return Diagnostics(**{name: float(np.mean([getattr(one, name) for one in found])) for name in names})
 
 
-def collapse(kappa: float, chance_kappa: float) -> float:
-    """Bring κ̄ to a scale on which chance is 0 and one ranking for all queries is 1; `COLLAPSED` is on it."""
-    return (kappa - chance_kappa) / (1 - chance_kappa)
-
-
 def _mean_absolute_correlation(sums: ScoreSums) -> float:
     Q = len(sums.mean_Q)
     spread_Q = np.sqrt(np.diag(sums.products_QQ))
-    known_Q = ~sums.constant & (spread_Q > 0)
+    known_Q = ~sums.constant() & (spread_Q > 0)
     safe_Q = np.where(known_Q, spread_Q, 1)
     absolute_QQ = np.abs(sums.products_QQ / safe_Q / safe_Q[:, None]).clip(0, 1)
     absolute_QQ[~known_Q] = absolute_QQ[:, ~known_Q] = 1
@@ -219,7 +257,7 @@ def _mean_absolute_correlation(sums: ScoreSums) -> float:
 
 def _without_constant(sums: ScoreSums) -> np.ndarray:
     """Products about the mean, exactly 0 for queries whose scores are all equal, where rounding may leave a trace."""
-    varies_Q = ~sums.constant
+    varies_Q = ~sums.constant()
     return sums.products_QQ * np.outer(varies_Q, varies_Q)
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from lumina_ray.diagnostics import reliability
 from lumina_ray.diagnostics.reliability import (
     Diagnostics,
+    Reliability,
     ScoreSums,
     chance,
-    collapse,
     diagnostics,
     leading_axis,
     sum_parts,
@@ -24,6 +24,20 @@ from tests.diagnostics.published import TABLE_1, TABLE_2
 
 def of(scores_NQ: np.ndarray) -> Diagnostics:
     return diagnostics(ScoreSums.of(scores_NQ))
+
+
+def judge(scores_NQ: np.ndarray) -> Reliability:
+    return reliability.reliability(ScoreSums.of(scores_NQ))
+
+
+def test_the_threshold_is_where_half_of_the_variance_is_shared() -> None:
+    """Columns that are a common profile and one of their own, in equal parts, correlate by a half."""
+    rng = np.random.default_rng(0)
+    profile_N, own_NQ = rng.standard_normal((20_000, 1)), rng.standard_normal((20_000, 30))
+    for shared, collapsed in ((0.45, False), (0.55, True)):
+        judged = judge(np.sqrt(shared) * profile_N + np.sqrt(1 - shared) * own_NQ)
+        assert judged.collapse == pytest.approx(shared, abs=0.02)
+        assert judged.collapsed is collapsed
 
 
 @st.composite
@@ -78,10 +92,10 @@ def test_parts_add_up(scores_NQ: np.ndarray, cuts: list[int]) -> None:
     parts = [part for part in np.split(scores_NQ, sorted(min(cut, len(scores_NQ)) for cut in cuts)) if len(part)]
     sums, whole = sum_parts(parts), ScoreSums.of(scores_NQ)
     assert sums.n_rows == whole.n_rows
-    np.testing.assert_array_equal(sums.constant, whole.constant)
-    scale = np.abs(whole.gram).max()
-    np.testing.assert_allclose(sums.gram, whole.gram, rtol=0, atol=1e-12 * scale)
-    np.testing.assert_allclose(whole.gram, scores_NQ.T @ scores_NQ, rtol=0, atol=1e-12 * scale)
+    np.testing.assert_array_equal(sums.constant(), whole.constant())
+    scale = np.abs(whole.gram()).max()
+    np.testing.assert_allclose(sums.gram(), whole.gram(), rtol=0, atol=1e-12 * scale)
+    np.testing.assert_allclose(whole.gram(), scores_NQ.T @ scores_NQ, rtol=0, atol=1e-12 * scale)
     again = sum_parts(parts)
     assert again.products_QQ.tobytes() == sums.products_QQ.tobytes()
     close(diagnostics(sums), diagnostics(whole))
@@ -111,14 +125,14 @@ def test_kappa_does_not_change_under_affine_maps_of_columns(scores_NQ: np.ndarra
     rng, q = np.random.default_rng(seed), scores_NQ.shape[1]
     # Shifts of a column's own size, so that its digits stay.
     moved_NQ = scores_NQ * rng.choice([-2.0, 0.5, 4.0], q) + np.abs(scores_NQ).max(axis=0) * rng.choice([0.0, -1, 1], q)
-    if (ScoreSums.of(moved_NQ).constant == ScoreSums.of(scores_NQ).constant).all() and np.any(moved_NQ):
+    if (ScoreSums.of(moved_NQ).constant() == ScoreSums.of(scores_NQ).constant()).all() and np.any(moved_NQ):
         assert of(moved_NQ).kappa == pytest.approx(of(scores_NQ).kappa, abs=1e-9)
 
 
 @given(matrices(), st.floats(-100, 100))
 def test_the_centred_variant_does_not_see_offsets(scores_NQ: np.ndarray, offset: float) -> None:
     moved_NQ = scores_NQ + offset * np.abs(scores_NQ).max()
-    if np.any(moved_NQ) and (ScoreSums.of(moved_NQ).constant == ScoreSums.of(scores_NQ).constant).all():
+    if np.any(moved_NQ) and (ScoreSums.of(moved_NQ).constant() == ScoreSums.of(scores_NQ).constant()).all():
         found, moved = of(scores_NQ), of(moved_NQ)
         assert moved.r1_centred == pytest.approx(found.r1_centred, abs=1e-6)
         assert moved.r2_5_centred == pytest.approx(found.r2_5_centred, abs=1e-6)
@@ -144,8 +158,16 @@ def test_what_collapse_means() -> None:
     profile_N = np.random.default_rng(0).standard_normal(50)
     one_ranking = of(np.outer(profile_N, [1, 2, 3, -4]) + np.array([5, 6, 7, 8]))
     assert one_ranking.kappa == pytest.approx(1)
-    assert collapse(one_ranking.kappa, chance(50, 4).kappa) == pytest.approx(1)
-    assert collapse(0.078, 0.078) == 0
+    judged = judge(np.outer(profile_N, [1, 2, 3, -4]) + np.array([5, 6, 7, 8]))
+    assert judged.found == one_ranking
+    assert judged.chance == chance(50, 4)
+    assert judged.collapse == pytest.approx(1)
+    assert judged.collapsed
+    assert (judged.rows, judged.queries, judged.constant) == (50, 4, 0)
+    unrelated = judge(np.random.default_rng(1).standard_normal((500, 20)))
+    assert unrelated.collapse == pytest.approx(0, abs=0.01)
+    assert not unrelated.collapsed
+    assert sum(unrelated.spectrum[:5]) == pytest.approx(unrelated.found.r1 + unrelated.found.r2_5)
     close(of(np.ones((5, 3))), Diagnostics(1.0, 1.0, 0.0, 1.0, 0.0, 0.0))
 
 
@@ -221,6 +243,8 @@ def test_what_is_no_matrix_of_scores_is_refused(scores: np.ndarray, message: str
 def test_zeros_and_parts_of_two_matrices_are_refused() -> None:
     with pytest.raises(UsageError, match="every score is 0"):
         of(np.zeros((4, 3)))
+    with pytest.raises(UsageError, match="2 rows"):
+        judge(np.array([[1.0, 2.0], [3.0, 1.0]]))
     with pytest.raises(UsageError, match="3 and 2 queries"):
         sum_parts([np.ones((2, 3)), np.ones((2, 2))])
     with pytest.raises(UsageError, match="no scores at all"):

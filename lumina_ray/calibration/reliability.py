@@ -13,6 +13,8 @@ from lumina_ray.diagnostics.reliability import Reliability, ScoreSums, reliabili
 
 ADJUSTED = "_adjusted"
 """Ends the name of the reliability of adjusted similarities, which policy `calibrated` ranks by."""
+MIN_SONGS = 20
+"""Of fewer songs, rankings of unrelated music agree or oppose each other too often by chance."""
 # Of more, the rest adds nothing that can be seen, and work that grows with their square.
 _MOST_QUERIES = 1000
 _RULES = {
@@ -57,9 +59,9 @@ def measure_reliability(songs_ND: np.ndarray, queries_QD: np.ndarray, name: str)
 
     Returns:
         By `name` as similarities are, and by `name` and `ADJUSTED` less each song's mean similarity to the rest of the
-        catalog. Empty for fewer than three songs, among which rankings cannot but agree or oppose each other.
+        catalog. Empty for fewer than `MIN_SONGS` songs.
     """
-    if len(songs_ND) < 3:
+    if len(songs_ND) < MIN_SONGS:
         return {}
     queries_DQ = queries_QD[:_MOST_QUERIES].astype(np.float64).T
     means_N, _ = song_means(songs_ND)

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -184,9 +185,9 @@ def _vector(path: Location, table: pa.Table, column: str, song_ids: Sequence[str
     except pa.ArrowException as error:
         raise UsageError(f"{path}: {column} holds what is no number ({error}); correct or drop the column") from error
     if not np.isfinite(numbers).all():
-        song = int(np.argwhere(~np.isfinite(numbers))[0, 0])
+        row = int(np.argwhere(~np.isfinite(numbers))[0, 0])
         raise UsageError(
-            f"{path}: {column} of song {song_ids[song]!r} is missing or no finite number; compute it again, or leave "
+            f"{path}: {column} of song {song_ids[row]!r} is missing or no finite number; compute it again, or leave "
             "the song out of the scores too"
         )
     return numbers
@@ -194,22 +195,22 @@ def _vector(path: Location, table: pa.Table, column: str, song_ids: Sequence[str
 
 def _roots(path: Location, song: str, column: str, value: object) -> tuple[int, ...]:
     """Chord roots of a song, from a list of them or a text; a song without chords has an empty list, or no text."""
-    parts = (
-        value.split()
-        if isinstance(value, str)
-        else value
-        if isinstance(value, list)
-        else []
-        if value is None
-        else [value]
-    )
+    match value:
+        case None:
+            parts: Sequence[Any] = ()
+        case str():
+            parts = value.split()
+        case list():
+            parts = value
+        case _:
+            parts = (value,)
     try:
-        roots = tuple(int(part) for part in parts)
+        numbers = [float(part) for part in parts]
     except (TypeError, ValueError):
-        roots = (-1,)
-    if len(roots) > MAX_ROOTS or any(not 0 <= root <= 11 for root in roots):
+        numbers = [-1.0]
+    if len(numbers) > MAX_ROOTS or not all(number.is_integer() and 0 <= number <= 11 for number in numbers):
         raise UsageError(
             f"{path}: {column} of song {song!r} is no list of pitch classes 0 to 11, {MAX_ROOTS} at most, with spaces "
             "between; correct it"
         )
-    return roots
+    return tuple(map(int, numbers))

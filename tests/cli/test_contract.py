@@ -149,7 +149,7 @@ def test_panels_follow_the_work() -> None:
         "Fingerprint": ["plan", "fingerprint", "status", "failed", "export", "statistics"],
         "Trust": ["calibrate", "use"],
         "Index": ["index"],
-        "Attribute": ["attribute", "methods", "scores"],
+        "Attribute": ["attribute", "methods", "scores", "diagnose"],
         "Serve": ["serve", "keys"],
         "Ground truth": ["evaluate", "truth", "effects"],
         "Reports": ["keygen", "sign", "verify"],

@@ -84,6 +84,7 @@ def replaced(name: str, values: list) -> pa.Table:
             "song 'song 001' has 1 numbers, .* 2; every",
         ),
         (replaced("harmony.chords.roots", [[1, 12], *[[0, 1]] * 59]), "of song 'song 000' is no list of pitch classes"),
+        (replaced("harmony.chords.roots", [[0.0, 1.5], *[[0.0, 1.0]] * 59]), "of song 'song 000' is no list of pitch"),
         (replaced("harmony.chords.roots", ["1 two", *["0 1"] * 59]), "of song 'song 000' is no list of pitch classes"),
         (TABLE.select(["song_id", "title"]), "has no features: its columns need names such as"),
         (TABLE.drop_columns("song_id"), "has a column `song_id`"),

@@ -24,7 +24,8 @@ from rich.table import Table
 from scipy.stats import rankdata
 
 from lumina_ray.calibration import song_means
-from lumina_ray.diagnostics.reliability import Diagnostics, ScoreSums, reliability
+from lumina_ray.diagnostics.reliability import Diagnostics, ScoreSums
+from lumina_ray.diagnostics.reliability import judge as judge_sums
 from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.methods import METHODS
 from lumina_ray.truth.agreement import LDS, Agreement
@@ -82,7 +83,7 @@ def control_kappas(made: Fingerprints, asked: EvaluationSet, channel: Channel) -
     controls_CD = made.vectors[channel][len(asked.songs) + len(asked.queries) :]
     similarity_NC = songs_ND.astype(np.float64) @ controls_CD.astype(np.float64).T
     adjusted_NC = similarity_NC - song_means(songs_ND)[0][:, None]
-    return tuple(reliability(ScoreSums.of(one)).found.kappa for one in (similarity_NC, adjusted_NC))  # type: ignore[return-value]
+    return tuple(judge_sums(ScoreSums.of(one)).found.kappa for one in (similarity_NC, adjusted_NC))  # type: ignore[return-value]
 
 
 def judge(
@@ -103,7 +104,7 @@ def judge(
                 agreed: dict[str, Resampled] = agreement(channel, scores_QN)
                 for measure in (name for name in LDS if name in agreed):
                     queries = LDS[measure]
-                    found = reliability(ScoreSums.of(scores_QN[asked.of_kind(queries)].T))
+                    found = judge_sums(ScoreSums.of(scores_QN[asked.of_kind(queries)].T))
                     draws.setdefault(queries, []).append(agreed[measure].draws_n)
                     out.append(
                         Matrix(

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from lumina_ray.calibration.vectors import blocks, song_means
-from lumina_ray.diagnostics.reliability import Reliability, ScoreSums, reliability
+from lumina_ray.diagnostics.reliability import Reliability, ScoreSums, judge
 
 ADJUSTED = "_adjusted"
 """Ends the name of the reliability of adjusted similarities, which policy `calibrated` ranks by."""
@@ -75,8 +75,8 @@ def measure_reliability(songs_ND: np.ndarray, queries_QD: np.ndarray, name: str)
     assert raw is not None
     assert adjusted is not None
     return {
-        name: ScoreReliability.of(reliability(raw)),
-        name + ADJUSTED: ScoreReliability.of(reliability(adjusted)),
+        name: ScoreReliability.of(judge(raw)),
+        name + ADJUSTED: ScoreReliability.of(judge(adjusted)),
     }
 
 

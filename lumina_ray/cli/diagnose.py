@@ -48,8 +48,8 @@ def diagnose(
     """
     import json
 
-    from lumina_ray.diagnostics.diagnose import Settings, as_dict
-    from lumina_ray.diagnostics.diagnose import diagnose as diagnose_matrix
+    from lumina_ray.diagnostics.diagnosis import Settings, as_dict
+    from lumina_ray.diagnostics.diagnosis import diagnose as diagnose_matrix
     from lumina_ray.diagnostics.feature_tables import read_features, read_genres
     from lumina_ray.diagnostics.save import save_diagnoses
     from lumina_ray.diagnostics.score_tables import read_scores

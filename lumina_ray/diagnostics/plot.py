@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib import pyplot as plt
 
-from lumina_ray.diagnostics.diagnose import Diagnosis
+from lumina_ray.diagnostics.diagnosis import Diagnosis
 from lumina_ray.diagnostics.homogeneity import SIGNIFICANT_Z
 
 matplotlib.use("Agg")

@@ -19,7 +19,7 @@ MAX_QUERIES = 10_000
 """The Gram matrix of so many queries takes 0.8 GB."""
 COLLAPSED = 0.5
 """Collapse from which on a matrix is called collapsed: rankings then have as much in common as of their own."""
-_ROWS_AT_ONCE = 65_536
+_NUMBERS_AT_ONCE = 1 << 24
 # Eigenvalues of draws take some 4e8 multiplications; of more queries fewer draws are enough, as they scatter less.
 _CHANCE_WORK, _CHANCE_DRAWS = 400_000_000, 100
 
@@ -62,8 +62,9 @@ class ScoreSums:
                 f"scores of {scores_NQ.shape[1]} queries: queries are compared with each other, 2 to {MAX_QUERIES} are "
                 "needed"
             )
-        starts = range(0, len(scores_NQ), _ROWS_AT_ONCE)
-        return reduce(cls.__add__, (cls._of_block(scores_NQ[start : start + _ROWS_AT_ONCE]) for start in starts))
+        at_once = max(1, _NUMBERS_AT_ONCE // scores_NQ.shape[1])
+        starts = range(0, len(scores_NQ), at_once)
+        return reduce(cls.__add__, (cls._of_block(scores_NQ[start : start + at_once]) for start in starts))
 
     @classmethod
     def _of_block(cls, block_NQ: np.ndarray) -> "ScoreSums":
@@ -189,7 +190,7 @@ class Reliability:
         return self.collapse >= COLLAPSED
 
 
-def reliability(sums: ScoreSums, seed: int = 0) -> Reliability:
+def judge(sums: ScoreSums, seed: int = 0) -> Reliability:
     """Diagnose a matrix by its sums.
 
     Raises:

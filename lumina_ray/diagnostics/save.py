@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lumina_ray.diagnostics.diagnose import Diagnosis, as_dict
+from lumina_ray.diagnostics.diagnosis import Diagnosis, as_dict
 from lumina_ray.files import atomic_path
 
 

@@ -117,29 +117,33 @@ def _matrix(path: Location, table: pa.Table, channel: str, method: str, n_songs:
             f"{where}: the score of song {song_ids[song_n[bad]]!r} for query {query_ids[query_n[bad]]!r} is "
             f"{score_n[bad]}; score again, or leave the song out"
         )
-    segment_n = np.zeros(len(song_n), np.int64)
+    key_n = song_n
     if "segment" in table.column_names:
-        segment_n = _numbers(path, table, "segment").astype(np.int64)
-    rows, row_n = np.unique(np.stack([song_n, segment_n], axis=1), axis=0, return_inverse=True)
-    row_n = row_n.ravel()
-    counts_RQ = np.zeros((len(rows), len(query_ids)), np.int32)
-    np.add.at(counts_RQ, (row_n, query_n), 1)
+        segments, place_n = np.unique(_numbers(path, table, "segment"), return_inverse=True)
+        if not np.isfinite(segments).all():
+            raise UsageError(f"{where}: a segment is missing or no finite number; number each song's segments")
+        key_n = song_n * len(segments) + place_n
+    keys, first_n, row_n = np.unique(key_n, return_index=True, return_inverse=True)
+    songs_R, R, Q = song_n[first_n], len(keys), len(query_ids)
+    # Before anything of R × Q numbers is made: a table may name a new song and query in every row.
+    if R * Q > len(song_n) or n_songs > len(song_ids):
+        counts_Q = np.bincount(query_n)
+        query = int(counts_Q.argmin())
+        raise UsageError(
+            f"{where}: query {query_ids[query]!r} has scores for {counts_Q[query]} of {max(R, n_songs)} songs or "
+            f"segments; a diagnosis needs all of them: run `lumina scores` with --top {max(len(song_ids), n_songs)}"
+        )
+    counts_RQ = np.bincount(row_n * Q + query_n, minlength=R * Q).reshape(R, Q)
     if (counts_RQ > 1).any():
         row, query = np.argwhere(counts_RQ > 1)[0]
         raise UsageError(
-            f"{where}: song {song_ids[rows[row, 0]]!r} has {counts_RQ[row, query]} scores for query "
+            f"{where}: song {song_ids[songs_R[row]]!r} has {counts_RQ[row, query]} scores for query "
             f"{query_ids[query]!r}; keep one, or number its segments in a column `segment`"
         )
-    if (counts_RQ == 0).any() or n_songs > len(song_ids):
-        query = int((counts_RQ == 0).sum(axis=0).argmax())
-        raise UsageError(
-            f"{where}: query {query_ids[query]!r} has scores for {int(counts_RQ[:, query].sum())} of "
-            f"{max(len(rows), n_songs)} songs or segments; a diagnosis needs all of them: run `lumina scores` with "
-            f"--top {max(len(song_ids), n_songs)}"
-        )
-    scores_RQ = np.empty(counts_RQ.shape)
+    # As many scores as there are places, none of them twice: every place has its score.
+    scores_RQ = np.empty((R, Q))
     scores_RQ[row_n, query_n] = score_n
-    return ScoreMatrix(channel, tuple(query_ids), tuple(song_ids), rows[:, 0], scores_RQ, method)
+    return ScoreMatrix(channel, tuple(query_ids), tuple(song_ids), songs_R, scores_RQ, method)
 
 
 def _codes(path: Location, table: pa.Table, name: str) -> tuple[list[str], np.ndarray]:

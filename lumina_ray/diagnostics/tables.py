@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lumina_ray.diagnostics.alignment import SONGS_PER_DIMENSION
-from lumina_ray.diagnostics.diagnose import Diagnosis
+from lumina_ray.diagnostics.diagnosis import Diagnosis
 from lumina_ray.diagnostics.reliability import COLLAPSED, Diagnostics, Reliability
 
 HEADINGS = {

@@ -8,7 +8,7 @@ import pytest
 
 from lumina_ray.calibration import CALIBRATION_FILE, calibrate_store, read_calibration, song_means, write_calibration
 from lumina_ray.calibration.reliability import ADJUSTED, measure_reliability
-from lumina_ray.diagnostics.reliability import ScoreSums, reliability
+from lumina_ray.diagnostics.reliability import ScoreSums, judge
 from lumina_ray.errors import SpecificationMismatch, UsageError
 from tests.calibration.synthetic import DIMS, World, demo_stores, specification, unit, write_store
 from tests.cli.running import run_lumina
@@ -42,7 +42,7 @@ def test_it_is_the_reliability_of_the_whole_matrix() -> None:
         ("controls", similarity_NQ),
         ("controls" + ADJUSTED, similarity_NQ - song_means(songs_ND)[0][:, None]),
     ):
-        expected = reliability(ScoreSums.of(scores_NQ))
+        expected = judge(ScoreSums.of(scores_NQ))
         assert found[name].kappa == pytest.approx(expected.found.kappa, abs=1e-12)
         assert found[name].r1 == pytest.approx(expected.found.r1_centred, abs=1e-12)
         assert found[name].collapse == pytest.approx(expected.collapse, abs=1e-12)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from lumina_ray.diagnostics.diagnose import Settings, diagnose
+from lumina_ray.diagnostics.diagnosis import Settings, diagnose
 from lumina_ray.diagnostics.feature_tables import read_features
-from lumina_ray.diagnostics.reliability import ScoreSums, reliability
+from lumina_ray.diagnostics.reliability import ScoreSums, judge
 from lumina_ray.diagnostics.score_tables import ScoreMatrix
 from lumina_ray.errors import UsageError
 from tests.cli.running import run_lumina
@@ -46,7 +46,7 @@ def test_aspects_that_scores_follow_are_told_from_those_that_they_do_not(feature
         # The null's own share is near the normal one, as its skew is small, for vectors.
         assert 0.02 < of["timbre", size].null_significant < 0.09
     assert not found.reliability.collapsed
-    assert found.reliability == reliability(ScoreSums.of(clustered_scores()))
+    assert found.reliability == judge(ScoreSums.of(clustered_scores()))
     assert found.normalisation == "z"
     assert [(one.size, one.residual) for one in found.groups] == [(4, False), (4, True), (8, False), (8, True)]
 
@@ -157,3 +157,14 @@ def test_mistakes_are_one_line(more: list[str], message: str, tmp_path: Path) ->
     assert done.exit_code == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_where_a_song_has_one_score_the_scale_changes_no_group(features) -> None:  # type: ignore[no-untyped-def]
+    """Both scales keep the order within a query; they differ where segments are averaged."""
+    scores_NQ = np.exp(clustered_scores())
+    z, rank = (
+        diagnose(matrix(scores_NQ), features, settings=Settings(sizes=(5,), random=50, normalisation=one))
+        for one in ("z", "rank")
+    )
+    assert z.homogeneity == rank.homogeneity
+    assert z.alignments != rank.alignments

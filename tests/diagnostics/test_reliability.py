@@ -27,7 +27,7 @@ def of(scores_NQ: np.ndarray) -> Diagnostics:
 
 
 def judge(scores_NQ: np.ndarray) -> Reliability:
-    return reliability.reliability(ScoreSums.of(scores_NQ))
+    return reliability.judge(ScoreSums.of(scores_NQ))
 
 
 def test_the_threshold_is_where_half_of_the_variance_is_shared() -> None:
@@ -104,7 +104,7 @@ def test_parts_add_up(scores_NQ: np.ndarray, cuts: list[int]) -> None:
 def test_blocks_are_added_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
     scores_NQ = np.random.default_rng(0).standard_normal((100, 5)) + 7
     whole = of(scores_NQ)
-    monkeypatch.setattr(reliability, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(reliability, "_NUMBERS_AT_ONCE", 35)
     close(of(scores_NQ), whole, 1e-12)
 
 

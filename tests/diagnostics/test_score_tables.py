@@ -61,6 +61,19 @@ def test_segments_are_rows_of_their_song(tmp_path: Path) -> None:
     assert matrix.scores_RQ.tolist() == [[2, 4], [3, 5], [1, 6]]
 
 
+def test_a_new_song_and_query_in_every_row_takes_no_memory(tmp_path: Path) -> None:
+    ids = [str(i) for i in range(200_000)]
+    table = pa.table({"query_id": ids, "song_id": ids, "score": [1.0] * len(ids)})
+    with pytest.raises(UsageError, match="has scores for 1 of 200000 songs"):
+        read_scores(write(table, tmp_path / "scores.parquet"))
+
+
+def test_segments_need_numbers(tmp_path: Path) -> None:
+    table = pa.table({"query_id": ["q", "r"], "song_id": ["a", "a"], "segment": [0, None], "score": [1.0, 2]})
+    with pytest.raises(UsageError, match="a segment is missing"):
+        read_scores(write(table, tmp_path / "scores.parquet"))
+
+
 def change(table: pa.Table, name: str, row: int, value: object) -> pa.Table:
     values = table[name].to_pylist()
     values[row] = value

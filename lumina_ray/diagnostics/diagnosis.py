@@ -29,7 +29,7 @@ from lumina_ray.diagnostics.homogeneity import (
     top_groups,
     z_of,
 )
-from lumina_ray.diagnostics.reliability import Reliability, ScoreSums, leading_axis, reliability, without_axis
+from lumina_ray.diagnostics.reliability import Reliability, ScoreSums, judge, leading_axis, without_axis
 from lumina_ray.diagnostics.score_tables import ScoreMatrix
 from lumina_ray.errors import UsageError
 
@@ -156,13 +156,13 @@ def diagnose(
     normalisation = settings.normalisation or ("rank" if matrix.method in RANKED or not matrix.method else "z")
     notes = list(features.notes) if features else []
     sums = ScoreSums.of(matrix.scores_RQ)
-    judged = reliability(sums, settings.seed)
+    judged = judge(sums, settings.seed)
     rest_RQ = without_axis(matrix.scores_RQ, leading_axis(sums))
     by_residual = {False: matrix.scores_RQ}
     # Where the matrix has rank one, rounding alone is left.
     residual = None
     if (rest_RQ**2).sum() > 1e-20 * (matrix.scores_RQ**2).sum():
-        by_residual[True], residual = rest_RQ, reliability(ScoreSums.of(rest_RQ), settings.seed)
+        by_residual[True], residual = rest_RQ, judge(ScoreSums.of(rest_RQ), settings.seed)
     else:
         notes.append("All scores lie on one axis: nothing is left without it.")
     of_songs_NQ = {

@@ -126,7 +126,7 @@ def _matrix(path: Location, table: pa.Table, channel: str, method: str, n_songs:
     keys, first_n, row_n = np.unique(key_n, return_index=True, return_inverse=True)
     songs_R, R, Q = song_n[first_n], len(keys), len(query_ids)
     # Before anything of R × Q numbers is made: a table may name a new song and query in every row.
-    if R * Q > len(song_n) or n_songs > len(song_ids):
+    if len(song_n) < R * Q or n_songs > len(song_ids):
         counts_Q = np.bincount(query_n)
         query = int(counts_Q.argmin())
         raise UsageError(

@@ -136,11 +136,15 @@ def rank_agreement(matrices: Sequence[Matrix], lds_nM: np.ndarray, seed: int = 0
         np.concatenate([of_kind[i] for i in rng.integers(len(kinds), size=len(kinds))]) for _ in range(len(lds_nM))
     ]
     columns = {name: np.array([getattr(one.values, name) for one in matrices]) for name in DIAGNOSTICS}
-    columns |= {CONTROLS: np.array([one.control_kappa for one in matrices]), RANDOM: rng.standard_normal(len(matrices))}
+    columns |= {CONTROLS: np.array([one.control_kappa for one in matrices])}
     out = {}
     for name, x_M in columns.items():
         of_draws = np.array([_spearman(x_M[i], -lds_M_n[i]) for i, lds_M_n in zip(drawn, lds_nM, strict=True)])
         out[name] = Resampled(_spearman(x_M, -lds_M), of_draws).estimate
+    # Other numbers in each draw: the interval is what chance gives for so many matrices of so few kinds.
+    numbers = rng.standard_normal((len(lds_nM), len(matrices)))
+    by_chance = np.array([_spearman(x_M[i], -lds_M[i]) for i, x_M in zip(drawn, numbers, strict=True)])
+    out[RANDOM] = Resampled(float(by_chance.mean()), by_chance).estimate
     return out
 
 

@@ -115,9 +115,7 @@ def _alignments(found: Sequence[Diagnosis]) -> Table:
         out.add_column(heading, justify="right")
     for one in found:
         for aspect, of in one.alignments.items():
-            adjusted = (
-                f"needs {SONGS_PER_DIMENSION * of.dimensions} songs" if of.adjusted is None else f"{of.adjusted:.2f}"
-            )
+            adjusted = f"N ≥ {SONGS_PER_DIMENSION * of.dimensions}" if of.adjusted is None else f"{of.adjusted:.2f}"
             values = (of.correlation, of.correlation_chance, of.held_out, of.held_out_chance)
             out.add_row(one.channel, aspect, str(of.dimensions), *(f"{value:.2f}" for value in values), adjusted)
     return out

@@ -165,7 +165,7 @@ def main(
 ) -> None:
     """Compare diagnostics with retraining over all methods and models."""
     begin_s = time.process_time()
-    loaded, console = load_bank(bank), Console(width=110)
+    loaded, console = load_bank(bank), Console(width=120)
     asked = floor_set(loaded, split)
     controls = tuple(i for i, recording in enumerate(loaded.recordings) if recording.role == "control")
     asked = replace(asked, controls=controls)
@@ -197,7 +197,7 @@ def _print_matrices(console: Console, queries: str, matrices: Sequence[Matrix]) 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"Matrices on queries of kind {queries}, best LDS first")
     for heading in ("method", "weights", "", "LDS"):
         table.add_column(heading, no_wrap=True)
-    headings = ("κ̄", "R1", "R2:5", "c", "R1 centred", "R2:5 centred", "collapse", "κ̄ controls", "adjusted")
+    headings = ("κ̄", "R1", "R2:5", "c", "R1\ncentred", "R2:5\ncentred", "collapse", "κ̄ of\ncontrols", "adjusted")
     for heading in headings:
         table.add_column(heading, justify="right")
     for one in sorted(matrices, key=lambda one: -one.lds.value):

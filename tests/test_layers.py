@@ -23,7 +23,7 @@ ORDER = [
     "store",
     "methods",
 ]
-ORDER += ["calibration", "index", "attribution", "report", "statement"]
+ORDER += ["diagnostics", "calibration", "index", "attribution", "report", "statement"]
 MODULES = sorted(LIBRARY.rglob("*.py"))
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.calibration.null import ChannelCalibration, calibrate
 from lumina_ray.calibration.numerics import use_one_blas_thread
+from lumina_ray.calibration.reliability import ScoreReliability, measure_reliability
 from lumina_ray.calibration.vectors import opened, store_sha256, take, usable_songs
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.files import atomic_path
@@ -35,34 +36,45 @@ class Calibration(BaseModel):
         "song among the controls shows up here, and hides that song."
     )
     channels: dict[str, ChannelCalibration]
+    reliability: dict[str, dict[str, ScoreReliability]] = Field(
+        default={},
+        description="Per channel whether each of `controls` has a ranking of its own, and each of `queries` where some "
+        "were given, by similarity and by adjusted similarity. Empty in files of earlier versions.",
+    )
 
     def to_json(self) -> str:
         """Canonical: equal calibrations are equal bytes; floats survive the round trip bit for bit."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+        # What earlier versions wrote keeps its bytes, and its hash.
+        values = self.model_dump(mode="json", exclude=None if self.reliability else {"reliability"})
+        return json.dumps(values, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
 
     @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def calibrate_store(store: "Store | AnyPath", controls: "Store | AnyPath") -> Calibration:
+def calibrate_store(
+    store: "Store | AnyPath", controls: "Store | AnyPath", queries: "Store | AnyPath | None" = None
+) -> Calibration:
     """Measure the noise of a catalog store against a control store; each is open already, or a path or an address.
+
+    Args:
+        queries: a store of queries, whose scores' reliability is measured beside that of the controls'.
 
     Raises:
         SpecificationMismatch: the stores were made by different specifications.
         StoreError: the same audio in both stores; duplicate ids; no usable vectors.
-        UsageError: fewer than `MIN_CONTROLS` distinct controls.
+        UsageError: fewer than `MIN_CONTROLS` distinct controls, or fewer than two distinct queries.
     """
     store, controls = opened(store), opened(controls)
     check_controls(store, controls)
     use_one_blas_thread()
     rows, _ = usable_songs(store)
-    control_rows, _ = usable_songs(controls)
-    control_codes = np.array(controls.songs["codes_sha256"].to_pylist(), dtype=object)[control_rows]
-    # A recording that occurs twice is one observation: as two, it would make the noise look better known than it is.
-    _, first = np.unique(control_codes.astype(str), return_index=True)
-    distinct = control_rows[np.sort(first)]
-    closest, nulls = {}, {}
+    distinct, n_controls = _distinct(controls)
+    asked = {"controls": (controls, distinct)}
+    if queries is not None:
+        asked["queries"] = _queries(store, opened(queries))
+    closest, nulls, reliability = {}, {}, {}
     try:
         for c in store.specification.channels:
             songs_ND, controls_CD = take(store.vectors(c), rows), controls.vectors(c)[distinct]
@@ -71,13 +83,19 @@ def calibrate_store(store: "Store | AnyPath", controls: "Store | AnyPath") -> Ca
                 for i, j, similarity in _closest(songs_ND, controls_CD)
             )
             nulls[c] = calibrate(songs_ND, controls_CD)
+            reliability[c] = {
+                name: one
+                for kind, (of, rows_of) in asked.items()
+                for name, one in measure_reliability(songs_ND, of.vectors(c)[rows_of], kind).items()
+            }
         return Calibration(
             specification_sha256=store.specification.sha256,
             catalog_sha256=store_sha256(store),
             controls_sha256=store_sha256(controls),
-            duplicate_controls=len(control_rows) - len(distinct),
+            duplicate_controls=n_controls - len(distinct),
             closest=closest,
             channels=nulls,
+            reliability=reliability,
         )
     except UsageError as error:
         raise UsageError(f"{controls.path}: {error}") from error
@@ -133,6 +151,27 @@ def check_controls(store: "Store", controls: "Store") -> None:
             f"{len(shared)} control track(s) are catalog songs: {', '.join(shared[:5])}; controls must be music that "
             "the model never saw: leave them out of the control manifest"
         )
+
+
+def _distinct(store: "Store") -> tuple[np.ndarray, int]:
+    """Rows of the usable recordings of a store, each recording once, and how many there are with duplicates."""
+    rows, _ = usable_songs(store)
+    codes = np.array(store.songs["codes_sha256"].to_pylist(), dtype=object)[rows]
+    # A recording that occurs twice is one observation: as two, it would make the noise look better known than it is.
+    _, first = np.unique(codes.astype(str), return_index=True)
+    return rows[np.sort(first)], len(rows)
+
+
+def _queries(store: "Store", queries: "Store") -> tuple["Store", np.ndarray]:
+    if store.specification.sha256 != queries.specification.sha256:
+        raise SpecificationMismatch(
+            f"catalog {store.path} has specification {store.specification.sha256[:12]}, queries {queries.path} have "
+            f"{queries.specification.sha256[:12]}: fingerprint both with the same model and fingerprint"
+        )
+    rows, _ = _distinct(queries)
+    if len(rows) < 2:
+        raise UsageError(f"{queries.path}: {len(rows)} distinct queries; 2 are needed to compare their rankings")
+    return queries, rows
 
 
 def _closest(songs_ND: np.ndarray, controls_CD: np.ndarray, n: int = 3) -> list[tuple[int, int, float]]:

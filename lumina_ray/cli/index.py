@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lumina_ray.cli.options import JsonOption
-from lumina_ray.cli.output import answer
+from lumina_ray.cli.output import answer, warn_of_collapse
 from lumina_ray.vocabulary import counted
 
 
@@ -50,3 +50,4 @@ def index(
         f"{path}: {counted(len(snapshot), 'song')}; {kinds}",
         as_json,
     )
+    warn_of_collapse(snapshot.calibration)

@@ -21,6 +21,7 @@ from lumina_ray.cli.attribute import attribute
 from lumina_ray.cli.calibrate import calibrate
 from lumina_ray.cli.catalog import catalog
 from lumina_ray.cli.demo import demo
+from lumina_ray.cli.diagnose import diagnose
 from lumina_ray.cli.effects import effects
 from lumina_ray.cli.evaluate import evaluate
 from lumina_ray.cli.exits import BUG, SYSTEM, exit_code
@@ -54,7 +55,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     },
     "Trust": {"calibrate": calibrate, "use": use},
     "Index": {"index": index},
-    "Attribute": {"attribute": attribute, "methods": methods, "scores": scores},
+    "Attribute": {"attribute": attribute, "methods": methods, "scores": scores, "diagnose": diagnose},
     "Serve": {"serve": serve, "keys": keys},
     "Ground truth": {"evaluate": evaluate, "truth": truth, "effects": effects},
     "Reports": {"statement": statement, "keygen": keygen, "sign": sign, "verify": verify},

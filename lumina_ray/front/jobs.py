@@ -76,15 +76,16 @@ def fingerprint(
     )
 
 
-def calibrate(store: AnyPath, controls: AnyPath) -> "Calibration":
+def calibrate(store: AnyPath, controls: AnyPath, *, queries: AnyPath | None = None) -> "Calibration":
     """Measure what unrelated music looks like, so that confidence means something. Written into the store.
 
     Args:
         store: a finished catalog store, or a living catalog.
         controls: a finished store of tracks that the model never saw, made with the same model and kind.
+        queries: a finished store of queries, made likewise; the reliability of their scores is then measured too.
 
     Returns:
-        The noise of each channel.
+        The noise of each channel, and whether each control has a ranking of its own.
 
     Raises:
         StoreError: not a finished store, or the same audio in both.
@@ -94,6 +95,7 @@ def calibrate(store: AnyPath, controls: AnyPath) -> "Calibration":
     from lumina_ray.calibration import calibrate_store, write_calibration
     from lumina_ray.store import stream_store
 
-    calibration = calibrate_store(stream_store(locate(store)), stream_store(locate(controls)))
+    asked = None if queries is None else stream_store(locate(queries))
+    calibration = calibrate_store(stream_store(locate(store)), stream_store(locate(controls)), asked)
     write_calibration(calibration, locate(store))
     return calibration

@@ -15,6 +15,9 @@ from lumina_ray.methods.score import attribute, cache
 if TYPE_CHECKING:
     from lumina_ray.store import Store
 
+METHOD_KEY, SONGS_KEY = b"lumina.method", b"lumina.songs"
+"""Metadata of a table of scores: the method's name, and how many songs the catalog has, whatever `top` is."""
+
 
 def score_table(
     name: str,
@@ -33,7 +36,8 @@ def score_table(
         top: how many songs to list for each query and channel; all songs where the catalog has fewer.
 
     Returns:
-        Columns `query_id`, `channel`, `rank` (from 1), `song_id` and `score` (float64), sorted by the first three.
+        Columns `query_id`, `channel`, `rank` (from 1), `song_id` and `score` (float64), sorted by the first three. Its
+        metadata name the method, and how many songs the catalog has.
 
     Raises:
         UsageError: there is no such method; the stores hold another kind of fingerprint; or the numbers of stores and
@@ -79,4 +83,5 @@ def score_table(
         )  # fmt: skip
     # P comes before M, as everywhere.
     order = [("query_id", "ascending"), ("channel", "descending"), ("rank", "ascending")]
-    return pa.concat_tables(tables).sort_by(order)
+    metadata = {METHOD_KEY: name, SONGS_KEY: str(len(song_ids))}
+    return pa.concat_tables(tables).sort_by(order).replace_schema_metadata(metadata)

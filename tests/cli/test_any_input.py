@@ -23,6 +23,8 @@ COMMANDS = (
     "attribute {} --url {}",
     "attribute {} {} --index {} --out {} --csv {}",
     "scores {} --catalog {} --queries {}",
+    "diagnose {}",
+    "diagnose {} --features {} --genres {} --out {}",
     "serve --index {} --open",
     "verify {}",
     "verify {} --audio {} --index {}",

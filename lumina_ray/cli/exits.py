@@ -20,6 +20,7 @@ from lumina_ray.errors import (
     StoreError,
     Terminated,
     TooManyFailures,
+    UnlearningError,
     UsageError,
 )
 
@@ -46,6 +47,7 @@ EXIT_CODES: dict[type[LuminaError], int] = {
     StorageRefused: 2,
     SpecificationMismatch: 2,
     ReportMismatch: 2,
+    UnlearningError: 2,
     TooManyFailures: SOME_FAILED,
     ClusterError: 4,
     SignatureError: 7,

@@ -26,6 +26,7 @@ from lumina_ray.cli.evaluate import evaluate
 from lumina_ray.cli.exits import BUG, SYSTEM, exit_code
 from lumina_ray.cli.export import export
 from lumina_ray.cli.fingerprint import fingerprint
+from lumina_ray.cli.fisher import fisher
 from lumina_ray.cli.generate import generate
 from lumina_ray.cli.index import index
 from lumina_ray.cli.keys import keys
@@ -50,6 +51,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "failed": failed,
         "export": export,
         "statistics": statistics,
+        "fisher": fisher,
     },
     "Trust": {"calibrate": calibrate, "use": use},
     "Index": {"index": index},

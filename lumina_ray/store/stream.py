@@ -100,10 +100,19 @@ def stored_codes(store: StreamedStore) -> Iterator[SongCodes]:
     Raises:
         StoreError: damaged.
     """
+    for _, codes in stored_songs(store):
+        yield codes
+
+
+def stored_songs(store: StreamedStore) -> Iterator[tuple[str, SongCodes]]:
+    """Ids and codes of every song in the order of `places`. One data file at a time is in memory.
+
+    Raises:
+        StoreError: damaged.
+    """
     for segment in store.segments:
         for path in list_data_files(segment.folder):
-            for _, codes in data_file_codes(segment, path, store.specification):
-                yield codes
+            yield from data_file_codes(segment, path, store.specification)
 
 
 def data_file_codes(segment: Segment, path: Location, specification: Specification) -> Iterator[tuple[str, SongCodes]]:

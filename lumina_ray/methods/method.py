@@ -63,6 +63,14 @@ class Method:
     residual: bool = False
     needs_model: bool = False
 
+    @property
+    def source(self) -> str | None:
+        """Name of what is made of a catalog and its queries, once for all scores; None where that is nothing.
+
+        A kind of fingerprint, or the method's own name where it needs the model itself.
+        """
+        return self.name if self.needs_model else self.kind
+
     def __post_init__(self) -> None:
         if self.needs_model and self.kind is not None:
             raise ValueError(f"{self.name}: a method that needs the model at hand has no fingerprint")

@@ -1,8 +1,10 @@
 """Fisher information and scores by forgetting on Ray, against one song after the other in this process."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.unlearning import measure_fisher, unlearning_scores, unlearning_table
@@ -16,6 +18,7 @@ from lumina_ray.unlearning.losses import code_losses
 from lumina_ray.unlearning.scores import rises
 from lumina_ray.unlearning.unlearn import Forgetting
 from lumina_ray.vocabulary import SongCodes
+from tests.cli.running import run_lumina
 from tests.cluster.test_membership import some_songs, write_part
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -117,6 +120,25 @@ def test_a_silent_query_is_named_and_finished_ones_are_kept(
         unlearning_scores(catalog, stream_store(stores["silent"]), parts, fisher=file, how=HOW)
     # The songs of the other query were done first, or not begun.
     assert all(path.suffix == ".npz" for path in parts.iterdir()) if parts.exists() else True
+
+
+def test_commands_write_what_the_functions_give(
+    stores: dict[str, Path], fisher: Fisher, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    file, out = tmp_path / "fisher.npz", tmp_path / "scores.parquet"
+    done = run_lumina("fisher", str(stores["catalog"]), str(tiny_model_dir), "--out", str(file), "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["sha256"] == fisher.sha256
+    asked = ("--catalog", str(stores["catalog"]), "--queries", str(stores["queries"]), "--top", "2")
+    done = run_lumina("scores", "unlearning", *asked, "--fisher", str(file), "--out", str(out), "--json")
+    assert done.exit_code == 0, done.stderr
+    rows = json.loads(done.stdout)["scores"]
+    assert [(row["query_id"], row["channel"], row["rank"]) for row in rows[:4]] == [
+        ("queries-00", "P", 1), ("queries-00", "P", 2), ("queries-00", "M", 1), ("queries-00", "M", 2),
+    ]  # fmt: skip
+    assert pq.read_table(out).to_pylist() == rows
+    assert run_lumina("scores", "grad-cos", *asked, "--fisher", str(file)).exit_code == 2
+    assert run_lumina("fisher", str(stores["catalog"]), "nano").exit_code == 2
 
 
 def test_what_does_not_belong_together_is_refused(stores: dict[str, Path], fisher: Fisher, tmp_path: Path) -> None:

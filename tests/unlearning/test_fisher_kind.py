@@ -60,6 +60,11 @@ def test_vectors_are_scaled_gradients_under_the_projection(model: MusicModel) ->
 def test_method_orders_songs_as_unlearning_to_first_order_does(model: MusicModel) -> None:
     assert model.fisher is not None
     songs = some_songs(40, 1, frames=100)
+    for i in range(1, 40):
+        # Of more and more frames of the first song.
+        chunk = songs[i].chunks[0].copy()
+        chunk[:, : 2 * i] = songs[0].chunks[0][:, : 2 * i]
+        songs[i] = SongCodes((chunk,), (0.0,))
     fingerprinter = Fingerprinter(model, Specification.for_model(model, "fisher"))
     made = list(fingerprinter.many(songs))
 
@@ -70,7 +75,7 @@ def test_method_orders_songs_as_unlearning_to_first_order_does(model: MusicModel
     found = attribute(cache(METHODS["unlearning-linear"], features(slice(None))), features(slice(1)))[0]
     exact = first_order(model, songs[0], songs, model.fisher, Forgetting(layers="heads"))
     # The sketch and the first codebook, which channel M leaves out, are all that differs.
-    assert spearmanr(found[1:], exact[1:]).statistic > 0.5
+    assert spearmanr(found[1:], exact[1:]).statistic > 0.9
     assert found.argmax() == exact.argmax() == 0
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,14 @@ def songs() -> list[SongCodes]:
 @pytest.fixture(scope="module")
 def fisher(model: MusicModel, songs: list[SongCodes]) -> Fisher:
     return fisher_diagonal(model, songs)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler, which is not there in a process that a shell started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def bits(model: MusicModel) -> list[bytes]:

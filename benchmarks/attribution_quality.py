@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from cluster.evaluate import evaluate
-from lumina_ray.methods import METHODS
+from lumina_ray.methods import BY_VECTORS
 from lumina_ray.truth.bank import SHIPPED, load_bank
 from lumina_ray.truth.card import Card, as_dict, save_card, shown_measures
 from lumina_ray.truth.method_rows import MethodRow
@@ -50,7 +50,7 @@ def main(
 ) -> None:
     """Run every method on the bank."""
     begin_s = time.monotonic()
-    card = evaluate(load_bank(bank), tuple(METHODS), split)
+    card = evaluate(load_bank(bank), BY_VECTORS, split)
     console = Console()
     print_card(card, console, wide=True)
     ratios = cost_ratios(card)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cluster.progress import show_steps
 from cluster.session import ray_session
-from lumina_ray.methods import METHODS
+from lumina_ray.methods import BY_VECTORS, METHODS
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.card import Card, left_out
 from lumina_ray.truth.corpus import Audited
@@ -27,7 +27,7 @@ _RETRIES = 3
 
 
 def evaluate(
-    bank: Bank, names: Sequence[str] = tuple(METHODS), split: Split = "test", console: Console | None = None
+    bank: Bank, names: Sequence[str] = BY_VECTORS, split: Split = "test", console: Console | None = None
 ) -> Card:
     """Make the report card of some methods.
 

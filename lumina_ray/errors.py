@@ -14,6 +14,7 @@
     ├── StatementError               reports that cannot be added up
     ├── SignatureError               signature that is missing, invalid or made by another key
     ├── NumericsError                numbers that cannot be right
+    ├── UnlearningError              music that a model cannot be made to forget
     ├── TooManyFailures              job with more failed songs than its caller allows
     ├── ClusterError                 Ray cluster that cannot run the job
     ├── Interrupted                  job stopped by Ctrl-C
@@ -103,6 +104,12 @@ class NumericsError(LuminaError):
     """Numbers cannot be right: the job that made them leaves no finished store."""
 
     code = "numerics.spot_check"
+
+
+class UnlearningError(LuminaError):
+    """A model cannot be made to forget some music: it is silent, or no step has any effect. The model is as before."""
+
+    code = "unlearning.impossible"
 
 
 class TooManyFailures(LuminaError):

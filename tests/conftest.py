@@ -40,7 +40,8 @@ _SLOW = ("serve", "fingerprint", "truth", "model", "cli", "training", "examples"
 # for longer than several other folders together.
 _NOT_IN_CHECK = (
     *("cluster/", "serve/", "client/", "training/", "demo/", "docs/test_walks.py", "examples/"),
-    *("cli/test_contract.py", "cli/test_attribute.py", "test_front_door.py"),
+    *("cli/test_contract.py", "cli/test_attribute.py", "cli/test_unlearning.py"),
+    *("test_front_door.py", "unlearning/test_unlearn.py"),
     *("fingerprint/test_precision.py", "fingerprint/test_memory.py", "fingerprint/test_batching.py"),
     *("fingerprint/test_sketches.py", "calibration/test_near_silence.py", "model/test_float16.py"),
     *("model/test_sampling.py", "index/test_kinds.py", "truth/test_method_rows.py", "cli/test_any_input.py"),

@@ -58,6 +58,7 @@ def test_exit_codes_are_the_published_ones() -> None:
         "StorageRefused": 2,
         "StoreBusy": 1,
         "SpecificationMismatch": 2,
+        "UnlearningError": 2,
         "ReportMismatch": 2,
         "StatementError": 2,
         "SignatureError": 7,

@@ -19,6 +19,7 @@ ORDER = [
     "catalog",
     "model",
     "gradients",
+    "unlearning",
     "fingerprint",
     "store",
     "methods",

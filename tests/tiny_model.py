@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import MusicgenForConditionalGeneration, PreTrainedTokenizerFast
 
+from lumina_ray.model.fisher import FISHER_FILE, Fisher, save_fisher
+from lumina_ray.model.interface import MusicModel
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.training.captions import vocabulary, word_tokenizer
 from lumina_ray.training.codec import codec_config
 from lumina_ray.training.export import as_music_model, export, new_musicgen
+from lumina_ray.unlearning.select import named_tensors
 
 
 def _tiny_codec_config():
@@ -31,8 +35,10 @@ def _tiny_musicgen(
 
 
 def tiny_music_model(n_layers: int = 16, tokenizer: PreTrainedTokenizerFast | None = None) -> TransformersMusicGen:
-    """An unsaved random model behind the common interface."""
-    return as_music_model(_tiny_musicgen(n_layers, tokenizer), tokenizer)
+    """An unsaved random model behind the common interface, with random Fisher information."""
+    model = as_music_model(_tiny_musicgen(n_layers, tokenizer), tokenizer)
+    model.fisher = random_fisher(model)
+    return model
 
 
 def export_tiny_text_model(folder: Path, captions: list[str]) -> None:
@@ -48,5 +54,14 @@ def export_tiny_text_model(folder: Path, captions: list[str]) -> None:
 
 
 def export_tiny_model(folder: Path) -> None:
-    """Write a random model in the transformers format."""
+    """Write a random model in the transformers format, with Fisher information that is as random."""
     export(_tiny_musicgen(), folder)
+    save_fisher(random_fisher(TransformersMusicGen.load(folder, "tiny", "cpu")), folder / FISHER_FILE)
+
+
+def random_fisher(model: MusicModel) -> Fisher:
+    """Positive numbers in the shapes of a model's tensors."""
+    rng = np.random.default_rng(0)
+    shapes = {name: (sum(map(len, p)), *p[0].shape[1:]) for name, p in named_tensors(model).items()}
+    values = {name: rng.exponential(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    return Fisher(values, model.weights_sha256, "0" * 64, 1, 1)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,14 +15,16 @@ from lumina_ray.cli.exits import SOME_FAILED
 from lumina_ray.cli.options import DeviceOption, JsonOption, MovedModelOption, output_path
 from lumina_ray.cli.output import announce, answer
 from lumina_ray.cli.queries import Query, are_many, find_queries
-from lumina_ray.errors import AudioError, LuminaError, UsageError
+from lumina_ray.errors import AudioError, LuminaError, UnlearningError, UsageError
 from lumina_ray.storage import local
 from lumina_ray.vocabulary import DEFAULT_CANDIDATES, DEFAULT_POLICY, DEFAULT_TOP_K, counted
 
 if TYPE_CHECKING:
     from lumina_ray.attribution import Report
+    from lumina_ray.attribution.confirm import Confirmation
 
-Attribute = Callable[[Query], "Report"]
+Answer = tuple["Report", "Confirmation | None"]
+Attribute = Callable[[Query], Answer]
 
 # The table with all its columns needs as much.
 _WIDE_CHARACTERS = 120
@@ -71,6 +73,17 @@ def attribute(
             help="Also write a table: a row for each query, channel and listed song.",
         ),
     ] = None,
+    confirm: Annotated[
+        Literal["unlearn"] | None,
+        typer.Option(help="unlearn: let the model forget AUDIO, and rank the listed songs by what it loses with it."),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="With --confirm: the store that the index was built from, or the living catalog.")
+    ] = None,
+    fisher: Annotated[
+        Path | None,
+        typer.Option(help="With --confirm: a file of `lumina fisher`; by default the one beside the model."),
+    ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="Print all columns, also in a narrow terminal.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,10 +95,14 @@ def attribute(
 
     One file that cannot be used is an error. Among many, the others go on, and the exit code is 3.
     """
+    if confirm is None and (store or fisher):
+        raise UsageError("--store and --fisher are for --confirm unlearn")
+    if confirm is not None and (store is None or index is None):
+        raise UsageError("--confirm unlearn takes --index and --store: the songs' codes are in the store")
     if url is not None and (index, model, device) == (None, None, "auto"):
         answering = _endpoint(url, key, policy, top_k, candidates)
     elif index is not None and url is None and key is None:
-        answering = _index(index, model, device, policy, top_k, candidates)
+        answering = _index(index, model, device, policy, top_k, candidates, (store, fisher) if store else None)
     else:
         raise UsageError("give either --index, with --model and --device if need be, or --url, with --key if need be")
     if are_many(audio):
@@ -96,9 +113,9 @@ def attribute(
         return
     (query,) = find_queries(audio)
     with answering as ask:
-        report = ask(query)
-    _Outputs(out, None, csv).write([(query, report)])
-    _show_one(report, html, wide, as_json)
+        report, confirmation = ask(query)
+    _Outputs(out, None, csv).write([(query, report, confirmation)])
+    _show_one(report, confirmation, html, wide, as_json)
 
 
 @contextmanager
@@ -106,34 +123,57 @@ def _endpoint(url: str, key: str | None, policy: str, top_k: int, candidates: in
     from lumina_ray.client import Client
 
     with Client(url, key) as client:
-        yield lambda query: client.attribute(local(str(query.place)), policy, top_k, candidates=candidates)
+        yield lambda query: (client.attribute(local(str(query.place)), policy, top_k, candidates=candidates), None)
 
 
 @contextmanager
-def _index(index: str, model: str | None, device: str, policy: str, top_k: int, candidates: int) -> Iterator[Attribute]:
+def _index(
+    index: str,
+    model: str | None,
+    device: str,
+    policy: str,
+    top_k: int,
+    candidates: int,
+    confirming: tuple[str, Path | None] | None,
+) -> Iterator[Attribute]:
     from lumina_ray.front.index import open_index
 
     opened = open_index(index, model=model, device=resolve_device(device))
-    yield lambda query: opened.attribute(query.place, policy, top_k, candidates)
+
+    def answered(query: Query) -> Answer:
+        report = opened.attribute(query.place, policy, top_k, candidates)
+        return report, opened.confirm(query.place, report, *confirming) if confirming else None
+
+    yield answered
 
 
-def _show_one(report: "Report", html: Path | None, wide: bool, as_json: bool) -> None:
+def _show_one(
+    report: "Report", confirmation: "Confirmation | None", html: Path | None, wide: bool, as_json: bool
+) -> None:
+    import json
+
     from rich.console import Console
 
     from lumina_ray.report import print_table, render_html, report_sha256, to_json
+    from lumina_ray.report.confirmation import print_confirmation
 
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(render_html(report), encoding="utf-8")
         announce(f"HTML report: {html}")
     if as_json:
+        # A report's own bytes are what its hash is of; a confirmation comes after it, on a line of its own.
         sys.stdout.write(to_json(report))
+        if confirmation is not None:
+            sys.stdout.write("\n" + json.dumps(confirmation.to_dict(), sort_keys=True) + "\n")
         announce(f"report sha256 {report_sha256(report)}")
     else:
         console = Console()
         if wide:
             console.width = max(console.width, _WIDE_CHARACTERS)
         print_table(report, console, wide=wide)
+        if confirmation is not None:
+            print_confirmation(confirmation, console)
 
 
 @dataclass(frozen=True)
@@ -147,7 +187,7 @@ class _Outputs:
     def __str__(self) -> str:
         return " and ".join(dict.fromkeys(str(place) for place in (self.out, self.html, self.csv) if place is not None))
 
-    def write(self, reports: "Iterable[tuple[Query, Report]]") -> None:
+    def write(self, reports: "Iterable[tuple[Query, Report, Confirmation | None]]") -> None:
         """Write reports as they come; the table is there once all are written."""
         from lumina_ray.report.csv import write_csv
 
@@ -158,15 +198,20 @@ class _Outputs:
             for _ in rows:
                 pass
 
-    def _write_files(self, reports: "Iterable[tuple[Query, Report]]") -> "Iterator[tuple[str, Report]]":
+    def _write_files(
+        self, reports: "Iterable[tuple[Query, Report, Confirmation | None]]"
+    ) -> "Iterator[tuple[str, Report]]":
         from lumina_ray.files import atomic_path
         from lumina_ray.report import render_html, to_json
+        from lumina_ray.store.run import write_json
 
-        for query, report in reports:
+        for query, report, confirmation in reports:
             for folder, suffix, render in ((self.out, ".json", to_json), (self.html, ".html", render_html)):
                 if folder is not None:
                     with atomic_path(folder / f"{query.name}{suffix}") as temporary:
                         temporary.write_text(render(report), encoding="utf-8")
+            if self.out is not None and confirmation is not None:
+                write_json(self.out / f"{query.name}.confirmation.json", confirmation.to_dict())
             yield str(query.place), report
 
 
@@ -176,18 +221,18 @@ def _attribute_many(queries: list[Query], ask: Attribute, outputs: _Outputs, as_
     done: list[dict[str, str]] = []
     failed: list[dict[str, str]] = []
 
-    def reports() -> "Iterator[tuple[Query, Report]]":
+    def reports() -> "Iterator[tuple[Query, Report, Confirmation | None]]":
         with progress_bar("attributing") as update:
             for count, query in enumerate(queries, start=1):
                 try:
-                    report = ask(query)
+                    report, confirmation = ask(query)
                 except LuminaError as error:
                     if not _of_this_file(error):
                         raise
                     failed.append({"audio": str(query.place), "code": error.code, "message": str(error)})
                     announce(f"failed: {error} [{error.code}]")
                 else:
-                    yield query, report
+                    yield query, report, confirmation
                     done.append({"audio": str(query.place), "name": query.name, "sha256": report_sha256(report)})
                 update(count, len(queries), query.name)
 
@@ -201,4 +246,4 @@ def _attribute_many(queries: list[Query], ask: Attribute, outputs: _Outputs, as_
 
 def _of_this_file(error: LuminaError) -> bool:
     """Whether the next file may do better. The endpoint gives the causes of `AudioError` as they are."""
-    return isinstance(error, AudioError) or error.code in AudioError.CODES
+    return isinstance(error, AudioError | UnlearningError) or error.code in AudioError.CODES

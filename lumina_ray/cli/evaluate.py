@@ -18,7 +18,10 @@ def evaluate(
         typer.Argument(help="A ground-truth bank (`lumina truth build`); by default the shipped one."),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="Only this one (`lumina methods`); may be given several times.")
+        list[str] | None,
+        typer.Option(
+            help="Only this one (`lumina methods`); may be given several times. By default all but unlearning."
+        ),
     ] = None,
     split: Annotated[
         Literal["dev", "test"], typer.Option(help="dev is for tuning; what is reported is test.")
@@ -43,12 +46,12 @@ def evaluate(
 
     check_ray_address()
     from cluster.evaluate import evaluate as run
-    from lumina_ray.methods import METHODS
+    from lumina_ray.methods import BY_VECTORS
     from lumina_ray.truth.bank import SHIPPED, load_bank
     from lumina_ray.truth.card import DEFAULT_METHOD, as_dict, floors_not_beaten, save_card
     from lumina_ray.truth.tables import print_card
 
-    names = method or tuple(METHODS)
+    names = method or BY_VECTORS
     if require_floors and DEFAULT_METHOD not in names:
         raise UsageError(f"--require-floors judges {DEFAULT_METHOD}: name it too, with --method {DEFAULT_METHOD}")
     card = run(load_bank(bank or SHIPPED), names, split)

@@ -21,6 +21,7 @@ from lumina_ray.errors import (
     StoreError,
     Terminated,
     TooManyFailures,
+    UnlearningError,
     UsageError,
 )
 
@@ -48,6 +49,7 @@ EXIT_CODES: dict[type[LuminaError], int] = {
     SpecificationMismatch: 2,
     ReportMismatch: 2,
     StatementError: 2,
+    UnlearningError: 2,
     TooManyFailures: SOME_FAILED,
     ClusterError: 4,
     SignatureError: 7,

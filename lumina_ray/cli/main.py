@@ -27,6 +27,8 @@ from lumina_ray.cli.evaluate import evaluate
 from lumina_ray.cli.exits import BUG, SYSTEM, exit_code
 from lumina_ray.cli.export import export
 from lumina_ray.cli.fingerprint import fingerprint
+from lumina_ray.cli.fisher import fisher
+from lumina_ray.cli.forget import forget
 from lumina_ray.cli.generate import generate
 from lumina_ray.cli.index import index
 from lumina_ray.cli.keys import keys
@@ -52,6 +54,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
         "failed": failed,
         "export": export,
         "statistics": statistics,
+        "fisher": fisher,
     },
     "Trust": {"calibrate": calibrate, "use": use},
     "Index": {"index": index},
@@ -59,7 +62,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Serve": {"serve": serve, "keys": keys},
     "Ground truth": {"evaluate": evaluate, "truth": truth, "effects": effects},
     "Reports": {"statement": statement, "keygen": keygen, "sign": sign, "verify": verify},
-    "Tools": {"demo": demo, "generate": generate, "train-nano": train_nano},
+    "Tools": {"demo": demo, "generate": generate, "forget": forget, "train-nano": train_nano},
 }
 """All commands in the order of the work, as `lumina --help` shows them."""
 

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.fingerprint.extraction import make_extraction
-from lumina_ray.fingerprint.specification import Specification
+from lumina_ray.fingerprint.kinds import find_kind
+from lumina_ray.fingerprint.specification import Specification, measured_sha256
 from lumina_ray.gradients import SongGradient, WeightCall, first_tile, freeze, gradient_tiles
+from lumina_ray.model.fisher import FISHER_FILE
 from lumina_ray.model.interface import MusicModel
 from lumina_ray.model.statistics import STATISTICS_FILE
 from lumina_ray.vocabulary import Channel, SongCodes
@@ -72,7 +74,8 @@ class Fingerprinter:
             chunks_in_flight: number of chunks per batch (`choose_chunks_in_flight`).
 
         Raises:
-            SpecificationMismatch: the specification was made with other weights, or with other music statistics.
+            SpecificationMismatch: the specification was made with other weights, or with other music statistics or
+                Fisher information.
         """
         if specification.weights_sha256 != model.weights_sha256:
             raise SpecificationMismatch(
@@ -80,10 +83,11 @@ class Fingerprinter:
                 f"model {model.name!r} has weights {model.weights_sha256[:12]}; open the model it was made with"
             )
         expected = specification.statistics_sha256
-        if expected and expected != (found := model.statistics.sha256):
+        if expected and expected != (found := measured_sha256(model, specification.kind)):
+            file = FISHER_FILE if find_kind(specification.kind).uses_fisher else STATISTICS_FILE
             raise SpecificationMismatch(
-                f"the specification was made with statistics of music {expected[:12]}, model {model.name!r} has "
-                f"{found[:12]}; put its {STATISTICS_FILE} back, or fingerprint everything again"
+                f"the specification was made with a {file} of hash {expected[:12]}, model {model.name!r} has "
+                f"{found[:12]}; put its {file} back, or fingerprint everything again"
             )
         self.model = model
         self.specification = specification

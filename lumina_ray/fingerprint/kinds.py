@@ -50,6 +50,7 @@ class FingerprintKind:
         nonzeros: non-zero entries in each column of a sparse projection; 0 where projections are dense.
         published_loss: whether the loss weights the codebooks as LUMINA published it; otherwise they weigh the same.
         uses_music_statistics: whether the fingerprint depends on the model's `MusicStatistics`.
+        uses_fisher: whether it depends on the model's `Fisher` information.
         by_tensor: whether the vector consists of equal pieces that are each made of one tensor.
     """
 
@@ -62,6 +63,7 @@ class FingerprintKind:
     nonzeros: int = _NONZEROS
     published_loss: bool = False
     uses_music_statistics: bool = False
+    uses_fisher: bool = False
     by_tensor: bool = False
 
     def projection(self, channels: tuple[Channel, ...], shape: ModelShape) -> tuple[int, int]:
@@ -162,6 +164,14 @@ KINDS: dict[Kind, FingerprintKind] = {
         extraction=f"{_EXTRACTIONS}.channels:own_head_gradients",
         layers=_no_layers,
         dims=lambda _channel, _shape: _MAX_DIMS,
+    ),
+    "fisher": FingerprintKind(
+        "projected gradients of the model's own output heads in the metric of its Fisher information (unlearning)",
+        needs="forward",
+        extraction=f"{_EXTRACTIONS}.fisher_gradients:FisherHeadGradients",
+        layers=_no_layers,
+        dims=lambda _channel, _shape: _MAX_DIMS,
+        uses_fisher=True,
     ),
     "gradient": FingerprintKind(
         "projected gradients of all six tensors in each layer of a band",

@@ -43,7 +43,8 @@ class Specification:
         seed: the projection's seed; 0 where nothing is projected.
         nonzeros: non-zero entries in each column of the projection; 0 where nothing is projected, or where the
             projection is dense.
-        statistics_sha256: hash of the model's `MusicStatistics` where the fingerprint depends on them; otherwise empty.
+        statistics_sha256: hash of the model's `MusicStatistics`, or of its `Fisher` information, where the fingerprint
+            depends on them; otherwise empty.
         text: the text that the language model is conditioned on.
         chunk_s: length of a full chunk, in seconds.
         min_tail_s: a shorter last chunk is dropped, in seconds.
@@ -93,7 +94,8 @@ class Specification:
 
         Raises:
             UsageError: there is no such kind, channel or dtype; the message lists the right ones.
-            ModelError: the model is too shallow for the layer bands, or does not have 4 codebooks.
+            ModelError: the model is too shallow for the layer bands, does not have 4 codebooks, or lacks the Fisher
+                information that the kind depends on.
         """
         row = find_kind(kind)
         if not channels or not set(channels) <= set(CHANNELS):
@@ -115,7 +117,7 @@ class Specification:
             list(_PUBLISHED_CODEBOOK_WEIGHTS) if row.published_loss else [1.0] * model.n_codebooks,
             seed,
             nonzeros,
-            statistics_sha256=model.statistics.sha256 if row.uses_music_statistics else "",
+            statistics_sha256=measured_sha256(model, kind),
             dtype=dtype,
             loss_scale=_FLOAT16_LOSS_SCALE if scaled else 1.0,
         )
@@ -170,3 +172,18 @@ class Specification:
                 f"{ALGORITHM_VERSION}; fingerprint the catalog again, from its audio"
             )
         return specification
+
+
+def measured_sha256(model: "MusicModel", kind: Kind) -> str:
+    """Hash of what was measured on a model's catalog and a kind depends on; empty where it depends on nothing.
+
+    Raises:
+        ModelError: the kind needs the model's Fisher information, and there is none.
+        SpecificationMismatch: the Fisher information was measured with other weights.
+    """
+    row = find_kind(kind)
+    if row.uses_fisher:
+        from lumina_ray.model.fisher import fisher_of
+
+        return fisher_of(model).sha256
+    return model.statistics.sha256 if row.uses_music_statistics else ""

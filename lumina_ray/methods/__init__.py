@@ -2,7 +2,7 @@
 
 from lumina_ray.methods.features import Features
 from lumina_ray.methods.kernel import RIDGE, kernel_scores, nonnegative_kernel_scores
-from lumina_ray.methods.method import METHODS, Kernel, Method
+from lumina_ray.methods.method import BY_VECTORS, METHODS, Kernel, Method
 from lumina_ray.methods.preconditioner import (
     DAMPING,
     precondition,
@@ -13,6 +13,7 @@ from lumina_ray.methods.preconditioner import (
 from lumina_ray.methods.score import Cached, attribute, cache
 
 __all__ = [
+    "BY_VECTORS",
     "DAMPING",
     "METHODS",
     "RIDGE",

@@ -34,10 +34,14 @@ def describe_methods() -> list[dict[str, str]]:
 
 
 def _needs(method: Method) -> str:
+    if method.needs_model:
+        return "the model, Fisher information"
     if method.kind is None:
         return "nothing"
     if KINDS[method.kind].needs == "codes":
         return method.kind
+    if KINDS[method.kind].uses_fisher:
+        return method.kind + " of a checkpoint, Fisher information"
     needs = method.kind + (" of a checkpoint" if method.checkpoints == "last" else " of checkpoints")
     if method.checkpoints == "learning_rate":
         needs += ", learning rates"
@@ -54,6 +58,8 @@ def _numbers(method: Method) -> str:
 
 
 def _cost(method: Method) -> str:
+    if method.needs_model:
+        return "forward over the catalog, a query"
     if method.kind is None:
         return "no model"
     kind = KINDS[method.kind]

@@ -44,9 +44,12 @@ class Method:
         kernel: kernel regression of the query on catalog songs; None for plain inner products.
         residual: whether a song's scores are multiplied by `1 − p`, where p is the probability of its codes; songs
             without a probability keep their scores.
+        needs_model: whether every query takes the model itself, which then runs over the catalog; such a method has no
+            fingerprint (`lumina_ray.unlearning`).
 
     Raises:
-        ValueError: a preconditioner together with a kernel or with standardised vectors.
+        ValueError: a preconditioner together with a kernel or with standardised vectors; or a fingerprint of a method
+            that needs the model itself.
     """
 
     name: str
@@ -58,14 +61,26 @@ class Method:
     normalisation: Normalisation = "unit"
     kernel: Kernel | None = None
     residual: bool = False
+    needs_model: bool = False
+
+    @property
+    def source(self) -> str | None:
+        """Name of what is made of a catalog and its queries, once for all scores; None where that is nothing.
+
+        A kind of fingerprint, or the method's own name where it needs the model itself.
+        """
+        return self.name if self.needs_model else self.kind
 
     def __post_init__(self) -> None:
+        if self.needs_model and self.kind is not None:
+            raise ValueError(f"{self.name}: a method that needs the model at hand has no fingerprint")
         if self.damping is not None and (self.kernel is not None or self.normalisation == "standard"):
             raise ValueError(f"{self.name}: a preconditioner goes with neither a kernel nor standardised vectors")
 
 
 _V8, _V7 = "LUMINA v8", "LUMINA v7"
 _KERNEL = "; kernel regression"
+_UNLEARNING = "Wang et al. 2024, arXiv:2406.09408"
 _TRACIN = "Pruthi et al. 2020, arXiv:2002.08484"
 
 METHODS: dict[str, Method] = {
@@ -93,7 +108,12 @@ METHODS: dict[str, Method] = {
         ),
         Method("logra", "Choe et al. 2024, arXiv:2405.13954", "logra", damping=DAMPING, normalisation="none"),
         Method("factgrass", "Hu et al. 2025, arXiv:2505.18976", "factgrass", damping=DAMPING, normalisation="none"),
+        Method("unlearning", _UNLEARNING, None, needs_model=True),
+        Method("unlearning-linear", _UNLEARNING + ", to first order", "fisher", normalisation="none"),
         Method("tokens", "a floor: codes alone", "tokens", normalisation="standard"),
         Method("random", "a floor: random scores", None),
     )
 }
+
+BY_VECTORS: tuple[str, ...] = tuple(name for name, method in METHODS.items() if not method.needs_model)
+"""Names of the methods that compare vectors; the others take minutes a query."""

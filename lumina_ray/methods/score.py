@@ -48,8 +48,12 @@ def cache(method: Method, catalog: Features, moments: Sequence[np.ndarray] | Non
             larger catalog (`cluster.preconditioner` adds moments up). By default they are those of `catalog`.
 
     Raises:
-        UsageError: the method needs learning rates that are not given.
+        UsageError: the method needs learning rates that are not given, or the model itself.
     """
+    if method.needs_model:
+        raise UsageError(
+            f"{method.name} compares no vectors: a model forgets each query; see `lumina scores {method.name}`"
+        )
     used = _checkpoints(method, catalog)
     C, N, D = len(used), *catalog.vectors_CnD.shape[1:]
     centre_CD, spread_CD = np.zeros((C, D)), np.ones((C, D))

@@ -1,6 +1,6 @@
 """A table of a method's scores, between a catalog's stores and queries' stores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ from lumina_ray.errors import SpecificationMismatch, UsageError
 from lumina_ray.methods.features import Features
 from lumina_ray.methods.method import METHODS
 from lumina_ray.methods.score import attribute, cache
+from lumina_ray.vocabulary import Channel
 
 # Stores load torch.
 if TYPE_CHECKING:
@@ -65,11 +66,23 @@ def score_table(
                 f"run `lumina fingerprint {ours.path} --fingerprint {method.kind} --out NEW` on its codes"
             )
     rates = np.array(learning_rates) if learning_rates else None
-    song_ids, query_ids = np.array(catalog[0].song_ids), queries[0].song_ids
-    tables = []
+    scores: dict[Channel, np.ndarray] = {}
     for channel in (channel for channel in method.channels if channel in catalog[0].specification.channels):
         songs, asked = (Features.of_stores(stores, channel, rates) for stores in (catalog, queries))
-        scores_QN = attribute(cache(method, songs), asked)
+        scores[channel] = attribute(cache(method, songs), asked)
+    return top_table(queries[0].song_ids, catalog[0].song_ids, scores, top)
+
+
+def top_table(
+    query_ids: Sequence[str], song_ids: Sequence[str], scores: Mapping[Channel, np.ndarray], top: int
+) -> pa.Table:
+    """List the songs with the largest scores; see `score_table`.
+
+    Args:
+        scores: float64 `[Q, N]` for each channel.
+    """
+    tables = []
+    for channel, scores_QN in scores.items():
         order_Qk = np.argsort(-scores_QN, axis=1, kind="stable")[:, :top]
         k = order_Qk.shape[1]
         tables.append(
@@ -77,7 +90,7 @@ def score_table(
                 "query_id": np.repeat(query_ids, k),
                 "channel": np.repeat(channel, len(query_ids) * k),
                 "rank": np.tile(np.arange(1, k + 1), len(query_ids)),
-                "song_id": song_ids[order_Qk.ravel()],
+                "song_id": np.array(song_ids)[order_Qk.ravel()],
                 "score": np.take_along_axis(scores_QN, order_Qk, axis=1).ravel(),
             })
         )  # fmt: skip

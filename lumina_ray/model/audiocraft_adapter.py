@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
+from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.float16 import hold_linears_in_float16
 from lumina_ray.model.interface import Prediction, SamplingSettings, Step, valid_targets
 from lumina_ray.model.statistics import load_statistics, no_statistics
@@ -48,6 +49,8 @@ class AudiocraftMusicGen:
     ) -> None:
         self.name = name
         self.weights_sha256 = sha256
+        self.folder: Path | None = None
+        self.fisher: Fisher | None = None
         self.device = torch.device(device)
         self.lm = lm.eval().to(self.device)
         self.codec = codec.eval().to(self.device)
@@ -103,6 +106,7 @@ class AudiocraftMusicGen:
         if dtype != torch.float32:
             hold_linears_in_float16(lm)
         loaded = cls(lm, codec, _AudiocraftText(lm, conditioner), device, name, weights_sha256(folder))
+        loaded.folder = folder
         loaded.statistics = load_statistics(folder, loaded.n_codebooks, loaded.codebook_size)
         return loaded
 
@@ -143,6 +147,7 @@ class AudiocraftMusicGen:
             source.name,
             source.weights_sha256,
         )
+        converted.folder = source.folder
         converted.statistics = source.statistics
         converted.sampling = source.sampling
         return converted
@@ -208,6 +213,12 @@ class AudiocraftMusicGen:
 
     def heads(self) -> tuple[nn.Parameter, ...]:
         return tuple(linear.weight for linear in self.lm.linears)
+
+    def others(self) -> tuple[nn.Parameter, ...]:
+        layers = self.lm.transformer.layers
+        norms = [norm for layer in layers for norm in (layer.norm1, layer.norm_cross, layer.norm2)]
+        embeddings = [embedding.weight for embedding in self.lm.emb]
+        return (*embeddings, *(p for norm in (*norms, self.lm.out_norm) for p in (norm.weight, norm.bias)))
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.lm.parameters())

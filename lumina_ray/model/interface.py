@@ -7,12 +7,14 @@ D = model dimension.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import MusicStatistics
 from lumina_ray.model.tracked import TrackedTensor
 
@@ -73,6 +75,10 @@ class MusicModel(Protocol):
     """Statistics of the music that it learned from; `no_statistics` where nothing is known of it."""
     sampling: SamplingSettings
     """The settings that the model comes with."""
+    folder: Path | None
+    """The folder that it was loaded from; None where it is in memory only."""
+    fisher: Fisher | None
+    """Fisher information over its catalog; None until it was measured or read (`lumina_ray.model.fisher.fisher_of`)."""
 
     @property
     def condition(self) -> Tensor:
@@ -125,6 +131,14 @@ class MusicModel(Protocol):
 
     def heads(self) -> tuple[nn.Parameter, ...]:
         """The K output heads `[C, D]`, first codebook first."""
+        ...
+
+    def others(self) -> tuple[nn.Parameter, ...]:
+        """What is neither tracked nor a head: embeddings, then the norms of each layer, then the last norm.
+
+        A norm is its weight and its bias; a layer's norms are those of self-attention, cross-attention and the MLP.
+        The order is one for all libraries.
+        """
         ...
 
     def parameters(self) -> list[nn.Parameter]:

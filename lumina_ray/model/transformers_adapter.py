@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
+from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.float16 import hold_linears_in_float16
 from lumina_ray.model.interface import Prediction, SamplingSettings, Step, delay, undelay, valid_targets
 from lumina_ray.model.sampling import generate
@@ -49,6 +50,8 @@ class TransformersMusicGen:
     ) -> None:
         self.name = name
         self.weights_sha256 = sha256
+        self.folder: Path | None = None
+        self.fisher: Fisher | None = None
         self.model = model
         self.device = model.device
         config = model.config.decoder
@@ -104,6 +107,7 @@ class TransformersMusicGen:
         # The base class is annotated with a mixin's `to` that mypy cannot follow.
         model = model.eval().to(torch.device(device))  # type: ignore[arg-type]
         loaded = cls(model, tokenizer, name, weights_sha256(folder))
+        loaded.folder = folder
         loaded.statistics = load_statistics(folder, loaded.n_codebooks, loaded.codebook_size)
         return loaded
 
@@ -197,6 +201,16 @@ class TransformersMusicGen:
 
     def heads(self) -> tuple[nn.Parameter, ...]:
         return tuple(head.weight for head in self.model.decoder.lm_heads)
+
+    def others(self) -> tuple[nn.Parameter, ...]:
+        decoder = self.model.decoder.model.decoder
+        norms = [
+            norm
+            for layer in decoder.layers
+            for norm in (layer.self_attn_layer_norm, layer.encoder_attn_layer_norm, layer.final_layer_norm)
+        ]
+        embeddings = [embedding.weight for embedding in decoder.embed_tokens]
+        return (*embeddings, *(p for norm in (*norms, decoder.layer_norm) for p in (norm.weight, norm.bias)))
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.model.decoder.parameters())

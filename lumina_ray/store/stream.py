@@ -1,6 +1,6 @@
 """A finished store or living catalog whose vectors stay on disk: it may be larger than memory."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -100,10 +100,38 @@ def stored_codes(store: StreamedStore) -> Iterator[SongCodes]:
     Raises:
         StoreError: damaged.
     """
+    for _, codes in stored_songs(store):
+        yield codes
+
+
+def stored_songs(store: StreamedStore) -> Iterator[tuple[str, SongCodes]]:
+    """Ids and codes of every song in the order of `places`. One data file at a time is in memory.
+
+    Raises:
+        StoreError: damaged.
+    """
     for segment in store.segments:
         for path in list_data_files(segment.folder):
-            for _, codes in data_file_codes(segment, path, store.specification):
-                yield codes
+            yield from data_file_codes(segment, path, store.specification)
+
+
+def codes_of(store: StreamedStore, song_ids: Collection[str]) -> dict[str, SongCodes]:
+    """Codes of some songs. Only data files that hold one of them are read.
+
+    Raises:
+        StoreError: damaged, or without one of the songs.
+    """
+    wanted, found = set(song_ids), dict[str, SongCodes]()
+    for segment in store.segments:
+        for path in list_data_files(segment.folder):
+            ids = _ok(segment, read_data_files([path], store.specification, ["song_id", "status"]))["song_id"]
+            if wanted.isdisjoint(ids.to_pylist()):
+                continue
+            songs = data_file_codes(segment, path, store.specification)
+            found |= {song_id: codes for song_id, codes in songs if song_id in wanted}
+    if missing := wanted - found.keys():
+        raise StoreError(f"{store.path} lacks {len(missing)} of the songs, such as {sorted(missing)[0]!r}")
+    return found
 
 
 def data_file_codes(segment: Segment, path: Location, specification: Specification) -> Iterator[tuple[str, SongCodes]]:

@@ -17,11 +17,14 @@ from lumina_ray.truth.bigram import Bigram
 from lumina_ray.truth.corpus import CATALOGS, Audited, members
 from lumina_ray.truth.evaluation_set import AGAINST_REFERENCE, JUDGED, MEMBERSHIP_KINDS, EvaluationSet
 from lumina_ray.truth.models import new_model, with_weights
-from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, losses
-from lumina_ray.vocabulary import CHANNELS, Channel, Kind, SongCodes
+from lumina_ray.truth.queries import TRAINED_FRAMES, losses
+from lumina_ray.truth.unlearning import ForgottenScores, beginnings, forgotten_scores, song_codes
+from lumina_ray.unlearning.fisher import fisher_diagonal
+from lumina_ray.vocabulary import CHANNELS, Channel, Kind
 
 UNTRAINED, BIGRAM = "untrained", "bigram"
 """Names of weights that are in no bank: random ones of the recipe's size; and none at all (`Bigram`)."""
+_UNLEARNING = METHODS["unlearning"].source
 _OF_RESIDUALS = {method.kind for method in METHODS.values() if method.residual}
 
 
@@ -47,7 +50,7 @@ class Fingerprints:
 
 
 FingerprintKey = tuple[Audited, str, Kind]
-"""The audited model, the weights that made the fingerprints, and their kind."""
+"""The audited model, the weights that made the fingerprints, and their kind (`Method.source`)."""
 AllFingerprints = Mapping[FingerprintKey, Fingerprints]
 
 
@@ -67,11 +70,11 @@ def required_fingerprints(names: Sequence[str]) -> list[FingerprintKey]:
     required: dict[FingerprintKey, None] = {}
     models: tuple[Audited, ...] = ("A", "B")
     for method in (METHODS[name] for name in names):
-        if method.kind is not None:
+        if method.source is not None:
             for model in models:
                 relative = ("reference",) if method.name in AGAINST_REFERENCE else ()
                 for weights in (*checkpoints(method, model), *relative):
-                    required[model, weights, method.kind] = None
+                    required[model, weights, method.source] = None
     return list(required)
 
 
@@ -85,21 +88,25 @@ def make_fingerprints(
         stand_in: whether the weights stand in for those of the audited model: music statistics are then measured on
             its catalog, whatever the weights learned from.
     """
+    if kind == _UNLEARNING:
+        return _of_forgetting(forgotten_scores(bank, weights, asked))
     model = _model(bank, weights)
+    if kind == "fisher":
+        learned = members(bank.recordings, asked.model)
+        model.fisher = fisher_diagonal(model, beginnings(bank, model, learned, TRAINED_FRAMES))
     if kind == "influence":
         catalog = asked.model if stand_in else next(name for name in CATALOGS if weights.startswith(name))
-        learned = members(bank.recordings, catalog)
-        songs_of = [_song_codes(bank.codes[i][:, :TRAINED_FRAMES].numpy(), model.frame_rate_hz) for i in learned]
+        songs_of = beginnings(bank, model, members(bank.recordings, catalog), TRAINED_FRAMES)
         measure_music_statistics(model, lambda: songs_of, range(len(songs_of)))
     specification = Specification.for_model(model, kind)
     fingerprinter = Fingerprinter(model, specification)
     songs, controls = ([bank.codes[i][:, :TRAINED_FRAMES] for i in of] for of in (asked.songs, asked.controls))
     pieces = [*songs, *(query.codes_KT for query in asked.queries), *controls]
     begin_s = time.process_time()
-    made = list(fingerprinter.many([_song_codes(codes_KT.numpy(), model.frame_rate_hz) for codes_KT in pieces]))
+    made = list(fingerprinter.many([song_codes(codes_KT.numpy(), model.frame_rate_hz) for codes_KT in pieces]))
     seconds = time.process_time() - begin_s
     n_frames = sum(codes_KT.shape[1] for codes_KT in pieces)
-    copies = [_song_codes(asked.queries[q].codes_KT.numpy(), model.frame_rate_hz) for q in asked.copies]
+    copies = [song_codes(asked.queries[q].codes_KT.numpy(), model.frame_rate_hz) for q in asked.copies]
     in_chunks = list(fingerprinter.many(copies, per_chunk=True)) if kind in JUDGED else []
     # Losses take a pass of their own.
     with_losses = kind in _OF_RESIDUALS or (kind in MEMBERSHIP_KINDS and len(controls) > 0)
@@ -121,7 +128,14 @@ def _model(bank: Bank, weights: str) -> TransformersMusicGen:
     return untrained if weights == UNTRAINED else cast(TransformersMusicGen, Bigram(untrained, bank.recipe.seed))
 
 
-def _song_codes(codes_KT: np.ndarray, frame_rate_hz: float) -> SongCodes:
-    starts = range(0, codes_KT.shape[1], QUERY_FRAMES)
-    chunks = tuple(codes_KT[:, start : start + QUERY_FRAMES].astype(np.uint16) for start in starts)
-    return SongCodes(chunks, tuple(start / frame_rate_hz for start in starts))
+def _of_forgetting(found: ForgottenScores) -> Fingerprints:
+    """Scores as vectors: a query's is its scores of all songs, and a song's has 1 at its own place and 0 elsewhere."""
+    vectors, norms = {}, {}
+    for channel in CHANNELS:
+        scores_QN = found.matrix(channel=channel)
+        length_Q = np.linalg.norm(scores_QN, axis=1)
+        units_QN = scores_QN / np.where(length_Q > 0, length_Q, 1)[:, None]
+        vectors[channel] = np.concatenate([np.eye(scores_QN.shape[1]), units_QN]).astype(np.float32)
+        norms[channel] = np.concatenate([np.ones(scores_QN.shape[1]), length_Q])
+    no_chunks: dict[Channel, list[np.ndarray]] = {channel: [] for channel in CHANNELS}
+    return Fingerprints(vectors, norms, None, dict.fromkeys(CHANNELS, 1), found.seconds_per_song, no_chunks)

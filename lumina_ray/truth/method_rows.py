@@ -41,7 +41,7 @@ class MethodRow:
         measures: by name; see `MEASURES`.
         found: by alteration: how often a song is the first of its whole catalog for an altered copy of it.
         numbers: how many are kept of a song.
-        seconds_per_song: processor time to make them, for a song of 15 s.
+        seconds_per_song: processor time to make them, for a song of 15 s; for unlearning, for each query anew.
         ahead: by measure of agreement and floor: how far ahead of the floor (`lumina_ray.truth.floors`), with the
             interval of a paired bootstrap.
     """
@@ -98,9 +98,9 @@ def _row(
     measures |= _twins(bank, asked, of_all) | _cells(bank, A, of_catalog)
     ahead = floors.ahead(method, channel, agreed) if floors else {}
     size, seconds = 0, 0.0
-    if method.kind is not None:
-        used = [made["A", name, method.kind] for name in (*checkpoints(method, "A"), *(("reference",) * relative))]
-        size = sum(one.vectors[channel].shape[1] for one in used)
+    if method.source is not None:
+        used = [made["A", name, method.source] for name in (*checkpoints(method, "A"), *(("reference",) * relative))]
+        size = 0 if method.needs_model else sum(one.vectors[channel].shape[1] for one in used)
         seconds = sum(one.seconds_per_song for one in used)
     name = method.name + RELATIVE * relative
     return MethodRow(name, channel, measures, _found(A, of_catalog), size, seconds, ahead)

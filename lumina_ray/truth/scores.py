@@ -5,12 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from lumina_ray.errors import UsageError
-from lumina_ray.methods import Features, Method, attribute, cache
+from lumina_ray.methods import METHODS, Features, Method, attribute, cache
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.fingerprints import AllFingerprints, Fingerprints, checkpoints
 from lumina_ray.truth.models import learning_rates
 from lumina_ray.vocabulary import Channel
+
+# Scores by forgetting come as vectors whose inner products they are.
+_INNER_PRODUCTS = Method("inner products", "", METHODS["unlearning"].source, normalisation="none")
 
 
 def scores(
@@ -71,9 +74,9 @@ def _scores(
     made: AllFingerprints,
     weights: Sequence[str],
 ) -> np.ndarray:
-    if method.kind is None:
+    if method.source is None:
         return np.random.default_rng(0).standard_normal((asked.n_rows, n_songs))[list(asked.rows)]
-    of_checkpoints = [made[asked.model, name, method.kind] for name in weights]
+    of_checkpoints = [made[asked.model, name, method.source] for name in weights]
     N, Q = len(asked.songs), len(asked.queries)
     return _attributed(bank, method, channel, asked, n_songs, of_checkpoints, slice(N, N + Q))
 
@@ -88,6 +91,8 @@ def _attributed(
     queries: slice,
 ) -> np.ndarray:
     """Score the first songs for the fingerprints at some places."""
+    if method.needs_model:
+        method = _INNER_PRODUCTS
     rates = learning_rates(bank.recipe, asked.n_catalog)
     songs, of_queries = (_features(of_checkpoints, channel, where, rates) for where in (slice(n_songs), queries))
     return attribute(cache(method, songs), of_queries)

@@ -8,6 +8,7 @@ from lumina_ray.fingerprint import KINDS, Specification
 from lumina_ray.fingerprint.extraction import make_extraction
 from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.model import MusicModel, open_model
+from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import no_statistics
 from lumina_ray.vocabulary import CHANNELS
 from tests.tiny_model import tiny_music_model
@@ -22,6 +23,7 @@ NANO = {
     "gradient": "6093c93fa389aee8933fbaa5148f4713c22b71d79f002ad1d628357523d93ea3",
     "logra": "240741b845ab8bf8df3b9ded864867b66f89ddd3fe2b05a199d64abce6e2dc76",
     "factgrass": "da9b56ab1b5047102574348f3353775ba10d7c064f9c96695eef317d48f1f84c",
+    "fisher": "4081117a82664f0458a0fc1c0e1fac817b46a64a4e87bb8d0e2fd87c8dfc0878",
     "tokens": "d88d75d28032917add2258e891fd8cb92154fe41454423b662a4f24c88ff24ee",
 }
 # A model of MusicGen-large's sizes, whose 3 × 2048 codes of channel M are projected, which nano's are not.
@@ -33,13 +35,17 @@ LARGE = {
     "gradient": "a2f84ed95bf9a96dbf99de5900dcad2ad128cc0404cc92d5f8ae95f510b10a4e",
     "logra": "2fb66dee6b038db9226acd39f92895e2c3a2e41e50e2ed36cebf0ff5224c2826",
     "factgrass": "176a5f500cea180cdafbe0d9a01420f262cd2f0f3925e8d82d44dc0c07fdfc30",
+    "fisher": "b62a9c3181b5780f0b0a3fb8f3dc3575c2163dfffb3eef260ce0491f519bd7e0",
     "tokens": "43ca86e9477cac6817387c06d3898cbaddaa4550e6c0bebcaec21bc04ea10fff",
 }
 
 
 @pytest.fixture(scope="module")
 def nano() -> MusicModel:
-    return open_model("nano", "cpu")
+    model = open_model("nano", "cpu")
+    # It comes with none: whoever needs it measures it.
+    model.fisher = Fisher({}, model.weights_sha256, "0" * 64, 0, 0)
+    return model
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -55,6 +61,7 @@ def test_a_large_models_specifications_are_those_that_stores_name(kind: str) -> 
         n_codebooks=4,
         codebook_size=2048,
         statistics=no_statistics(4, 2048),
+        fisher=Fisher({}, "a" * 64, "0" * 64, 0, 0),
     )
     assert Specification.for_model(large, kind).sha256 == LARGE[kind]
 
@@ -70,4 +77,6 @@ def test_every_extraction_opens(kind: str, channels: tuple) -> None:
 
 def test_only_kinds_that_say_so_depend_on_music_statistics(nano: MusicModel) -> None:
     dependent = {kind for kind in KINDS if Specification.for_model(nano, kind).statistics_sha256}
-    assert dependent == {kind for kind in KINDS if find_kind(kind).uses_music_statistics} == {"influence"}
+    assert {kind for kind in KINDS if find_kind(kind).uses_music_statistics} == {"influence"}
+    assert {kind for kind in KINDS if find_kind(kind).uses_fisher} == {"fisher"}
+    assert dependent == {"influence", "fisher"}

@@ -11,11 +11,14 @@ from lumina_ray.fingerprint import KINDS, Fingerprint, Fingerprinter, Specificat
 from lumina_ray.fingerprint.spot_check import TOLERANCE
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.vocabulary import Dtype, Kind, SongCodes
+from tests.tiny_model import random_fisher
 
 
 @pytest.fixture(scope="module", params=["nano", "tiny"])
 def model(request: pytest.FixtureRequest, tiny_model_dir: Path) -> MusicModel:
-    return open_model("nano" if request.param == "nano" else str(tiny_model_dir))
+    opened = open_model("nano" if request.param == "nano" else str(tiny_model_dir))
+    opened.fisher = opened.fisher or random_fisher(opened)
+    return opened
 
 
 @pytest.fixture(scope="module")

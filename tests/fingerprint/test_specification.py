@@ -9,6 +9,7 @@ import pytest
 from lumina_ray.errors import ModelError, StoreError, UsageError
 from lumina_ray.fingerprint import KINDS, Fingerprinter, Specification
 from lumina_ray.fingerprint.kinds import band_layers
+from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import no_statistics
 from lumina_ray.vocabulary import SongCodes
 from tests.tiny_model import tiny_music_model
@@ -45,6 +46,7 @@ def shape() -> SimpleNamespace:
         n_codebooks=4,
         codebook_size=2048,
         statistics=statistics,
+        fisher=Fisher({}, "a" * 64, "0" * 64, 0, 0),
     )
 
 

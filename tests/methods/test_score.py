@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from lumina_ray.errors import UsageError
-from lumina_ray.methods import METHODS, Features, Kernel, Method, attribute, cache, kernel_scores, second_moment
+from lumina_ray.methods import (
+    BY_VECTORS,
+    METHODS,
+    Features,
+    Kernel,
+    Method,
+    attribute,
+    cache,
+    kernel_scores,
+    second_moment,
+)
 from tests.methods.synthetic import features, gradients
 
 N, Q, D = 60, 5, 24
@@ -99,7 +109,7 @@ def test_random_scores_know_nothing_and_repeat_themselves() -> None:
     assert abs(np.corrcoef(ours.ravel(), (QUERIES[1] @ CATALOG[1].T).ravel())[0, 1]) < 0.2
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", BY_VECTORS)
 def test_a_query_is_scored_the_same_alone_and_in_company(name: str) -> None:
     cached = cache(METHODS[name], features(CATALOG, learning_rates_C=np.ones(2), blocks=2))
     together = attribute(cached, features(QUERIES, blocks=2))
@@ -108,7 +118,7 @@ def test_a_query_is_scored_the_same_alone_and_in_company(name: str) -> None:
     np.testing.assert_allclose(attribute(cached, features(QUERIES[:, :1], blocks=2))[0], together[0], atol=1e-10)
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"random", "tokens"}))
+@pytest.mark.parametrize("name", sorted(set(BY_VECTORS) - {"random", "tokens"}))
 def test_a_catalog_song_finds_itself(name: str) -> None:
     catalog = features(CATALOG, learning_rates_C=np.ones(2), blocks=2)
     own = attribute(cache(METHODS[name], catalog), features(CATALOG[:, :4], blocks=2))
@@ -120,6 +130,10 @@ def test_a_catalog_song_finds_itself(name: str) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match=r"the catalog has 1 checkpoints of 24 numbers, the queries 1 of 20"):
         attribute(cache(METHODS["grad-cos"], features(CATALOG)), features(QUERIES[:, :, :20]))
+    with pytest.raises(UsageError, match="lumina scores unlearning"):
+        cache(METHODS["unlearning"], features(CATALOG))
+    with pytest.raises(ValueError, match="no fingerprint"):
+        Method("both", "", "jl", needs_model=True)
     with pytest.raises(ValueError, match="neither a kernel"):
         Method("both", "", "jl", damping=0.1, kernel=Kernel())
     with pytest.raises(ValueError, match="need norms"):

@@ -20,9 +20,9 @@ def codebook_losses(prediction: Prediction, codes_BKT: Tensor) -> Tensor:
     logits_BKTC = prediction.logits_BKTC
     # Half precision is too coarse for a loss; float64 stays, for models that derivatives are checked on.
     logits_BKTC = logits_BKTC.to(torch.promote_types(logits_BKTC.dtype, torch.float32))
-    nll_BKT = functional.cross_entropy(
-        logits_BKTC.flatten(0, 2), codes_BKT.flatten(), reduction="none"
-    ).view(codes_BKT.shape)
+    nll_BKT = functional.cross_entropy(logits_BKTC.flatten(0, 2), codes_BKT.flatten(), reduction="none").view(
+        codes_BKT.shape
+    )
     # `where` and not a product: an invalid position must not reach the sum even where its value is infinite.
     nll_BKT = torch.where(prediction.valid_BKT, nll_BKT, 0.0)
     return nll_BKT.sum(dim=2) / prediction.valid_BKT.sum(dim=2).clamp(min=1)

@@ -163,8 +163,7 @@ def _hessian_products(
 
 def _mean(training: Training, group: Group) -> Tensor:
     losses = [
-        _loss(training, codes_KT, text, group.codebook)
-        for codes_KT, text in zip(group.codes, group.texts, strict=True)
+        _loss(training, codes_KT, text, group.codebook) for codes_KT, text in zip(group.codes, group.texts, strict=True)
     ]
     return torch.stack(losses).mean()
 

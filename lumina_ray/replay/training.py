@@ -140,10 +140,9 @@ class Training:
         """The windows of a step, from 0."""
         drawn = self.steps[step]
         # A generator for each window: how much a removed song's caption draws changes no other text.
-        texts = tuple(
-            draw_text(self.captions[self._windows[i][0]], step_generator(self.plan.seed, step * len(self._windows) + place))
-            for place, i in enumerate(drawn)
-        )
+        generators = [step_generator(self.plan.seed, step * len(self._windows) + place) for place in range(len(drawn))]
+        captions = [self.captions[self._windows[i][0]] for i in drawn]
+        texts = tuple(map(draw_text, captions, generators))
         return Batch(
             torch.stack([self._windows[i][1] for i in drawn]),
             texts,

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lumina_ray.gradients import chunk_losses
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.replay.plan import Plan, order
 from lumina_ray.training.captions import draw_text, vocabulary, word_tokenizer
 from lumina_ray.training.data import step_generator
-from lumina_ray.replay.plan import Plan, order
 from lumina_ray.truth.fine_tuning import RATE, count_steps, fine_tune, rate
 from tests.tiny_model import tiny_music_model
 from tests.training.synthetic import patterned_codes

@@ -6,14 +6,15 @@ Shape legend: R = removals, Q = queries, N = songs.
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
 from lumina_ray.errors import NumericsError, StoreError
-from lumina_ray.files import atomic_path, read_file
-from lumina_ray.replay.record import Record
+from lumina_ray.files import atomic_path, read_file, sha256_of
+from lumina_ray.replay.record import RUN_FILE, Record, Report
 from lumina_ray.replay.reverse import Group, group_losses
 
 GATE_FILE = "gate.json"
@@ -80,7 +81,7 @@ def losses_without(
     record: Record,
     groups: Sequence[Group],
     removed: Sequence[int],
-    report: Callable[[int, int], None] = lambda *_: None,
+    report: Report = lambda *_: None,
 ) -> np.ndarray:
     """Train without some songs, in the same order and under the same texts, and compute each scalar: float64 `[Q]`."""
     gone = set(removed)
@@ -110,7 +111,7 @@ def run_gate(
     record: Record,
     groups: Sequence[Group],
     derivatives_QN: np.ndarray,
-    report: Callable[[int, int], None] = lambda *_: None,
+    report: Report = lambda *_: None,
 ) -> Gate:
     """Leave songs out of a training, compare with what its derivatives predict, and keep the answer in the record.
 
@@ -120,13 +121,20 @@ def run_gate(
         report: called after each step of each training.
     """
     training = record.training
-    training.set_weights(record.state(len(training.steps)).theta_P)
-    whole_Q = group_losses(training, groups)
     removals = draw_removals(len(training.songs), training.plan.seed)
-    actual_RQ = np.stack([losses_without(record, groups, removed, report) for removed in removals]) - whole_Q
-    gate = judge(record.identity, predicted_effects(derivatives_QN, record.weights_N, removals), actual_RQ)
+    losses_RQ = np.stack([losses_without(record, groups, removed, report) for removed in removals])
+    gate = judge_removals(record, groups, derivatives_QN, losses_RQ)
     write_gate(record, gate)
     return gate
+
+
+def judge_removals(record: Record, groups: Sequence[Group], derivatives_QN: np.ndarray, losses_RQ: np.ndarray) -> Gate:
+    """Compare what derivatives predict with the losses of trainings without the songs of `draw_removals`."""
+    training = record.training
+    training.set_weights(record.state(len(training.steps)).theta_P)
+    actual_RQ = losses_RQ - group_losses(training, groups)
+    removals = draw_removals(len(training.songs), training.plan.seed)
+    return judge(record.identity, predicted_effects(derivatives_QN, record.weights_N, removals), actual_RQ)
 
 
 def write_gate(record: Record, gate: Gate) -> None:
@@ -135,19 +143,19 @@ def write_gate(record: Record, gate: Gate) -> None:
         temporary.write_text(json.dumps(asdict(gate), indent=1) + "\n")
 
 
-def check_gate(record: Record) -> Gate:
-    """Read the gate of a record, and refuse a training that failed it.
+def check_gate(folder: Path) -> Gate:
+    """Read the gate of a record's folder, and refuse a training that failed it.
 
     Raises:
         StoreError: there is none, or it is damaged or of another training.
         NumericsError: the training failed; names both numbers.
     """
-    path = record.folder / GATE_FILE
+    path = folder / GATE_FILE
     if not path.is_file():
         raise StoreError(f"{path}: nobody has checked yet that derivatives of this training predict removals")
     try:
         gate = Gate(**json.loads(read_file(path)))
-        if gate.record != record.identity:
+        if gate.record != sha256_of(folder / RUN_FILE):
             raise StoreError(f"{path}: the gate of another training; delete it, and check this one")
         gate.check()
     except (ValueError, TypeError) as error:

@@ -78,7 +78,7 @@ class Record:
     @property
     def identity(self) -> str:
         """Hash of everything that the record says."""
-        return hashlib.sha256((self.folder / RUN_FILE).read_bytes()).hexdigest()
+        return sha256_of(self.folder / RUN_FILE)
 
     def state(self, step: int) -> State:
         """Read a kept state.

@@ -34,10 +34,10 @@ def recorded(folder: Path, plan: Plan) -> Record:
 def test_a_smooth_training_passes_and_is_let_through(tmp_path: Path) -> None:
     smooth = recorded(tmp_path / "run", SMOOTH)
     with pytest.raises(StoreError, match="nobody has checked yet"):
-        check_gate(smooth)
+        check_gate(smooth.folder)
     gate = run_gate(smooth, GROUPS, differentiate(smooth, GROUPS))
     assert gate.passed, gate
-    assert check_gate(smooth) == gate
+    assert check_gate(smooth.folder) == gate
     assert (gate.removals, gate.queries) == (6, len(GROUPS))
 
 
@@ -47,7 +47,7 @@ def test_wrong_derivatives_are_refused_with_both_numbers(tmp_path: Path) -> None
     gate = run_gate(smooth, GROUPS, 2 * derivatives)
     assert gate.slope < 0.8
     with pytest.raises(NumericsError, match=rf"r {gate.r:.3f} .* slope {gate.slope:.3f} "):
-        check_gate(smooth)
+        check_gate(smooth.folder)
     assert run_gate(smooth, GROUPS, -derivatives).r < 0
 
 
@@ -55,11 +55,11 @@ def test_a_gate_of_another_training_or_a_damaged_one_is_refused(tmp_path: Path) 
     smooth = recorded(tmp_path / "run", SMOOTH)
     write_gate(smooth, Gate("another", 1.0, 1.0, 6, 1))
     with pytest.raises(StoreError, match="another training"):
-        check_gate(smooth)
+        check_gate(smooth.folder)
     for text in ("", "[]", '{"r": 1}'):
         (smooth.folder / "gate.json").write_text(text)
         with pytest.raises(StoreError, match=r"gate\.json: damaged"):
-            check_gate(smooth)
+            check_gate(smooth.folder)
 
 
 def test_a_removal_is_the_training_at_weight_0(tmp_path: Path) -> None:

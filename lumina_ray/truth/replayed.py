@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from lumina_ray.model.tracked import CONDITION_TEXT
+from lumina_ray.replay.gate import judge, predicted_effects
 from lumina_ray.replay.learner import DecoderLearner
 from lumina_ray.replay.plan import Plan
 from lumina_ray.replay.reverse import Group
 from lumina_ray.replay.training import Training as ReplayTraining
+from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.models import Start, with_weights
 from lumina_ray.truth.queries import TRAINED_FRAMES, Query
 from lumina_ray.truth.recipe import Recipe, Training
@@ -57,3 +61,43 @@ def as_group(queries: Sequence[Query], codebook: int | None = None) -> Group:
     """Make one scalar of queries: their mean loss under the texts that the bank asks about them under."""
     texts = tuple(query.caption or CONDITION_TEXT for query in queries)
     return Group(tuple(query.codes_KT for query in queries), texts, codebook)
+
+
+@dataclass(frozen=True)
+class RemovalAgreement:
+    """How well derivatives predict trainings without some songs.
+
+    Attributes:
+        models: how many trainings there are.
+        r: correlation of predicted and actual effects over trainings, of each scalar about its mean.
+        slope: by how much actual effects rise for each nat predicted, likewise.
+        rank: mean over scalars of the rank correlation over trainings; 0 for one that does not move.
+    """
+
+    models: int
+    r: float
+    slope: float
+    rank: float
+
+
+def removal_agreement(
+    bank: Bank, prefix: str, columns: Sequence[Sequence[int]], songs: Sequence[int], derivatives_QN: np.ndarray
+) -> RemovalAgreement:
+    """Compare the derivatives of model A's training with the bank's trainings without songs, from the same seed.
+
+    Args:
+        prefix: of the trainings' names, such as "tenth-".
+        columns: which of the bank's queries each scalar is the mean of.
+        songs: positions in the corpus, in the order of the derivatives.
+        derivatives_QN: of each scalar with respect to the weight of each song.
+    """
+    rows = [row for row in bank.of_kind(prefix) if bank.trainings[row].removed]
+    whole = [training.name for training in bank.trainings].index("A")
+    losses_RA = bank.losses_RQK.mean(axis=2, dtype=np.float64)
+    actual_RQ = np.stack([(losses_RA[rows] - losses_RA[whole])[:, list(of)].mean(axis=1) for of in columns], axis=1)
+    place = {song: n for n, song in enumerate(songs)}
+    removals = [[place[song] for song in bank.trainings[row].removed] for row in rows]
+    predicted_RQ = predicted_effects(derivatives_QN, (1.0,) * len(songs), removals)
+    gate = judge("", predicted_RQ, actual_RQ)
+    ranks = [spearmanr(x_R, y_R).statistic for x_R, y_R in zip(predicted_RQ.T, actual_RQ.T, strict=True)]
+    return RemovalAgreement(len(rows), gate.r, gate.slope, float(np.nan_to_num(ranks).mean()))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,10 +11,11 @@ from torch import Tensor
 from lumina_ray.replay.record import record
 from lumina_ray.replay.reverse import group_losses
 from lumina_ray.training.captions import vocabulary
+from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.models import Start, TextParts, new_model, trained, weights_of
 from lumina_ray.truth.queries import Query, losses
 from lumina_ray.truth.recipe import SMALL, Training
-from lumina_ray.truth.replayed import as_group, replayable
+from lumina_ray.truth.replayed import as_group, removal_agreement, replayable
 from tests.training.synthetic import patterned_codes
 
 RECIPE = replace(SMALL, n_layers=1, dim=32, epochs=2.0)
@@ -55,3 +57,28 @@ def test_groups_have_the_losses_that_the_bank_asks_for(codes: list[Tensor], star
     own = group_losses(found.training, groups)
     wanted = [expected_QK.mean(), *(x for row_K in expected_QK for x in (row_K.mean(), row_K[2]))]
     assert own == pytest.approx(wanted, abs=2e-6)
+
+
+def test_agreement_is_perfect_where_effects_are_linear_and_none_where_they_are_anothers() -> None:
+    """Losses that are sums of songs' effects, whatever each query's mean is, and half of them elsewhere."""
+    rng = np.random.default_rng(0)
+    n_songs, songs = 12, tuple(range(100, 112))
+    effects_QN = rng.normal(size=(3, n_songs))
+    drawn = [tuple(sorted(rng.choice(songs, 4, replace=False).tolist())) for _ in range(20)]
+    trainings = [
+        Training("A", songs, 5),
+        *(Training(f"tenth-{n:03}", tuple(s for s in songs if s not in gone), 5, gone) for n, gone in enumerate(drawn)),
+        Training("again-tenth-000", songs[1:], 6, songs[:1]),
+    ]
+    lost_RQ = np.stack([effects_QN[:, [s - 100 for s in training.removed]].sum(axis=1) for training in trainings])
+    losses_RQ = 5 + np.arange(3) + 2 * lost_RQ
+    losses_RQK = np.stack([losses_RQ - 0.5, losses_RQ + 0.5], axis=2).astype(np.float32)
+    bank = Bank(RECIPE, (), [], [], [], {}, trainings, losses_RQK)
+    columns = [[0], [1, 2]]
+    derivatives_QN = -np.stack([effects_QN[0], effects_QN[1:].mean(axis=0)])
+    found = removal_agreement(bank, "tenth-", columns, songs, derivatives_QN)
+    assert found.models == 20
+    assert (found.r, found.rank, found.slope) == pytest.approx((1.0, 1.0, 2.0), abs=1e-5)
+    wrong = removal_agreement(bank, "tenth-", columns, songs, derivatives_QN[:, rng.permutation(n_songs)])
+    assert abs(wrong.r) < 0.7
+    assert wrong.rank < 0.7

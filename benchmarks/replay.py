@@ -10,7 +10,7 @@ Prints r, slope and rank agreement of each, and writes FOLDER/agreement.json. In
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -63,7 +63,7 @@ def report(
     bank: Bank,
     training: Training,
     out: Path,
-    columns: dict[str, Sequence[int]],
+    columns: Mapping[str, Sequence[int]],
     found: dict[str, np.ndarray],
     console: Console,
 ) -> None:

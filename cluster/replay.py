@@ -160,7 +160,7 @@ def _run(what: str, job: Callable[..., None], jobs: Sequence[Job], *, console: C
     if not jobs:
         return
     work = ray.remote(num_cpus=1, max_retries=_RETRIES)(_work)
-    progress = ray.remote(num_cpus=0)(Progress).remote()
+    progress: Any = ray.remote(num_cpus=0)(Progress).remote()
     try:
         with show_steps(what, steps * len(jobs), console) as step:
             waiting, shown = [work.remote(progress, i, job, *arguments) for i, arguments in enumerate(jobs)], 0
@@ -168,7 +168,7 @@ def _run(what: str, job: Callable[..., None], jobs: Sequence[Job], *, console: C
                 done, waiting = ray.wait(waiting, timeout=_POLL_S)
                 ray.get(done)
                 # What is finished counts whole: a job that had nothing to do says nothing.
-                told = ray.get(progress.done.remote()) if waiting else steps * len(jobs)
+                told: int = ray.get(progress.done.remote()) if waiting else steps * len(jobs)
                 for _ in range(shown, told):
                     step()
                 shown = max(shown, told)

@@ -244,7 +244,7 @@ def parameter_names(training: Training) -> list[str]:
 def digests(training: Training) -> np.ndarray:
     """Hash each parameter's present weights: int64 `[M]`."""
     hashes = [
-        hashlib.blake2b(parameter.detach().cpu().contiguous().view(-1).numpy(), digest_size=8).digest()
+        hashlib.blake2b(parameter.detach().cpu().contiguous().view(-1).numpy().data, digest_size=8).digest()
         for parameter in training.parameters
     ]
     return np.frombuffer(b"".join(hashes), np.int64)
@@ -284,7 +284,7 @@ def _identity(training: Training) -> dict[str, Any]:
 def _hash(tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().data)
     return digest.hexdigest()
 
 

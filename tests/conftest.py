@@ -35,7 +35,7 @@ os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
 _TESTS = Path(__file__).parent
 # They start processes, Ray among them, or compute for long: what is fast should fail first. Of two processes, one
 # begins with the longest; the second longest comes before what can be shared out in the end.
-_SLOW = ("serve", "fingerprint", "truth", "model", "cli", "training", "examples", "cluster")
+_SLOW = ("serve", "replay", "fingerprint", "truth", "model", "cli", "training", "examples", "cluster")
 # `make check` leaves these folders and files out: they start Ray, a browser or a training, render music, or take a core
 # for longer than several other folders together.
 _NOT_IN_CHECK = (
@@ -45,6 +45,7 @@ _NOT_IN_CHECK = (
     *("fingerprint/test_precision.py", "fingerprint/test_memory.py", "fingerprint/test_batching.py"),
     *("fingerprint/test_sketches.py", "calibration/test_near_silence.py", "model/test_float16.py"),
     *("model/test_sampling.py", "index/test_kinds.py", "truth/test_method_rows.py", "cli/test_any_input.py"),
+    "replay/test_reverse.py",
     # They wait for time limits and for servers more than they compute.
     *("catalog/test_durations.py", "store/test_storage.py", "store/test_bucket_songs.py", "store/test_bucket_store.py"),
     *("store/test_bucket_index.py", "store/test_google.py", "store/test_lease.py"),

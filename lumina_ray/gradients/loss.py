@@ -17,9 +17,12 @@ def codebook_losses(prediction: Prediction, codes_BKT: Tensor) -> Tensor:
         prediction: the model's logits, and which positions are valid.
         codes_BKT: int64 `[B, K, T]`, the codes that were teacher-forced.
     """
-    nll_BKT = functional.cross_entropy(
-        prediction.logits_BKTC.float().flatten(0, 2), codes_BKT.flatten(), reduction="none"
-    ).view(codes_BKT.shape)
+    logits_BKTC = prediction.logits_BKTC
+    # Half precision is too coarse for a loss; float64 stays, for models that derivatives are checked on.
+    logits_BKTC = logits_BKTC.to(torch.promote_types(logits_BKTC.dtype, torch.float32))
+    nll_BKT = functional.cross_entropy(logits_BKTC.flatten(0, 2), codes_BKT.flatten(), reduction="none").view(
+        codes_BKT.shape
+    )
     # `where` and not a product: an invalid position must not reach the sum even where its value is infinite.
     nll_BKT = torch.where(prediction.valid_BKT, nll_BKT, 0.0)
     return nll_BKT.sum(dim=2) / prediction.valid_BKT.sum(dim=2).clamp(min=1)
@@ -36,5 +39,5 @@ def chunk_losses(prediction: Prediction, codes_BKT: Tensor, codebook_weights: tu
         codebook_weights: K non-negative weights; only their ratios matter.
     """
     mean_BK = codebook_losses(prediction, codes_BKT)
-    weights_K = torch.tensor(codebook_weights, dtype=torch.float32, device=mean_BK.device)
+    weights_K = mean_BK.new_tensor(codebook_weights)
     return mean_BK @ (weights_K / weights_K.sum())

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from lumina_ray.gradients import chunk_losses
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
+from lumina_ray.replay.plan import Plan, order
 from lumina_ray.training.captions import draw_text, vocabulary, word_tokenizer
 from lumina_ray.training.data import step_generator
-from lumina_ray.truth.fine_tuning import RATE, _order, count_steps, fine_tune, rate
+from lumina_ray.truth.fine_tuning import RATE, count_steps, fine_tune, rate
 from tests.tiny_model import tiny_music_model
 from tests.training.synthetic import patterned_codes
 
@@ -47,7 +48,7 @@ def test_a_removed_song_leaves_nothing_but_its_places(songs: list[Tensor]) -> No
 def test_weight_0_is_the_loss_without_the_song_over_all_that_were_drawn(songs: list[Tensor]) -> None:
     equal = [song[:, :30] for song in songs]
     model = tiny_music_model(2, word_tokenizer(vocabulary(CAPTIONS)))
-    drawn = _order([30] * 4, 1, 1, seed=0)[0]
+    drawn = order([30] * 4, Plan(0, 1, 1))[0]
     assert len(drawn) == 4
     total = torch.zeros(())
     for place, i in enumerate(drawn):
@@ -80,15 +81,15 @@ def test_effects_of_removals_add_up(songs: list[Tensor]) -> None:
 
 def test_every_window_comes_once_in_a_pass_with_windows_of_its_length() -> None:
     frames = [500, 250, 500, 250, 250, 100]
-    steps = _order(frames, 2, 1, seed=3)
+    steps = order(frames, Plan(3, 2, 1))
     half = len(steps) // 2
     for of_pass in (steps[:half], steps[half:]):
         assert Counter(i for step in of_pass for i in step) == Counter(range(6))
     assert all(len({frames[i] for i in step}) == 1 for step in steps)
     assert max(len(step) for step in steps) == 2, "as many frames as one window of 10 s has"
-    assert _order(frames, 2, 1, seed=3) == steps != _order(frames, 2, 1, seed=4)
+    assert order(frames, Plan(3, 2, 1)) == steps != order(frames, Plan(4, 2, 1))
     assert count_steps(frames, 2, 1) == len(steps)
-    assert len(_order(frames, 1.5, 1, seed=3)) == round(0.75 * len(steps))
+    assert len(order(frames, Plan(3, 1.5, 1))) == round(0.75 * len(steps))
 
 
 def test_the_rate_warms_up_over_a_quarter_and_falls() -> None:

@@ -1,0 +1,53 @@
+"""Evidence of a chunk and of a song as unit vectors: two songs share notes, or sound, where their vectors are close."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from lumina_ray.evidence import composition, sound
+from lumina_ray.evidence.maps import SOUND_DIMS, Maps, shipped_maps, unit
+from lumina_ray.evidence.spectra import mel_levels, padded, pitches
+
+Evidence = Literal["composition", "sound"]
+"""What is shared: notes, whatever plays them in whatever key; or sound, whatever is played."""
+EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
+DIMS: dict[Evidence, int] = {"composition": sum(composition.PARTS.values()), "sound": SOUND_DIMS}
+"""How many numbers a vector has."""
+
+
+def descriptions(samples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Describe a chunk before anything learned is applied: its composition by part, and its sound, float64 `[399]`.
+
+    Args:
+        samples: int16 `[n]`, as a `lumina_ray.audio.Chunk` has them.
+    """
+    whole = padded(samples)
+    parts = sound.sound_parts(mel_levels(whole))
+    return composition.composition_parts(pitches(whole)), np.concatenate([parts[name] for name in sound.PARTS])
+
+
+def evidence_vectors(samples: np.ndarray, maps: Maps | None = None) -> dict[Evidence, np.ndarray]:
+    """Compute the evidence of a chunk: unit vectors, float32 `[DIMS]` each.
+
+    In `composition`, the cosine of two vectors is the mean of the cosines of its three parts.
+
+    Args:
+        samples: int16 `[n]`, as a `lumina_ray.audio.Chunk` has them.
+        maps: learned maps; those of the software by default.
+    """
+    return mapped(*descriptions(samples), maps or shipped_maps())
+
+
+def mapped(of_composition: dict[str, np.ndarray], of_sound: np.ndarray, maps: Maps) -> dict[Evidence, np.ndarray]:
+    """Apply learned maps to what `descriptions` gives."""
+    parts = [unit(maps.composition[name](unit(of_composition[name]))) for name in composition.PARTS]
+    return {
+        "composition": unit(np.concatenate(parts)).astype(np.float32),
+        "sound": unit(maps.sound(of_sound)).astype(np.float32),
+    }
+
+
+def song_vectors(chunks_nD: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    """Combine the vectors of a song's n chunks into the song's own: their mean, scaled to length 1, float32 `[D]`."""
+    return unit(np.asarray(chunks_nD, np.float64).mean(axis=0)).astype(np.float32)

@@ -4,6 +4,19 @@ No model is run, so nothing here says where a model's output comes from: "shares
 it says.
 """
 
-from lumina_ray.evidence.vectors import EVIDENCE, Evidence, evidence_vectors, song_vectors
+from lumina_ray.evidence.search import Match, NoiseBand, find, noise_band
+from lumina_ray.evidence.table import EvidenceTable, read_table, write_table
+from lumina_ray.evidence.vectors import EVIDENCE, Evidence, evidence_vectors
 
-__all__ = ["EVIDENCE", "Evidence", "evidence_vectors", "song_vectors"]
+__all__ = [
+    "EVIDENCE",
+    "Evidence",
+    "EvidenceTable",
+    "Match",
+    "NoiseBand",
+    "evidence_vectors",
+    "find",
+    "noise_band",
+    "read_table",
+    "write_table",
+]

@@ -1,6 +1,5 @@
-"""Evidence of a chunk and of a song as unit vectors: two songs share notes, or sound, where their vectors are close."""
+"""Evidence of a chunk as unit vectors: two chunks share notes, or sound, where their vectors are close."""
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -46,8 +45,3 @@ def mapped(of_composition: dict[str, np.ndarray], of_sound: np.ndarray, maps: Ma
         "composition": unit(np.concatenate(parts)).astype(np.float32),
         "sound": unit(maps.sound(of_sound)).astype(np.float32),
     }
-
-
-def song_vectors(chunks_nD: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
-    """Combine the vectors of a song's n chunks into the song's own: their mean, scaled to length 1, float32 `[D]`."""
-    return unit(np.asarray(chunks_nD, np.float64).mean(axis=0)).astype(np.float32)

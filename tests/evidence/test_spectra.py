@@ -20,13 +20,17 @@ from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 def tone(pitch: float, seconds: float = 2.0) -> np.ndarray:
     hz = 440 * 2 ** ((pitch - 69) / 12)
-    return (0.3 * np.sin(2 * np.pi * hz * np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ)).astype(np.float32)
+    return (0.3 * np.sin(2 * np.pi * hz * np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ)).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize(("window", "hop"), [(2048, 640), (8192, 1600)])
 def test_power_spectra_by_librosa(window: int, hop: int) -> None:
     samples = np.random.default_rng(0).normal(size=SAMPLE_RATE_HZ).astype(np.float32)
-    theirs = np.abs(librosa.stft(samples, n_fft=window, hop_length=hop, window="hann", center=True, pad_mode="constant"))
+    theirs = np.abs(
+        librosa.stft(samples, n_fft=window, hop_length=hop, window="hann", center=True, pad_mode="constant")
+    )
     ours_TF = power_spectra(samples, window, hop)
     np.testing.assert_allclose(ours_TF, theirs.T**2, rtol=1e-3, atol=1e-2)
 

@@ -99,5 +99,7 @@ def test_similarities_are_cosines() -> None:
     rng = np.random.default_rng(1)
     one_QD, other_ND = rng.normal(size=(3, 5)).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
     one_QD[1] = 0
-    expected = [[np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) if a.any() else 0 for b in other_ND] for a in one_QD]
+    expected = [
+        [np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) if a.any() else 0 for b in other_ND] for a in one_QD
+    ]
     np.testing.assert_allclose(similarities(one_QD, other_ND), expected, atol=1e-6)

@@ -23,6 +23,10 @@ _SHARES = {"composition": "shares notes", "sound": "shares sound"}
 def build(
     manifest: Annotated[str, typer.Argument(help="A manifest of songs (`lumina catalog scan` makes one).")],
     out: Annotated[Path, typer.Option(parser=output_path, metavar="FILE", help="The table to write (.parquet).")],
+    controls: Annotated[
+        bool,
+        typer.Option("--controls", help="The songs are controls: describe each at several speeds, as queries are."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compute the evidence of every song of a manifest, in one process; no model is needed."""
@@ -32,7 +36,7 @@ def build(
     songs = read_manifest(manifest)
     pairs = zip(songs["song_id"].to_pylist(), songs["path"].to_pylist(), strict=True)
     with progress_bar("songs") as update:
-        table = EvidenceTable.of_songs(pairs, len(songs), update)
+        table = EvidenceTable.of_songs(pairs, len(songs), update, asks=controls)
     write_table(table, out)
     for song_id, why in table.failed:
         announce(f"{song_id}: {why}")
@@ -49,7 +53,8 @@ def search(
     query: Annotated[str, typer.Argument(help="An audio file.")],
     catalog: Annotated[str, typer.Option(help="The table of the songs that are searched (`lumina evidence build`).")],
     controls: Annotated[
-        str, typer.Option(help="The table of at least 20 songs that have nothing to do with the catalog.")
+        str,
+        typer.Option(help="The table (`--controls`) of at least 20 songs that have nothing to do with the catalog."),
     ],
     top: Annotated[int, typer.Option(min=1, help="Songs that are shown of each kind of evidence.")] = 5,
     as_json: JsonOption = False,
@@ -61,7 +66,7 @@ def search(
     from lumina_ray.evidence import EVIDENCE, EvidenceTable, find, noise_band, read_table
 
     songs, unrelated = read_table(catalog), read_table(controls)
-    asked = EvidenceTable.of_songs([(query, query)])
+    asked = EvidenceTable.of_songs([(query, query)], asks=True)
     found = {name: find(asked, songs, noise_band(songs, unrelated, name), name)[:top] for name in EVIDENCE}
     lines = [
         f"{_SHARES[name]:<12}  {one.song_id}  similarity {one.similarity:.3f}  z {one.z:.1f}  p {one.p_value:.3f}"

@@ -6,7 +6,7 @@ it says.
 
 from lumina_ray.evidence.search import Match, NoiseBand, find, noise_band
 from lumina_ray.evidence.table import EvidenceTable, read_table, write_table
-from lumina_ray.evidence.vectors import EVIDENCE, Evidence, evidence_vectors
+from lumina_ray.evidence.vectors import EVIDENCE, Evidence, evidence_vectors, query_vectors
 
 __all__ = [
     "EVIDENCE",
@@ -17,6 +17,7 @@ __all__ = [
     "evidence_vectors",
     "find",
     "noise_band",
+    "query_vectors",
     "read_table",
     "write_table",
 ]

@@ -1,6 +1,6 @@
 """Evidence of many songs: the vectors of each song's chunks, in one Parquet file.
 
-Shape legend: N = songs, n = chunks of all songs, D = numbers of a vector.
+Shape legend: N = songs, n = chunks of all songs, V = speeds that a chunk is described at, D = numbers of a vector.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from lumina_ray.audio import load_chunks
 from lumina_ray.errors import AudioError, SpecificationMismatch, StoreError, UsageError
 from lumina_ray.evidence.maps import maps_sha256
-from lumina_ray.evidence.vectors import DIMS, EVIDENCE, Evidence, evidence_vectors
+from lumina_ray.evidence.vectors import DIMS, EVIDENCE, Evidence, evidence_vectors, query_vectors
 from lumina_ray.files import atomic_path
 from lumina_ray.storage import AnyPath, locate
 
@@ -35,7 +35,8 @@ class EvidenceTable:
     Attributes:
         song_ids: of each song.
         chunks: how many chunks each song has, at least 1.
-        vectors: by kind of evidence, float32 `[n, D]` unit vectors of all chunks, song by song.
+        vectors: by kind of evidence, float32 `[n, V, D]` unit vectors of all chunks, song by song. V is 1 in a catalog;
+            what asks has as many in `composition` as there are `SPEEDS`, that of speed 1 first.
         failed: pairs of a song's id and why it is not in the table.
     """
 
@@ -50,13 +51,21 @@ class EvidenceTable:
         return np.concatenate([[0], np.cumsum(self.chunks)[:-1]]).astype(np.int64)
 
     @classmethod
-    def of_songs(cls, songs: Iterable[tuple[str, AnyPath]], total: int = 0, progress: Progress | None = None) -> Self:
+    def of_songs(
+        cls,
+        songs: Iterable[tuple[str, AnyPath]],
+        total: int = 0,
+        progress: Progress | None = None,
+        *,
+        asks: bool = False,
+    ) -> Self:
         """Decode songs and compute their evidence, one after the other. A song that cannot be used is `failed`.
 
         Args:
             songs: pairs of an id and an audio file.
             total: how many there are, for `progress`.
             progress: called after each song.
+            asks: whether the songs are queries or controls, and are described at all `SPEEDS`.
 
         Raises:
             UsageError: no song is left.
@@ -71,7 +80,7 @@ class EvidenceTable:
                 failed.append((song_id, str(error)))
             else:
                 song_ids.append(song_id)
-                rows.append([evidence_vectors(chunk.samples) for chunk in chunks])
+                rows.append([(query_vectors if asks else evidence_vectors)(chunk.samples) for chunk in chunks])
             if progress:
                 progress(done, total, song_id)
         if not song_ids:
@@ -86,9 +95,9 @@ class EvidenceTable:
         rows: Sequence[Sequence[dict[Evidence, np.ndarray]]],
         failed: Sequence[tuple[str, str]] = (),
     ) -> Self:
-        """Put together what `evidence_vectors` gave for each chunk of each song."""
+        """Put together what `evidence_vectors` or `query_vectors` gave for each chunk of each song."""
         flat = [vectors for of_song in rows for vectors in of_song]
-        stacked = {name: np.stack([vectors[name] for vectors in flat]) for name in EVIDENCE}
+        stacked = {name: np.stack([vectors[name].reshape(-1, DIMS[name]) for vectors in flat]) for name in EVIDENCE}
         return cls(tuple(song_ids), tuple(len(of_song) for of_song in rows), stacked, tuple(failed))
 
 
@@ -98,8 +107,8 @@ def write_table(table: EvidenceTable, path: Path) -> None:
         "song_id": pa.array([song for song, n in zip(table.song_ids, table.chunks, strict=True) for _ in range(n)])
     }
     for name in EVIDENCE:
-        flat = pa.array(table.vectors[name].astype(np.float32).ravel())
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, DIMS[name])
+        vectors_nVD = table.vectors[name].astype(np.float32)
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(vectors_nVD.ravel()), vectors_nVD[0].size)
     written = pa.table(columns).replace_schema_metadata({_METADATA_KEY: _version().encode()})
     with atomic_path(path) as temporary:
         pq.write_table(written, temporary)
@@ -126,7 +135,8 @@ def read_table(path: AnyPath) -> EvidenceTable:
             raise SpecificationMismatch(f"{place} was made by another version of this software; {again}")
         ids = read["song_id"].to_pylist()
         vectors = {
-            name: read[name].combine_chunks().flatten().to_numpy().reshape(len(ids), DIMS[name]) for name in EVIDENCE
+            name: read[name].combine_chunks().flatten().to_numpy().reshape(len(ids), -1, DIMS[name])
+            for name in EVIDENCE
         }
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"{place} is damaged ({error}); {again}") from error
@@ -135,7 +145,7 @@ def read_table(path: AnyPath) -> EvidenceTable:
     if len(set(song_ids)) != len(song_ids) or None in song_ids or not song_ids:
         raise StoreError(f"{place} is damaged: a song has no id, or its chunks lie apart; {again}")
     for name, rows in vectors.items():
-        if not (np.abs(np.linalg.norm(rows.astype(np.float64), axis=1) - 1) < 1e-3).all():
+        if not (np.abs(np.linalg.norm(rows.astype(np.float64), axis=2) - 1) < 1e-3).all():
             raise StoreError(f"{place} is damaged: a vector of {name} has not length 1; {again}")
     return EvidenceTable(tuple(song_ids), tuple(np.diff([*begins, len(ids)]).tolist()), vectors)
 

@@ -13,6 +13,8 @@ Evidence = Literal["composition", "sound"]
 EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
 DIMS: dict[Evidence, int] = {"composition": sum(composition.PARTS.values()), "sound": SOUND_DIMS}
 """How many numbers a vector has."""
+SPEEDS = (1.0, 0.89, 0.94, 1.06, 1.12)
+"""Speeds, relative to a song's, that a query may be played at; its composition is described for each of them."""
 
 
 def descriptions(samples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -21,9 +23,13 @@ def descriptions(samples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray
     Args:
         samples: int16 `[n]`, as a `lumina_ray.audio.Chunk` has them.
     """
-    whole = padded(samples)
-    parts = sound.sound_parts(mel_levels(whole))
-    return composition.composition_parts(pitches(whole)), np.concatenate([parts[name] for name in sound.PARTS])
+    return composition.composition_parts(pitches(padded(samples))), sound_description(samples)
+
+
+def sound_description(samples: np.ndarray) -> np.ndarray:
+    """Describe a chunk's sound before anything learned is applied, float64 `[399]`; see `descriptions`."""
+    parts = sound.sound_parts(mel_levels(padded(samples)))
+    return np.concatenate([parts[name] for name in sound.PARTS])
 
 
 def evidence_vectors(samples: np.ndarray, maps: Maps | None = None) -> dict[Evidence, np.ndarray]:
@@ -36,6 +42,22 @@ def evidence_vectors(samples: np.ndarray, maps: Maps | None = None) -> dict[Evid
         maps: learned maps; those of the software by default.
     """
     return mapped(*descriptions(samples), maps or shipped_maps())
+
+
+def query_vectors(samples: np.ndarray, maps: Maps | None = None) -> dict[Evidence, np.ndarray]:
+    """Compute the evidence of a chunk that asks, for each of the speeds that it may be played at.
+
+    Args:
+        samples: int16 `[n]`, as a `lumina_ray.audio.Chunk` has them.
+        maps: learned maps; those of the software by default.
+
+    Returns:
+        Unit vectors: "composition" float32 `[5, D]`, one for each of `SPEEDS`; "sound" float32 `[1, D]`.
+    """
+    maps = maps or shipped_maps()
+    pitches_TJ, of_sound = pitches(padded(samples)), sound_description(samples)
+    by_speed = [mapped(composition.composition_parts(pitches_TJ, speed), of_sound, maps) for speed in SPEEDS]
+    return {"composition": np.stack([one["composition"] for one in by_speed]), "sound": by_speed[0]["sound"][None]}
 
 
 def mapped(of_composition: dict[str, np.ndarray], of_sound: np.ndarray, maps: Maps) -> dict[Evidence, np.ndarray]:

@@ -17,23 +17,26 @@ from lumina_ray.evidence.search import song_similarities
 from lumina_ray.evidence.vectors import DIMS
 
 
-def draw(rng: np.random.Generator, n_songs: int, name: str, most: int = 5) -> EvidenceTable:
+def draw(rng: np.random.Generator, n_songs: int, name: str, most: int = 5, speeds: int = 1) -> EvidenceTable:
     chunks = rng.integers(1, most + 1, n_songs)
     vectors: dict[Evidence, np.ndarray] = {}
     for evidence in EVIDENCE:
-        rows = rng.normal(size=(chunks.sum(), DIMS[evidence]))
-        vectors[evidence] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        rows = rng.normal(size=(chunks.sum(), speeds, DIMS[evidence]))
+        vectors[evidence] = (rows / np.linalg.norm(rows, axis=2, keepdims=True)).astype(np.float32)
     return EvidenceTable(tuple(f"{name}-{i}" for i in range(n_songs)), tuple(chunks.tolist()), vectors)
 
 
 @given(st.integers(0, 10_000))
 def test_similarities_by_brute_force(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    queries, catalog = draw(rng, 3, "q"), draw(rng, 4, "s")
+    queries, catalog = draw(rng, 3, "q", speeds=3), draw(rng, 4, "s", speeds=2)
     found = song_similarities(queries, catalog, "sound")
     rows_q = np.split(queries.vectors["sound"], np.cumsum(queries.chunks)[:-1])
     rows_n = np.split(catalog.vectors["sound"], np.cumsum(catalog.chunks)[:-1])
-    expected = [[np.mean([max(float(a @ b) for b in song) for a in query]) for song in rows_n] for query in rows_q]
+    expected = [
+        [max(np.mean([max(float(a[v] @ b[0]) for b in song) for a in query]) for v in range(3)) for song in rows_n]
+        for query in rows_q
+    ]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -50,7 +53,7 @@ def test_p_values_of_unrelated_music_are_exact() -> None:
     alarms = 0
     for seed in range(400):
         rng = np.random.default_rng(seed)
-        catalog, controls, query = draw(rng, 6, "s"), draw(rng, 29, "c"), draw(rng, 1, "q")
+        catalog, controls, query = draw(rng, 6, "s"), draw(rng, 29, "c", speeds=2), draw(rng, 1, "q", speeds=2)
         alarms += find(query, catalog, noise_band(catalog, controls, "sound"), "sound")[0].p_value <= 0.1
     assert binomtest(alarms, 400, 0.1).pvalue > 0.01
 
@@ -75,12 +78,14 @@ def test_noise_needs_enough_controls_that_are_none_of_the_songs() -> None:
         noise_band(catalog, draw(rng, 19, "c"), "sound")
     with pytest.raises(UsageError, match="'c-0'"):
         noise_band(draw(rng, 5, "c"), controls, "sound")
+    with pytest.raises(UsageError, match="asks at 5 speeds"):
+        find(draw(rng, 1, "q", speeds=5), catalog, noise_band(catalog, controls, "sound"), "sound")
     with pytest.raises(UsageError, match="one song"):
         noise_band(draw(rng, 1, "s"), controls, "sound")
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
-    table = draw(np.random.default_rng(3), 7, "s")
+    table = draw(np.random.default_rng(3), 7, "s", speeds=4)
     write_table(table, tmp_path / "t.parquet")
     read = read_table(tmp_path / "t.parquet")
     assert (read.song_ids, read.chunks) == (table.song_ids, table.chunks)
@@ -110,5 +115,5 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, monkeypatch: pytes
 
 def test_songs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
-    with pytest.raises(UsageError, match="bad.wav"):
+    with pytest.raises(UsageError, match=r"bad\.wav"):
         EvidenceTable.of_songs([("bad", tmp_path / "bad.wav")])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lumina_ray.evidence.vectors import DIMS, EVIDENCE, evidence_vectors
+from lumina_ray.evidence.vectors import DIMS, EVIDENCE, SPEEDS, evidence_vectors, query_vectors
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 MELODY = (60, 64, 67, 72, 69, 65, 62, 67, 71, 67, 64, 60, 62, 65, 69, 74, 72, 67, 64, 60)
@@ -65,3 +65,19 @@ def test_short_chunks_and_noise_have_evidence_too(seconds: float) -> None:
     for samples in (play(MELODY, SOFT)[:n], noise, np.ones(n, np.int16)):
         for name, vector in evidence_vectors(samples).items():
             assert np.isfinite(vector).all(), name
+
+
+def test_a_query_at_another_speed_is_described_as_the_song_is() -> None:
+    """Played 12 % faster, as a record is: higher too."""
+    song = play(MELODY, SOFT)
+    faster = np.interp(np.arange(len(song)) * 1.12, np.arange(2 * len(song)), np.tile(song, 2)).astype(np.int16)
+    own = evidence_vectors(song)["composition"]
+    by_speed = query_vectors(faster)["composition"] @ own
+    assert SPEEDS[int(by_speed.argmax())] == 1.12
+    assert by_speed.max() > evidence_vectors(faster)["composition"] @ own + 0.05
+
+
+def test_a_query_asks_at_the_song_s_own_speed_first() -> None:
+    asked, found = query_vectors(play(MELODY, SOFT)), evidence_vectors(play(MELODY, SOFT))
+    for name in EVIDENCE:
+        np.testing.assert_array_equal(asked[name][0], found[name])

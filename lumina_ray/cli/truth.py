@@ -96,7 +96,7 @@ def factorial(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Does a method follow the score or the sound? Every score by every ensemble: minutes of rendering, once."""
+    """Measure whether methods follow the score or the sound: every score by every ensemble, rendered once."""
     import json
 
     from rich.console import Console

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def shipped_maps() -> Maps:
 
 def save_maps(maps: Maps, path: Path) -> None:
     """Write maps as `shipped_maps` reads them."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for name, one in (*maps.composition.items(), (_SOUND, maps.sound)):
         arrays |= {f"{name}_centre": one.centre_D, f"{name}_matrix": one.matrix_Dd}
     with atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -68,7 +68,17 @@ def pitches(samples: np.ndarray) -> np.ndarray:
     Args:
         samples: float32 `[n]`, full scale 1.
     """
-    return np.sqrt(power_spectra(samples, PITCH_WINDOW, PITCH_HOP) @ pitch_filters())
+    return pitches_at(power_spectra(samples, PITCH_WINDOW, PITCH_HOP), 0.0)
+
+
+def pitches_at(power_TF: np.ndarray, tuning: float) -> np.ndarray:
+    """Compute the amplitude of each semitone from power spectra, float32 `[T, J]`.
+
+    Args:
+        power_TF: with `PITCH_WINDOW` and `PITCH_HOP`.
+        tuning: by how much all pitches lie above A = 440 Hz, in semitones.
+    """
+    return np.sqrt(power_TF @ pitch_filters(tuning))
 
 
 def mel_levels(samples: np.ndarray) -> np.ndarray:
@@ -81,11 +91,15 @@ def mel_levels(samples: np.ndarray) -> np.ndarray:
 
 
 @cache
-def pitch_filters() -> csr_array:
-    """Weights of frequencies in semitones, float32 `[F, J]`: triangles around equal-tempered pitches, A = 440 Hz."""
+def pitch_filters(tuning: float = 0.0) -> csr_array:
+    """Weights of frequencies in semitones, float32 `[F, J]`: triangles around equal-tempered pitches, A = 440 Hz.
+
+    Args:
+        tuning: see `pitches_at`.
+    """
     hz_F = np.arange(PITCH_WINDOW // 2 + 1) * SAMPLE_RATE_HZ / PITCH_WINDOW
     pitch_F = np.full(len(hz_F), -np.inf)
-    pitch_F[1:] = _REFERENCE_PITCH + 12 * np.log2(hz_F[1:] / _REFERENCE_HZ)
+    pitch_F[1:] = _REFERENCE_PITCH - tuning + 12 * np.log2(hz_F[1:] / _REFERENCE_HZ)
     distance_FJ = np.abs(pitch_F[:, None] - np.arange(LOWEST_PITCH, LOWEST_PITCH + N_PITCHES))
     return csr_array(np.maximum(0, 1 - distance_FJ / _HALF_WIDTH).astype(np.float32))
 

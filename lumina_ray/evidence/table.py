@@ -18,7 +18,7 @@ from lumina_ray.errors import AudioError, SpecificationMismatch, StoreError, Usa
 from lumina_ray.evidence.maps import maps_sha256
 from lumina_ray.evidence.vectors import DIMS, EVIDENCE, Evidence, evidence_vectors, query_vectors
 from lumina_ray.files import atomic_path
-from lumina_ray.storage import AnyPath, locate
+from lumina_ray.storage import AnyPath, local
 
 ALGORITHM_VERSION = 1
 """Raise it when the same audio comes to have other vectors. Tables of another version are then refused."""
@@ -119,9 +119,10 @@ def read_table(path: AnyPath) -> EvidenceTable:
 
     Raises:
         StoreError: there is none, or it is damaged.
+        UsageError: it is in a bucket.
         SpecificationMismatch: another version of the software made its vectors.
     """
-    place = locate(path)
+    place = local(path)
     again = "make it again with `lumina evidence build`"
     if not place.is_file():
         raise StoreError(f"{place}: no table of evidence; make one with `lumina evidence build`")

@@ -6,15 +6,26 @@ import numpy as np
 
 from lumina_ray.evidence import composition, sound
 from lumina_ray.evidence.maps import SOUND_DIMS, Maps, shipped_maps, unit
-from lumina_ray.evidence.spectra import mel_levels, padded, pitches
+from lumina_ray.evidence.spectra import (
+    PITCH_HOP,
+    PITCH_WINDOW,
+    mel_levels,
+    padded,
+    pitches,
+    pitches_at,
+    power_spectra,
+)
 
 Evidence = Literal["composition", "sound"]
 """What is shared: notes, whatever plays them in whatever key; or sound, whatever is played."""
 EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
 DIMS: dict[Evidence, int] = {"composition": sum(composition.PARTS.values()), "sound": SOUND_DIMS}
 """How many numbers a vector has."""
-SPEEDS = (1.0, 0.89, 0.94, 1.06, 1.12)
-"""Speeds, relative to a song's, that a query may be played at; its composition is described for each of them."""
+QUARTER_TONES = (0, -4, -3, -2, -1, 1, 2, 3, 4)
+"""What a query may be sped up by: 2^(k/24), 12 % faster or slower at most, which moves every pitch by k quarter tones.
+Its composition is described for each. Whole semitones of pitch count for nothing, so that a change of tempo alone is
+covered too."""
+SPEEDS = tuple(2 ** (k / 24) for k in QUARTER_TONES)
 
 
 def descriptions(samples: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -52,11 +63,16 @@ def query_vectors(samples: np.ndarray, maps: Maps | None = None) -> dict[Evidenc
         maps: learned maps; those of the software by default.
 
     Returns:
-        Unit vectors: "composition" float32 `[5, D]`, one for each of `SPEEDS`; "sound" float32 `[1, D]`.
+        Unit vectors: "composition" float32 `[9, D]`, one for each of `SPEEDS`; "sound" float32 `[1, D]`.
     """
     maps = maps or shipped_maps()
-    pitches_TJ, of_sound = pitches(padded(samples)), sound_description(samples)
-    by_speed = [mapped(composition.composition_parts(pitches_TJ, speed), of_sound, maps) for speed in SPEEDS]
+    power_TF, of_sound = power_spectra(padded(samples), PITCH_WINDOW, PITCH_HOP), sound_description(samples)
+    # Even numbers of quarter tones are semitones.
+    tuned = {tuning: pitches_at(power_TF, tuning) for tuning in (0.0, 0.5)}
+    by_speed = [
+        mapped(composition.composition_parts(tuned[k % 2 / 2], speed), of_sound, maps)
+        for k, speed in zip(QUARTER_TONES, SPEEDS, strict=True)
+    ]
     return {"composition": np.stack([one["composition"] for one in by_speed]), "sound": by_speed[0]["sound"][None]}
 
 

@@ -133,9 +133,11 @@ def ensembles(part: Part) -> tuple[Ensemble, ...]:
     if part in _JUDGED:
         return _JUDGED[part]
     rng = random.Random("factorial ensembles")
-    return tuple(
-        Ensemble(f"drawn {n + 1}", *rng.sample(_TRAIN_HIGH, 2), rng.choice(_TRAIN_LOW)) for n in range(_TRAIN_ENSEMBLES)
-    )
+    drawn = []
+    for n in range(_TRAIN_ENSEMBLES):
+        highest, middle = rng.sample(_TRAIN_HIGH, 2)
+        drawn.append(Ensemble(f"drawn {n + 1}", highest, middle, rng.choice(_TRAIN_LOW)))
+    return tuple(drawn)
 
 
 def clips(part: Part) -> tuple[Clip, ...]:

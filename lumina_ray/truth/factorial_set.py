@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -94,7 +94,7 @@ def factorial_set(part: Part, folder: Path, model: "MusicModel", step: Step | No
     )
 
 
-def _make(part: Part, model: "MusicModel", step: Step | None) -> dict[str, np.ndarray]:
+def _make(part: Part, model: "MusicModel", step: Step | None) -> dict[str, Any]:
     import torch
 
     rows: dict[str, list[np.ndarray]] = {}
@@ -102,8 +102,8 @@ def _make(part: Part, model: "MusicModel", step: Step | None) -> dict[str, np.nd
         # A clip is as long as a chunk.
         (chunk,) = cut_chunks(samples, clip.clip_id)
         codes_KT = model.encode(chunk.samples / np.float32(_DECODED_SCALE)).cpu()
-        row = {"codes": codes_KT.numpy().astype(np.uint16), "heard": chunk.heard}
-        row |= dict(evidence_vectors(chunk.samples))
+        row: dict[str, np.ndarray] = {"codes": codes_KT.numpy().astype(np.uint16), "heard": chunk.heard}
+        row |= {str(name): vector for name, vector in evidence_vectors(chunk.samples).items()}
         decoded = np.clip(np.rint(model.decode(codes_KT.to(torch.int64)) * _DECODED_SCALE), -32_768, 32_767)
         row |= {f"decoded_{name}": vector for name, vector in evidence_vectors(decoded.astype(np.int16)).items()}
         for name, values in row.items():
@@ -125,7 +125,7 @@ def _recipe(part: Part, model: "MusicModel") -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read(path: Path, recipe: str) -> dict[str, np.ndarray] | None:
+def _read(path: Path, recipe: str) -> dict[str, Any] | None:
     """Read what was made; None where there is nothing, or something else."""
     try:
         with np.load(path) as arrays:

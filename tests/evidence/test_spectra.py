@@ -9,10 +9,13 @@ from lumina_ray.evidence.spectra import (
     LOWEST_PITCH,
     MEL_WINDOW,
     N_BANDS,
+    PITCH_HOP,
+    PITCH_WINDOW,
     mel_filters,
     mel_levels,
     padded,
     pitches,
+    pitches_at,
     power_spectra,
 )
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
@@ -61,3 +64,12 @@ def test_a_short_chunk_ends_in_silence_and_a_long_one_is_refused() -> None:
     assert not whole[100:].any()
     with pytest.raises(ValueError, match="more than a chunk has"):
         padded(np.zeros(CHUNK_SAMPLES + 1, np.int16))
+
+
+def test_tuning_is_taken_off() -> None:
+    """A quarter tone too high is between two semitones at A = 440 Hz, and in the middle of one at its own tuning."""
+    power_TF = power_spectra(tone(60.5), PITCH_WINDOW, PITCH_HOP)
+    plain, tuned = pitches_at(power_TF, 0.0)[10], pitches_at(power_TF, 0.5)[10]
+    assert tuned.argmax() == 60 - LOWEST_PITCH
+    assert plain[60 - LOWEST_PITCH] == pytest.approx(plain[61 - LOWEST_PITCH], rel=0.2)
+    assert tuned.max() > 1.8 * plain.max()

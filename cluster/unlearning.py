@@ -175,7 +175,7 @@ def unlearning_table(found: dict[str, tuple[list[str], Rises]], score: Score = "
             by_id = dict(zip(song_ids, of_query.of(score, channel), strict=True))
             rows.append([by_id[song_id] for song_id in ids])
         scores[channel] = np.array(rows).reshape(len(found), len(ids))
-    return top_table(list(found), ids, scores, top)
+    return top_table("unlearning", list(found), ids, scores, top)
 
 
 def _sum(name: str, specification: dict, device: str, files: Sequence[DataFile], path: Path) -> dict[str, np.ndarray]:

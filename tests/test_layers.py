@@ -17,6 +17,7 @@ ORDER = [
     "files",
     "audio",
     "catalog",
+    "evidence",
     "model",
     "gradients",
     "unlearning",

@@ -24,6 +24,7 @@ from lumina_ray.cli.demo import demo
 from lumina_ray.cli.diagnose import diagnose
 from lumina_ray.cli.effects import effects
 from lumina_ray.cli.evaluate import evaluate
+from lumina_ray.cli.evidence import evidence
 from lumina_ray.cli.exits import BUG, SYSTEM, exit_code
 from lumina_ray.cli.export import export
 from lumina_ray.cli.fingerprint import fingerprint
@@ -58,7 +59,13 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     },
     "Trust": {"calibrate": calibrate, "use": use},
     "Index": {"index": index},
-    "Attribute": {"attribute": attribute, "methods": methods, "scores": scores, "diagnose": diagnose},
+    "Attribute": {
+        "attribute": attribute,
+        "methods": methods,
+        "scores": scores,
+        "evidence": evidence,
+        "diagnose": diagnose,
+    },
     "Serve": {"serve": serve, "keys": keys},
     "Ground truth": {"evaluate": evaluate, "truth": truth, "effects": effects},
     "Reports": {"statement": statement, "keygen": keygen, "sign": sign, "verify": verify},

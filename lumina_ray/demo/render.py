@@ -46,7 +46,7 @@ def render(midi: "mido.MidiFile", tempo: float, peak_dbfs: float) -> Rendering:
     Raises:
         ValueError: fewer than 20 s sound.
     """
-    samples, first_note_s = _play(midi, tempo)
+    samples, first_note_s = play(midi, tempo, SONG_S + LEAD_IN_S)
     song = audible_part(samples)
     begin_s, end_s = (first_note_s + n / SAMPLE_RATE_HZ * tempo for n in (song.start, song.stop))
     return Rendering(level(samples[song], peak_dbfs), begin_s, end_s)
@@ -83,8 +83,13 @@ def level(samples: np.ndarray, peak_dbfs: float) -> np.ndarray:
     return (samples * (10 ** (peak_dbfs / 20) / np.abs(samples).max())).astype(np.float32)
 
 
-def _play(midi: "mido.MidiFile", tempo: float) -> tuple[np.ndarray, float]:
-    """Render a file from its first note to its end, 30 s at most.
+def play(midi: "mido.MidiFile", tempo: float, seconds: float) -> tuple[np.ndarray, float]:
+    """Render a file from its first note to its end, as it comes from the synthesizer.
+
+    Args:
+        midi: the file.
+        tempo: factor on the file's own speed.
+        seconds: how much is rendered at most.
 
     Returns:
         Float32 `[n]`, the mean of both channels, and where in the file the first note is, in seconds at the file's own
@@ -96,7 +101,7 @@ def _play(midi: "mido.MidiFile", tempo: float) -> tuple[np.ndarray, float]:
     font = synth.sfload(str(package_folder("pretty_midi") / "TimGM6mb.sf2"))
     for channel in range(16):
         synth.program_select(channel, font, 0, 0, channel == DRUM_CHANNEL)
-    end = round((SONG_S + LEAD_IN_S) * SAMPLE_RATE_HZ)
+    end = round(seconds * SAMPLE_RATE_HZ)
     pieces: list[np.ndarray] = []
     rendered, file_s, first_note_s = 0, 0.0, None
     for message in midi:

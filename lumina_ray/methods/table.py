@@ -70,15 +70,16 @@ def score_table(
     for channel in (channel for channel in method.channels if channel in catalog[0].specification.channels):
         songs, asked = (Features.of_stores(stores, channel, rates) for stores in (catalog, queries))
         scores[channel] = attribute(cache(method, songs), asked)
-    return top_table(queries[0].song_ids, catalog[0].song_ids, scores, top)
+    return top_table(name, queries[0].song_ids, catalog[0].song_ids, scores, top)
 
 
 def top_table(
-    query_ids: Sequence[str], song_ids: Sequence[str], scores: Mapping[Channel, np.ndarray], top: int
+    name: str, query_ids: Sequence[str], song_ids: Sequence[str], scores: Mapping[Channel, np.ndarray], top: int
 ) -> pa.Table:
     """List the songs with the largest scores; see `score_table`.
 
     Args:
+        name: of the method.
         scores: float64 `[Q, N]` for each channel.
     """
     tables = []

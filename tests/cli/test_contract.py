@@ -65,6 +65,8 @@ COMMANDS = {
     },
     "effects fit": {"--out", "--method", "--json"},
     "evaluate": {"--method", "--split", "--out", "--wide", "--require-floors", "--json"},
+    "evidence build": {"--out", "--controls", "--json"},
+    "evidence search": {"--catalog", "--controls", "--top", "--json"},
     "export": {"--out", "--json"},
     "failed": {"--json"},
     "fingerprint": {
@@ -116,6 +118,7 @@ COMMANDS = {
     },
     "truth build": {"--out", "--size", "--json"},
     "truth ablate": {"--out", "--method", "--top", "--queries", "--random-removals", "--json"},
+    "truth factorial": {"--out", "--method", "--split", "--model", "--wide", "--json"},
     "use": {"--controls", "--reference", "--model", "--device", "--workers", "--json"},
     "keygen": {"--out", "--json"},
     "sign": {"--key", "--json"},
@@ -147,14 +150,14 @@ def test_panels_follow_the_work() -> None:
         listed.setdefault(root.commands[name].rich_help_panel, []).append(name)  # type: ignore[attr-defined]
     assert listed == {
         "Catalog": ["catalog"],
-        "Fingerprint": ["plan", "fingerprint", "status", "failed", "export", "statistics"],
+        "Fingerprint": ["plan", "fingerprint", "status", "failed", "export", "statistics", "fisher"],
         "Trust": ["calibrate", "use"],
         "Index": ["index"],
-        "Attribute": ["attribute", "methods", "scores", "diagnose"],
+        "Attribute": ["attribute", "methods", "scores", "evidence", "diagnose"],
         "Serve": ["serve", "keys"],
         "Ground truth": ["evaluate", "truth", "effects"],
         "Reports": ["statement", "keygen", "sign", "verify"],
-        "Tools": ["demo", "generate", "train-nano"],
+        "Tools": ["demo", "generate", "forget", "train-nano"],
     }
     assert set(root.commands) == {name for names in listed.values() for name in names}  # type: ignore[attr-defined]
 

@@ -1,0 +1,80 @@
+"""`lumina evidence …`: what recordings share, by their sound alone."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lumina_ray.cli.catalog import progress_bar
+from lumina_ray.cli.options import JsonOption, output_path
+from lumina_ray.cli.output import announce, answer
+from lumina_ray.vocabulary import counted
+
+evidence = typer.Typer(
+    help="What recordings share, notes or sound, by their audio alone: covers, stems, one band's other songs.",
+    no_args_is_help=True,
+)
+
+_SHARES = {"composition": "shares notes", "sound": "shares sound"}
+
+
+@evidence.command()
+def build(
+    manifest: Annotated[str, typer.Argument(help="A manifest of songs (`lumina catalog scan` makes one).")],
+    out: Annotated[Path, typer.Option(parser=output_path, metavar="FILE", help="The table to write (.parquet).")],
+    controls: Annotated[
+        bool,
+        typer.Option("--controls", help="The songs are controls: describe each at several speeds, as queries are."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute the evidence of every song of a manifest, in one process; no model is needed."""
+    from lumina_ray.catalog.manifest import read_manifest
+    from lumina_ray.evidence import EvidenceTable, write_table
+
+    songs = read_manifest(manifest)
+    pairs = zip(songs["song_id"].to_pylist(), songs["path"].to_pylist(), strict=True)
+    with progress_bar("songs") as update:
+        table = EvidenceTable.of_songs(pairs, len(songs), update, asks=controls)
+    write_table(table, out)
+    for song_id, why in table.failed:
+        announce(f"{song_id}: {why}")
+    n_chunks = sum(table.chunks)
+    answer(
+        {"evidence": str(out), "songs": len(table.song_ids), "chunks": n_chunks, "failed": dict(table.failed)},
+        f"{out}: {counted(len(table.song_ids), 'song')}, {counted(n_chunks, 'chunk')}, {len(table.failed)} failed",
+        as_json,
+    )
+
+
+@evidence.command()
+def search(
+    query: Annotated[str, typer.Argument(help="An audio file.")],
+    catalog: Annotated[str, typer.Option(help="The table of the songs that are searched (`lumina evidence build`).")],
+    controls: Annotated[
+        str,
+        typer.Option(help="The table (`--controls`) of at least 20 songs that have nothing to do with the catalog."),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="Songs that are shown of each kind of evidence.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the songs that share notes, and those that share sound, with a query.
+
+    It says nothing of why: a model's output may share notes with a song that it never heard.
+    """
+    from lumina_ray.evidence import EVIDENCE, EvidenceTable, find, noise_band, read_table
+
+    songs, unrelated = read_table(catalog), read_table(controls)
+    asked = EvidenceTable.of_songs([(query, query)], asks=True)
+    found = {name: find(asked, songs, noise_band(songs, unrelated, name), name)[:top] for name in EVIDENCE}
+    lines = [
+        f"{_SHARES[name]:<12}  {one.song_id}  similarity {one.similarity:.3f}  z {one.z:.1f}  p {one.p_value:.3f}"
+        for name, matches in found.items()
+        for one in matches
+    ]
+    answer(
+        {"query": query, "evidence": {name: [asdict(one) for one in matches] for name, matches in found.items()}},
+        "\n".join(lines),
+        as_json,
+    )

@@ -18,6 +18,7 @@ from lumina_ray.index import Snapshot
 from lumina_ray.vocabulary import Channel, QueryFingerprint
 
 _ALL_FACTS = TypeAdapter(list[SongFacts])
+_FACTS = list(SongFacts.model_fields)
 
 
 def list_candidates(
@@ -65,7 +66,7 @@ def list_candidates(
     nothing = [None] * len(order)
     columns: dict[str, Sequence] = {
         "rank": (np.flatnonzero(wanted) + 1).tolist(),
-        "song": (listed := _songs(snapshot.songs.take(rows[order]))),
+        "song": (listed := _songs(snapshot.songs_at(rows[order], _FACTS))),
         "equal_songs": _equal_songs(snapshot, listed),
         "membership": _membership(snapshot, rows[order]),
         "level": [verdict.levels[i] for i in order.tolist()],
@@ -97,10 +98,8 @@ def driving_chunks(similarity_ln: np.ndarray, weights_n: np.ndarray) -> list[tup
 
 def _songs(songs: pa.Table) -> list[SongFacts]:
     """The manifest's facts of some songs."""
-    names = list(SongFacts.model_fields)
-    columns = songs.select(names).itercolumns()
-    values = zip(*(column.to_numpy().tolist() for column in columns), strict=True)
-    return _ALL_FACTS.validate_python([dict(zip(names, one, strict=True)) for one in values])
+    values = zip(*(column.to_pylist() for column in songs.select(_FACTS).itercolumns()), strict=True)
+    return _ALL_FACTS.validate_python([dict(zip(_FACTS, one, strict=True)) for one in values])
 
 
 def _equal_songs(snapshot: Snapshot, listed: list[SongFacts]) -> list[tuple[SongFacts, ...]]:

@@ -109,6 +109,6 @@ def _one_each(snapshot: Snapshot, rows: np.ndarray) -> list[int]:
         whichever files it is in.
     """
     places: dict[str, int] = {}
-    for place, codes in enumerate(snapshot.songs["codes_sha256"].take(rows).to_pylist()):
+    for place, codes in enumerate(snapshot.songs_at(rows, ["codes_sha256"])["codes_sha256"].to_pylist()):
         places.setdefault(codes, place)
     return list(places.values())

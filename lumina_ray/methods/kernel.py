@@ -5,7 +5,6 @@ Shape legend: k = candidates, D = fingerprint dimensions.
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.optimize import nnls
 
 RIDGE = 0.01
 # Limit on rounds of block pivoting. Of regressions on up to 400 random songs, 99 % take at most 21, and half at most 8.
@@ -80,6 +79,8 @@ def nonnegative_solution(gram: np.ndarray, inner: np.ndarray) -> np.ndarray:
             return np.maximum(scores, 0)
         active ^= wrong
     # Guesses can go round in circles, as they do in one of thousands of random regressions. Active sets cannot.
+    from scipy.optimize import nnls  # SciPy's optimisers take long to import, and most processes never come here
+
     lower = np.tril(cho_factor(gram, lower=True)[0])
     scores, _ = nnls(lower.T, solve_triangular(lower, inner, lower=True))
     return scores

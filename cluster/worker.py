@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from cluster.metrics import WorkerMeter
 from lumina_ray.errors import NumericsError, StorageError
+from lumina_ray.model.lean import only_run_models
 from lumina_ray.storage import Location
 
 MakeRows = Callable[[pa.Table], pa.Table]
@@ -30,6 +31,7 @@ class JobWorker:
             args: the arguments of `make`.
         """
         begin_s = time.monotonic()
+        only_run_models()
         self._store = store
         self._worker = make(*args)
         self._meter = WorkerMeter(job, time.monotonic() - begin_s)

@@ -10,11 +10,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.storage import Location, RemotePath
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TEMPORARY_SUFFIX = ".partial"
 _RAYS_COPIES = "working_dir_files"
@@ -89,12 +91,14 @@ def reserve(descriptor: int, n_bytes: int, where: object) -> None:
             raise StoreError(f"{where}: no room for {n_bytes / 1e9:.2f} GB ({error.strerror}); make room") from error
 
 
-def temporary_matrix(n: int, dims: int) -> np.ndarray:
+def temporary_matrix(n: int, dims: int) -> "np.ndarray":
     """An array of zeros, float32 `[n, dims]`, mapped from a file in TMPDIR that vanishes with the array.
 
     Raises:
         StoreError: TMPDIR has no room for the file.
     """
+    import numpy as np
+
     if not n:
         return np.empty((n, dims), np.float32)
     with tempfile.TemporaryFile() as file:

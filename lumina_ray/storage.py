@@ -15,14 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import fs
-
 from lumina_ray.errors import StorageError, StorageRefused, UsageError
+
+# Most of a command's start would be spent on pyarrow, which `lumina --help` and many others do not need.
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import fs
 
 # Pauses between attempts double, up to 20 s, with random changes: ten attempts outlast an outage of one to two minutes.
 # AWS's own tools read the variable, but pyarrow does not, so it is read here.
@@ -82,7 +83,7 @@ class RemotePath:
         return replace(self, key=posixpath.dirname(self.key) or self.key)
 
     @property
-    def filesystem(self) -> fs.FileSystem:
+    def filesystem(self) -> "fs.FileSystem":
         return _filesystem(self.scheme, self.options)
 
     def is_absolute(self) -> bool:
@@ -95,23 +96,25 @@ class RemotePath:
         return self
 
     def exists(self) -> bool:
-        return self._info().type != fs.FileType.NotFound
+        return self._info().type.name != "NotFound"
 
     def is_file(self) -> bool:
-        return self._info().type == fs.FileType.File
+        return self._info().type.name == "File"
 
     def is_dir(self) -> bool:
         """Whether any object lies under this prefix."""
-        return self._info().type == fs.FileType.Directory
+        return self._info().type.name == "Directory"
 
     def stat(self) -> Stat:
         info = self._info()
-        if info.type != fs.FileType.File:
+        if info.type.name != "File":
             raise FileNotFoundError(f"{self}: no such object")
         return Stat(info.size, info.mtime_ns / 1e9)
 
     def iterdir(self) -> Iterator["RemotePath"]:
         """List the places directly under this prefix; the list is empty where the prefix does not exist."""
+        from pyarrow import fs
+
         with answering(self):
             found = self.filesystem.get_file_info(fs.FileSelector(self.key, allow_not_found=True))
         # Some clients mark a folder by an object whose name is the folder's name and a slash.
@@ -144,11 +147,15 @@ class RemotePath:
 
     def upload(self, file: Path) -> None:
         """Write a copy of a local file to this place."""
+        from pyarrow import fs
+
         with answering(self):
             fs.copy_files(str(file), self.key, fs.LocalFileSystem(), self.filesystem)
 
     def download(self, file: Path) -> None:
         """Write a copy of this object to a local file."""
+        from pyarrow import fs
+
         with answering(self):
             fs.copy_files(self.key, str(file), self.filesystem, fs.LocalFileSystem())
 
@@ -163,7 +170,7 @@ class RemotePath:
     def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
         """Do nothing, because a bucket has no folders."""
 
-    def _info(self) -> fs.FileInfo:
+    def _info(self) -> "fs.FileInfo":
         with answering(self):
             return self.filesystem.get_file_info(self.key)
 
@@ -233,12 +240,12 @@ def local(text: AnyPath) -> Path:
     return path
 
 
-def address(path: Location) -> tuple[str, fs.FileSystem | None]:
+def address(path: Location) -> "tuple[str, fs.FileSystem | None]":
     """A place as pyarrow and Ray Data take it: its name and its file system, which is None for this machine's."""
     return (path.key, path.filesystem) if isinstance(path, RemotePath) else (str(path), None)
 
 
-def read_parquet(path: Location, columns: list[str] | None = None, schema: pa.Schema | None = None) -> pa.Table:
+def read_parquet(path: Location, columns: list[str] | None = None, schema: "pa.Schema | None" = None) -> "pa.Table":
     """Read a Parquet file, or some of its columns.
 
     Raises:
@@ -247,6 +254,8 @@ def read_parquet(path: Location, columns: list[str] | None = None, schema: pa.Sc
         OSError: a local file is damaged, or cannot be read.
         StorageError: the file's bucket does not answer.
     """
+    import pyarrow.parquet as pq
+
     name, filesystem = address(path)
     with answering(path):
         return pq.read_table(name, columns=columns, schema=schema, partitioning=None, filesystem=filesystem)
@@ -296,7 +305,9 @@ def attempts() -> int:
 
 
 @functools.cache
-def _filesystem(scheme: Literal["s3", "gs"], options: str) -> fs.FileSystem:
+def _filesystem(scheme: Literal["s3", "gs"], options: str) -> "fs.FileSystem":
+    from pyarrow import fs
+
     # File systems are made on first use and never sent to other processes, because pickling loses the retry settings.
     given = dict(parse_qsl(options))
     anonymous = given.pop("anonymous", "") == "true"

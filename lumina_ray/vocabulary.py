@@ -6,11 +6,13 @@ Shape legend: K = codebooks, T = frames (50 per second), D = fingerprint dimensi
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from lumina_ray.errors import StoreError
+
+# `lumina --help` needs these names, and no arrays.
+if TYPE_CHECKING:
+    import numpy as np
 
 Channel = Literal["P", "M"]
 """Channel of a fingerprint: "P" stands for composition (publishing right), "M" for production (master right)."""
@@ -91,12 +93,14 @@ class SongCodes:
             the others out. All frames where none are given.
     """
 
-    chunks: tuple[np.ndarray, ...]
+    chunks: "tuple[np.ndarray, ...]"
     starts_s: tuple[float, ...]
-    heard: tuple[np.ndarray, ...] = ()
+    heard: "tuple[np.ndarray, ...]" = ()
 
     def __post_init__(self) -> None:
         if not self.heard:
+            import numpy as np
+
             object.__setattr__(self, "heard", tuple(np.ones(chunk.shape[1], bool) for chunk in self.chunks))
 
     @property
@@ -107,6 +111,8 @@ class SongCodes:
     @property
     def sha256(self) -> str:
         """Hash of the codes. Equal hashes mean equal vectors under one specification."""
+        import numpy as np
+
         digest = hashlib.sha256(np.array(self.frames, "<u4").tobytes())
         digest.update(self.to_bytes())
         digest.update(self.heard_bytes())
@@ -114,10 +120,14 @@ class SongCodes:
 
     def to_bytes(self) -> bytes:
         """The codes of all chunks as little-endian uint16 `[K, ΣT_c]`, row by row."""
+        import numpy as np
+
         return np.concatenate(self.chunks, axis=1).astype("<u2").tobytes()
 
     def heard_bytes(self) -> bytes:
         """`heard` of all chunks, one bit a frame."""
+        import numpy as np
+
         return np.packbits(np.concatenate(self.heard)).tobytes()
 
     @classmethod
@@ -135,6 +145,8 @@ class SongCodes:
         Raises:
             StoreError: the lengths contradict each other.
         """
+        import numpy as np
+
         n_frames = sum(frames)
         whole = len(data) == 2 * n_codebooks * n_frames and len(heard) == -(-n_frames // 8)
         if not whole or len(frames) != len(starts_s) or not frames:
@@ -157,8 +169,8 @@ class ChannelQuery:
         chunk_vectors: float32 `[n, D]`, the unit vector of each chunk.
     """
 
-    vector: np.ndarray
-    chunk_vectors: np.ndarray
+    vector: "np.ndarray"
+    chunk_vectors: "np.ndarray"
 
 
 @dataclass(frozen=True)

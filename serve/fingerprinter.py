@@ -13,6 +13,7 @@ from lumina_ray.audio import ChunkedAudio
 from lumina_ray.fingerprint import Fingerprinter as QueryFingerprinter
 from lumina_ray.fingerprint import Specification, fingerprint_query
 from lumina_ray.model import open_model
+from lumina_ray.model.lean import only_run_models
 from lumina_ray.vocabulary import QueryFingerprint, SongCodes
 from serve import metrics
 
@@ -95,5 +96,6 @@ class Fingerprinter:
 
 
 def _load(model: str, specification: dict, device: str) -> QueryFingerprinter:
+    only_run_models()
     made_with = Specification.from_dict(specification)
     return QueryFingerprinter(open_model(model, device, made_with.torch_dtype), made_with)

@@ -70,6 +70,24 @@ def test_torch_comes_only_with_a_model(use: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("use", "unneeded"),
+    [
+        # `lumina --help` and what completes a command in a shell.
+        ("import lumina_ray.cli.main", ["numpy", "pyarrow", "pydantic", "scipy", "rich.progress", "unittest"]),
+        # An answer, and its table or JSON, which need no picture, no table of pandas, and none of SciPy's statistics.
+        (
+            "import lumina_ray.front.index, lumina_ray.audio, lumina_ray.attribution.fingerprinter; "
+            "from lumina_ray.report import print_table, to_json, render_html",
+            ["matplotlib", "pandas", "scipy.stats", "scipy.signal", "scipy.optimize", "torch._dynamo", "transformers"],
+        ),
+    ],
+)
+def test_a_command_waits_for_no_import_that_it_does_not_need(use: str, unneeded: list[str]) -> None:
+    code = f"import sys; {use}; print([name for name in {unneeded} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 @pytest.mark.parametrize("stub", sorted(LIBRARY.rglob("*/__init__.pyi")), ids=lambda path: path.parent.name)
 def test_no_name_of_a_face_is_one_of_its_modules(stub: Path) -> None:
     """A lazy face would give the module instead, once anything has imported it."""

@@ -18,6 +18,7 @@ from lumina_ray.index import Snapshot
 from lumina_ray.vocabulary import Channel, QueryFingerprint
 
 _ALL_FACTS = TypeAdapter(list[SongFacts])
+_FACTS = list(SongFacts.model_fields)
 
 
 def list_candidates(
@@ -48,12 +49,10 @@ def list_candidates(
         "threshold": verdict.thresholds,
         "kernel_score": retrieved.kernel_scores,
         "z": evidence.z,
-        "p_value": noise.p_value(adjusted),
         "family_wise_p": evidence.family_wise_p,
         "q_value": evidence.q_values,
         "qualified": verdict.qualified,
         "share": verdict.shares,
-        "chunk_similarities": np.round(chunk_similarity_kn, 6),
     }
     if calibrated and verdict.qualified.sum() <= intervals.MAX_SONGS:
         by_song["share_low"], by_song["share_high"] = intervals.share_intervals(evidence, verdict, chunk_vectors_nD)
@@ -62,15 +61,17 @@ def list_candidates(
         by_song["lip_percent"] = (v7_lip(evidence.z) + 1) / 2 * 100
     if verdict.explained is not None:
         by_song["explained"] = verdict.explained
-    nothing = [None] * len(order)
+    nothing, chunk_similarity_ln = [None] * len(order), chunk_similarity_kn[order]
     columns: dict[str, Sequence] = {
         "rank": (np.flatnonzero(wanted) + 1).tolist(),
-        "song": (listed := _songs(snapshot.songs.take(rows[order]))),
+        "song": (listed := _songs(snapshot.songs_at(rows[order], _FACTS))),
         "equal_songs": _equal_songs(snapshot, listed),
         "membership": _membership(snapshot, rows[order]),
         "level": [verdict.levels[i] for i in order.tolist()],
         "p_extrapolated": [noise.extrapolated_p(s) for s in adjusted[order].tolist()],
-        "driving_chunks": driving_chunks(chunk_similarity_kn[order], np.asarray(query.chunk_weights)),
+        "p_value": noise.p_value(adjusted[order]).tolist(),
+        "chunk_similarities": np.round(chunk_similarity_ln, 6).tolist(),
+        "driving_chunks": driving_chunks(chunk_similarity_ln, np.asarray(query.chunk_weights)),
         **dict.fromkeys(("share_low", "share_high", "explained", "confidence", "lip_percent"), nothing),
         **{name: values[order].tolist() for name, values in by_song.items()},
     }
@@ -87,24 +88,24 @@ def driving_chunks(similarity_ln: np.ndarray, weights_n: np.ndarray) -> list[tup
     Returns:
         Indexes of chunks, strongest first; none for a song without positive similarity.
     """
-    parts_ln = weights_n * np.maximum(similarity_ln, 0)
+    parts_ln = np.ascontiguousarray(weights_n * np.maximum(similarity_ln, 0))
     order_ln = np.argsort(-parts_ln, axis=1, kind="stable")
-    total_l = np.ascontiguousarray(parts_ln).sum(axis=1)
-    carried_ln = np.cumsum(np.take_along_axis(parts_ln, order_ln, axis=1), axis=1)
+    total_l = parts_ln.sum(axis=1)
+    carried_ln = np.cumsum(parts_ln[np.arange(len(parts_ln))[:, None], order_ln], axis=1)
     needed_l = np.where(total_l > 0, (carried_ln < total_l[:, None] / 2).sum(axis=1) + 1, 0)
     return [tuple(order[:needed]) for order, needed in zip(order_ln.tolist(), needed_l.tolist(), strict=True)]
 
 
 def _songs(songs: pa.Table) -> list[SongFacts]:
     """The manifest's facts of some songs."""
-    names = list(SongFacts.model_fields)
-    columns = songs.select(names).itercolumns()
-    values = zip(*(column.to_numpy().tolist() for column in columns), strict=True)
-    return _ALL_FACTS.validate_python([dict(zip(names, one, strict=True)) for one in values])
+    values = zip(*(column.to_pylist() for column in songs.select(_FACTS).itercolumns()), strict=True)
+    return _ALL_FACTS.validate_python([dict(zip(_FACTS, one, strict=True)) for one in values])
 
 
 def _equal_songs(snapshot: Snapshot, listed: list[SongFacts]) -> list[tuple[SongFacts, ...]]:
     """The manifest's facts of all other songs whose audio equals that of some candidates, found or not."""
+    if not len(snapshot.equal_songs.songs):
+        return [()] * len(listed)
     by_codes: dict[str, list[SongFacts]] = {}
     for song in _songs(snapshot.equal_songs.present([song.codes_sha256 for song in listed])):
         by_codes.setdefault(song.codes_sha256, []).append(song)

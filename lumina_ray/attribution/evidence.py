@@ -108,7 +108,10 @@ def _one_each(snapshot: Snapshot, rows: np.ndarray) -> list[int]:
         The places among `rows` of the songs that are kept, each the first of its audio. Equal codes are equal audio,
         whichever files it is in.
     """
+    # The snapshot lists the songs whose audio another one has, and most catalogs have none.
+    if not len(snapshot.equal_songs.songs):
+        return list(range(len(rows)))
     places: dict[str, int] = {}
-    for place, codes in enumerate(snapshot.songs["codes_sha256"].take(rows).to_pylist()):
+    for place, codes in enumerate(snapshot.songs_at(rows, ["codes_sha256"])["codes_sha256"].to_pylist()):
         places.setdefault(codes, place)
     return list(places.values())

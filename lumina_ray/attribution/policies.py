@@ -140,7 +140,7 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
     return Verdict(
         thresholds=thresholds,
         qualified=qualified,
-        levels=tuple(CALIBRATED_LEVELS[i] for i in qualified.astype(int) + beyond.astype(int)),
+        levels=tuple(np.take(CALIBRATED_LEVELS, qualified.astype(int) + beyond).tolist()),
         shares=shares,
         unattributed=float(1 - shares.sum()),
         explained=explained,

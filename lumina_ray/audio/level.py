@@ -7,9 +7,8 @@ it. So all audio is brought to one level before it is encoded.
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.signal import butter, sosfilt, sosfilt_zi
 
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+from lumina_ray.audio.highpass import high_passed, steady_state
 
 FRAME_SAMPLES = 640
 """Samples of one frame of the codec, 20 ms."""
@@ -17,8 +16,6 @@ LEVEL_DBFS = -16.0
 """Level that all audio is brought to."""
 # What is so far below the average of the whole is a pause, and no part of the level.
 _PAUSE_DB = -20.0
-# Below this nobody hears anything. A constant offset, which some converters leave, is no sound either.
-_LOWEST_HZ, _ORDER = 20.0, 2
 _FULL_SCALE = 1.0
 # How many frames may be clicks, and how much higher their peaks are than those of all others. In music, a single stroke
 # is up to 9 dB above all others (one of 199 songs).
@@ -43,12 +40,9 @@ def frame_powers(samples: np.ndarray) -> np.ndarray:
 
 def _powers_of_blocks(samples: np.ndarray) -> Iterator[np.ndarray]:
     # Block by block: an hour in float64 would take a gigabyte.
-    sections = butter(_ORDER, _LOWEST_HZ, "highpass", fs=SAMPLE_RATE_HZ, output="sos")
-    # As if the first sample had always been there: an offset is no sound where it begins either.
-    state = sosfilt_zi(sections) * (samples[0] if len(samples) else 0)
+    state = steady_state(samples[0] if len(samples) else 0)
     for begin in range(0, len(samples), _BLOCK_FRAMES * FRAME_SAMPLES):
-        block = samples[begin : begin + _BLOCK_FRAMES * FRAME_SAMPLES].astype(np.float64)
-        heard, state = sosfilt(sections, block, zi=state)
+        heard, state = high_passed(samples[begin : begin + _BLOCK_FRAMES * FRAME_SAMPLES], state)
         firsts = np.arange(0, len(heard), FRAME_SAMPLES)
         yield np.add.reduceat(heard**2, firsts) / np.diff([*firsts, len(heard)])
 

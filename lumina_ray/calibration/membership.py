@@ -176,7 +176,8 @@ def read_membership(folder: Location) -> Membership | None:
             )
         return None
     try:
-        table = pq.read_table(pa.BufferReader(file.read_bytes()))
+        # `pq.read_table` imports pandas.
+        table = pq.ParquetFile(pa.BufferReader(file.read_bytes())).read()
         basis = MembershipBasis.model_validate_json((table.schema.metadata or {})[_METADATA_KEY])
         return Membership(basis, table.replace_schema_metadata().cast(_SCHEMA))
     except (pa.ArrowException, KeyError, ValueError, ValidationError) as error:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lumina_ray.cli.options import ChannelChoice, JsonOption, KindName, RayDeviceOption, chosen_channels, output_path
 from lumina_ray.cli.output import announce, answer
@@ -233,6 +231,9 @@ def _answer_change(catalog: Path, number: int, change: str, as_json: bool) -> No
 @contextmanager
 def progress_bar(task: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar with an ETA on standard error; yields a function of (done, total, what was just done)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[label]}", markup=False), console=Console(stderr=True)) as progress:
         handle = progress.add_task(task, total=None, label="")

@@ -45,6 +45,7 @@ from lumina_ray.cli.truth import truth
 from lumina_ray.cli.use import use
 from lumina_ray.cli.verify import keygen, sign, verify
 from lumina_ray.errors import LuminaError, UsageError
+from lumina_ray.model.lean import only_run_models
 
 PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Catalog": {"catalog": catalog},
@@ -121,6 +122,7 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # Names of files need not be text, nor can every terminal show all text.
             stream.reconfigure(errors="backslashreplace")
+    only_run_models()
     try:
         app()
     except LuminaError as error:

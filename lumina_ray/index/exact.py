@@ -30,7 +30,9 @@ class FlatIndex:
     def candidates(self, queries_QD: np.ndarray, k: int, withdrawn: np.ndarray) -> Iterator[np.ndarray]:
         """For each query, rows (int64) among which its k nearest are, however float32 rounds."""
         if k >= self.index.ntotal - len(withdrawn):
-            everything = np.setdiff1d(np.arange(self.index.ntotal), withdrawn, assume_unique=True)
+            everything = np.arange(self.index.ntotal)
+            if len(withdrawn):
+                everything = np.setdiff1d(everything, withdrawn, assume_unique=True)
             yield from (everything for _ in queries_QD)
             return
         # FAISS's annotations lack the keywords that the class takes.

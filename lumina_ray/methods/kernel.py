@@ -4,8 +4,8 @@ Shape legend: k = candidates, D = fingerprint dimensions.
 """
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.optimize import nnls
+from scipy.linalg import LinAlgError, cho_factor, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 RIDGE = 0.01
 # Limit on rounds of block pivoting. Of regressions on up to 400 random songs, 99 % take at most 21, and half at most 8.
@@ -30,8 +30,7 @@ def kernel_scores(K: np.ndarray, g: np.ndarray, ridge: float = RIDGE) -> np.ndar
         ValueError: the shapes do not fit, or λ is not positive.
     """
     gram, inner = _normal_equations(K, g, ridge)
-    # The matrix is symmetric. Its transpose has LAPACK's memory order, so that SciPy makes no copy.
-    return cho_solve(cho_factor(gram.T, lower=True, overwrite_a=True), inner) if len(gram) else inner
+    return _solve(gram, inner)
 
 
 def nonnegative_kernel_scores(K: np.ndarray, g: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
@@ -73,16 +72,32 @@ def nonnegative_solution(gram: np.ndarray, inner: np.ndarray) -> np.ndarray:
     for _ in range(_GUESSES):
         scores, gradient = np.zeros(len(inner)), np.zeros(len(inner))
         active_gram = gram[np.ix_(active, active)]
-        scores[active] = cho_solve(cho_factor(active_gram, lower=True, overwrite_a=True), inner[active])
+        scores[active] = _solve(active_gram, inner[active])
         gradient[~active] = gram[np.ix_(~active, active)] @ scores[active] - inner[~active]
         wrong = (scores < -tolerance) | (gradient < -tolerance)
         if not wrong.any():
             return np.maximum(scores, 0)
         active ^= wrong
     # Guesses can go round in circles, as they do in one of thousands of random regressions. Active sets cannot.
+    from scipy.optimize import nnls  # SciPy's optimisers take long to import, and most processes never come here
+
     lower = np.tril(cho_factor(gram, lower=True)[0])
     scores, _ = nnls(lower.T, solve_triangular(lower, inner, lower=True))
     return scores
+
+
+def _solve(gram: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Solve `gram x = inner` by Cholesky's decomposition, and overwrite `gram`, which is symmetric.
+
+    It calls LAPACK as `scipy.linalg.cho_factor` and `cho_solve` do, without their checks, which take longer than it.
+    """
+    if not len(gram):
+        return inner
+    # The transpose of a symmetric matrix has LAPACK's memory order, so that nothing is copied.
+    factor, failed = dpotrf(gram.T, lower=1, overwrite_a=1, clean=0)
+    if failed:
+        raise LinAlgError("the matrix of the regression is not positive definite")
+    return dpotrs(factor, inner, lower=1)[0]
 
 
 def _normal_equations(K: np.ndarray, g: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:

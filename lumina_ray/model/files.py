@@ -3,9 +3,6 @@
 import hashlib
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
 from lumina_ray.errors import ModelError
 from lumina_ray.files import open_file
 
@@ -31,6 +28,10 @@ def find_model(name: str) -> Path:
     if is_folder(folder):
         return folder.resolve()
     if name.count("/") == 1 and not name.startswith((".", "/")):
+        # Most models are bundled or folders, and a client of the hub takes long to import.
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
         try:
             return Path(snapshot_download(name, local_files_only=True))
         except (LocalEntryNotFoundError, HFValidationError, OSError) as error:

@@ -5,6 +5,7 @@ import torch
 from lumina_ray.model.determinism import pin_numerics
 from lumina_ray.model.files import AUDIOCRAFT_PREFIX, find_model
 from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.lean import import_transformers
 
 
 def open_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> MusicModel:
@@ -27,6 +28,7 @@ def open_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float3
 
         bare_name = name.removeprefix(AUDIOCRAFT_PREFIX)
         return AudiocraftMusicGen.load(find_model(bare_name), name=bare_name, device=device, dtype=dtype)
+    import_transformers()
     from lumina_ray.model.transformers_adapter import TransformersMusicGen
 
     return TransformersMusicGen.load(find_model(name), name=name, device=device, dtype=dtype)

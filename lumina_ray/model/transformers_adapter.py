@@ -15,6 +15,7 @@ from transformers import (
     MusicgenForConditionalGeneration,
     PreTrainedTokenizerBase,
 )
+from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from lumina_ray.errors import ModelError
@@ -32,6 +33,19 @@ from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 # transformers takes this one where a model's generation settings name none, as those of the published models do.
 _DEFAULT_TOP_K = 50
+
+
+class _Loaded(MusicgenForConditionalGeneration):
+    """A model that is put together on the CPU, with numbers that nobody sets before its files do.
+
+    transformers would do so on the meta device, whose functions import torch's compiler, and with it take seconds. The
+    memory is the same: pages that nothing has written to take none.
+    """
+
+    @classmethod
+    def get_init_context(cls, *args: Any, **options: Any) -> list[Any]:
+        contexts = super().get_init_context(*args, **options)
+        return [c for c in contexts if not isinstance(c, torch.device)] + [no_init_weights()]
 
 
 class TransformersMusicGen:
@@ -80,7 +94,7 @@ class TransformersMusicGen:
         transformers_logging.set_verbosity_error()
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = MusicgenForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+            model = _Loaded.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(
                 f"{folder}: cannot be loaded as a transformers MusicGen ({error}); a complete folder has config.json, "

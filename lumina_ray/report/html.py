@@ -7,7 +7,6 @@ from markupsafe import Markup
 
 from lumina_ray.attribution import ChannelReport, Report
 from lumina_ray.report import certainty, sentences, words
-from lumina_ray.report.figures import SHOWN, noise_figure, timeline_figure
 from lumina_ray.report.json import report_sha256
 from lumina_ray.report.rows import shown
 
@@ -35,6 +34,9 @@ def render_html(report: Report, top: int = 10, unverified: Sequence[str] = ()) -
         top: songs in the table of each channel, by rank; all that qualified are there, also beyond these.
         unverified: sentences about what nobody verified, of a report that was handed in; the page begins with them.
     """
+    # Pictures take matplotlib, which whoever imports this module for another format need not wait for.
+    from lumina_ray.report.figures import SHOWN, noise_figure, timeline_figure
+
     # A channel has no candidates to draw if all songs are withdrawn or did not answer.
     drawn = {name: channel for name, channel in report.channels.items() if channel.candidates}
     return _ENVIRONMENT.get_template("report.html.j2").render(

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json as parse_json
 
 from lumina_ray.attribution import Report
@@ -21,9 +22,27 @@ _NOT_A_REPORT = "not an attribution report of this software version"
 
 def to_json(report: Report) -> str:
     """Sorted keys, no spaces, every float in the shortest form that reads back to the same bits, one line."""
-    return json.dumps(
-        report.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
+    return _CANONICAL.encode(report)
+
+
+def _fields(part: object) -> dict[str, Any]:
+    """The fields of a report, or of a part of it, that stand in JSON."""
+    if not isinstance(part, BaseModel):
+        raise TypeError(f"{type(part).__name__} has no place in a report")
+    if isinstance(part, Report) and part.unsearched is None:
+        return {name: value for name, value in vars(part).items() if name != "unsearched"}
+    return vars(part)
+
+
+# Pydantic would copy the whole report first, which takes as long as writing it. No report holds itself.
+_CANONICAL = json.JSONEncoder(
+    default=_fields,
+    sort_keys=True,
+    ensure_ascii=False,
+    allow_nan=False,
+    check_circular=False,
+    separators=(",", ":"),
+)
 
 
 def from_json(text: str | bytes) -> Report:

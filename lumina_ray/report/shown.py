@@ -4,7 +4,6 @@ import html
 from typing import TYPE_CHECKING
 
 from lumina_ray.attribution import Report
-from lumina_ray.report.html import render_html
 from lumina_ray.vocabulary import Channel
 
 if TYPE_CHECKING:
@@ -43,6 +42,9 @@ class ShownReport(Report):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
+        # Pictures take matplotlib.
+        from lumina_ray.report.html import render_html
+
         # In a frame of its own: the page's style would change the notebook's.
         page = html.escape(render_html(self))
         return f'<iframe srcdoc="{page}" sandbox style="width:100%;height:{_HEIGHT_PX}px;border:0"></iframe>'

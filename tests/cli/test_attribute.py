@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,19 @@ def test_one_file_prints_its_report(lumina: Lumina, small_catalog: SmallCatalog,
     few = open_index(small_catalog.index).attribute(song, candidates=1)
     assert lumina(song, *index, "--candidates", 1, "--json", "--out", tmp_path / "one")[1] == to_json(few)
     assert to_json(read_report(tmp_path / "one" / "tone-0001.flac.json")) == to_json(few)
+
+
+def test_an_answer_waits_for_no_import_that_it_does_not_need(small_catalog: SmallCatalog) -> None:
+    unneeded = ["matplotlib", "pandas", "scipy.stats", "scipy.signal", "scipy.optimize", "sympy", "ray", "fastapi"]
+    unneeded += ["torch._dynamo", "torch.distributed.tensor", "torch._inductor", "triton"]
+    code = "import atexit, sys; from lumina_ray.cli.main import run; "
+    code += (
+        f"atexit.register(lambda: print([name for name in {unneeded} if name in sys.modules], file=sys.stderr)); run()"
+    )
+    command = ["attribute", small_catalog.songs / "tone-0001.flac", "--index", small_catalog.index, "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True)
+    assert json.loads(done.stdout)["channels"]
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_many_files_go_on_past_broken_ones(

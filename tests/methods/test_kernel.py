@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import nnls
 
 from lumina_ray.attribution import kernel_scores, nonnegative_kernel_scores
@@ -23,6 +24,15 @@ def test_equals_the_feature_space_form(size):
     K, g = draw(k, D, seed)
     expected = K @ np.linalg.solve(K.T @ K + ridge * np.eye(D), g)
     np.testing.assert_allclose(kernel_scores(K, g, ridge), expected, atol=1e-9)
+
+
+@given(sizes)
+def test_has_the_bits_of_scipys_solver(size):
+    k, D, seed, ridge = size
+    K, g = draw(k, D, seed)
+    gram = K @ K.T
+    gram[np.diag_indices(k)] += ridge
+    assert np.array_equal(kernel_scores(K, g, ridge), cho_solve(cho_factor(gram, lower=True), K @ g))
 
 
 def test_equals_fifty_digits():

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,22 @@ def test_round_trip_is_exact(reports, name):
     text = to_json(reports[name])
     assert from_json(text) == reports[name]
     assert to_json(from_json(text)) == text
+
+
+@pytest.mark.parametrize("name", [*NAMES, "membership", "nothing v8"])
+def test_the_bytes_are_those_of_pydantics_own_copy(reports, name):
+    for report in (reports[name], as_partial(reports[name], [range(50, 70)], 130)):
+        copy = report.model_dump(mode="json")
+        expected = json.dumps(copy, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        assert to_json(report) == expected
+
+
+def test_no_number_that_json_lacks_is_written(reports):
+    policy = reports["v8"].policy.model_copy(update={"ridge": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        to_json(reports["v8"].model_copy(update={"policy": policy}))
+    with pytest.raises(TypeError, match="int64 has no place in a report"):
+        to_json(reports["v8"].model_copy(update={"policy": np.int64(1)}))
 
 
 def test_keys_are_sorted_and_channels_apart(reports):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lumina_ray.cli import catalog
 from lumina_ray.cli.catalog import progress_bar
 from tests.cli.running import run_lumina
 
@@ -43,7 +42,7 @@ def test_what_is_skipped_is_counted_and_named(music: Path, tmp_path: Path) -> No
 
 def test_a_name_in_a_progress_bar_is_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Console(width=120, force_terminal=True, record=True, stderr=True)
-    monkeypatch.setattr(catalog, "Console", lambda **_: shown)
+    monkeypatch.setattr("rich.console.Console", lambda **_: shown)
     with progress_bar("scanning") as update:
         update(1, 2, "[/red] [bold]x")
     assert "[/red] [bold]x" in shown.export_text()

@@ -54,7 +54,7 @@ class ConfirmedSong:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What forgetting says of a report's songs.
+    """Findings of forgetting about a report's songs.
 
     Attributes:
         query_codes_sha256, weights_sha256, fisher_sha256: what was forgotten, by which model, in which metric.

@@ -14,7 +14,7 @@ from lumina_ray.diagnostics.reliability import Reliability, ScoreSums, judge
 ADJUSTED = "_adjusted"
 """Ends the name of the reliability of adjusted similarities, which policy `calibrated` ranks by."""
 MIN_SONGS = 20
-"""Of fewer songs, rankings of unrelated music agree or oppose each other too often by chance."""
+"""Fewest songs that are judged: of fewer, rankings of unrelated music agree or oppose each other often by chance."""
 # Of more, the rest adds nothing that can be seen, and work that grows with their square.
 _MOST_QUERIES = 1000
 _RULES = {

@@ -82,7 +82,7 @@ def random_groups(n_songs: int, size: int, count: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Null:
-    """What random groups look like by one aspect.
+    """Likeness inside random groups of songs, by one aspect.
 
     Attributes:
         mean_F, spread_F: mean and standard deviation of each feature's mean likeness over random groups.

@@ -1,4 +1,4 @@
-"""What a chunk's notes are, whatever key they are in: harmony over time, progressions, rhythm.
+"""Notes of a chunk, whatever key they are in: harmony over time, progressions, rhythm.
 
 Each part is the magnitude of a Fourier transform around the circle of pitch classes or along time, which a shift leaves
 as it is: a transposition is a shift of pitch classes. (Bertin-Mahieux & Ellis 2012, "Large-Scale Cover Song Recognition

@@ -25,7 +25,7 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class NoiseBand:
-    """What unrelated music looks like in one kind of evidence.
+    """Likeness of unrelated music, in one kind of evidence.
 
     Attributes:
         hub_N: float64, the mean similarity of the catalog's other songs to each song.

@@ -1,4 +1,4 @@
-"""What a chunk sounds like: timbre, how it wavers, and how it rises and dies away after a note begins.
+"""Sound of a chunk: timbre, how it wavers, and how it rises and dies away after a note begins.
 
 Shape legend: T = frames (50 a second), B = mel bands, K = cepstral coefficients.
 """

@@ -18,7 +18,7 @@ CHUNK_SAMPLES = 10 * SAMPLE_RATE_HZ
 PITCH_WINDOW, PITCH_HOP = 8192, 1600
 """Samples of a frame and between frames for pitch: 256 ms tell semitones apart, 20 frames a second."""
 MEL_WINDOW, MEL_HOP = 2048, 640
-"""The same for timbre: 64 ms, 50 frames a second."""
+"""Window and step for timbre: 64 ms, 50 frames a second."""
 LOWEST_PITCH, N_PITCHES = 28, 72
 """MIDI numbers 28 (41 Hz) to 99 (2.5 kHz)."""
 N_BANDS = 80

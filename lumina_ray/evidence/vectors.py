@@ -17,12 +17,12 @@ from lumina_ray.evidence.spectra import (
 )
 
 Evidence = Literal["composition", "sound"]
-"""What is shared: notes, whatever plays them in whatever key; or sound, whatever is played."""
+"""Kind of evidence: notes, whatever plays them in whatever key; or sound, whatever is played."""
 EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
 DIMS: dict[Evidence, int] = {"composition": sum(composition.PARTS.values()), "sound": SOUND_DIMS}
 """How many numbers a vector has."""
 QUARTER_TONES = (0, -4, -3, -2, -1, 1, 2, 3, 4)
-"""What a query may be sped up by: 2^(k/24), 12 % faster or slower at most, which moves every pitch by k quarter tones.
+"""Speeds that a query is tried at: 2^(k/24), 12 % faster or slower at most; every pitch moves by k quarter tones.
 Its composition is described for each. Whole semitones of pitch count for nothing, so that a change of tempo alone is
 covered too."""
 SPEEDS = tuple(2 ** (k / 24) for k in QUARTER_TONES)

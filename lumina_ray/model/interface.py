@@ -134,7 +134,7 @@ class MusicModel(Protocol):
         ...
 
     def others(self) -> tuple[nn.Parameter, ...]:
-        """What is neither tracked nor a head: embeddings, then the norms of each layer, then the last norm.
+        """List what is neither tracked nor a head: embeddings, then the norms of each layer, then the last norm.
 
         A norm is its weight and its bias; a layer's norms are those of self-attention, cross-attention and the MLP.
         The order is one for all libraries.

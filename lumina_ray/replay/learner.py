@@ -1,4 +1,4 @@
-"""What a replayed training moves: the decoder of a model, and the loss of windows of codes under texts.
+"""Learner of a replayed training: the decoder of a model, and the loss of windows of codes under texts.
 
 Shape legend: B = windows, K = codebooks, T = frames.
 """

@@ -113,7 +113,7 @@ class Training:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """What learns."""
+        """The module that learns."""
         return list(self.learner.module.parameters())
 
     def start(self) -> State:

@@ -2,25 +2,18 @@
 
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lumina_ray.attribution import ChannelReport, Report
 from lumina_ray.report import certainty, sentences, words
 from lumina_ray.report.json import report_sha256
+from lumina_ray.report.page import templates
 from lumina_ray.report.rows import shown
 
 _SEGMENTS = 6
 
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("lumina_ray.report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_ENVIRONMENT = templates("lumina_ray.report")
 _ENVIRONMENT.filters |= {
-    "safe_text": words.safe,
     "percent": words.percent,
     "clock": words.clock,
     "song_name": words.song_name,

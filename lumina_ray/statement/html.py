@@ -1,8 +1,6 @@
 """A statement as one self-contained page that prints on paper: no scripts, no requests."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from lumina_ray.report.words import safe
+from lumina_ray.report.page import templates
 from lumina_ray.statement import sentences
 from lumina_ray.statement.json import statement_sha256
 from lumina_ray.statement.schema import Statement
@@ -10,14 +8,8 @@ from lumina_ray.statement.schema import Statement
 MOST_LINES, MOST_SONGS = 1000, 2000
 """Lines of a channel, and songs of a holder's lines, that are on the page; all of them are in the tables."""
 
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("lumina_ray.statement"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_ENVIRONMENT.filters |= {"safe_text": safe, "amount": sentences.amount}
+_ENVIRONMENT = templates("lumina_ray.statement")
+_ENVIRONMENT.filters["amount"] = sentences.amount
 
 
 def render_html(statement: Statement) -> str:

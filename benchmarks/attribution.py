@@ -29,9 +29,9 @@ from rich.table import Table
 from benchmarks.environment import describe_machine
 from benchmarks.search import Mixture, write_catalog
 from lumina_ray.attribution import POLICIES, SongFacts, attribute, attribute_all, kernel_scores
-from lumina_ray.attribution.evidence import Evidence
+from lumina_ray.attribution.evidence import query_levels, retrieve
 from lumina_ray.attribution.intervals import share_intervals
-from lumina_ray.calibration import Calibration, calibrate, song_means
+from lumina_ray.calibration import Calibration, Reference, calibrate, catalog_centre
 from lumina_ray.index import Snapshot, SnapshotRecord
 from lumina_ray.index.channel import build_approximate, build_flat, read_channel
 from lumina_ray.index.equal_songs import EqualSongs
@@ -88,8 +88,13 @@ def make_snapshot(folder: Path, n: int, d: int) -> tuple[Snapshot, np.ndarray]:
     else:
         facts = build_approximate(kind, vectors_ND, folder, "P", memory_bytes, recall=0.99, each=map)
     index = read_channel(folder, "P", facts)
-    means_N, centre_D = song_means(vectors_ND)
-    noise = calibrate(vectors_ND, mixture.music(N_CONTROLS, seed=n + 1))
+    centre_D = catalog_centre(vectors_ND)
+    controls_CD = mixture.music(N_CONTROLS, seed=n + 1)
+    noise = calibrate({"P": vectors_ND, "M": vectors_ND}, {"P": controls_CD, "M": controls_CD})
+    references = {
+        c: Reference(vectors_ND[noise.reference_rows].astype(np.float64), songs.take(noise.reference_rows))
+        for c, songs in noise.songs.items()
+    }
     ids = pa.array([f"song-{i:07d}" for i in range(n)])
     songs = pa.table(
         {name: pa.array([30.0] * n) if name == "duration_s" else ids for name in SongFacts.model_fields},
@@ -124,10 +129,16 @@ def make_snapshot(folder: Path, n: int, d: int) -> tuple[Snapshot, np.ndarray]:
                 controls_sha256="",
                 duplicate_controls=0,
                 closest={},
-                channels={"P": noise, "M": noise},
+                channels=dict(noise.channels),
+                gates=noise.gates,
+                kinds=noise.kinds,
+                unlike=dict(noise.unlike),
+                reliability={},
+                song_noise_sha256="",
             ),
-            means={"P": means_N, "M": means_N},
+            noise=noise.songs,
             centres={"P": centre_D, "M": centre_D},
+            references=references,
             indexes={"P": index, "M": index},
             withdrawals=withdrawals,
             equal_songs=EqualSongs(no_songs, withdrawals.of(no_songs)),
@@ -200,17 +211,11 @@ def measure(n: int, d: int, n_queries: int, folder: Path) -> Measured:
             kernel_scores(found.vectors, query.vector)
 
     def numbers(query: QueryFingerprint) -> None:
+        levels = query_levels(query, snapshot)
         for c, asked in query.channels.items():
-            found = next(snapshot.nearest(c, asked.vector[None], DEFAULT_TOP_K))
-            evidence = Evidence(
-                found.similarity,
-                snapshot.means[c][found.rows],
-                found.vectors,
-                asked.vector.astype(np.float64),
-                snapshot.calibration.channels[c],
-            )
-            kernel_scores(found.vectors, evidence.query)
-            evidence.noise.p_value(evidence.adjusted), evidence.family_wise_p
+            found = snapshot.nearest(c, asked.vector[None], DEFAULT_TOP_K)
+            evidence = retrieve(c, query, found, snapshot, levels).evidence
+            evidence.gate.p_value(evidence.score), evidence.family_wise_p
             share_intervals(evidence, POLICIES[DEFAULT_POLICY].judge(evidence), asked.chunk_vectors)
 
     single = times_ms(lambda query: attribute(query, snapshot), queries)

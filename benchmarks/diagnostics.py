@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import rankdata
 
-from lumina_ray.calibration import song_means
+from lumina_ray.calibration import catalog_centre
 from lumina_ray.diagnostics.reliability import Diagnostics, ScoreSums
 from lumina_ray.diagnostics.reliability import judge as judge_sums
 from lumina_ray.fingerprint.kinds import find_kind
@@ -82,7 +82,8 @@ def control_kappas(made: Fingerprints, asked: EvaluationSet, channel: Channel) -
     songs_ND = made.vectors[channel][: asked.n_catalog]
     controls_CD = made.vectors[channel][len(asked.songs) + len(asked.queries) :]
     similarity_NC = songs_ND.astype(np.float64) @ controls_CD.astype(np.float64).T
-    adjusted_NC = similarity_NC - song_means(songs_ND)[0][:, None]
+    means_N = songs_ND.astype(np.float64) @ catalog_centre(songs_ND)
+    adjusted_NC = similarity_NC - means_N[:, None]
     return tuple(judge_sums(ScoreSums.of(one)).found.kappa for one in (similarity_NC, adjusted_NC))  # type: ignore[return-value]
 
 

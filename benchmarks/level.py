@@ -88,12 +88,13 @@ def measure(bank: Bank, music: Music, codec: MusicModel, level: float | None) ->
     out: dict[Channel, list[str]] = {}
     for channel, songs_ND in catalog.items():
         first = {db: np.array(music.catalog)[(x[channel] @ songs_ND.T).argmax(axis=1)] for db, x in copies.items()}
-        alarms = false_positives(songs_ND, controls[channel], sizes=())
+        alone, others = {channel: songs_ND}, {channel: controls[channel]}
+        alarms = false_positives(alone, others, sizes=())[channel]
         out[channel] = [
             str(lds(excerpts[channel].astype(np.float64) @ songs_ND.T, masks_RN, losses_RQ)),
             *(f"{np.mean(found == music.copied):.2f}" for found in first.values()),
             next(str(row.any_song) for row in alarms if row.policy == "calibrated"),
-            f"{calibrate(songs_ND, controls[channel]).critical():.3f}",
+            f"{calibrate(alone, others).gates[channel].critical():.3f}",
         ]
     return out
 

@@ -89,18 +89,12 @@ def _judge(
 ) -> tuple[dict[Channel, list[FalsePositives]], dict[Channel, Stability]]:
     """Measure what policies do with one kind of fingerprint under model A."""
     torch.set_num_threads(1)
-    alarms, shares = {}, {}
-    for channel, vectors_nD in made.vectors.items():
-        catalog_ND, controls_CD = vectors_nD[: A.n_catalog], vectors_nD[len(A.songs) + len(A.queries) :]
-        alarms[channel] = false_positives(catalog_ND, controls_CD)
-        shares[channel] = stability(
-            catalog_ND,
-            controls_CD,
-            vectors_nD[[len(A.songs) + q for q in A.copies]],
-            made.chunk_vectors[channel],
-            [A.songs.index(A.queries[q].recording) for q in A.copies],
-        )
-    return alarms, shares
+    n = len(A.songs)
+    catalog = {c: vectors_nD[: A.n_catalog] for c, vectors_nD in made.vectors.items()}
+    controls = {c: vectors_nD[n + len(A.queries) :] for c, vectors_nD in made.vectors.items()}
+    copies = {c: vectors_nD[[n + q for q in A.copies]] for c, vectors_nD in made.vectors.items()}
+    originals = [A.songs.index(A.queries[q].recording) for q in A.copies]
+    return false_positives(catalog, controls), stability(catalog, controls, copies, made.chunk_vectors, originals)
 
 
 def _results(tasks: Mapping[Any, ray.ObjectRef], title: str, console: Console) -> dict[Any, Any]:

@@ -5,6 +5,8 @@ from lumina_ray.attribution.policies import POLICIES, Policy
 from lumina_ray.attribution.schema import (
     Candidate,
     ChannelReport,
+    ControlsUnlikeCatalog,
+    GroupFacts,
     MembershipCounts,
     MembershipFacts,
     MembershipProvenance,
@@ -30,6 +32,8 @@ __all__ = [
     "RIDGE",
     "Candidate",
     "ChannelReport",
+    "ControlsUnlikeCatalog",
+    "GroupFacts",
     "MembershipCounts",
     "MembershipFacts",
     "MembershipProvenance",

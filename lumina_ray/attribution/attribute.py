@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 from lumina_ray.attribution.candidates import list_candidates
-from lumina_ray.attribution.evidence import Evidence, Retrieved, retrieve, search
+from lumina_ray.attribution.evidence import Evidence, Retrieved, query_levels, retrieve, search
 from lumina_ray.attribution.facts import (
     membership_counts,
     noise_band,
@@ -104,8 +104,9 @@ def _retrieve_all(
 ) -> dict[Channel, Retrieved]:
     """Retrieve each channel of a query: with a pool, the last one in this thread and the others beside it."""
     *others, last = query.channels
-    waited = {c: pool.submit(retrieve, c, query, found[c], snapshot) for c in others} if pool else {}
-    retrieved = {c: retrieve(c, query, found[c], snapshot) for c in (*others, last) if c not in waited}
+    levels = query_levels(query, snapshot)
+    waited = {c: pool.submit(retrieve, c, query, found[c], snapshot, levels) for c in others} if pool else {}
+    retrieved = {c: retrieve(c, query, found[c], snapshot, levels) for c in (*others, last) if c not in waited}
     return retrieved | {c: of_channel.result() for c, of_channel in waited.items()}
 
 
@@ -121,12 +122,12 @@ def _channel_report(
     verdict: Verdict = POLICIES[policy].judge(evidence)
     listed = list_candidates(channel, query, retrieved, verdict, snapshot, policy, candidates)
     judged, qualified = retrieved.judged, int(verdict.qualified.sum())
-    band = noise_band(evidence.noise, policy, float(evidence.query @ snapshot.centres[channel]))
+    band = noise_band(evidence.noise, evidence.gate, policy, float(evidence.query @ snapshot.centres[channel]))
     subject, right = RIGHTS[channel]
     return ChannelReport(
         subject=subject,
         right=right,
-        warnings=warnings_of(policy, band, snapshot.n_present, judged, qualified),
+        warnings=warnings_of(policy, band, snapshot.calibration.unlike[channel], snapshot.n_present, judged, qualified),
         membership=membership_counts(snapshot, retrieved.rows[verdict.qualified]),
         searched=snapshot.n_present,
         retrieved=judged,

@@ -13,12 +13,13 @@ from pydantic import TypeAdapter
 from lumina_ray.attribution import intervals
 from lumina_ray.attribution.evidence import Retrieved
 from lumina_ray.attribution.policies import Verdict, v7_confidence, v7_lip
-from lumina_ray.attribution.schema import MembershipFacts, SongFacts
+from lumina_ray.attribution.schema import GroupFacts, MembershipFacts, SongFacts
 from lumina_ray.index import Snapshot
 from lumina_ray.vocabulary import Channel, QueryFingerprint
 
 _ALL_FACTS = TypeAdapter(list[SongFacts])
 _FACTS = list(SongFacts.model_fields)
+_OF_SOME_POLICIES = ("threshold_slope", "share_low", "share_high", "explained", "confidence", "lip_percent")
 
 
 def list_candidates(
@@ -36,16 +37,16 @@ def list_candidates(
         candidates: how many of the best are listed in any case.
     """
     rows, evidence = retrieved.rows, retrieved.evidence
-    noise, adjusted = evidence.noise, evidence.adjusted
+    gate, score = evidence.gate, evidence.score
     calibrated = policy == "calibrated"
     chunk_vectors_nD = query.channels[channel].chunk_vectors
     chunk_similarity_kn = (chunk_vectors_nD.astype(np.float64) @ evidence.vectors.T).T
-    by_rank = np.lexsort((rows, -(adjusted if calibrated else evidence.similarity), -verdict.shares))
+    by_rank = np.lexsort((rows, -(score if calibrated else evidence.similarity), -verdict.shares))
     wanted = (np.arange(len(rows)) < candidates) | (verdict.qualified | (verdict.shares > 0))[by_rank]
     order = by_rank[wanted]
     by_song: dict[str, np.ndarray] = {
         "similarity": evidence.similarity,
-        "adjusted_similarity": adjusted,
+        "standard_score": score,
         "threshold": verdict.thresholds,
         "kernel_score": retrieved.kernel_scores,
         "z": evidence.z,
@@ -54,6 +55,8 @@ def list_candidates(
         "qualified": verdict.qualified,
         "share": verdict.shares,
     }
+    if calibrated:
+        by_song["threshold_slope"] = evidence.threshold_slope
     if calibrated and verdict.qualified.sum() <= intervals.MAX_SONGS:
         by_song["share_low"], by_song["share_high"] = intervals.share_intervals(evidence, verdict, chunk_vectors_nD)
     if policy == "v7":
@@ -67,12 +70,13 @@ def list_candidates(
         "song": (listed := _songs(snapshot.songs_at(rows[order], _FACTS))),
         "equal_songs": _equal_songs(snapshot, listed),
         "membership": _membership(snapshot, rows[order]),
+        "group": _groups(snapshot, rows, order, verdict),
         "level": [verdict.levels[i] for i in order.tolist()],
-        "p_extrapolated": [noise.extrapolated_p(s) for s in adjusted[order].tolist()],
-        "p_value": noise.p_value(adjusted[order]).tolist(),
+        "p_extrapolated": [gate.extrapolated_p(s) for s in score[order].tolist()],
+        "p_value": gate.p_value(score[order]).tolist(),
         "chunk_similarities": np.round(chunk_similarity_ln, 6).tolist(),
         "driving_chunks": driving_chunks(chunk_similarity_ln, np.asarray(query.chunk_weights)),
-        **dict.fromkeys(("share_low", "share_high", "explained", "confidence", "lip_percent"), nothing),
+        **dict.fromkeys(_OF_SOME_POLICIES, nothing),
         **{name: values[order].tolist() for name, values in by_song.items()},
     }
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -113,6 +117,19 @@ def _equal_songs(snapshot: Snapshot, listed: list[SongFacts]) -> list[tuple[Song
         tuple(equal for equal in by_codes.get(song.codes_sha256, ()) if equal.song_id != song.song_id)
         for song in listed
     ]
+
+
+def _groups(snapshot: Snapshot, rows: np.ndarray, order: np.ndarray, verdict: Verdict) -> list[GroupFacts | None]:
+    """The group of each listed candidate that is a near copy of another one."""
+    of: dict[int, GroupFacts] = {}
+    for group in verdict.groups:
+        if len(group.members) > 1:
+            ids = snapshot.songs_at(rows[group.members], ["song_id"])["song_id"].to_pylist()
+            facts = GroupFacts(
+                rule=group.rule, share=float(verdict.shares[group.members].sum()), song_ids=tuple(sorted(ids))
+            )
+            of |= dict.fromkeys(group.members.tolist(), facts)
+    return [of.get(place) for place in order.tolist()]
 
 
 def _membership(snapshot: Snapshot, rows: np.ndarray) -> list[MembershipFacts | None]:

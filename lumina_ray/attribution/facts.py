@@ -11,6 +11,7 @@ import lumina_ray
 from lumina_ray.attribution import intervals
 from lumina_ray.attribution.policies import POLICIES
 from lumina_ray.attribution.schema import (
+    ControlsUnlikeCatalog,
     MembershipCounts,
     MembershipProvenance,
     NearestOnly,
@@ -25,7 +26,8 @@ from lumina_ray.attribution.schema import (
     ReportWarning,
     StreamTaken,
 )
-from lumina_ray.calibration import ALPHA, ChannelCalibration
+from lumina_ray.calibration import ALPHA, ChannelCalibration, Gate
+from lumina_ray.calibration.controls import Unlikeness
 from lumina_ray.calibration.membership import MEMBERSHIP_FILE
 from lumina_ray.index import Snapshot
 from lumina_ray.methods.kernel import RIDGE
@@ -55,14 +57,14 @@ def query_facts(query: QueryFingerprint) -> QueryFacts:
     )
 
 
-def noise_band(noise: ChannelCalibration, policy: str, query_mean: float) -> NoiseBand:
+def noise_band(noise: ChannelCalibration, gate: Gate, policy: str, query_mean: float) -> NoiseBand:
     """The noise of a channel, as a report shows it.
 
     Args:
         query_mean: mean similarity of the query to all songs of the catalog.
     """
     chance = {
-        "calibrated": np.floor(ALPHA * (noise.n_controls + 1) + 1e-9) / (noise.n_controls + 1),
+        "calibrated": gate.error_rate(ALPHA),
         "v8": noise.exceedance["1"] * noise.n_songs,
         "v7": noise.exceedance["1.95996"] * noise.n_songs,
     }
@@ -73,10 +75,11 @@ def noise_band(noise: ChannelCalibration, policy: str, query_mean: float) -> Noi
         std=noise.std,
         similarity_quantiles=noise.similarity_quantiles,
         control_maxima_similarity=noise.control_maxima_similarity,
-        control_maxima=noise.control_maxima,
+        control_maxima=gate.control_maxima,
+        guarantee=gate.guarantee,
         alpha=ALPHA,
-        critical=noise.critical(ALPHA),
-        resolution=noise.resolution,
+        critical=gate.critical(ALPHA),
+        resolution=gate.resolution,
         expected_false_positives=float(chance[policy]),
         query_mean_similarity=query_mean,
         control_means=noise.control_means,
@@ -96,11 +99,14 @@ def membership_counts(snapshot: Snapshot, rows: np.ndarray) -> MembershipCounts 
     )
 
 
-def warnings_of(policy: str, band: NoiseBand, searched: int, judged: int, qualified: int) -> tuple[ReportWarning, ...]:
+def warnings_of(
+    policy: str, band: NoiseBand, unlike: Unlikeness, searched: int, judged: int, qualified: int
+) -> tuple[ReportWarning, ...]:
     """Warnings about a channel, for the reader who relies on its numbers.
 
     Args:
         band: the channel's noise.
+        unlike: whether controls can be told from songs.
         searched, judged, qualified: numbers of songs.
     """
     warnings: list[ReportWarning] = []
@@ -116,6 +122,8 @@ def warnings_of(policy: str, band: NoiseBand, searched: int, judged: int, qualif
                 highest_control=band.control_means[0],
             )
         )
+    if unlike.warns:
+        warnings.append(ControlsUnlikeCatalog(auc=unlike.auc, p_value=unlike.p_value))
     if policy == "calibrated" and qualified > intervals.MAX_SONGS:
         warnings.append(NoIntervals(qualified=qualified, limit=intervals.MAX_SONGS))
     if judged < searched:

@@ -11,7 +11,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from lumina_ray.attribution.evidence import Evidence
 from lumina_ray.attribution.policies import Verdict, above_noise
-from lumina_ray.calibration import ALPHA
+from lumina_ray.calibration import ALPHA, bar_rank
 from lumina_ray.methods.kernel import RIDGE, nonnegative_solution
 
 DRAWS = 200
@@ -38,20 +38,23 @@ def share_intervals(
         Lower and upper ends, float64 `[k]`; 0 where a song did not qualify.
     """
     low, high = np.zeros(len(verdict.shares)), np.zeros(len(verdict.shares))
-    chosen = np.flatnonzero(verdict.qualified)
-    if not chosen.size:
+    if not verdict.groups:
         return low, high
-    noise, K = evidence.noise, evidence.vectors[chosen]
-    counts_Un, draw_B, critical_B = _draws(len(chunk_vectors_nD), noise.n_controls)
+    chosen = np.array([group.representative for group in verdict.groups])
+    gate, K = evidence.gate, evidence.vectors[chosen]
+    counts_Un, draw_B, critical_B = _draws(
+        len(chunk_vectors_nD), gate.n_controls, bar_rank(gate.n_controls, ALPHA, gate.guarantee)
+    )
     similarity_qU = _similarities(K, evidence.query, chunk_vectors_nD.astype(np.float64), counts_Un)
     # The list's threshold moves with the controls as the family-wise one does.
-    moved_B = np.array(noise.control_maxima)[critical_B] - noise.critical(ALPHA)
-    thresholds_qB = verdict.thresholds[chosen, None] + moved_B
+    moved_B = np.array(gate.control_maxima)[critical_B] - gate.critical(ALPHA)
+    thresholds_qB = verdict.thresholds[chosen, None] + np.outer(evidence.threshold_slope[chosen], moved_B)
     similarity_qB = similarity_qU[:, draw_B]
     explained_qB = (_nonnegative_scores(K, similarity_qU) * similarity_qU)[:, draw_B]
     shares_qB, positive = np.zeros_like(similarity_qB), similarity_qB > 0
     shares_qB[positive] = explained_qB[positive] * above_noise(similarity_qB[positive], thresholds_qB[positive])
-    low[chosen], high[chosen] = np.quantile(shares_qB, _LEVELS, axis=1)
+    for group, ends in zip(verdict.groups, np.quantile(shares_qB, _LEVELS, axis=1).T, strict=True):
+        low[group.members], high[group.members] = (group.parts * end for end in ends)
     return low, high
 
 
@@ -66,8 +69,11 @@ def _nonnegative_scores(K_qD: np.ndarray, inner_qU: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _draws(n_chunks: int, n_controls: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _draws(n_chunks: int, n_controls: int, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws of chunks and controls; equal for all queries with as many chunks.
+
+    Args:
+        rank: of the control whose best match is the family-wise threshold, 1 for the best.
 
     Returns:
         How often each chunk is in a draw, int64 `[U, n]`; which of these is each draw's, int64 `[B]`; and, of controls
@@ -77,7 +83,7 @@ def _draws(n_chunks: int, n_controls: int) -> tuple[np.ndarray, np.ndarray, np.n
     chance_n = np.full(n_chunks, 1 / n_chunks)
     counts_Un, draw_B = np.unique(rng.multinomial(n_chunks, chance_n, size=DRAWS), axis=0, return_inverse=True)
     drawn_BC = np.sort(rng.integers(n_controls, size=(DRAWS, n_controls)), axis=1)
-    return counts_Un, draw_B, drawn_BC[:, int(ALPHA * (n_controls + 1) + 1e-9) - 1]
+    return counts_Un, draw_B, drawn_BC[:, rank - 1]
 
 
 def _similarities(K_qD: np.ndarray, query_D: np.ndarray, chunks_nD: np.ndarray, counts_Un: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Three rules that turn evidence into shares. `v8` and `v7` are as published; `calibrated` is ours.
 
-All three are positive-only: a song without positive similarity takes no share. All judge the similarity `s` between
-fingerprints. Kernel scores are part of the `calibrated` shares only: the published shares are functions of `s` alone.
+All three are positive-only: a song without positive similarity takes no share. The published rules judge the
+similarity `s` between fingerprints in one channel, `calibrated` the standard score in all channels together. Kernel
+scores are part of the `calibrated` shares only: the published shares are functions of `s` alone.
 """
 
 from collections.abc import Callable
@@ -11,12 +12,14 @@ import numpy as np
 from scipy.special import erf, erfinv
 
 from lumina_ray.attribution.evidence import Evidence
-from lumina_ray.calibration import ALPHA
+from lumina_ray.attribution.groups import Group, linked, paid
+from lumina_ray.calibration import ALPHA, Gate
 from lumina_ray.methods.kernel import RIDGE, nonnegative_kernel_scores
 
 V8_LEVELS = ("Not qualified", "Qualified Influence", "High Confidence", "Definitive Proof")
 V7_CONFIDENCE = 0.95
-CALIBRATED_LEVELS = ("Within the noise", "Above the noise", "Above every control")
+MAX_GROUPED = 1024
+CALIBRATED_LEVELS = ("Within the noise", "Near copy of one above the noise", "Above the noise", "Above every control")
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,14 @@ class Verdict:
     """The answer of a policy for k candidates.
 
     Attributes:
-        thresholds: `[k]` the similarity at which each candidate qualifies.
+        thresholds: `[k]` the similarity at which each candidate qualifies; under `calibrated`, at which this channel
+            alone is as far above the noise as the channels together must be.
         qualified: bool `[k]`.
         levels: `k` names.
         shares: `[k]`, each ≥ 0, with a sum of at most 1.
         unattributed: 1 minus that sum.
         explained: `[k]`, `calibrated` only: shares before the noise is deducted.
+        groups: `calibrated` only: the candidates that qualified, each in one group.
     """
 
     thresholds: np.ndarray
@@ -38,6 +43,7 @@ class Verdict:
     shares: np.ndarray
     unattributed: float
     explained: np.ndarray | None = None
+    groups: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,47 +122,82 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
     that is lower. On average over queries, no more than alpha of a list is there by chance; but a list that an
     unrelated query gets, as alpha of them do, is all chance.
 
-    Shares are fractions of the squared length of the query's fingerprint. The query is regressed on the qualified songs
-    with non-negative scores `a`; song j then accounts for `a_j s_j`, and these add up to the explained fraction R² ≤ 1
-    (Pratt's measure; duplicates share). Of it, only what lies above the noise counts: as in v8 the excess over the
-    song's threshold `t_j`, as a fraction of what was explained, on a scale on which an identical song counts in full:
+    Near copies of each other are one song in all of this (`lumina_ray.attribution.groups`): the list counts them once,
+    and what they are paid is divided among them.
+
+    Shares are fractions of the squared length of the query's fingerprint. The query is regressed on the qualified
+    groups with non-negative scores `a`; group j then accounts for `a_j s_j`, and these add up to the explained fraction
+    R² ≤ 1 (Pratt's measure). Of it, only what lies above the noise counts: as in v8 the excess over the song's
+    threshold `t_j`, as a fraction of what was explained, on a scale on which an identical song counts in full:
 
         share_j = a_j s_j · (s_j² − t_j²) / (s_j² (1 − t_j²))
 
-    So a song that barely qualifies takes a share near 0, the query's own song one near 1 (less λ), and
-    `unattributed = 1 − Σ share`. What a share is not: a proven causal fraction, a fraction of the audio, or a
-    probability. It is how far likeness in this fingerprint goes beyond what unrelated music shows.
+    `t_j` is the similarity at which this channel alone is as far above the noise as all of them together must be: a
+    song that qualifies by the other channel may have none here. So a song that barely qualifies takes a share near 0,
+    the query's own song one near 1 (less λ), and `unattributed = 1 − Σ share`. What a share is not: a proven causal
+    fraction, a fraction of the audio, or a probability. It is how far likeness in this fingerprint goes beyond what
+    unrelated music shows.
     """
-    cutoff, qualified = _above_the_noise(evidence, alpha)
-    thresholds = evidence.song_means + cutoff
+    cutoff, qualified, groups = _above_the_noise(evidence, alpha)
+    thresholds = evidence.similarity_at(cutoff)
     explained, shares = np.zeros(len(qualified)), np.zeros(len(qualified))
-    if qualified.any():
-        s = evidence.similarity[qualified]
-        scores = nonnegative_kernel_scores(evidence.vectors[qualified], evidence.query, RIDGE)
+    if groups:
+        standing = np.array([group.representative for group in groups])
+        s = evidence.similarity[standing]
+        scores = nonnegative_kernel_scores(evidence.vectors[standing], evidence.query, RIDGE)
         # A query that a client hands in may be longer than 1 by a little.
-        explained[qualified] = scores * s / (evidence.query @ evidence.query)
-        shares[qualified] = explained[qualified] * above_noise(s, thresholds[qualified])
-    beyond = qualified & (evidence.adjusted > evidence.noise.control_maxima[0])
+        of_groups = scores * s / (evidence.query @ evidence.query)
+        counted = above_noise(s, thresholds[standing])
+        for group, one, part in zip(groups, of_groups, counted, strict=True):
+            explained[group.members] = group.parts * one
+            shares[group.members] = group.parts * (one * part)
+    level = qualified.astype(int)
+    level += qualified & (evidence.score > cutoff)
+    level += qualified & (evidence.score > max(cutoff, evidence.gate.control_maxima[0]))
     return Verdict(
         thresholds=thresholds,
         qualified=qualified,
-        levels=tuple(np.take(CALIBRATED_LEVELS, qualified.astype(int) + beyond).tolist()),
+        levels=tuple(np.take(CALIBRATED_LEVELS, level).tolist()),
         shares=shares,
         unattributed=float(1 - shares.sum()),
         explained=explained,
+        groups=groups,
     )
 
 
-def _above_the_noise(evidence: Evidence, alpha: float = ALPHA) -> tuple[float, np.ndarray]:
-    """The adjusted similarity above which candidates qualify, and bool `[k]`, which do."""
-    noise, adjusted, similar = evidence.noise, evidence.adjusted, evidence.similarity > 0
-    cutoff = noise.critical(alpha)
+def _above_the_noise(evidence: Evidence, alpha: float = ALPHA) -> tuple[float, np.ndarray, tuple[Group, ...]]:
+    """The standard score above which candidates qualify; bool `[k]`, which do; and these in groups."""
+    gate, score, similar = evidence.gate, evidence.score, evidence.similarity > 0
+    cutoff = gate.critical(alpha)
     # A song below zero similarity has no positive influence to qualify with, however low its own threshold.
-    stands_out = bool((similar & (adjusted > cutoff)).any())
-    if stands_out:
-        n_listed = int((evidence.q_values <= alpha).sum())
-        cutoff = min(cutoff, noise.value_at(alpha * n_listed / noise.n_songs))
-    return cutoff, similar & (adjusted > cutoff) & stands_out
+    if not (similar & (score > cutoff)).any():
+        return cutoff, np.zeros(len(score), bool), ()
+    listed = np.flatnonzero(similar & (score > min(cutoff, _list_cutoff(gate, evidence.q_values, alpha))))
+    near_qk = _near(evidence, listed)
+    # Once more, with each group as one song: copies must not make the list longer, and its threshold lower.
+    once = np.where(similar, score, -np.inf)
+    for members in linked(listed, near_qk):
+        once[np.setdiff1d(members, members[np.argmax(once[members])])] = -np.inf
+    cutoff = min(cutoff, _list_cutoff(gate, gate.q_values(once), alpha))
+    kept = score[listed] > cutoff
+    qualified = np.zeros(len(score), bool)
+    qualified[listed[kept]] = True
+    groups = paid(linked(listed[kept], near_qk[kept]), score, qualified, evidence.claims)
+    for group in groups:
+        qualified[group.members] = True
+    return cutoff, qualified, tuple(groups)
+
+
+def _near(evidence: Evidence, places: np.ndarray) -> np.ndarray:
+    """Which candidates are near copies of those at some places, bool `[q, k]`; each is of itself."""
+    itself = places[:, None] == np.arange(len(evidence.score))
+    # Beyond that, too many resemble the query for any two of them to be told apart.
+    return itself | evidence.near(places) if len(places) <= MAX_GROUPED else itself
+
+
+def _list_cutoff(gate: Gate, q_values: np.ndarray, alpha: float) -> float:
+    """The score above which songs are on Benjamini and Hochberg's list."""
+    return gate.value_at(alpha * int((q_values <= alpha).sum()) / gate.n_songs)
 
 
 def above_noise(similarity: np.ndarray, threshold: np.ndarray) -> np.ndarray:

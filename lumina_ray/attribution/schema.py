@@ -12,9 +12,9 @@ from pydantic_core import PydanticCustomError
 
 from lumina_ray.vocabulary import CHANNELS, Channel, StreamReason
 
-FORMAT_VERSION: Literal[5] = 5
+FORMAT_VERSION: Literal[6] = 6
 """Reports before 3 held English sentences; those before 4 listed equal audio as songs of their own; those before 5
-named only what was judged of it, and no audio stream."""
+named only what was judged of it, and no audio stream; those before 6 judged each channel by itself."""
 
 RIGHTS: dict[Channel, tuple[Literal["composition", "production"], Literal["publishing", "master"]]] = {
     "P": ("composition", "publishing"),
@@ -39,6 +39,7 @@ class SongFacts(_Frozen):
     publisher: str | None
     master_owner: str | None
     splits: str | None
+    registered: str | None
     licence: str | None
     source: str | None
     duration_s: float
@@ -59,11 +60,22 @@ class MembershipFacts(_Frozen):
     )
 
 
+class GroupFacts(_Frozen):
+    """Candidates of which one is a near copy of another: they are attributed and paid as one song."""
+
+    rule: Literal["earliest", "one_owner", "even"] = Field(
+        description="How the group's share is divided. earliest: all of it is the song's with the earliest "
+        "`registered`. one_owner: all songs name one owner of the channel's right. even: equal parts for each owner."
+    )
+    share: float = Field(description="Sum of the shares of the group's songs.")
+    song_ids: tuple[str, ...] = Field(fail_fast=True, description="All songs of the group, this one included, by id.")
+
+
 class Candidate(_Frozen):
     """One listed song in one channel."""
 
     rank: int = Field(
-        description="1 for the largest share; equal shares by adjusted similarity (`calibrated`) or similarity."
+        description="1 for the largest share; equal shares by standard score (`calibrated`) or similarity."
     )
     song: SongFacts
     equal_songs: tuple[SongFacts, ...] = Field(
@@ -72,19 +84,31 @@ class Candidate(_Frozen):
         "owners: also those beyond the `policy.top_k` most similar, and those that were not searched. The numbers are "
         "of them all as one song: the share is not divided among them.",
     )
-    similarity: float = Field(description="Inner product of the two unit fingerprints, −1 to 1.")
-    adjusted_similarity: float = Field(
-        description="Similarity minus the song's mean similarity to the rest of the catalog. P-values are computed "
-        "from it."
+    group: GroupFacts | None = Field(
+        description="Policy `calibrated`: the near copies of each other that the song is one of. Null if it qualifies "
+        "alone, or not at all."
     )
-    threshold: float = Field(description="Similarity from which this song qualifies under the policy.")
+    similarity: float = Field(description="Inner product of the two unit fingerprints, −1 to 1.")
+    standard_score: float = Field(
+        description="How far the song stands out for the query, in all of its channels together: by how alike controls "
+        "are to the song, and the query to the catalog. Equal in both channels. P-values are computed from it."
+    )
+    threshold: float = Field(
+        description="Similarity from which this song qualifies under the policy. Policy `calibrated`: at which this "
+        "channel alone is as far above the noise as all channels together must be; noise up to here is deducted from "
+        "the share."
+    )
+    threshold_slope: float | None = Field(
+        description="Policy `calibrated`: by how much `threshold` rises if the standard score that a song must exceed "
+        "rises by 1, as it may with other controls."
+    )
     kernel_score: float = Field(
         description="(K Kᵀ + λI)⁻¹ K g over all songs judged. It has a sign and no unit; shares ignore negative scores."
     )
     z: float = Field(description="(similarity − μ) / σ, with μ and σ of the controls.")
     p_value: float = Field(
-        description="Fraction of control–song pairs that are at least this similar. It is for one song chosen before "
-        "looking: not corrected for the number of songs searched."
+        description="Fraction of control–song pairs with at least this standard score. It is for one song chosen "
+        "before looking: not corrected for the number of songs searched."
     )
     family_wise_p: float = Field(
         description="Fraction of tracks, the controls and the query, whose best match in the whole catalog is at "
@@ -139,14 +163,20 @@ class NoiseBand(_Frozen):
         fail_fast=True, description="Each control's largest similarity in the catalog, descending."
     )
     control_maxima: tuple[float, ...] = Field(
-        fail_fast=True, description="Each control's largest adjusted similarity in the catalog, descending."
+        fail_fast=True, description="Each control's largest standard score in the catalog, descending."
     )
-    alpha: float = Field(description="Family-wise p-value up to which `calibrated` qualifies a song.")
-    critical: float = Field(description="Adjusted similarity above which a song has such a family-wise p-value.")
+    guarantee: Literal["mean", "tolerance"] = Field(
+        description="What `calibrated` promises of unrelated tracks. mean: at most `alpha` of them have any song "
+        "qualify, on average over draws of controls. tolerance: that is so with 95 % confidence for these controls."
+    )
+    alpha: float = Field(
+        description="Family-wise p-value up to which `calibrated` qualifies a song, under the guarantee `mean`."
+    )
+    critical: float = Field(description="Standard score that the best song must exceed.")
     resolution: float = Field(description="Smallest family-wise p-value that this many controls can show.")
     expected_false_positives: float = Field(
         description="Songs of this catalog that qualify for an unrelated track, on average over the controls. For "
-        "`calibrated`: the probability that any song does."
+        "`calibrated`: the probability that any song does, in either channel."
     )
     query_mean_similarity: float = Field(description="Mean similarity of the query to all songs of the catalog.")
     control_means: tuple[float, ...] = Field(
@@ -188,6 +218,17 @@ class QueryUnlikeControls(_Frozen):
     highest_control: float = Field(description="Largest mean similarity of a control.")
 
 
+class ControlsUnlikeCatalog(_Frozen):
+    """The controls can be told from the catalog's songs: they are no music of its kind, and p-values may be wrong."""
+
+    code: Literal["controls_unlike_catalog"] = "controls_unlike_catalog"
+    auc: float = Field(
+        description="How often a song is more like the other songs, less the other controls, than a control is; 0.5 is "
+        "a coin."
+    )
+    p_value: float = Field(description="Of that, if songs and controls were from one source: by permutation.")
+
+
 class NoIntervals(_Frozen):
     """Too many songs qualify for intervals of shares to be computed."""
 
@@ -205,7 +246,8 @@ class NearestOnly(_Frozen):
 
 
 ReportWarning = Annotated[
-    PartNotSearched | PublishedRule | QueryUnlikeControls | NoIntervals | NearestOnly, Field(discriminator="code")
+    PartNotSearched | PublishedRule | QueryUnlikeControls | ControlsUnlikeCatalog | NoIntervals | NearestOnly,
+    Field(discriminator="code"),
 ]
 
 
@@ -332,7 +374,7 @@ class Unsearched(_Frozen):
 class Report(_Frozen):
     """Which songs of a catalog a piece of music resembles beyond chance, in both channels."""
 
-    format_version: Literal[5] = FORMAT_VERSION
+    format_version: Literal[6] = FORMAT_VERSION
     policy: PolicyFacts
     query: QueryFacts
     channels: dict[Channel, ChannelReport] = Field(
@@ -349,7 +391,7 @@ class Report(_Frozen):
     @field_validator("format_version", mode="before")
     @classmethod
     def _no_older_format(cls, value: Any) -> Any:
-        if value in (1, 2, 3, 4):
+        if value in (1, 2, 3, 4, 5):
             raise PydanticCustomError(
                 "older_format",
                 "version {version} was written by an earlier lumina-ray, and this one reads version {reads}; attribute "

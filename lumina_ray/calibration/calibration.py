@@ -3,30 +3,40 @@
 import hashlib
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from lumina_ray.calibration.null import ChannelCalibration, calibrate
+from lumina_ray.calibration.controls import Guarantee, KindOfControls, Unlikeness
+from lumina_ray.calibration.gate import Gate
+from lumina_ray.calibration.null import CatalogNoise, ChannelCalibration, calibrate, check_enough
 from lumina_ray.calibration.numerics import use_one_blas_thread
 from lumina_ray.calibration.reliability import ScoreReliability, measure_reliability
+from lumina_ray.calibration.standard import SongNoise
 from lumina_ray.calibration.vectors import opened, store_sha256, take, usable_songs
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.files import atomic_path
 from lumina_ray.storage import AnyPath, Location, locate
+from lumina_ray.vocabulary import CHANNELS, Channel
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
 
 CALIBRATION_FILE = "calibration.json"
+SONG_NOISE_FILE = "song_noise.parquet"
+CALIBRATION_VERSION: Literal[2] = 2
+"""Calibrations before 2 judged each channel by itself, and no song by what controls find alike to it."""
 
 
 class Calibration(BaseModel):
-    """The noise of each channel, and the stores that it was measured on."""
+    """The noise of each channel, the gate, and the stores that they were measured on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    format_version: Literal[2] = CALIBRATION_VERSION
     specification_sha256: str = Field(description="sha256 of the fingerprint specification of catalog and controls.")
     catalog_sha256: str = Field(description="sha256 of ids, codes and vectors of the catalog store.")
     controls_sha256: str = Field(description="sha256 of ids, codes and vectors of the control store.")
@@ -36,17 +46,31 @@ class Calibration(BaseModel):
         "song among the controls shows up here, and hides that song."
     )
     channels: dict[str, ChannelCalibration]
-    reliability: dict[str, dict[str, ScoreReliability]] = Field(
-        default={},
-        description="Per channel whether each of `controls` has a ranking of its own, and each of `queries` where some "
-        "were given, by similarity and by adjusted similarity. Empty in files of earlier versions.",
+    gates: dict[str, Gate] = Field(
+        description="The nulls of standard scores, by the channels that a query has: of both joined, and of each alone."
     )
+    kinds: tuple[KindOfControls, ...] = Field(
+        description="False alarms by kind of controls: those of one `source` are of one kind."
+    )
+    unlike: dict[str, Unlikeness] = Field(description="Whether controls can be told from songs, by channel.")
+    reliability: dict[str, dict[str, ScoreReliability]] = Field(
+        description="Per channel whether each of `controls` has a ranking of its own, and each of `queries` where some "
+        "were given, by similarity and by the channel's standard score."
+    )
+    song_noise_sha256: str = Field(description="sha256 of the noise of every song, which lies beside this file.")
+    _songs: pa.Table | None = PrivateAttr(None)
+
+    @property
+    def songs(self) -> pa.Table | None:
+        """The noise of every song: song_id, mean and spread in each channel, and whether it is a reference song.
+
+        None where it lies elsewhere, as in a snapshot.
+        """
+        return self._songs
 
     def to_json(self) -> str:
         """Canonical: equal calibrations are equal bytes; floats survive the round trip bit for bit."""
-        # What earlier versions wrote keeps its bytes, and its hash.
-        values = self.model_dump(mode="json", exclude=None if self.reliability else {"reliability"})
-        return json.dumps(values, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, indent=1) + "\n"
 
     @cached_property
     def sha256(self) -> str:
@@ -54,56 +78,90 @@ class Calibration(BaseModel):
 
 
 def calibrate_store(
-    store: "Store | AnyPath", controls: "Store | AnyPath", queries: "Store | AnyPath | None" = None
+    store: "Store | AnyPath",
+    controls: "Store | AnyPath",
+    *,
+    guarantee: Guarantee = "mean",
+    queries: "Store | AnyPath | None" = None,
 ) -> Calibration:
     """Measure the noise of a catalog store against a control store; each is open already, or a path or an address.
 
+    Controls of one `source` are of one kind.
+
     Args:
+        guarantee: what the bar promises of unrelated tracks.
         queries: a store of queries, whose scores' reliability is measured beside that of the controls'.
 
     Raises:
         SpecificationMismatch: the stores were made by different specifications.
         StoreError: the same audio in both stores; duplicate ids; no usable vectors.
-        UsageError: fewer than `MIN_CONTROLS` distinct controls, or fewer than two distinct queries.
+        UsageError: too few distinct controls for the guarantee, or fewer than two distinct queries.
     """
     store, controls = opened(store), opened(controls)
     check_controls(store, controls)
     use_one_blas_thread()
     rows, _ = usable_songs(store)
     distinct, n_controls = _distinct(controls)
+    try:
+        # Before anything takes long.
+        check_enough(len(distinct), guarantee)
+    except UsageError as error:
+        raise UsageError(f"{controls.path}: {error}") from error
     asked = {"controls": (controls, distinct)}
     if queries is not None:
         asked["queries"] = _queries(store, opened(queries))
-    closest, nulls, reliability = {}, {}, {}
+    channels = store.specification.channels
+    kinds = [controls.songs["source"][int(row)].as_py() or "" for row in distinct]
+    songs = {c: take(store.vectors(c), rows) for c in channels}
+    of_controls = {c: controls.vectors(c)[distinct] for c in channels}
+    codes_N = np.array(store.songs["codes_sha256"].to_pylist(), dtype=object)[rows].astype(str)
+    closest = {
+        c: tuple(
+            (controls.song_ids[distinct[i]], store.song_ids[rows[j]], similarity)
+            for i, j, similarity in _closest(songs[c], of_controls[c])
+        )
+        for c in channels
+    }
     try:
-        for c in store.specification.channels:
-            songs_ND, controls_CD = take(store.vectors(c), rows), controls.vectors(c)[distinct]
-            closest[c] = tuple(
-                (controls.song_ids[distinct[i]], store.song_ids[rows[j]], similarity)
-                for i, j, similarity in _closest(songs_ND, controls_CD)
-            )
-            nulls[c] = calibrate(songs_ND, controls_CD)
-            reliability[c] = {
+        # In the order of their hashes, which nobody chooses.
+        noise = calibrate(songs, of_controls, np.argsort(codes_N, kind="stable"), guarantee, kinds)
+        reliability = {
+            c: {
                 name: one
                 for kind, (of, rows_of) in asked.items()
-                for name, one in measure_reliability(songs_ND, of.vectors(c)[rows_of], kind).items()
+                for name, one in measure_reliability(songs[c], of.vectors(c)[rows_of], noise.songs[c], kind).items()
             }
-        return Calibration(
+            for c in channels
+        }
+        table = _song_table([store.song_ids[row] for row in rows], noise)
+        calibration = Calibration(
             specification_sha256=store.specification.sha256,
             catalog_sha256=store_sha256(store),
             controls_sha256=store_sha256(controls),
             duplicate_controls=n_controls - len(distinct),
             closest=closest,
-            channels=nulls,
+            channels=noise.channels,
+            gates=noise.gates,
+            kinds=noise.kinds,
+            unlike=dict(noise.unlike),
             reliability=reliability,
+            song_noise_sha256=_sha256_of(table),
         )
+        calibration._songs = table
+        return calibration
     except UsageError as error:
         raise UsageError(f"{controls.path}: {error}") from error
 
 
 def write_calibration(calibration: Calibration, store_path: AnyPath) -> Location:
-    """Write `calibration.json` into a store, whole or not at all, and return its path."""
+    """Write `calibration.json` into a store, whole or not at all, and return its path.
+
+    The noise of every song is written beside it first, where the calibration has it.
+    """
     path = locate(store_path) / CALIBRATION_FILE
+    if calibration.songs is not None:
+        with atomic_path(locate(store_path) / SONG_NOISE_FILE) as partial:
+            pq.write_table(calibration.songs, partial)
     with atomic_path(path) as partial:
         partial.write_text(calibration.to_json(), encoding="utf-8")
     return path
@@ -119,13 +177,71 @@ def read_calibration(path: AnyPath) -> Calibration:
     file = path / CALIBRATION_FILE if path.is_dir() else path
     if not file.is_file():
         raise StoreError(f"{file} does not exist: run `lumina calibrate {file.parent} --controls CONTROL_STORE`")
+    beside = file.parent / SONG_NOISE_FILE
     try:
-        return Calibration.model_validate_json(file.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
+        text = file.read_bytes()
+        if json.loads(text).get("format_version", 1) != CALIBRATION_VERSION:
+            raise StoreError(
+                f"{file} was written by an earlier or a later version, whose p-values mean something else; run "
+                f"`lumina calibrate {file.parent} --controls CONTROL_STORE` again, and then `lumina index`"
+            )
+        calibration = Calibration.model_validate_json(text)
+        if beside.is_file():
+            calibration._songs = pq.read_table(pa.BufferReader(beside.read_bytes()))
+        return calibration
+    except (ValidationError, ValueError, AttributeError, pa.ArrowException) as error:
         raise StoreError(
             f"{file} is not a calibration of this software version ({error}); "
             f"run `lumina calibrate {file.parent} --controls CONTROL_STORE` again"
         ) from error
+
+
+def song_noise_of(calibration: Calibration, song_ids: list[str], store_path: AnyPath) -> dict[Channel, SongNoise]:
+    """Give the noise of a store's songs, by channel.
+
+    Args:
+        song_ids: of the songs that the calibration was measured on, in their order.
+        store_path: named in errors.
+
+    Raises:
+        StoreError: it is missing, damaged, or of other songs.
+    """
+    table = calibration.songs
+    if table is None or _sha256_of(table) != calibration.song_noise_sha256 or table["song_id"].to_pylist() != song_ids:
+        raise StoreError(
+            f"{locate(store_path) / SONG_NOISE_FILE} is missing, or does not belong to {CALIBRATION_FILE}: run "
+            f"`lumina calibrate {store_path} --controls CONTROL_STORE` again"
+        )
+    return {
+        c: SongNoise(*(table[name].to_numpy() for name in noise_columns(c)))
+        for c in CHANNELS
+        if c in calibration.channels
+    }
+
+
+def noise_columns(channel: str) -> tuple[str, str]:
+    """Names of a table's columns with the mean and the spread of each song's noise."""
+    return f"{channel}_noise_mean", f"{channel}_noise_spread"
+
+
+def _song_table(song_ids: list[str], noise: CatalogNoise) -> pa.Table:
+    columns: dict[str, pa.Array] = {"song_id": pa.array(song_ids, pa.string())}
+    for channel, songs in noise.songs.items():
+        columns |= zip(noise_columns(channel), (pa.array(songs.mean), pa.array(songs.spread)), strict=True)
+    is_reference = np.zeros(len(song_ids), bool)
+    is_reference[noise.reference_rows] = True
+    return pa.table(columns | {"reference": pa.array(is_reference)})
+
+
+def _sha256_of(table: pa.Table) -> str:
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        digest.update(f"{name}\0".encode())
+        if name == "song_id":
+            digest.update("\n".join(table[name].to_pylist()).encode())
+        else:
+            digest.update(np.ascontiguousarray(table[name].to_numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def check_controls(store: "Store", controls: "Store") -> None:

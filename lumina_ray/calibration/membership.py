@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.calibration.calibration import check_controls
-from lumina_ray.calibration.null import ALPHA, MIN_CONTROLS
+from lumina_ray.calibration.controls import ALPHA
+from lumina_ray.calibration.null import MIN_CONTROLS
 from lumina_ray.calibration.vectors import store_sha256
 from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.files import atomic_path

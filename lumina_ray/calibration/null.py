@@ -1,53 +1,40 @@
-"""The empirical null of one channel, and the p-values that come from it.
-
-Two questions, two nulls, both from controls: music that the model never saw.
-
-**Is this one song closer than chance?** (`p_value`) All C × N control–song similarities, pooled. It says nothing of
-how many songs were searched: of a million unrelated songs 50 000 have p ≤ 0.05. Where several songs stand out, these
-p-values make the list, by `q_values` (Benjamini & Hochberg 1995): of the songs listed at q ≤ 0.05, 5 % are there by
-chance, on average over queries and with empty lists counted as free of chance. When an unrelated query does get a list,
-all of it is chance.
-
-**Is the best of N songs closer than chance?** (`family_wise_p`) Each control is put through the query's search and
-leaves its best match. If the query is exchangeable with the controls, its best match is as likely to be the largest
-of the C + 1 as any other, so `p = (1 + #{control maxima ≥ s}) / (C + 1)` is exact at any catalog size and under any
-dependence between songs (a conformal p-value; over all candidates, Westfall and Young's single-step maxT). This one
-decides whether there is anything at all. Its floor is 1 / (C + 1); what lies beyond the floor is extrapolated by a
-generalised Pareto tail of the pooled similarities (Pickands 1975), labelled so, and decides nothing.
-
-Both are taken on the **adjusted similarity**: similarity minus the song's mean similarity to the rest of the catalog.
-Any function of the catalog alone leaves the conformal p-value exact; this one keeps a hub (a song that resembles
-everything) from raising the bar for all other songs and from being every unlucky query's match.
-
-What it is not: exchangeability is an assumption. Music made by the audited model may resemble the whole catalog more,
-or less, than the controls do; `bulk_p` shows when it does, and the report then says so.
+"""What unrelated music looks like to a catalog: the similarities of controls to songs, and the gate made from them.
 
 C = controls, N = catalog songs, D = fingerprint dimensions.
 """
 
-import math
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from lumina_ray.calibration.controls import (
+    ALPHA,
+    Guarantee,
+    KindOfControls,
+    Unlikeness,
+    bar_rank,
+    controls_needed,
+    kinds_of_controls,
+    unlikeness,
+)
+from lumina_ray.calibration.gate import Gate, gate_of
 from lumina_ray.calibration.numerics import use_one_blas_thread
-from lumina_ray.calibration.vectors import blocks, check_unit_rows, song_means
+from lumina_ray.calibration.standard import SongNoise, reference_songs, score_controls, song_noise
+from lumina_ray.calibration.vectors import blocks, catalog_centre, check_unit_rows
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
+from lumina_ray.vocabulary import Channel
 
-ALPHA = 0.05
 # 1 / (C + 1) ≤ ALPHA needs 19; fewer could never qualify anything.
 MIN_CONTROLS = 20
-_NULL_POINTS = 1000
-# The tail is fitted to this fraction of the pooled similarities, and to no fewer than this number.
-_TAIL_FRACTION, _MIN_TAIL = 0.005, 50
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 # Where the published rules qualify a song: v8's three levels, and v7's confidence erf(z/√2) = 95 %.
 _PUBLISHED_Z = (1.0, 1.959964, 2.0, 3.0)
 
 
 class ChannelCalibration(BaseModel):
-    """The null of one channel. All similarities are inner products of unit vectors; lists are sorted descending."""
+    """The similarities of controls to songs in one channel, inner products of unit vectors. Lists are descending."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -60,96 +47,12 @@ class ChannelCalibration(BaseModel):
     exceedance: dict[str, float] = Field(
         description="z → fraction of all C × N pairs, unrelated by construction, at or above μ + zσ."
     )
-    null_ranks: tuple[int, ...] = Field(
-        description="Ranks, from the largest, of the pooled adjusted similarities that `null_values` keeps: every one "
-        "in the tail, and steps of about 1 % elsewhere."
-    )
-    null_values: tuple[float, ...] = Field(description="Pooled adjusted similarities at `null_ranks`.")
-    control_maxima: tuple[float, ...] = Field(description="Each control's largest adjusted similarity.")
     control_maxima_similarity: tuple[float, ...] = Field(description="Each control's largest similarity.")
     control_means: tuple[float, ...] = Field(description="Each control's mean similarity to the catalog.")
-    tail_fraction: float = Field(
-        description="Fraction of the pooled adjusted similarities, the largest, that the tail is fitted to."
-    )
-    tail_start: float = Field(description="Adjusted similarity above which the fitted ones lie.")
-    tail_scale: float = Field(description="Scale of a generalised Pareto fit (L-moments); for extrapolation only.")
-    tail_shape: float = Field(
-        description="Shape of the fit, at least 0: a tail with an end would call larger similarities impossible."
-    )
-
-    @cached_property
-    def _null(self) -> tuple[np.ndarray, np.ndarray]:
-        """`null_values` and `null_ranks`."""
-        return np.array(self.null_values), np.array(self.null_ranks)
-
-    @cached_property
-    def _null_p(self) -> tuple[np.ndarray, np.ndarray]:
-        """The null's values, negated, and p by how many of them lie at or above a similarity."""
-        values, ranks = self._null
-        # Between two kept ranks the count is unknown: take the larger, so that p errs upwards, by 1 % at most.
-        count = np.append(ranks, ranks[-1] + 1) - 1
-        return -values, (1 + count) / (1 + ranks[-1])
-
-    @property
-    def resolution(self) -> float:
-        """The smallest family-wise p-value that C controls can show."""
-        return 1 / (self.n_controls + 1)
 
     def z(self, similarity: np.ndarray) -> np.ndarray:
         """The published `(s − μ) / σ`."""
         return (np.asarray(similarity, dtype=np.float64) - self.mean) / self.std
-
-    def p_value(self, adjusted: np.ndarray) -> np.ndarray:
-        """P-value of one song chosen before looking: the fraction of control–song pairs at least this similar."""
-        ascending, p_of_kept = self._null_p
-        return p_of_kept[np.searchsorted(ascending, -np.asarray(adjusted, dtype=np.float64), side="right")]
-
-    def family_wise_p(self, adjusted: np.ndarray) -> np.ndarray:
-        """P-value of the best of N songs: fraction of controls and query whose best match is at least this good."""
-        maxima = np.array(self.control_maxima)
-        at_least = np.searchsorted(-maxima, -np.asarray(adjusted, dtype=np.float64), side="right")
-        return (1 + at_least) / (self.n_controls + 1)
-
-    def q_values(self, adjusted: np.ndarray) -> np.ndarray:
-        """False-discovery rates at which a search of all songs would list each of its best ones.
-
-        Args:
-            adjusted: of the songs that the search found; those that it left out are taken to be no better.
-        """
-        p = self.p_value(adjusted)
-        order = np.argsort(p, kind="stable")
-        rising = p[order] * self.n_songs / np.arange(1, len(p) + 1)
-        q = np.empty(len(p))
-        q[order] = np.minimum(np.minimum.accumulate(rising[::-1])[::-1], 1.0)
-        return q
-
-    def value_at(self, p: float) -> float:
-        """The adjusted similarity that a song must exceed for `p_value ≤ p`; infinite where none would do."""
-        values, ranks = self._null
-        # Above the value of rank r lie at most r − 1 pairs.
-        enough = np.flatnonzero(ranks <= p * (1 + ranks[-1]) * (1 + 1e-12))
-        return float(values[enough[-1]]) if enough.size else math.inf
-
-    def extrapolated_p(self, adjusted: float) -> float | None:
-        """Extrapolated p-value of the best of N songs, beyond all control maxima: N times the tail of one song.
-
-        None where `family_wise_p` has not reached its floor.
-        """
-        if adjusted <= self.control_maxima[0] or self.tail_scale == 0:
-            return None
-        one = self.tail_fraction * _pareto_tail(adjusted - self.tail_start, self.tail_scale, self.tail_shape)
-        return min(self.n_songs * one, self.resolution)
-
-    def critical(self, alpha: float = ALPHA) -> float:
-        """The adjusted similarity that a song must exceed for `family_wise_p ≤ alpha`.
-
-        Raises:
-            UsageError: alpha is below what this many controls can show.
-        """
-        rank = math.floor(alpha * (self.n_controls + 1) + 1e-9)
-        if rank < 1:
-            raise UsageError(f"alpha {alpha} needs at least {math.ceil(1 / alpha) - 1} controls, got {self.n_controls}")
-        return self.control_maxima[rank - 1]
 
     def bulk_p(self, mean_similarity: float) -> float:
         """Two-sided: is the query's mean similarity to the whole catalog one that a control could have?"""
@@ -158,88 +61,134 @@ class ChannelCalibration(BaseModel):
         return float(min(1.0, 2 * (1 + tail) / (self.n_controls + 1)))
 
 
-def calibrate(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> ChannelCalibration:
-    """Measure the noise between controls and catalog in one channel.
+@dataclass(frozen=True)
+class CatalogNoise:
+    """All that controls say of a catalog.
+
+    Attributes:
+        channels: the similarities of each channel.
+        gates: by the channels of a query, joined: `P`, `M` and `PM`, as far as the catalog has them.
+        songs: the noise of each song, by channel.
+        reference_rows: rows of the reference songs, int64 `[R]`.
+        kinds: false alarms by kind of controls.
+        unlike: whether controls can be told from songs, by channel.
+    """
+
+    channels: dict[Channel, ChannelCalibration]
+    gates: dict[str, Gate]
+    songs: dict[Channel, SongNoise]
+    reference_rows: np.ndarray
+    kinds: tuple[KindOfControls, ...]
+    unlike: dict[Channel, Unlikeness]
+
+
+def calibrate(
+    catalog: Mapping[Channel, np.ndarray],
+    controls: Mapping[Channel, np.ndarray],
+    order_N: np.ndarray | None = None,
+    guarantee: Guarantee = "mean",
+    kinds: Sequence[str] | None = None,
+) -> CatalogNoise:
+    """Measure the noise between controls and catalog.
 
     Args:
-        catalog_ND: float32 `[N, D]` unit vectors.
-        controls_CD: float32 `[C, D]` unit vectors, of music outside the catalog.
+        catalog: channel → float32 `[N, D]` unit vectors.
+        controls: channel → float32 `[C, D]` unit vectors, of music outside the catalog.
+        order_N: rows in the order in which reference songs are looked for among them; as they are by default.
+        guarantee: what the bar promises of unrelated tracks.
+        kinds: of each control; all are of one by default.
 
     Raises:
-        UsageError: fewer than `MIN_CONTROLS` controls.
+        UsageError: too few controls.
         StoreError: vectors that are not finite unit vectors, or controls that are all equally similar to all songs.
         SpecificationMismatch: the two have different dimensions.
     """
+    use_one_blas_thread()
+    for channel in catalog:
+        _check(catalog[channel], controls[channel])
+    n_controls = len(next(iter(controls.values())))
+    check_enough(n_controls, guarantee)
+    n = len(next(iter(catalog.values())))
+    reference_R = reference_songs(catalog, np.arange(n) if order_N is None else order_N)
+    channels: dict[Channel, ChannelCalibration] = {}
+    songs: dict[Channel, SongNoise] = {}
+    scores: dict[Channel, np.ndarray] = {}
+    for channel, songs_ND in catalog.items():
+        similarity_CN = _similarities(songs_ND, controls[channel])
+        channels[channel] = _channel(similarity_CN, controls[channel], catalog_centre(songs_ND))
+        songs[channel] = song_noise(similarity_CN, reference_R)
+        # In place: of ten million songs and fifty controls, each such matrix is 4 GB.
+        score_controls(similarity_CN, reference_R)
+        scores[channel] = similarity_CN
+    joint_CN = joint_scores(list(scores.values()))
+    found = kinds_of_controls(joint_CN.max(axis=1), kinds or [""] * n_controls, ALPHA, guarantee)
+    gates = {"".join(scores): gate_of(joint_CN, guarantee)}
+    gates |= {channel: gate_of(score_CN, guarantee) for channel, score_CN in scores.items() if channel not in gates}
+    unlike = {
+        c: unlikeness(songs_ND[reference_R].astype(np.float64), controls[c].astype(np.float64))
+        for c, songs_ND in catalog.items()
+    }
+    return CatalogNoise(channels, gates, songs, reference_R, found, unlike)
+
+
+def check_enough(n_controls: int, guarantee: Guarantee) -> None:
+    """Check that there are controls enough for a guarantee.
+
+    Raises:
+        UsageError: there are not; says how many it takes.
+    """
+    if n_controls < MIN_CONTROLS:
+        raise UsageError(
+            f"{n_controls} control tracks are too few: at least {MIN_CONTROLS} distinct ones are needed for a "
+            f"p-value of {ALPHA} (50 are recommended)"
+        )
+    if bar_rank(n_controls, ALPHA, guarantee) < 1:
+        takes = ", ".join(f"{controls_needed(k, ALPHA, guarantee)} with {k}" for k in (1, 2, 5))
+        raise UsageError(
+            f"{n_controls} control tracks are too few for the guarantee {guarantee!r}: it takes {takes} above the bar; "
+            "the more there are, the lower the bar. Add controls, or choose the guarantee 'mean'"
+        )
+
+
+def joint_scores(of_channels: list[np.ndarray]) -> np.ndarray:
+    """Compute the scores that the gate judges: the mean over channels, of arrays of one shape."""
+    joint = of_channels[0].copy()
+    for other in of_channels[1:]:
+        joint += other
+    joint /= len(of_channels)
+    return joint
+
+
+def _check(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> None:
     check_unit_rows(catalog_ND, "catalog")
     check_unit_rows(controls_CD, "controls")
-    n, c = len(catalog_ND), len(controls_CD)
     if catalog_ND.shape[1] != controls_CD.shape[1]:
         raise SpecificationMismatch(
             f"catalog vectors have {catalog_ND.shape[1]} dimensions and control vectors {controls_CD.shape[1]}"
         )
-    if c < MIN_CONTROLS:
-        raise UsageError(
-            f"{c} control tracks are too few: at least {MIN_CONTROLS} distinct ones are needed for a p-value of "
-            f"{ALPHA} (50 are recommended)"
-        )
-    use_one_blas_thread()
-    means_N, centre_D = song_means(catalog_ND)
+
+
+def _similarities(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> np.ndarray:
+    similarity_CN = np.empty((len(controls_CD), len(catalog_ND)))
     controls = controls_CD.astype(np.float64)
-    similarity_CN = np.empty((c, n))
-    for block in blocks(n):
+    for block in blocks(len(catalog_ND)):
         similarity_CN[:, block] = controls @ catalog_ND[block].astype(np.float64).T
-    std = float(similarity_CN.std())
+    return similarity_CN
+
+
+def _channel(similarity_CN: np.ndarray, controls_CD: np.ndarray, centre_D: np.ndarray) -> ChannelCalibration:
+    mean, std = float(similarity_CN.mean()), float(similarity_CN.std())
     if std < 1e-9:
         raise StoreError("every control is equally similar to every song: such fingerprints cannot tell songs apart")
-
-    mean = float(similarity_CN.mean())
-    quantiles = {f"{q:g}": float(np.quantile(similarity_CN, q)) for q in _QUANTILES}
-    exceedance = {f"{z:g}": float((similarity_CN >= mean + z * std).mean()) for z in _PUBLISHED_Z}
-    maxima_similarity = np.sort(similarity_CN.max(axis=1))[::-1]
-    # In place: of ten million songs and fifty controls, each such matrix is 4 GB.
-    similarity_CN -= means_N
-    maxima = np.sort(similarity_CN.max(axis=1))[::-1]
-    pooled = similarity_CN.reshape(-1)
-    pooled.sort()
-    pooled = pooled[::-1]
-    ranks = np.unique(np.geomspace(1, pooled.size, _NULL_POINTS).round().astype(np.int64))
-    n_tail = min(max(round(_TAIL_FRACTION * pooled.size), _MIN_TAIL), pooled.size - 1)
-    tail_scale, tail_shape = _fit_pareto(pooled[:n_tail] - pooled[n_tail])
+    means_C = np.einsum("cd,d->c", controls_CD.astype(np.float64), centre_D)
     return ChannelCalibration(
-        n_controls=c,
-        n_songs=n,
-        dims=catalog_ND.shape[1],
+        n_controls=len(similarity_CN),
+        n_songs=similarity_CN.shape[1],
+        dims=len(centre_D),
         mean=mean,
         std=std,
-        similarity_quantiles=quantiles,
-        exceedance=exceedance,
-        null_ranks=tuple(ranks.tolist()),
-        null_values=tuple(pooled[ranks - 1].tolist()),
-        control_maxima=tuple(maxima.tolist()),
-        control_maxima_similarity=tuple(maxima_similarity.tolist()),
-        control_means=tuple(np.sort(np.einsum("cd,d->c", controls, centre_D))[::-1].tolist()),
-        tail_fraction=n_tail / pooled.size,
-        tail_start=float(pooled[n_tail]),
-        tail_scale=tail_scale,
-        tail_shape=tail_shape,
+        similarity_quantiles={f"{q:g}": float(np.quantile(similarity_CN, q)) for q in _QUANTILES},
+        exceedance={f"{z:g}": float((similarity_CN >= mean + z * std).mean()) for z in _PUBLISHED_Z},
+        control_maxima_similarity=tuple(np.sort(similarity_CN.max(axis=1))[::-1].tolist()),
+        control_means=tuple(np.sort(means_C)[::-1].tolist()),
     )
-
-
-def _fit_pareto(excesses_descending: np.ndarray) -> tuple[float, float]:
-    """Scale and shape ≥ 0 of a generalised Pareto distribution by L-moments (Hosking & Wallis 1987, §2)."""
-    ascending = excesses_descending[::-1]
-    n = len(ascending)
-    first = float(ascending.mean())
-    second = float(2 * (np.arange(n) / (n - 1) * ascending).mean() - first)
-    if second <= 0:
-        return 0.0, 0.0
-    shape = 2 - first / second
-    # A tail with an end is replaced by the exponential one with its mean.
-    return (first * (1 - shape), shape) if shape > 0 else (first, 0.0)
-
-
-def _pareto_tail(excess: float, scale: float, shape: float) -> float:
-    """The part of a generalised Pareto distribution above an excess."""
-    if shape == 0:
-        return math.exp(-excess / scale)
-    return math.exp(-math.log1p(shape * excess / scale) / shape)

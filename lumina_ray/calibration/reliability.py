@@ -8,18 +8,20 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from lumina_ray.calibration.vectors import blocks, song_means
+from lumina_ray.calibration.standard import SongNoise
+from lumina_ray.calibration.vectors import blocks
 from lumina_ray.diagnostics.reliability import Reliability, ScoreSums, judge
 
-ADJUSTED = "_adjusted"
-"""Ends the name of the reliability of adjusted similarities, which policy `calibrated` ranks by."""
+STANDARD = "_standard"
+"""Ends the name of the reliability of a channel's standard scores, of which policy `calibrated` takes the mean over
+channels, and ranks by it."""
 MIN_SONGS = 20
 """Fewest songs that are judged: of fewer, rankings of unrelated music agree or oppose each other often by chance."""
 # Of more, the rest adds nothing that can be seen, and work that grows with their square.
 _MOST_QUERIES = 1000
 _RULES = {
     "": "similarity, which policies `v7` and `v8` and `lumina scores` rank by",
-    ADJUSTED: "adjusted similarity, which policy `calibrated` ranks by",
+    STANDARD: "standard score, which policy `calibrated` ranks by",
 }
 
 
@@ -49,34 +51,38 @@ class ScoreReliability(BaseModel):
         )
 
 
-def measure_reliability(songs_ND: np.ndarray, queries_QD: np.ndarray, name: str) -> dict[str, ScoreReliability]:
+def measure_reliability(
+    songs_ND: np.ndarray, queries_QD: np.ndarray, noise: SongNoise, name: str
+) -> dict[str, ScoreReliability]:
     """Measure the reliability of queries' similarities to songs, a block of songs at a time.
 
     Args:
         songs_ND: float32 unit vectors.
         queries_QD: float32 unit vectors, two at least; of more than 1000, the first 1000 are taken.
+        noise: of the songs.
         name: what the queries are called in the result.
 
     Returns:
-        By `name` as similarities are, and by `name` and `ADJUSTED` less each song's mean similarity to the rest of the
-        catalog. Empty for fewer than `MIN_SONGS` songs.
+        By `name` as similarities are, and by `name` and `STANDARD` as standard scores are. Empty for fewer than
+        `MIN_SONGS` songs.
     """
     if len(songs_ND) < MIN_SONGS:
         return {}
     queries_DQ = queries_QD[:_MOST_QUERIES].astype(np.float64).T
-    means_N, _ = song_means(songs_ND)
     raw: ScoreSums | None = None
-    adjusted: ScoreSums | None = None
+    standard: ScoreSums | None = None
     for block in blocks(len(songs_ND)):
         similarity_NQ = songs_ND[block].astype(np.float64) @ queries_DQ
-        of_raw, of_adjusted = ScoreSums.of(similarity_NQ), ScoreSums.of(similarity_NQ - means_N[block, None])
+        # A query's level changes nothing: it moves and stretches the excesses over all songs alike.
+        excess_NQ = SongNoise(noise.mean[block], noise.spread[block]).excess(similarity_NQ.T).T
+        of_raw, of_standard = ScoreSums.of(similarity_NQ), ScoreSums.of(excess_NQ)
         raw = of_raw if raw is None else raw + of_raw
-        adjusted = of_adjusted if adjusted is None else adjusted + of_adjusted
+        standard = of_standard if standard is None else standard + of_standard
     assert raw is not None
-    assert adjusted is not None
+    assert standard is not None
     return {
         name: ScoreReliability.of(judge(raw)),
-        name + ADJUSTED: ScoreReliability.of(judge(adjusted)),
+        name + STANDARD: ScoreReliability.of(judge(standard)),
     }
 
 
@@ -94,7 +100,7 @@ def warnings(of: Mapping[str, Mapping[str, ScoreReliability]]) -> list[str]:
     return [
         f"channel {channel} has COLLAPSED: the rankings of {one.queries} {_words(name)} have as much in common as of "
         f"their own, or more ({_values(one)}). It names nearly the same songs for any music, by "
-        f"{_RULES[ADJUSTED if name.endswith(ADJUSTED) else '']}. Take another kind of fingerprint, or distrust this "
+        f"{_RULES[STANDARD if name.endswith(STANDARD) else '']}. Take another kind of fingerprint, or distrust this "
         "channel."
         for channel, by_name in of.items()
         for name, one in by_name.items()
@@ -107,6 +113,4 @@ def _values(of: ScoreReliability) -> str:
 
 
 def _words(name: str) -> str:
-    return (
-        f"{name.removesuffix(ADJUSTED)} by adjusted similarity" if name.endswith(ADJUSTED) else f"{name} by similarity"
-    )
+    return f"{name.removesuffix(STANDARD)} by standard score" if name.endswith(STANDARD) else f"{name} by similarity"

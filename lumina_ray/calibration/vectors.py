@@ -43,28 +43,12 @@ def check_unit_rows(vectors_ND: np.ndarray, name: str) -> None:
             )
 
 
-def song_means(vectors_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How similar each song is to the rest of its catalog.
-
-    A song that resembles everything (a hub) would be the best match of every query; its mean similarity to the *other*
-    songs, subtracted from its similarity to a query, takes that advantage away.
-
-    Returns:
-        means: float64 `[N]`, the mean inner product of a song with every other; zeros when there is only one song.
-        centre: float64 `[D]`, the mean vector of the catalog.
-    """
-    n = len(vectors_ND)
-    centre = np.zeros(vectors_ND.shape[1])
-    for block in blocks(n):
-        centre += vectors_ND[block].sum(axis=0, dtype=np.float64)
-    centre /= n
-    if n == 1:
-        return np.zeros(1), centre
-    means = np.empty(n)
-    for block in blocks(n):
-        songs = vectors_ND[block].astype(np.float64)
-        means[block] = (n * np.einsum("nd,d->n", songs, centre) - np.einsum("nd,nd->n", songs, songs)) / (n - 1)
-    return means, centre
+def catalog_centre(vectors_ND: np.ndarray) -> np.ndarray:
+    """Compute the mean vector of a catalog, float64 `[D]`."""
+    centre_D = np.zeros(vectors_ND.shape[1])
+    for block in blocks(len(vectors_ND)):
+        centre_D += vectors_ND[block].sum(axis=0, dtype=np.float64)
+    return centre_D / len(vectors_ND)
 
 
 def opened(store: "Store | AnyPath") -> "Store":

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lumina_ray.catalog import tables
-from lumina_ray.catalog.rights import normal_isrc, normal_iswc, normal_splits
+from lumina_ray.catalog.rights import normal_date, normal_isrc, normal_iswc, normal_splits
 from lumina_ray.errors import ManifestError, UsageError
 from lumina_ray.storage import AnyPath, Location, locate
 
@@ -25,13 +25,19 @@ METADATA_COLUMNS = (
     "publisher",
     "master_owner",
     "splits",
+    "registered",
     "licence",
     "source",
 )
 TYPED_COLUMNS: dict[str, pa.DataType] = {"caption": pa.string(), "duration_s": pa.float64(), "sha256": pa.string()}
 """Known optional columns besides the metadata, with their types. Stores do not take them over."""
 
-_NORMAL: dict[str, Callable[[str], str]] = {"isrc": normal_isrc, "iswc": normal_iswc, "splits": normal_splits}
+_NORMAL: dict[str, Callable[[str], str]] = {
+    "isrc": normal_isrc,
+    "iswc": normal_iswc,
+    "splits": normal_splits,
+    "registered": normal_date,
+}
 
 MAX_ID_CHARACTERS = 512
 MAX_PATH_CHARACTERS = 4096

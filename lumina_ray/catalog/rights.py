@@ -1,6 +1,7 @@
-"""Codes of recordings and works, and splits: each is read in the ways that people write it, and kept in one of them."""
+"""Codes of recordings and works, splits, dates: each is read in the ways that people write it, and kept in one."""
 
 import re
+from datetime import date
 from decimal import Decimal
 
 # Two letters, three letters or digits, two digits of the year and five of the recording: ISO 3901, without check digit.
@@ -36,6 +37,18 @@ def normal_isrc(text: str) -> str:
     if not _ISRC.fullmatch(code):
         raise ValueError("an ISRC has a country's two letters, three letters or digits, and seven digits")
     return code
+
+
+def normal_date(text: str) -> str:
+    """A day as ISO 8601 writes it, such as 2024-03-31.
+
+    Raises:
+        ValueError: it is none; says why.
+    """
+    try:
+        return date.fromisoformat(text.strip()).isoformat()
+    except ValueError as error:
+        raise ValueError("a date is a year, a month and a day, such as 2024-03-31") from error
 
 
 def normal_iswc(text: str) -> str:

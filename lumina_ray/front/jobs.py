@@ -12,7 +12,7 @@ from lumina_ray.vocabulary import CHANNELS, Channel, Dtype, Kind
 
 if TYPE_CHECKING:
     from cluster.fingerprint import JobSummary
-    from lumina_ray.calibration import Calibration
+    from lumina_ray.calibration import Calibration, Guarantee
 
 
 def fingerprint(
@@ -76,12 +76,16 @@ def fingerprint(
     )
 
 
-def calibrate(store: AnyPath, controls: AnyPath, *, queries: AnyPath | None = None) -> "Calibration":
+def calibrate(
+    store: AnyPath, controls: AnyPath, *, guarantee: "Guarantee" = "mean", queries: AnyPath | None = None
+) -> "Calibration":
     """Measure what unrelated music looks like, so that confidence means something. Written into the store.
 
     Args:
         store: a finished catalog store, or a living catalog.
         controls: a finished store of tracks that the model never saw, made with the same model and kind.
+        guarantee: "mean": at most 5 % of unrelated tracks have any song qualify, on average over draws of controls.
+            "tolerance": that is so with 95 % confidence for these controls; it takes 59 of them, or more.
         queries: a finished store of queries, made likewise; the reliability of their scores is then measured too.
 
     Returns:
@@ -96,6 +100,8 @@ def calibrate(store: AnyPath, controls: AnyPath, *, queries: AnyPath | None = No
     from lumina_ray.store import stream_store
 
     asked = None if queries is None else stream_store(locate(queries))
-    calibration = calibrate_store(stream_store(locate(store)), stream_store(locate(controls)), asked)
+    calibration = calibrate_store(
+        stream_store(locate(store)), stream_store(locate(controls)), guarantee=guarantee, queries=asked
+    )
     write_calibration(calibration, locate(store))
     return calibration

@@ -17,12 +17,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import lumina_ray
-from lumina_ray.calibration import read_calibration, song_means, store_sha256, usable_songs, write_calibration
+from lumina_ray.calibration import (
+    CALIBRATION_FILE,
+    Reference,
+    catalog_centre,
+    noise_columns,
+    read_calibration,
+    song_noise_of,
+    store_sha256,
+    usable_songs,
+)
 from lumina_ray.calibration.membership import current_membership, write_membership
 from lumina_ray.calibration.vectors import check_unit_rows, opened
 from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.files import sha256_of
 from lumina_ray.index.bucket import publish
+from lumina_ray.index.centres import write_centres
 from lumina_ray.index.channel import Each, IndexConfig, build_approximate, build_flat, write_vectors
 from lumina_ray.index.files import (
     CENTRES_FILE,
@@ -30,7 +40,6 @@ from lumina_ray.index.files import (
     FORMAT_VERSION,
     IDS_FILE,
     MANIFEST_FILE,
-    mean_column,
     vectors_file,
     version_name,
     versions,
@@ -55,6 +64,7 @@ SONG_COLUMNS = (
     "publisher",
     "master_owner",
     "splits",
+    "registered",
     "licence",
     "source",
     "duration_s",
@@ -107,6 +117,8 @@ def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
         )
     membership = current_membership(store, data_sha256)
     rows, excluded = usable_songs(store)
+    noise = song_noise_of(calibration, [store.song_ids[row] for row in rows], store.path)
+    reference_R = np.flatnonzero(calibration.songs["reference"].to_numpy())  # type: ignore[index]  # there is noise
     channels = store.specification.channels
     dims = store.specification.dims
     memory_bytes = (config.memory_bytes or default_memory_bytes()) / len(channels)
@@ -129,7 +141,8 @@ def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
     try:
         songs = store.songs.select(SONG_COLUMNS).take(rows)
         pq.write_table(songs_of_equal_audio(songs), partial / EQUAL_SONGS_FILE)
-        centres: dict[str, np.ndarray] = {}
+        centres: dict[Channel, np.ndarray] = {}
+        references: dict[Channel, Reference] = {}
         indexes: dict[Channel, ChannelRecord] = {}
         for channel, kind in kinds.items():
             vectors_ND = store.vectors(channel)
@@ -138,8 +151,11 @@ def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
             else:
                 vectors_ND = write_vectors(vectors_ND, rows, partial / vectors_file(channel))
             check_unit_rows(vectors_ND, f"{store.path}, channel {channel}")
-            means_N, centres[channel] = song_means(vectors_ND)
-            songs = songs.append_column(mean_column(channel), pa.array(means_N))
+            centres[channel] = catalog_centre(vectors_ND)
+            of_songs = noise[channel]
+            references[channel] = Reference(vectors_ND[reference_R].astype(np.float64), of_songs.take(reference_R))
+            for name, values_N in zip(noise_columns(channel), (of_songs.mean, of_songs.spread), strict=True):
+                songs = songs.append_column(name, pa.array(values_N))
             if kind == FLAT:
                 indexes[channel] = build_flat(vectors_ND, partial, channel)
             else:
@@ -147,9 +163,9 @@ def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
                     kind, vectors_ND, partial, channel, memory_bytes, config.recall, each
                 )
         pq.write_table(songs, partial / IDS_FILE)
-        np.savez(partial / CENTRES_FILE, allow_pickle=False, **centres)
+        write_centres(partial / CENTRES_FILE, centres, references)
         # Writes what was checked: the store may have changed by now.
-        write_calibration(calibration, partial)
+        (partial / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
         if membership is not None:
             write_membership(membership, partial)
         record = SnapshotRecord(

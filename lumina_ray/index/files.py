@@ -3,9 +3,10 @@
     INDEX/v0001/P.faiss, M.faiss      exact index: vectors, row i of each belongs to row i of ids.parquet
                /P-0.faiss, P-1.faiss  approximate index: shards of consecutive rows; as a rule one
                /P.npy                 and its exact vectors, float32 [N, D]
-               /ids.parquet           songs: id, metadata, mean similarity to the rest of the catalog per channel
+               /ids.parquet           songs: id, metadata, noise per channel: what controls find alike to each
                /equal_songs.parquet   those of them whose audio another one has, too, under another id
-               /centres.npz           mean vector of the catalog per channel, float64 [D]
+               /centres.npz           mean vector of the catalog per channel, float64 [D]; and its reference songs,
+                                      float32 [R, D], with their noise
                /calibration.json      the noise that answers are judged by
                /membership.parquet    was the model trained on each song? Only if `lumina use` was run
                /manifest.json         what it was made of, and the sha256 of every other file
@@ -21,8 +22,8 @@ MANIFEST_FILE = "manifest.json"
 IDS_FILE = "ids.parquet"
 EQUAL_SONGS_FILE = "equal_songs.parquet"
 CENTRES_FILE = "centres.npz"
-FORMAT_VERSION = 3
-"""Snapshots before 3 did not list songs of equal audio."""
+FORMAT_VERSION = 4
+"""Snapshots before 3 did not list songs of equal audio; those before 4 had no noise of songs."""
 
 _VERSION = re.compile(r"v(\d{4,})")
 
@@ -33,10 +34,6 @@ def shard_file(channel: str, shard: int | None = None) -> str:
 
 def vectors_file(channel: str) -> str:
     return f"{channel}.npy"
-
-
-def mean_column(channel: str) -> str:
-    return f"{channel}_mean_similarity"
 
 
 def version_name(number: int) -> str:

@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from lumina_ray.calibration.membership import Membership
 from lumina_ray.index.exact import FlatIndex, flat_index
-from lumina_ray.index.files import mean_column
-from lumina_ray.index.snapshot import Snapshot
+from lumina_ray.index.snapshot import Snapshot, noise_in
 from lumina_ray.index.withdrawn import Withdrawals
 from lumina_ray.vocabulary import Channel
 
@@ -78,8 +77,9 @@ def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
         record=catalog.record,
         songs=songs,
         calibration=catalog.calibration,
-        means={c: songs[mean_column(c)].to_numpy() for c in vectors},
+        noise={c: noise_in(songs, c) for c in vectors},
         centres=catalog.centres,
+        references=catalog.references,
         indexes={c: FlatIndex(flat_index(vectors_sD)) for c, vectors_sD in vectors.items()},
         # The parts have left out what is withdrawn.
         withdrawals=Withdrawals(Path(), songs, generation=None),

@@ -8,11 +8,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumina_ray.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from lumina_ray.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    Reference,
+    SongNoise,
+    noise_columns,
+    read_calibration,
+)
 from lumina_ray.calibration.membership import EARLIER_FILE, MEMBERSHIP_FILE, Membership, read_membership
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.files import sha256_of
 from lumina_ray.index.bucket import fetch
+from lumina_ray.index.centres import read_centres
 from lumina_ray.index.channel import ChannelIndex, Found, nearest, read_channel, top_k
 from lumina_ray.index.equal_songs import EqualSongs
 from lumina_ray.index.files import (
@@ -20,7 +28,6 @@ from lumina_ray.index.files import (
     EQUAL_SONGS_FILE,
     IDS_FILE,
     MANIFEST_FILE,
-    mean_column,
     vectors_file,
     versions,
 )
@@ -50,8 +57,9 @@ class Snapshot:
         version: such as "v0007".
         record: what the snapshot was made of, its `manifest.json`.
         songs: row i describes vector i of both channels.
-        means: channel → float64 `[N]`, each song's mean similarity to the rest of the catalog.
+        noise: the noise of each song, by channel.
         centres: channel → float64 `[D]`, the mean vector of the catalog.
+        references: the reference songs of the whole catalog, by channel, whichever part of it this snapshot holds.
         withdrawals: songs that are left out of every answer, because they were taken out of the catalog since.
         equal_songs: those of the whole catalog that have equal audio, whichever part of it this snapshot holds.
         membership: membership evidence, row i of its songs belongs to vector i; None if no reference model was asked.
@@ -61,8 +69,9 @@ class Snapshot:
     record: SnapshotRecord
     songs: pa.Table
     calibration: Calibration
-    means: dict[Channel, np.ndarray]
+    noise: dict[Channel, SongNoise]
     centres: dict[Channel, np.ndarray]
+    references: dict[Channel, Reference]
     indexes: dict[Channel, ChannelIndex]
     withdrawals: Withdrawals
     equal_songs: EqualSongs
@@ -217,19 +226,25 @@ def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
     measured_on = {calibration.catalog_sha256} | ({membership.basis.catalog_sha256} if membership else set())
     if calibration.sha256 != record.calibration_sha256 or measured_on != {record.data_sha256}:
         raise StoreError(f"{folder}: its calibration or membership evidence is not of its songs: build the index again")
-    with np.load(folder / CENTRES_FILE, allow_pickle=False) as centres:
-        return Snapshot(
-            version=folder.name,
-            record=record,
-            songs=songs,
-            calibration=calibration,
-            means={c: np.from_dlpack(songs[mean_column(c)].combine_chunks()) for c in channels},
-            centres={c: centres[c] for c in channels},
-            indexes={c: read_channel(folder, c, record.indexes[c], rows) for c in searched},
-            withdrawals=withdrawals,
-            equal_songs=EqualSongs(equal_songs, withdrawals.of(equal_songs)),
-            membership=membership and membership.aligned(songs["song_id"]),
-        )
+    centres, references = read_centres(folder / CENTRES_FILE, channels)
+    return Snapshot(
+        version=folder.name,
+        record=record,
+        songs=songs,
+        calibration=calibration,
+        noise={c: noise_in(songs, c) for c in channels},
+        centres=centres,
+        references=references,
+        indexes={c: read_channel(folder, c, record.indexes[c], rows) for c in searched},
+        withdrawals=withdrawals,
+        equal_songs=EqualSongs(equal_songs, withdrawals.of(equal_songs)),
+        membership=membership and membership.aligned(songs["song_id"]),
+    )
+
+
+def noise_in(songs: pa.Table, channel: Channel) -> SongNoise:
+    """Read the noise of songs from the columns of their table."""
+    return SongNoise(*(np.from_dlpack(songs[name].combine_chunks()) for name in noise_columns(channel)))
 
 
 def _check_split(folder: Path, record: SnapshotRecord, of: int) -> None:

@@ -4,6 +4,7 @@ from typing import assert_never
 
 from lumina_ray.attribution import (
     ChannelReport,
+    ControlsUnlikeCatalog,
     NearestOnly,
     NoIntervals,
     PartNotSearched,
@@ -52,8 +53,9 @@ def qualifies(report: Report) -> str:
         return _PUBLISHED_QUALIFIES[report.policy.name]
     alpha = next(iter(report.channels.values())).noise.alpha
     return (
-        f"family-wise p-value ≤ {alpha:g} of the best song (at most {alpha:.0%} of unrelated tracks would have any "
-        f"song qualify), and then all songs with that family-wise p-value or at a false-discovery rate of {alpha:g}"
+        f"family-wise p-value ≤ {alpha:g} of the best song, in both channels together (at most {alpha:.0%} of "
+        "unrelated tracks would have any song qualify), and then all songs with that family-wise p-value or at a "
+        f"false-discovery rate of {alpha:g}"
     )
 
 
@@ -85,8 +87,9 @@ def verdict(report: Report, channel: ChannelReport) -> str:
         )
     if not qualified:
         return (
-            f"No song stands out: the best match is no better than what {noise.n_controls} unrelated control tracks "
-            f"find among these {songs(noise.n_songs)}. Nothing is attributed."
+            f"No near copy of a catalog song found: the best match is no better than what {noise.n_controls} unrelated "
+            f"control tracks find among these {songs(noise.n_songs)}. Nothing is attributed. Music can owe much to "
+            "many songs and be a near copy of none: this is no finding about influence."
         )
     stands = "stands" if qualified == 1 else "stand"
     return (
@@ -146,6 +149,12 @@ def _warning(report: Report, warning: ReportWarning) -> str:
                 f"{warning.highest_control:.3f}): its p-values may be too "
                 f"{'small' if warning.resembles_catalog == 'more' else 'large'}. Controls from the same kind of source "
                 "as the query would settle it."
+            )
+        case ControlsUnlikeCatalog():
+            return (
+                f"The controls are unlike the catalog: a track's likeness to either tells which it is in "
+                f"{warning.auc:.0%} of cases (p {warning.p_value:.3f}). Of music of the catalog's kind, more than "
+                "these controls show may be found to be a near copy. Add controls of that kind."
             )
         case NoIntervals():
             return (

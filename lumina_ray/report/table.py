@@ -16,6 +16,7 @@ from lumina_ray.report.words import (
     counted,
     driving_times,
     equal_song,
+    group,
     level,
     membership_p,
     noise_sentence,
@@ -125,6 +126,8 @@ def _song(name: Channel, candidate: Candidate, found: str | None) -> Text:
         text.append(f"\n{line}", "dim")
     for equal in candidate.equal_songs:
         text.append(f"\n{equal_song(name, equal)}", "dim")
+    if copies := group(candidate):
+        text.append(f"\n{copies}", "italic")
     if found:
         text.append(f"\n{found}", "italic")
     return text

@@ -12,6 +12,12 @@ OWNER_LABELS = {
     "master_owner": "master owner",
     "splits": "splits",
 }
+_RULES = {
+    "earliest": "to the earliest registered",
+    "one_owner": "all of one owner",
+    "even": "in equal parts for each owner",
+}
+_NAMED = 3
 POLICY_TITLES = {
     "calibrated": "calibrated (lumina-ray)",
     "v8": "v8 (published, not proven)",
@@ -47,6 +53,18 @@ def equal_song(channel: Channel, song: SongFacts) -> str:
     """A song of the same audio as a candidate's: `same audio: 0043 · ISWC T-123 · publisher B`."""
     facts = (f"same audio: {safe(song.song_id)}", owner_facts(channel, song))
     return " · ".join(fact for fact in facts if fact)
+
+
+def group(candidate: Candidate) -> str | None:
+    """What is paid to the near copies that a candidate is one of; None where it is alone."""
+    if candidate.group is None:
+        return None
+    others = [safe(song_id) for song_id in candidate.group.song_ids if song_id != candidate.song.song_id]
+    named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+    return (
+        f"near copies of each other, paid as one ({percent(candidate.group.share)}, {_RULES[candidate.group.rule]}): "
+        f"this and {named}"
+    )
 
 
 def percent(share: float) -> str:

@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 from scipy.special import bdtrc
 
-from lumina_ray.attribution import Candidate, ChannelReport, NoiseBand, Report
+from lumina_ray.attribution import Candidate, ChannelReport, GroupFacts, NoiseBand, Report
 from lumina_ray.attribution.policies import above_noise
-from lumina_ray.calibration import ALPHA
+from lumina_ray.calibration import ALPHA, Guarantee, bar_rank
 from lumina_ray.errors import StatementError
 from lumina_ray.vocabulary import Channel
 
@@ -195,8 +195,7 @@ def _is_sorted(report: dict[str, Any]) -> bool:
             if not (_are_sorted(tuple(candidate)) and _are_sorted(tuple(candidate["song"]))):
                 return False
             waiting += candidate["equal_songs"]
-            if candidate["membership"]:
-                waiting.append(candidate["membership"])
+            waiting += [candidate[name] for name in ("membership", "group") if candidate[name]]
     while waiting:
         of = waiting.pop()
         if not _are_sorted(tuple(of)):
@@ -227,7 +226,8 @@ def _shares(channel: ChannelReport, name: str) -> Iterator[Share]:
             f"{name}: shares {total:.9g} and unattributed {channel.unattributed:.9g} do not add up to 1; "
             "attribute the audio again"
         )
-    measured = [c for c in given if None not in (c.share_low, c.share_high, c.explained)]
+    _check_groups(given, name)
+    measured = [c for c in given if None not in (c.share_low, c.share_high, c.explained, c.threshold_slope)]
     drawn_of = dict(zip(map(id, measured), drawn_shares(measured, channel.noise), strict=True)) if measured else {}
     for candidate in given:
         own_sd, drawn = None, drawn_of.get(id(candidate))
@@ -260,38 +260,73 @@ def _shares(channel: ChannelReport, name: str) -> Iterator[Share]:
         )
 
 
+def _check_groups(given: Sequence[Candidate], name: str) -> None:
+    """Check that each group of near copies is paid once: its songs' shares add up to the group's."""
+    paid: dict[GroupFacts, float] = {}
+    for candidate in given:
+        if candidate.group is not None:
+            paid[candidate.group] = paid.get(candidate.group, 0.0) + candidate.share
+    listed = [song_id for group in paid for song_id in group.song_ids]
+    if (
+        len(set(listed)) != len(listed)
+        or any(c.song.song_id not in c.group.song_ids for c in given if c.group is not None)
+        or not all(abs(total - group.share) <= _ROUNDING for group, total in paid.items())
+    ):
+        raise StatementError(
+            f"{name}: the shares of near copies do not add up to that of their group; attribute the audio again"
+        )
+
+
 def drawn_shares(candidates: Sequence[Candidate], noise: NoiseBand) -> list[tuple[float, ...]]:
     """Compute the share of each candidate under each of `LEVELS` draws of the controls, descending.
 
-    With other controls, all thresholds of a channel move by the same number, as in
-    `lumina_ray.attribution.intervals`: so shares of all clips and songs are large, or small, in the same draws.
+    With other controls, the standard score that songs must exceed moves by the same number for all, as in
+    `lumina_ray.attribution.intervals`: so shares of all clips and songs are large, or small, in the same draws. Of near
+    copies, which are paid as one song, what lies above the noise is that of the one that stands for them.
 
     Args:
-        candidates: with `explained`, that is of policy `calibrated`.
+        candidates: all with a share in a channel, with `explained`, that is of policy `calibrated`.
     """
-    moved = _moved(noise.control_maxima, noise.critical)
-    similarity, threshold, explained = np.array([(c.similarity, c.threshold, c.explained) for c in candidates]).T
+    moved = _moved(noise.control_maxima, noise.critical, noise.guarantee)
+    stands_for = _representatives(candidates)
+    similarity, threshold, slope = np.array(
+        [(c.similarity, c.threshold, c.threshold_slope) for c in stands_for], dtype=np.float64
+    ).T
+    explained = np.array([c.explained for c in candidates], dtype=np.float64)
     with np.errstate(all="ignore"):
         # What is no number then is refused by the caller: songs with a share have a similarity above 0.
-        drawn_kL = explained[:, None] * above_noise(similarity[:, None], threshold[:, None] + moved)
+        counted_kL = above_noise(similarity[:, None], threshold[:, None] + np.outer(slope, moved))
+        drawn_kL = explained[:, None] * counted_kL
     return [tuple(drawn) for drawn in drawn_kL.tolist()]
 
 
+def _representatives(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """For each candidate with a share, the one that stands for its group: as `lumina_ray.attribution.groups` has it."""
+    best: dict[tuple[str, ...], Candidate] = {}
+    for candidate in candidates:
+        if candidate.group is not None:
+            other = best.setdefault(candidate.group.song_ids, candidate)
+            # All that are paid have a share. Of equal scores, the first of the search counts: the most similar one.
+            if (candidate.standard_score, candidate.similarity) > (other.standard_score, other.similarity):
+                best[candidate.group.song_ids] = candidate
+    return [c if c.group is None else best[c.group.song_ids] for c in candidates]
+
+
 @lru_cache(maxsize=16)
-def _moved(control_maxima: tuple[float, ...], critical: float) -> np.ndarray:
-    """By how much the threshold moves in each draw, float64 `[LEVELS]`, ascending."""
+def _moved(control_maxima: tuple[float, ...], critical: float, guarantee: Guarantee) -> np.ndarray:
+    """By how much the standard score that songs must exceed moves in each draw, float64 `[LEVELS]`, ascending."""
     maxima = np.sort(np.array(control_maxima))[::-1]
-    return maxima[_drawn_ranks(len(maxima))] - critical
+    return maxima[_drawn_ranks(len(maxima), guarantee)] - critical
 
 
 @lru_cache(maxsize=64)
-def _drawn_ranks(n_controls: int) -> np.ndarray:
+def _drawn_ranks(n_controls: int, guarantee: Guarantee) -> np.ndarray:
     """Ranks, descending, of the control whose best match is the threshold of a draw, int64 `[LEVELS]`.
 
     The threshold is the m-th largest of C controls. Of C that are drawn with replacement, the m-th largest is among the
     r largest there were with the probability that a binomial variable of C trials at r/C is at least m.
     """
-    m = max(1, int(ALPHA * (n_controls + 1) + 1e-9))
+    m = max(1, bar_rank(n_controls, ALPHA, guarantee))
     # The probability that such a variable is above m − 1.
     at_most_C = bdtrc(m - 1, n_controls, np.arange(1, n_controls + 1) / n_controls)
     levels = (np.arange(LEVELS) + 0.5) / LEVELS

@@ -15,6 +15,7 @@ _WARNINGS = {
     "nearest_only": "judged the songs most similar to the clip, and left the others out",
     "published_rule": "follow a published rule, which is not proven and gives shares to unrelated music, too",
     "query_unlike_controls": "are about a clip unlike the controls, so that their p-values are not reliable",
+    "controls_unlike_catalog": "rest on controls that can be told from the catalog's songs: p-values may be wrong",
     "no_intervals": "have too many songs that qualify for intervals to be computed",
     "part_not_searched": "left a part of the catalog out",
 }

@@ -26,8 +26,8 @@ from lumina_ray.store.purged import (
 from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
 from lumina_ray.store.segments import ids_of, songs_of, without
 
-# The names in `lumina_ray.calibration.membership`, which may not be imported here; the second is an earlier version's.
-_MEMBERSHIP_FILES = ("membership.parquet", "use.parquet")
+# Names in `lumina_ray.calibration`, which may not be imported here; the second is an earlier version's of the first.
+_FILES_OF_SONGS = ("membership.parquet", "use.parquet", "song_noise.parquet")
 
 
 def purge(catalog: AnyPath, reason: str | None = None) -> Purge | None:
@@ -79,7 +79,7 @@ def _purge(
     tables: dict[Path, Collection[str]] = {
         path: songs[segment.name] for segment in segments if segment.name in songs for path in _tables(segment)
     }
-    tables |= {catalog / name: lost for name in _MEMBERSHIP_FILES if (catalog / name).is_file()}
+    tables |= {catalog / name: lost for name in _FILES_OF_SONGS if (catalog / name).is_file()}
 
     begun = next((one for one in earlier if not one.finished), None)
     changed = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]

@@ -105,7 +105,10 @@ def check_metadata(store: Location, songs: pa.Table) -> None:
         SpecificationMismatch: an owner, a title or the like has changed; rows made from now on would differ from
             those that are stored.
     """
-    begun_with = read_parquet(store / MANIFEST_FILE, ["song_id", *METADATA_COLUMNS])
+    names = ["song_id", *METADATA_COLUMNS]
+    # A store of an earlier version may lack a column.
+    schema = pa.schema([(name, pa.string()) for name in names])
+    begun_with = read_parquet(store / MANIFEST_FILE, names, schema)
     if not begun_with["song_id"].combine_chunks().equals(songs["song_id"].combine_chunks()):
         return  # Songs were purged from the store since.
     for name in METADATA_COLUMNS:

@@ -3,15 +3,16 @@
 N songs, C controls, D dimensions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from lumina_ray.attribution.evidence import Evidence
+from lumina_ray.attribution.evidence import evidence_on_all
 from lumina_ray.attribution.policies import POLICIES
-from lumina_ray.calibration import calibrate, song_means
+from lumina_ray.calibration import calibrate
 from lumina_ray.truth.measures import Estimate, mean
+from lumina_ray.vocabulary import Channel
 
 SIZES = (100, 1_000, 10_000, 100_000)
 # Halves of the controls, one to calibrate and one to be mistaken about.
@@ -36,42 +37,53 @@ class FalsePositives:
 
 
 def false_positives(
-    catalog_ND: np.ndarray, controls_CD: np.ndarray, sizes: tuple[int, ...] = SIZES, seed: int = 0
-) -> list[FalsePositives]:
-    """Measure every policy at the catalog's own size and at simulated sizes.
+    catalog: Mapping[Channel, np.ndarray],
+    controls: Mapping[Channel, np.ndarray],
+    sizes: tuple[int, ...] = SIZES,
+    seed: int = 0,
+) -> dict[Channel, list[FalsePositives]]:
+    """Measure every policy at the catalog's own size and at simulated sizes, by channel.
+
+    `calibrated` judges all channels together: whether any song qualifies for a query is the same in each, but for songs
+    of negative similarity.
 
     Args:
-        catalog_ND, controls_CD: float32 unit vectors.
+        catalog, controls: channel → float32 unit vectors.
     """
     rng = np.random.default_rng(seed)
-    catalog_ND, controls_CD = _in_their_span(catalog_ND, controls_CD)
-    measured = _counts([(catalog_ND, controls_CD)] * _DRAWS, rng)
+    spanned = {c: _in_their_span(catalog[c], controls[c]) for c in catalog}
+    world = ({c: songs for c, (songs, _) in spanned.items()}, {c: others for c, (_, others) in spanned.items()})
+    n, n_controls = (len(next(iter(of.values()))) for of in world)
+    measured = _counts([world] * _DRAWS, rng)
     # A control is one observation, however often it was held out.
-    out = [_summary(name, len(catalog_ND), False, of) for name, of in measured.items()]
+    out = {c: [_summary(name, n, False, of) for name, of in by_policy.items()] for c, by_policy in measured.items()}
     for n in sizes:
-        drawn = ((_draw(catalog_ND, n, rng), _draw(controls_CD, len(controls_CD), rng)) for _ in range(_DRAWS))
+        drawn = ((_draw(world[0], n, rng), _draw(world[1], n_controls, rng)) for _ in range(_DRAWS))
         # Every draw has controls of its own, and one calibration errs the same way for all that it is used on.
-        out += [_summary(name, n, True, of.T) for name, of in _counts(drawn, rng).items()]
+        for c, by_policy in _counts(drawn, rng).items():
+            out[c] += [_summary(name, n, True, of.T) for name, of in by_policy.items()]
     return out
 
 
-def _counts(worlds: Iterable[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) -> dict[str, np.ndarray]:
+_World = tuple[dict[Channel, np.ndarray], dict[Channel, np.ndarray]]
+
+
+def _counts(worlds: Iterable[_World], rng: np.random.Generator) -> dict[Channel, dict[str, np.ndarray]]:
     """Count songs that each policy qualifies for each control: float64 `[draws, C]`, NaN where it was not held out."""
-    out: dict[str, list[np.ndarray]] = {policy: [] for policy in POLICIES}
-    for catalog_ND, controls_CD in worlds:
-        order = rng.permutation(len(controls_CD))
-        held_out, known = np.array_split(order, 2)
-        noise = calibrate(catalog_ND, controls_CD[known])
-        means_N, _ = song_means(catalog_ND)
-        catalog = catalog_ND.astype(np.float64)
-        for name in POLICIES:
-            out[name].append(np.full(len(controls_CD), np.nan))
+    out: dict[Channel, dict[str, list[np.ndarray]]] = {}
+    for catalog, controls in worlds:
+        n_controls = len(next(iter(controls.values())))
+        held_out, known = np.array_split(rng.permutation(n_controls), 2)
+        noise = calibrate(catalog, {c: vectors_CD[known] for c, vectors_CD in controls.items()})
+        for c in catalog:
+            for name in POLICIES:
+                out.setdefault(c, {}).setdefault(name, []).append(np.full(n_controls, np.nan))
         for control in held_out:
-            query_D = controls_CD[control].astype(np.float64)
-            evidence = Evidence(catalog @ query_D, means_N, catalog, query_D, noise)
-            for name, policy in POLICIES.items():
-                out[name][-1][control] = policy.qualify(evidence).sum()
-    return {name: np.array(counts) for name, counts in out.items()}
+            judged = evidence_on_all(noise, catalog, {c: vectors_CD[control] for c, vectors_CD in controls.items()})
+            for c, evidence in judged.items():
+                for name, policy in POLICIES.items():
+                    out[c][name][-1][control] = policy.qualify(evidence).sum()
+    return {c: {name: np.array(counts) for name, counts in of.items()} for c, of in out.items()}
 
 
 def _summary(policy: str, n_songs: int, simulated: bool, counts: np.ndarray) -> FalsePositives:
@@ -92,9 +104,17 @@ def _in_their_span(catalog_ND: np.ndarray, controls_CD: np.ndarray) -> tuple[np.
     return turned[: len(catalog_ND)], turned[len(catalog_ND) :]
 
 
-def _draw(vectors_ND: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw float32 `[n, D]` unit vectors: first normal with the mean and covariance of others, then scaled."""
+def _draw(of: Mapping[Channel, np.ndarray], n: int, rng: np.random.Generator) -> dict[Channel, np.ndarray]:
+    """Draw float32 `[n, D]` unit vectors: first normal with the mean and covariance of others, then scaled.
+
+    Channels are drawn with the same weights, so that they belong together as those of the others do.
+    """
+    weights_nN = rng.standard_normal((n, len(next(iter(of.values())))))
+    return {c: _scaled(vectors_ND, weights_nN) for c, vectors_ND in of.items()}
+
+
+def _scaled(vectors_ND: np.ndarray, weights_nN: np.ndarray) -> np.ndarray:
     centre_D = vectors_ND.mean(axis=0, dtype=np.float64)
     spread_ND = (vectors_ND - centre_D) / np.sqrt(len(vectors_ND) - 1)
-    drawn_nD = centre_D + rng.standard_normal((n, len(vectors_ND))) @ spread_ND
+    drawn_nD = centre_D + weights_nN @ spread_ND
     return (drawn_nD / np.linalg.norm(drawn_nD, axis=1, keepdims=True)).astype(np.float32)

@@ -3,16 +3,17 @@
 N songs, C controls, Q copies, n chunks of a copy, D dimensions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lumina_ray.attribution.evidence import Evidence
+from lumina_ray.attribution.evidence import evidence_on_all
 from lumina_ray.attribution.intervals import share_intervals
 from lumina_ray.attribution.policies import calibrated
-from lumina_ray.calibration import calibrate, song_means
+from lumina_ray.calibration import calibrate
 from lumina_ray.truth.measures import Estimate, mean
+from lumina_ray.vocabulary import Channel
 
 
 @dataclass(frozen=True)
@@ -29,26 +30,24 @@ class Stability:
 
 
 def stability(
-    catalog_ND: np.ndarray,
-    controls_CD: np.ndarray,
-    copies_QD: np.ndarray,
-    chunks: Sequence[np.ndarray],
+    catalog: Mapping[Channel, np.ndarray],
+    controls: Mapping[Channel, np.ndarray],
+    copies: Mapping[Channel, np.ndarray],
+    chunks: Mapping[Channel, Sequence[np.ndarray]],
     originals: Sequence[int],
-) -> Stability:
-    """Measure shares of copies of catalog songs, and the intervals of these shares.
+) -> dict[Channel, Stability]:
+    """Measure shares of copies of catalog songs, and the intervals of these shares, by channel.
 
     Args:
-        catalog_ND, controls_CD, copies_QD: float32 unit vectors.
-        chunks: of each copy, float32 `[n, D]`.
-        originals: the row of `catalog_ND` that each copy was made of.
+        catalog, controls, copies: channel → float32 unit vectors.
+        chunks: channel → of each copy, float32 `[n, D]`.
+        originals: the row of the catalog that each copy was made of.
     """
-    noise = calibrate(catalog_ND, controls_CD)
-    means_N, _ = song_means(catalog_ND)
-    catalog = catalog_ND.astype(np.float64)
-    shares, widths = np.zeros(len(copies_QD)), np.zeros(len(copies_QD))
-    for q, (query_D, chunks_nD, original) in enumerate(zip(copies_QD, chunks, originals, strict=True)):
-        evidence = Evidence(catalog @ query_D, means_N, catalog, query_D.astype(np.float64), noise)
-        verdict = calibrated(evidence)
-        low, high = share_intervals(evidence, verdict, chunks_nD)
-        shares[q], widths[q] = verdict.shares[original], high[original] - low[original]
-    return Stability(mean(shares), mean(widths))
+    noise = calibrate(catalog, controls)
+    measured: dict[Channel, list[tuple[float, float]]] = {c: [] for c in catalog}
+    for q, original in enumerate(originals):
+        for c, evidence in evidence_on_all(noise, catalog, {c: of[q] for c, of in copies.items()}).items():
+            verdict = calibrated(evidence)
+            low, high = share_intervals(evidence, verdict, chunks[c][q])
+            measured[c].append((verdict.shares[original], high[original] - low[original]))
+    return {c: Stability(*(mean(np.array(values)) for values in zip(*of, strict=True))) for c, of in measured.items()}

@@ -1,14 +1,16 @@
 """Intervals on shares against shares that are worked out draw by draw."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.linalg
 from scipy.optimize import nnls
 
-from lumina_ray.attribution.evidence import Evidence
+from lumina_ray.attribution.evidence import Evidence, evidence_on_all
 from lumina_ray.attribution.intervals import _nonnegative_scores, share_intervals
 from lumina_ray.attribution.policies import calibrated
-from lumina_ray.calibration import ALPHA, ChannelCalibration, calibrate, song_means
+from lumina_ray.calibration import ALPHA, CatalogNoise, calibrate
 from tests.calibration.synthetic import World, unit
 
 
@@ -23,13 +25,18 @@ def catalog(world: World) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def noise(world: World, catalog: np.ndarray) -> ChannelCalibration:
-    return calibrate(catalog, world.music(50))
+def noise(world: World, catalog: np.ndarray) -> CatalogNoise:
+    return calibrate({"P": catalog}, {"P": world.music(50)})
 
 
-def asked(catalog: np.ndarray, noise: ChannelCalibration, chunks: np.ndarray) -> Evidence:
-    g, K = unit(chunks.sum(axis=0)), catalog.astype(np.float64)
-    return Evidence(K @ g, song_means(catalog)[0], K, g, noise)
+def asked(catalog: np.ndarray, noise: CatalogNoise, chunks: np.ndarray) -> Evidence:
+    return evidence_on_all(noise, {"P": catalog}, {"P": unit(chunks.sum(axis=0))})["P"]
+
+
+def without_noise_of_controls(e: Evidence) -> Evidence:
+    """The evidence, as if all controls had the same best score."""
+    bar = e.gate.critical(ALPHA)
+    return replace(e, gate=e.gate.model_copy(update={"control_maxima": (bar,) * e.gate.n_controls}))
 
 
 def chunks_of(world: World, catalog: np.ndarray, weights: list[float]) -> np.ndarray:
@@ -59,11 +66,11 @@ def test_draws_are_bootstrap_samples_of_chunks_and_controls(world, catalog, nois
     verdict = calibrated(e)
     low, high = share_intervals(e, verdict, chunks)
     rng = np.random.default_rng(1)
-    shares, maxima = [], np.array(noise.control_maxima)
+    shares, maxima = [], np.array(e.gate.control_maxima)
     for _ in range(2000):
         drawn = np.sort(maxima[rng.integers(50, size=50)])[::-1]
-        other = noise.model_copy(update={"control_maxima": tuple(drawn)})
-        moved = other.critical(ALPHA) - noise.critical(ALPHA)
+        other = e.gate.model_copy(update={"control_maxima": tuple(drawn)})
+        moved = e.similarity_at(other.critical(ALPHA))[3] - e.similarity_at(e.gate.critical(ALPHA))[3]
         of_draw = asked(catalog, noise, chunks[rng.integers(5, size=5)])
         s = of_draw.similarity[3]
         t = max(verdict.thresholds[3] + moved, 0)
@@ -81,8 +88,7 @@ def test_one_chunk_leaves_the_controls_alone_to_vary(world, catalog, noise) -> N
     verdict = calibrated(e)
     low, high = share_intervals(e, verdict, chunks)
     assert 0 < low[3] <= verdict.shares[3] <= high[3] < 1
-    still = noise.model_copy(update={"control_maxima": (noise.critical(ALPHA),) * 50})
-    e = Evidence(e.similarity, e.song_means, e.vectors, e.query, still)
+    e = without_noise_of_controls(e)
     verdict = calibrated(e)
     low, high = share_intervals(e, verdict, chunks)
     np.testing.assert_allclose([low[3], high[3]], verdict.shares[3], rtol=1e-6)
@@ -108,9 +114,7 @@ def test_what_chunks_do_not_explain_stays_as_it_is(world, catalog, noise) -> Non
     chunks = np.zeros((1, 64))
     chunks[0, 0] = 1
     g = unit(catalog[3] - catalog[3, 0] * chunks[0])
-    K = catalog.astype(np.float64)
-    still = noise.model_copy(update={"control_maxima": (noise.critical(ALPHA),) * 50})
-    e = Evidence(K @ g, song_means(catalog)[0], K, g, still)
+    e = without_noise_of_controls(asked(catalog, noise, g[None]))
     verdict = calibrated(e)
     assert verdict.shares[3] > 0.5
     for end in share_intervals(e, verdict, chunks):

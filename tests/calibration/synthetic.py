@@ -64,6 +64,7 @@ def write_store(
     codes_sha256: list[str] | None = None,
     title: str = "Title {}",
     finished: bool = True,
+    facts: list[dict] | None = None,
 ) -> Store:
     """A finished store with these vectors, read back."""
     spec = spec or specification()
@@ -88,6 +89,7 @@ def write_store(
         }
         | {channel: of_channel[i] for channel, of_channel in vectors.items()}
         | {norm_column(channel): 1.0 for channel in vectors}
+        | (facts[i] if facts else {})
         for i in range(n)
     ]
     begin_run(path, Run("0" * 64, n, "nano", spec, {"torch": "2"}))

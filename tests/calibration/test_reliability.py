@@ -6,10 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lumina_ray.calibration import CALIBRATION_FILE, calibrate_store, read_calibration, song_means, write_calibration
-from lumina_ray.calibration.reliability import ADJUSTED, measure_reliability
+from lumina_ray.calibration import (
+    CALIBRATION_FILE,
+    calibrate,
+    calibrate_store,
+    read_calibration,
+    song_noise_of,
+    write_calibration,
+)
+from lumina_ray.calibration.reliability import STANDARD, measure_reliability
 from lumina_ray.diagnostics.reliability import ScoreSums, judge
 from lumina_ray.errors import SpecificationMismatch, UsageError
+from lumina_ray.vocabulary import CHANNELS
 from tests.calibration.synthetic import DIMS, World, demo_stores, specification, unit, write_store
 from tests.cli.running import run_lumina
 
@@ -36,62 +44,56 @@ def one_ranking(n: int, seed: int, prefix: str = "song") -> dict[str, np.ndarray
 
 def test_it_is_the_reliability_of_the_whole_matrix() -> None:
     songs_ND, queries_QD = music(5000, 0), music(30, 1)
-    found = measure_reliability(songs_ND, queries_QD, "controls")
+    noise = calibrate({"P": songs_ND}, {"P": queries_QD}).songs["P"]
+    found = measure_reliability(songs_ND, queries_QD, noise, "controls")
     similarity_NQ = songs_ND.astype(float) @ queries_QD.astype(float).T
     for name, scores_NQ in (
         ("controls", similarity_NQ),
-        ("controls" + ADJUSTED, similarity_NQ - song_means(songs_ND)[0][:, None]),
+        ("controls" + STANDARD, (similarity_NQ - noise.mean[:, None]) / noise.spread[:, None]),
     ):
         expected = judge(ScoreSums.of(scores_NQ))
         assert found[name].kappa == pytest.approx(expected.found.kappa, abs=1e-12)
         assert found[name].r1 == pytest.approx(expected.found.r1_centred, abs=1e-12)
         assert found[name].collapse == pytest.approx(expected.collapse, abs=1e-12)
         assert (found[name].queries, found[name].kappa_chance) == (30, expected.chance.kappa)
-    # A song's mean similarity is taken off for all queries alike: where they share little else, that adds to it.
-    assert found["controls"].kappa < found["controls" + ADJUSTED].kappa
 
 
 def test_of_many_queries_some_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lumina_ray.calibration.reliability._MOST_QUERIES", 10)
     songs_ND, queries_QD = music(50, 0), music(30, 1)
-    assert measure_reliability(songs_ND, queries_QD, "x") == measure_reliability(songs_ND, queries_QD[:10], "x")
-    assert measure_reliability(songs_ND[:19], queries_QD, "x") == {}
+    noise = calibrate({"P": songs_ND}, {"P": queries_QD}).songs["P"]
+    found = measure_reliability(songs_ND, queries_QD, noise, "x")
+    assert found == measure_reliability(songs_ND, queries_QD[:10], noise, "x")
+    assert measure_reliability(songs_ND[:19], queries_QD, noise, "x") == {}
 
 
-def test_a_calibration_keeps_it_and_earlier_ones_keep_their_hash(tmp_path: Path) -> None:
+def test_a_calibration_keeps_it(tmp_path: Path) -> None:
     catalog, controls, _ = demo_stores(tmp_path)
     calibration = calibrate_store(catalog, controls)
-    for c in DIMS:
-        distinct = controls.vectors(c)  # type: ignore[arg-type]
-        assert calibration.reliability[c] == measure_reliability(
-            catalog.vectors(c),  # type: ignore[arg-type]
-            distinct,
-            "controls",
-        )
+    noise = song_noise_of(calibration, catalog.song_ids, catalog.path)
+    for c in CHANNELS:
+        expected = measure_reliability(catalog.vectors(c), controls.vectors(c), noise[c], "controls")
+        assert calibration.reliability[c] == expected
     write_calibration(calibration, tmp_path)
     assert read_calibration(tmp_path) == calibration
-    earlier = json.loads((tmp_path / CALIBRATION_FILE).read_text())
-    del earlier["reliability"]
-    text = json.dumps(earlier, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
-    (tmp_path / CALIBRATION_FILE).write_text(text)
-    assert read_calibration(tmp_path).to_json() == text
+    assert (tmp_path / CALIBRATION_FILE).read_text() == calibration.to_json()
 
 
 def test_queries_are_measured_too(tmp_path: Path) -> None:
     catalog, controls, worlds = demo_stores(tmp_path)
     asked = {c: world.music(12) for c, world in worlds.items()}
     queries = write_store(tmp_path / "queries", asked, "query")
-    found = calibrate_store(catalog, controls, queries)
-    assert (
-        found.reliability["P"]["queries"] == measure_reliability(catalog.vectors("P"), asked["P"], "queries")["queries"]
-    )
+    found = calibrate_store(catalog, controls, queries=queries)
+    noise = song_noise_of(found, catalog.song_ids, catalog.path)
+    expected = measure_reliability(catalog.vectors("P"), asked["P"], noise["P"], "queries")
+    assert expected.items() <= found.reliability["P"].items()
     assert found.channels == calibrate_store(catalog, controls).channels
     other = write_store(tmp_path / "other", asked, "query", specification("b" * 64))
     with pytest.raises(SpecificationMismatch, match="other have"):
-        calibrate_store(catalog, controls, other)
+        calibrate_store(catalog, controls, queries=other)
     one = write_store(tmp_path / "one", {c: v[:1] for c, v in asked.items()}, "query")
     with pytest.raises(UsageError, match="one: 1 distinct queries; 2 are needed"):
-        calibrate_store(catalog, controls, one)
+        calibrate_store(catalog, controls, queries=one)
 
 
 def test_a_collapsed_fingerprint_is_told_loudly_and_not_refused(tmp_path: Path) -> None:
@@ -119,5 +121,5 @@ def test_sound_fingerprints_are_not(tmp_path: Path) -> None:
     of = json.loads(done.stdout)["reliability"]["P"]
     # Vectors of 96 numbers cannot point into more than 96 unrelated directions: √(2 / 96π) is 0.08.
     assert abs(of["controls"]["collapse"]) < 0.06
-    assert abs(of["controls" + ADJUSTED]["collapse"]) < 0.06
+    assert abs(of["controls" + STANDARD]["collapse"]) < 0.06
     assert "WARNING" not in run_lumina("index", str(store.path), "--out", str(tmp_path / "index")).stderr

@@ -1,24 +1,15 @@
 import numpy as np
 import pytest
 
-from lumina_ray.calibration import song_means, store_sha256, usable_songs
+from lumina_ray.calibration import catalog_centre, store_sha256, usable_songs
 from lumina_ray.calibration.vectors import blocks, check_unit_rows, take
 from lumina_ray.errors import StoreError
 from tests.calibration.synthetic import DIMS, World, write_store
 
 
-def test_song_means_leave_the_song_itself_out():
-    X = World(np.random.default_rng(0), 32).music(23).astype(np.float64)
-    S = X @ X.T
-    expected = [np.delete(S[j], j).mean() for j in range(23)]
-    means, centre = song_means(X.astype(np.float32))
-    np.testing.assert_allclose(means, expected, atol=1e-7)
-    np.testing.assert_allclose(centre, X.mean(axis=0), atol=1e-7)
-
-
-def test_a_single_song_has_nobody_to_resemble():
-    means, _ = song_means(World(np.random.default_rng(0), 8).music(1))
-    assert means.tolist() == [0.0]
+def test_the_centre_of_a_catalog_is_its_mean_vector():
+    X = World(np.random.default_rng(0), 32).music(9000)
+    np.testing.assert_allclose(catalog_centre(X), X.astype(np.float64).mean(axis=0), atol=1e-12)
 
 
 def test_blocks_cover_everything_once():

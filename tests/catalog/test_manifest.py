@@ -47,7 +47,7 @@ def test_columns_are_completed_and_ordered(tmp_path: Path, ending: str) -> None:
     write_manifest(table, path)
     read = read_manifest(path)
     assert read.column_names == ["song_id", "path", *METADATA_COLUMNS, "mood", "duration_s"]
-    assert [read.schema.field(name).type for name in METADATA_COLUMNS] == [pa.string()] * 9
+    assert [read.schema.field(name).type for name in METADATA_COLUMNS] == [pa.string()] * len(METADATA_COLUMNS)
     assert read["song_id"].to_pylist() == ["00123", "2"]
     assert read["path"].to_pylist() == [f"{tmp_path}/audio/one song.flac", "/elsewhere/two.flac"]
     assert read["title"].to_pylist() == ["Übung", None]
@@ -113,6 +113,8 @@ def test_what_is_written_in_one_format_is_read_as_from_the_other(
         ("mood", "x" * 131_073, "131072"),
         ("title", "x" * 65_537, "65536"),
         ("splits", "A 50 / B 50; C 50", "may be more than one entry"),
+        ("registered", "31.12.2024", "a year, a month and a day, such as 2024-03-31"),
+        ("registered", "2024-02-30", "a year, a month and a day"),
         ("song_id", "1.23457E+11", "is a number that a spreadsheet has shortened"),
         ("song_id", "\u200b", "song_id has nothing to be seen"),
     ],
@@ -122,7 +124,9 @@ def test_what_one_format_refuses_the_other_does_too(
 ) -> None:
     columns = {"song_id": ["a", "b"], "path": ["x", "y"], "title": ["", ""]}
     path = tmp_path / f"songs.{ending}"
-    write_manifest(pa.table(columns | {column: ["c", text] if column != "splits" else [None, text]}), path)
+    write_manifest(
+        pa.table(columns | {column: ["c", text] if column not in ("splits", "registered") else [None, text]}), path
+    )
     with pytest.raises(ManifestError, match=rf"{message}(.|\n)*(row 2|line 3)|(row 2|line 3)(.|\n)*{message}"):
         read_manifest(path)
 
@@ -131,7 +135,7 @@ def test_what_one_format_refuses_the_other_does_too(
     ("content", "message"),
     [
         ("song_id,path\n1,a\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
-        (gzip.compress(b"song_id,path\n1,a\n"), "it is compressed by gzip; unpack it"),
+        (gzip.compress(b"song_id,path\n1,a\n", mtime=0), "it is compressed by gzip; unpack it"),
         (b"PK\x03\x04 and more", "it is a ZIP archive or a workbook"),
         (b"PAR1 and more", "it is Parquet; name it .parquet"),
         (b"song_id;path\n1;a\n", "has columns separated by ';'; export it with commas"),

@@ -35,7 +35,7 @@ COMMANDS = {
         "--wide",
         "--json",
     },
-    "calibrate": {"--controls", "--queries", "--json"},
+    "calibrate": {"--controls", "--guarantee", "--queries", "--json"},
     "catalog add": {
         "--model",
         "--fingerprint",

@@ -9,7 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lumina_ray.calibration import calibrate_store, read_calibration, song_means, write_calibration
+from lumina_ray.calibration import (
+    calibrate_store,
+    catalog_centre,
+    read_calibration,
+    song_noise_of,
+    write_calibration,
+)
 from lumina_ray.calibration.membership import write_membership
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.files import sha256_of
@@ -48,9 +54,14 @@ def test_snapshot_holds_the_store(store, index):
     assert snapshot.specification_sha256 == store.specification.sha256
     for c in ("P", "M"):
         np.testing.assert_array_equal(snapshot.vectors(c, np.arange(130)), store.vectors(c))
-        means, centre = song_means(store.vectors(c))
-        np.testing.assert_array_equal(snapshot.means[c], means)
-        np.testing.assert_array_equal(snapshot.centres[c], centre)
+        calibration = read_calibration(store.path)
+        noise = song_noise_of(calibration, store.song_ids, store.path)[c]
+        np.testing.assert_array_equal(snapshot.noise[c].mean, noise.mean)
+        np.testing.assert_array_equal(snapshot.noise[c].spread, noise.spread)
+        np.testing.assert_array_equal(snapshot.centres[c], catalog_centre(store.vectors(c)))
+        reference = np.flatnonzero(calibration.songs["reference"])
+        np.testing.assert_array_equal(snapshot.references[c].vectors, store.vectors(c)[reference].astype(np.float64))
+        np.testing.assert_array_equal(snapshot.references[c].noise.spread, noise.spread[reference])
 
 
 def test_songs_are_in_one_piece_however_they_were_written(store, index, tmp_path):
@@ -202,9 +213,9 @@ def test_a_build_publishes_the_calibration_that_it_checked(tmp_path, monkeypatch
         calibrated(store, tmp_path / "meanwhile", seed=78)
         write_membership(membership_evidence(store, controls, [4]), store.path)
         monkeypatch.undo()
-        return song_means(vectors_ND)
+        return catalog_centre(vectors_ND)
 
-    monkeypatch.setattr(build, "song_means", calibrated_meanwhile)
+    monkeypatch.setattr(build, "catalog_centre", calibrated_meanwhile)
     snapshot = load_snapshot(build_index(store, tmp_path / "i"))
     assert read_calibration(store.path).sha256 != checked.sha256
     assert snapshot.calibration.sha256 == snapshot.record.calibration_sha256 == checked.sha256

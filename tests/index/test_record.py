@@ -54,7 +54,7 @@ def changed(index: Path, folder: Path, **values: Any) -> Path:
         ({"indexes": {"X": {}}}, r"manifest\.json is damaged \(indexes/X/"),
         ({"files": {"../elsewhere": "a"}}, r"manifest\.json is damaged \(files: .*elsewhere is not a name"),
         ({"files": ["P.faiss"]}, r"manifest\.json is damaged \(files: "),
-        ({"format_version": 2}, "has format version 2, this software reads 3: build the index again"),
+        ({"format_version": 3}, "has format version 3, this software reads 4: build the index again"),
     ],
 )
 def test_a_damaged_record_names_file_and_field(

@@ -40,7 +40,7 @@ def coverage(n_clips: int, n_worlds: int = 150, n_controls: int = 200) -> tuple[
     """
     rng = np.random.default_rng(n_clips)
     population, m = norm(0.3, 0.08), int(ALPHA * (n_controls + 1) + 1e-9)
-    ranks = _drawn_ranks(n_controls)
+    ranks = _drawn_ranks(n_controls, "mean")
     held = held_if_independent = 0
     widths = []
     for _ in range(n_worlds):

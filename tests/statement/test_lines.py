@@ -3,19 +3,23 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumina_ray.attribution import Report, intervals
+from lumina_ray.attribution import Report, attribute, intervals
 from lumina_ray.attribution.policies import above_noise
-from lumina_ray.calibration import ALPHA
+from lumina_ray.calibration import ALPHA, Guarantee, bar_rank, calibrate_store, write_calibration
 from lumina_ray.errors import StatementError
-from lumina_ray.report import from_json, report_sha256
+from lumina_ray.index import build_index, load_snapshot
+from lumina_ray.report import from_json, report_sha256, to_json
 from lumina_ray.statement import lines
 from lumina_ray.statement.lines import LEVELS, drawn_shares, own_error, read_clip
+from tests.calibration.synthetic import DIMS, World, mixture, query, write_store
 from tests.statement.making import canonical, changed
 
 
@@ -48,12 +52,12 @@ def _two_songs(values: dict) -> None:
         (lambda d: b"\xff\xfe", "not an attribution report"),
         (lambda d: d + b"\n", "not the bytes"),
         (lambda d: json.dumps(json.loads(d), indent=1).encode(), "not the bytes"),
-        (lambda d: b'{"format_version":5,' + d[1:], "not the bytes"),
+        (lambda d: b'{"format_version":6,' + d[1:], "not the bytes"),
         (lambda d: changed(d, lambda v: v.update(more=1)), "not the bytes"),
         (lambda d: changed(d, lambda v: v["query"].update(more=1)), "not the bytes"),
         (lambda d: changed(d, lambda v: v["channels"]["P"]["candidates"][0]["song"].update(more=1)), "not the bytes"),
         (lambda d: changed(d, lambda v: v["query"].update(duration_s="10.0")), "not the bytes"),
-        (lambda d: changed(d, lambda v: v.update(format_version=4)), "attribute the audio again"),
+        (lambda d: changed(d, lambda v: v.update(format_version=5)), "attribute the audio again"),
         (lambda d: changed(d, lambda v: v["query"].update(audio_sha256="x")), "no SHA-256 of its audio"),
         (lambda d: changed(d, _two_songs), "do not add up to 1"),
         (lambda d: changed(d, lambda v: v["channels"]["M"].update(unattributed=0.5)), "channel M: shares"),
@@ -122,10 +126,11 @@ def test_a_clip_of_one_chunk_has_the_errors_of_the_controls_alone(reports: list[
         if len(report.query.chunks) > 1:
             continue
         for channel in report.channels.values():
-            *_, ranks_B = intervals._draws(1, channel.noise.n_controls)
+            band = channel.noise
+            *_, ranks_B = intervals._draws(1, band.n_controls, bar_rank(band.n_controls, ALPHA, band.guarantee))
             moved_B = np.array(channel.noise.control_maxima)[ranks_B] - channel.noise.critical
             for c in (c for c in channel.candidates if c.share > 0):
-                part_B = above_noise(np.array(c.similarity), c.threshold + moved_B)
+                part_B = above_noise(np.array(c.similarity), c.threshold + c.threshold_slope * moved_B)
                 # The query is its only chunk, so its similarity is the same in each draw.
                 low, high = np.quantile(c.explained * part_B, (0.025, 0.975))
                 assert (c.share_low, c.share_high) == pytest.approx((low, high), abs=1e-6)
@@ -137,13 +142,106 @@ def test_a_clip_of_one_chunk_has_the_errors_of_the_controls_alone(reports: list[
     assert seen > 3
 
 
-@pytest.mark.parametrize("n_controls", [20, 53, 200])
-def test_ranks_of_draws_are_those_of_drawing(n_controls: int) -> None:
-    m = int(ALPHA * (n_controls + 1) + 1e-9)
+def as_near_copies(report: bytes, rule: str, parts: list[float]) -> bytes:
+    """A report whose first song in P is divided among it and the songs behind it, which it stands for."""
+
+    def divide(values: dict) -> None:
+        members = values["channels"]["P"]["candidates"][: len(parts)]
+        whole = {name: members[0][name] for name in ("share", "share_low", "share_high", "explained")}
+        group = {
+            "rule": rule,
+            "share": whole["share"],
+            "song_ids": sorted(candidate["song"]["song_id"] for candidate in members),
+        }
+        # Candidates behind them give up what they have, so that the channel adds up.
+        for candidate in values["channels"]["P"]["candidates"][1:]:
+            values["channels"]["P"]["unattributed"] += candidate["share"]
+            candidate |= {"share": 0.0, "share_low": 0.0, "share_high": 0.0, "explained": 0.0}
+        for candidate, part in zip(members, parts, strict=True):
+            candidate |= {name: part * of for name, of in whole.items()} | {"group": group}
+
+    return changed(report, divide)
+
+
+def with_a_share(reports: list[bytes]) -> bytes:
+    return next(data for data in reports if from_json(data).channels["P"].candidates[0].share > 0.1)
+
+
+@pytest.mark.parametrize("parts", [[0.5, 0.5], [0.25, 0.5, 0.25]])
+def test_near_copies_are_paid_once_and_move_with_the_one_that_stands_for_them(
+    reports: list[bytes], parts: list[float]
+) -> None:
+    data = with_a_share(reports)
+    (alone,) = (s for c, shares in read_clip(data, "r").channels if c == "P" for s in shares[:1])
+    grouped = as_near_copies(data, "even", parts)
+    shares = dict(read_clip(grouped, "r").channels)["P"]
+    assert [s.share for s in shares] == [part * alone.share for part in parts]
+    assert alone.drawn is not None
+    assert alone.own_sd is not None
+    for share, part in zip(shares, parts, strict=True):
+        # They were of other similarity and threshold: those of the best one count.
+        assert share.drawn == pytest.approx([part * drawn for drawn in alone.drawn])
+        assert share.own_sd == pytest.approx(part * alone.own_sd, abs=1e-9)
+
+
+def test_near_copies_that_are_paid_more_than_once_are_refused(reports: list[bytes]) -> None:
+    grouped = as_near_copies(with_a_share(reports), "even", [0.5, 0.5])
+
+    def pay_more(values: dict) -> None:
+        for candidate in values["channels"]["P"]["candidates"][:2]:
+            candidate["group"]["share"] /= 2
+
+    def another(values: dict) -> None:
+        values["channels"]["P"]["candidates"][0]["group"]["song_ids"] = ["song-9999"]
+
+    def reversed_group(values: dict) -> None:
+        candidate = values["channels"]["P"]["candidates"][0]
+        candidate["group"] = dict(reversed(candidate["group"].items()))
+
+    for change in (pay_more, another):
+        with pytest.raises(StatementError, match="channel P: the shares of near copies do not add up"):
+            read_clip(changed(grouped, change), "r")
+    values = json.loads(grouped)
+    reversed_group(values)
+    with pytest.raises(StatementError, match="not the bytes"):
+        read_clip(json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode(), "r")
+
+
+def test_a_real_group_is_read_as_its_report_has_it(tmp_path: Path) -> None:
+    """Re-encodings of a song, of which nobody is known to be the first."""
+    worlds = {c: World(np.random.default_rng(i), d) for i, (c, d) in enumerate(DIMS.items())}
+    songs = {c: world.music(80) for c, world in worlds.items()}
+    for c, world in worlds.items():
+        songs[c][[20, 40, 60]] = mixture(songs[c][[7] * 3], world.music(3), 0.85)
+    store = write_store(tmp_path / "catalog", songs)
+    controls = write_store(tmp_path / "controls", {c: w.music(60) for c, w in worlds.items()}, prefix="control")
+    write_calibration(calibrate_store(store, controls), store.path)
+    asked = query({c: mixture(songs[c][40], worlds[c].music(1)[0], 0.8) for c in DIMS})
+    report = attribute(replace(asked, audio_sha256="b" * 64), load_snapshot(build_index(store, tmp_path / "index")))
+    clip = read_clip(to_json(report).encode(), "r")
+    for channel, shares in clip.channels:
+        given = [c for c in report.channels[channel].candidates if c.share > 0]
+        assert len({c.group for c in given if c.group}) == 1
+        assert len([c for c in given if c.group]) > 1
+        assert sum(s.share for s in shares) == pytest.approx(report.channels[channel].attributed)
+        for share, candidate in zip(shares, given, strict=True):
+            assert share.drawn is not None
+            assert min(share.drawn) <= candidate.share + 1e-12
+            assert candidate.share <= max(share.drawn) + 1e-12
+            # The query is its only chunk: what is left of the interval's width is chance in its draws.
+            assert share.drawn[0] - share.drawn[-1] == pytest.approx(
+                candidate.share_high - candidate.share_low, rel=0.3, abs=0.01
+            )
+
+
+@pytest.mark.parametrize(
+    ("n_controls", "guarantee", "m"), [(20, "mean", 1), (53, "mean", 2), (200, "mean", 10), (200, "tolerance", 5)]
+)
+def test_ranks_of_draws_are_those_of_drawing(n_controls: int, guarantee: Guarantee, m: int) -> None:
     rng = np.random.default_rng(1)
     found = np.sort(rng.integers(n_controls, size=(20_000, n_controls)), axis=1)[:, m - 1]
     levels = (np.arange(LEVELS) + 0.5) / LEVELS
-    ours = lines._drawn_ranks(n_controls)[::-1]
+    ours = lines._drawn_ranks(n_controls, guarantee)[::-1]
     # At each level, as many draws lie at or below the rank, to the precision of 20 000 draws.
     for level, rank in zip(levels, ours, strict=True):
         assert (found < rank).mean() - 0.015 <= level <= (found <= rank).mean() + 0.015

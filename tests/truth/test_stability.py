@@ -20,7 +20,8 @@ def _units(rng: np.random.Generator, n: int) -> np.ndarray:
 def test_a_perfect_copy_has_its_songs_share_for_certain_and_an_unrelated_one_none(rng: np.random.Generator) -> None:
     catalog, controls, unrelated = _units(rng, 30), _units(rng, 40), _units(rng, 1)
     copies = np.concatenate([catalog[:3], unrelated])
-    found = stability(catalog, controls, copies, [copy[None] for copy in copies], [0, 1, 2, 3])
+    chunks = {"P": [copy[None] for copy in copies]}
+    found = stability({"P": catalog}, {"P": controls}, {"P": copies}, chunks, [0, 1, 2, 3])["P"]
     # Of a song by itself the regression leaves 1 / (1 + λ), and nothing of it lies below the noise.
     assert found.share.value == pytest.approx(0.75 / (1 + RIDGE), rel=1e-4)
     assert found.width.value == pytest.approx(0, abs=1e-5)
@@ -31,6 +32,6 @@ def test_a_copy_whose_chunks_differ_has_a_share_that_moves(rng: np.random.Genera
     other = _units(rng, 1)[0]
     chunks = np.stack([catalog[0], other])
     copy = chunks.sum(axis=0) / np.linalg.norm(chunks.sum(axis=0))
-    found = stability(catalog, controls, copy[None], [chunks], [0])
+    found = stability({"P": catalog}, {"P": controls}, {"P": copy[None]}, {"P": [chunks]}, [0])["P"]
     assert 0.2 < found.share.value < 0.6
     assert found.width.value > 0.5

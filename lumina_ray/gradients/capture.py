@@ -22,8 +22,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from lumina_ray.errors import ModelError
-from lumina_ray.gradients.loss import chunk_losses
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.gradients.loss import batch_losses
+from lumina_ray.model.interface import AttributableModel, MusicModel
+from lumina_ray.vocabulary import Draws
 
 # Weight of a fresh head's biases beside its weights, chosen on the ground-truth bank's dev split (docs/validity.md).
 _BIAS = 0.5
@@ -123,35 +124,37 @@ def _linear_arguments(
     return input, weight, bias
 
 
-def freeze(model: MusicModel) -> None:
+def freeze(model: AttributableModel) -> None:
     """Stop autograd from building a graph for the model's parameters; `capture` records what it needs by itself."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
 
 
 def capture(
-    model: MusicModel,
+    model: AttributableModel,
     codes_BKT: Tensor,
     n_frames: list[int],
     tracked: Sequence[nn.Parameter],
     codebook_weights: tuple[float, ...],
     *,
     heard_BT: Tensor | None = None,
+    draws: Draws | None = None,
     dtype: torch.dtype = torch.float32,
     loss_scale: float = 1.0,
 ) -> list[WeightCall]:
-    """Teacher-force a batch of chunks, back-propagate the sum of their losses, and return the factors of gradients.
+    """Put a batch of chunks through the model, back-propagate the sum of their losses, and return gradients' factors.
 
     The model must be frozen (`freeze`). Logits, losses and their gradient are float32 whatever the `dtype`. The
     gradient of chunk b is the product of row b of the captured tensors, divided by the loss scale. It does not depend
     on other chunks.
 
     Args:
-        codes_BKT: int64 `[B, K, T]`, padded to one length.
+        codes_BKT: int64 codes or float32 latents, padded to one length.
         n_frames: number of real frames of each chunk; 0 for a row that only fills the batch.
         tracked: the weights whose gradients are wanted.
-        codebook_weights: weights of the codebooks' losses (`chunk_losses`).
+        codebook_weights: weights of the losses of codebooks or channels (`batch_losses`).
         heard_BT: bool; the losses leave out frames that are false. All frames count where it is None.
+        draws: what the losses are means over; None where they are not random.
         dtype: dtype of the matrix products; all but float32 run under autocast.
         loss_scale: factor on the summed losses before the backward pass.
 
@@ -162,8 +165,8 @@ def capture(
         ModelError: a tracked layer has a bias.
     """
     with _FrozenLinears(tracked, dtype) as mode, _precision(codes_BKT.device, dtype):
-        prediction = model.predict(codes_BKT, n_frames).of(heard_BT)
-    loss = chunk_losses(prediction, codes_BKT, codebook_weights).sum() * loss_scale
+        losses = model.losses(codes_BKT, n_frames, draws).of(heard_BT)
+    loss = batch_losses(losses, codebook_weights).sum() * loss_scale
     loss.backward()
     return mode.recorder.calls
 

@@ -1,17 +1,16 @@
 """A table of the methods: what each method needs, how many numbers it keeps, and what it costs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lumina_ray.fingerprint.kinds import KINDS
 from lumina_ray.methods.method import METHODS, Method
-from lumina_ray.vocabulary import CHANNELS
+from lumina_ray.vocabulary import CHANNELS, Representation
 
 
 @dataclass(frozen=True)
 class _MusicGenLarge:
     n_layers: int = 48
-    n_codebooks: int = 4
-    codebook_size: int = 2048
+    representation: Representation = field(default_factory=lambda: Representation("codes", rows=4, size=2048))
 
 
 def describe_methods() -> list[dict[str, str]]:

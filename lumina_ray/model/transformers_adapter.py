@@ -22,12 +22,12 @@ from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.float16 import hold_linears_in_float16
-from lumina_ray.model.interface import Prediction, SamplingSettings, Step, delay, undelay, valid_targets
+from lumina_ray.model.interface import Losses, Prediction, SamplingSettings, Step, delay, undelay, valid_targets
 from lumina_ray.model.sampling import generate
 from lumina_ray.model.statistics import load_statistics, no_statistics
 from lumina_ray.model.text import TransformersText
 from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ, Draws, Representation
 
 # Without either of them transformers makes up a tokenizer that knows no word, and says nothing.
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
@@ -73,6 +73,7 @@ class TransformersMusicGen:
         self.dim: int = config.hidden_size
         self.n_codebooks: int = config.num_codebooks
         self.codebook_size: int = config.vocab_size
+        self.draws: Draws | None = None
         self.frame_rate_hz = int(model.config.audio_encoder.frame_rate)
         self.statistics = no_statistics(self.n_codebooks, self.codebook_size)
         self.text = TransformersText(model, tokenizer)
@@ -124,6 +125,10 @@ class TransformersMusicGen:
         loaded.folder = folder
         loaded.statistics = load_statistics(folder, loaded.n_codebooks, loaded.codebook_size)
         return loaded
+
+    @property
+    def representation(self) -> Representation:
+        return Representation("codes", self.n_codebooks, self.codebook_size)
 
     def refresh_condition(self) -> None:
         """Encode the condition text with the text encoder's present weights."""
@@ -197,6 +202,9 @@ class TransformersMusicGen:
             valid_BKT=valid_targets(n_frames, K, T, self.device),
         )
 
+    def losses(self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None = None) -> Losses:
+        return self.predict(codes_BKT, n_frames).losses(codes_BKT)
+
     def tracked(self, layer: int, tensor: TrackedTensor) -> tuple[nn.Parameter, ...]:
         block = self.model.decoder.model.decoder.layers[layer]
         match tensor:
@@ -212,6 +220,7 @@ class TransformersMusicGen:
                 return (block.fc1.weight,)
             case "linear2":
                 return (block.fc2.weight,)
+        raise ValueError(f"a MusicGen has no tensor {tensor!r}")
 
     def heads(self) -> tuple[nn.Parameter, ...]:
         return tuple(head.weight for head in self.model.decoder.lm_heads)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from lumina_ray.errors import ModelError, UnlearningError, UsageError
 from lumina_ray.files import atomic_path
 from lumina_ray.model.fisher import FISHER_FILE, Fisher
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.interface import AttributableModel
 from lumina_ray.model.statistics import STATISTICS_FILE
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.unlearning.losses import code_losses, song_loss
@@ -90,7 +90,7 @@ def joined(songs: Sequence[SongCodes]) -> SongCodes:
 
 
 def forget(
-    model: MusicModel,
+    model: AttributableModel,
     songs: Mapping[str, SongCodes],
     groups: Mapping[str, Sequence[SongCodes]],
     fisher: Fisher,
@@ -129,7 +129,7 @@ def forget(
     return report
 
 
-def check_copy(model: MusicModel, out: Path) -> None:
+def check_copy(model: AttributableModel, out: Path) -> None:
     """Check that a copy of a model with other weights can be written.
 
     Raises:
@@ -144,7 +144,7 @@ def check_copy(model: MusicModel, out: Path) -> None:
         raise UsageError(f"{out}: is there already; choose another --out")
 
 
-def _write_copy(model: MusicModel, out: Path, how: Forgetting, report: ForgetReport) -> None:
+def _write_copy(model: AttributableModel, out: Path, how: Forgetting, report: ForgetReport) -> None:
     assert isinstance(model, TransformersMusicGen)
     assert model.folder is not None
     changed = {id(part.parameter) for part in select_parts(model, how.layers)}
@@ -166,7 +166,7 @@ def _write_copy(model: MusicModel, out: Path, how: Forgetting, report: ForgetRep
         save_file(tensors | new, temporary, metadata={"format": "pt"})
 
 
-def _losses(model: MusicModel, songs: Sequence[SongCodes]) -> np.ndarray:
+def _losses(model: AttributableModel, songs: Sequence[SongCodes]) -> np.ndarray:
     return np.array([song_loss(code_losses(model, song)) for song in songs])
 
 

@@ -10,7 +10,7 @@ from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import no_statistics
-from lumina_ray.vocabulary import CHANNELS
+from lumina_ray.vocabulary import CHANNELS, Representation
 from tests.tiny_model import tiny_music_model
 
 # Stores and reports name these hashes, and a changed hash makes all of them unusable. So change a hash only together
@@ -58,8 +58,8 @@ def test_a_large_models_specifications_are_those_that_stores_name(kind: str) -> 
     large = SimpleNamespace(
         weights_sha256="a" * 64,
         n_layers=48,
-        n_codebooks=4,
-        codebook_size=2048,
+        representation=Representation("codes", 4, 2048),
+        draws=None,
         statistics=no_statistics(4, 2048),
         fisher=Fisher({}, "a" * 64, "0" * 64, 0, 0),
     )

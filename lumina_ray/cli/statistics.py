@@ -25,7 +25,7 @@ def statistics(
     from lumina_ray.cli.catalog import progress_bar
     from lumina_ray.errors import ModelError, SpecificationMismatch
     from lumina_ray.fingerprint.music_statistics import measure_music_statistics
-    from lumina_ray.model import open_model
+    from lumina_ray.model import open_music_model
     from lumina_ray.model.files import is_folder
     from lumina_ray.model.statistics import save_statistics
     from lumina_ray.storage import locate
@@ -34,7 +34,7 @@ def statistics(
     # A name such as nano would be opened, and a folder of that name made here, which hides the model from then on.
     if not is_folder(model):
         raise ModelError(f"{model}: is not a folder; name the folder of a model of yours, which gets the statistics")
-    opened, songs = open_model(str(model.resolve()), resolve_device(device)), stream_store(locate(store))
+    opened, songs = open_music_model(str(model.resolve()), resolve_device(device)), stream_store(locate(store))
     if songs.specification.weights_sha256 != opened.weights_sha256:
         raise SpecificationMismatch(
             f"{store}: made with weights {songs.specification.weights_sha256[:12]}, {model} has "

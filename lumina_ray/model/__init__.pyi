@@ -4,5 +4,6 @@ from .interface import AttributableModel as AttributableModel
 from .interface import MusicModel as MusicModel
 from .interface import Prediction as Prediction
 from .open import open_model as open_model
+from .open import open_music_model as open_music_model
 from .tracked import TRACKED_TENSORS as TRACKED_TENSORS
 from .tracked import TrackedTensor as TrackedTensor

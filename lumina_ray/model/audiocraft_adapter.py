@@ -23,6 +23,7 @@ from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.float16 import hold_linears_in_float16
 from lumina_ray.model.interface import Losses, Prediction, SamplingSettings, Step, valid_targets
+from lumina_ray.model.sampling import generate
 from lumina_ray.model.statistics import load_statistics, no_statistics
 from lumina_ray.model.text import TextEncoder, check_text, knows_words, unknown_words
 from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
@@ -202,6 +203,17 @@ class AudiocraftMusicGen:
 
     def losses(self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None = None) -> Losses:
         return self.predict(codes_BKT, n_frames).losses(codes_BKT)
+
+    def generate(
+        self,
+        duration_s: float,
+        seed: int,
+        *,
+        text: str | None = None,
+        guidance: float | None = None,
+        prompt_KT: Tensor | None = None,
+    ) -> np.ndarray:
+        return generate(self, duration_s, seed, text=text, guidance=guidance, prompt_KT=prompt_KT)
 
     def tracked(self, layer: int, tensor: TrackedTensor) -> tuple[nn.Parameter, ...]:
         block = self.lm.transformer.layers[layer]

@@ -137,6 +137,30 @@ class AttributableModel(Protocol):
         """Decode codes or latents `[K, T]` to float32 `[n]` mono samples at 32 kHz."""
         ...
 
+    def generate(
+        self,
+        duration_s: float,
+        seed: int,
+        *,
+        text: str | None = None,
+        guidance: float | None = None,
+        prompt_KT: Tensor | None = None,
+    ) -> np.ndarray:
+        """Make up float32 `[n]` mono music at 32 kHz.
+
+        Args:
+            duration_s: length of what is made up, in seconds; a prompt comes on top.
+            seed: everything that is drawn follows from it.
+            text: what it is conditioned on; the fixed text, under which music is fingerprinted, where it is None.
+            guidance: how strongly the text counts; the model's own where it is None.
+            prompt_KT: codes or latents that the piece begins with and goes on from.
+
+        Raises:
+            UsageError: the text is too long, or the model knows none of its words; or the model cannot go on from a
+                prompt.
+        """
+        ...
+
     def losses(self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None) -> Losses:
         """Loss of every code or latent of a batch of chunks.
 

@@ -16,13 +16,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.initialization import no_init_weights
-from transformers.utils import logging as transformers_logging
 
 from lumina_ray.errors import ModelError
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.float16 import hold_linears_in_float16
 from lumina_ray.model.interface import Losses, Prediction, SamplingSettings, Step, delay, undelay, valid_targets
+from lumina_ray.model.quiet import quiet_transformers
 from lumina_ray.model.sampling import generate
 from lumina_ray.model.statistics import load_statistics, no_statistics
 from lumina_ray.model.text import TransformersText
@@ -88,23 +88,15 @@ class TransformersMusicGen:
         Raises:
             ModelError: not a mono MusicGen, or files missing or damaged.
         """
-        # transformers warns of generation settings, and shows bars for milliseconds.
-        progress_was_on = transformers_logging.is_progress_bar_enabled()
-        verbosity = transformers_logging.get_verbosity()
-        transformers_logging.disable_progress_bar()
-        transformers_logging.set_verbosity_error()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = _Loaded.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+            with quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                model = _Loaded.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(
                 f"{folder}: cannot be loaded as a transformers MusicGen ({error}); a complete folder has config.json, "
                 "model.safetensors and the tokenizer's files. For an audiocraft export write audiocraft:FOLDER."
             ) from error
-        finally:
-            transformers_logging.set_verbosity(verbosity)
-            if progress_was_on:
-                transformers_logging.enable_progress_bar()
         if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
             raise ModelError(
                 f"{folder}: has no tokenizer ({' or '.join(_TOKENIZER_FILES)}), without which text means nothing to a "
@@ -238,9 +230,16 @@ class TransformersMusicGen:
     def parameters(self) -> list[nn.Parameter]:
         return list(self.model.decoder.parameters())
 
-    def generate(self, duration_s: float, seed: int) -> np.ndarray:
-        """Make up float32 `[n]` mono music at 32 kHz under the fixed text; see `lumina_ray.model.sampling.generate`."""
-        return generate(self, duration_s, seed)
+    def generate(
+        self,
+        duration_s: float,
+        seed: int,
+        *,
+        text: str | None = None,
+        guidance: float | None = None,
+        prompt_KT: Tensor | None = None,
+    ) -> np.ndarray:
+        return generate(self, duration_s, seed, text=text, guidance=guidance, prompt_KT=prompt_KT)
 
 
 def _query_key_value(attention: Any) -> tuple[nn.Parameter, ...]:

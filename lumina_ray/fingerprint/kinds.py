@@ -216,6 +216,16 @@ _ALSO_OF_LATENTS = ("stats", "jl", "gradient", "logra", "factgrass")
 KINDS_OF: dict[RepresentationName, dict[Kind, FingerprintKind]] = {
     "codes": KINDS,
     # Channels of latents have no published weights: they count the same.
-    "latents": {name: replace(KINDS[name], published_loss=False) for name in _ALSO_OF_LATENTS},
+    "latents": {name: replace(KINDS[name], published_loss=False) for name in _ALSO_OF_LATENTS}
+    | {
+        "fisher": FingerprintKind(
+            "projected gradients of all tensors in a band, in the metric of Fisher information (unlearning)",
+            needs="backward",
+            extraction=f"{_EXTRACTIONS}.fisher_gradients:FisherBandGradients",
+            layers=band_layers,
+            dims=lambda _channel, _shape: _MAX_DIMS,
+            uses_fisher=True,
+        )
+    },
 }
 """The kinds that models have which write music down in codes, or in latents."""

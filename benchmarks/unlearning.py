@@ -42,8 +42,8 @@ from lumina_ray.truth.unlearning import (
     half_silent,
     metric,
     model_with_fisher,
+    query_codes,
     ranks_of_own_song,
-    song_codes,
 )
 from lumina_ray.unlearning.fisher import fisher_diagonal
 from lumina_ray.unlearning.losses import code_losses
@@ -79,7 +79,7 @@ def lds(bank: BankArgument = SHIPPED, split: SplitOption = "dev") -> None:
     agreement = Agreement(of_bank, asked)
     model = model_with_fisher(of_bank, "A", members(of_bank.recordings, "A"), QUERY_FRAMES)
     songs = beginnings(of_bank, model, asked.songs, QUERY_FRAMES)
-    queries = [song_codes(query.codes_KT.numpy(), model.frame_rate_hz) for query in asked.queries]
+    queries = [query_codes(query, model.frame_rate_hz) for query in asked.queries]
     gradients, Q = Gradients(model, [*queries, *songs]), len(queries)
     halves = of_bank.of_kind("half")
     masks_RN = of_bank.masks(halves, list(asked.songs))

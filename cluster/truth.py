@@ -4,7 +4,7 @@ Resumable: what is on disk is not redone.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -41,7 +41,7 @@ from lumina_ray.truth.models import (
     with_weights,
 )
 from lumina_ray.truth.pieces import Order, make_pieces, orders, piece_queries
-from lumina_ray.truth.queries import TRAINED_FRAMES, Query, altered_queries, losses, real_queries, songs_to_alter
+from lumina_ray.truth.queries import TRAINED_FRAMES, Piece, Query, altered_queries, losses, real_queries, songs_to_alter
 from lumina_ray.truth.recipe import NANO, SMALL, Recipe, Training, retrainings, whole_catalogs
 
 SIZES = {"small": SMALL, "nano": NANO}
@@ -88,14 +88,19 @@ class Music:
     """The encoded corpus, by position.
 
     Attributes:
-        codes: of what models learn from, int64 `[K, T]` each.
-        excerpts: of what follows, likewise.
+        learned: what models learn from.
+        excerpts: what follows.
         captions: of every recording.
     """
 
-    codes: list[torch.Tensor]
-    excerpts: list[torch.Tensor]
+    learned: list[Piece]
+    excerpts: list[Piece]
     captions: tuple[str, ...]
+
+    @property
+    def codes(self) -> list[torch.Tensor]:
+        """What models learn from, int64 `[K, T]` each."""
+        return [piece.codes_KT for piece in self.learned]
 
 
 def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Bank:
@@ -151,6 +156,7 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
         np.stack([np.load(place.losses(training.name))["losses"] for training in trainings]),
         captions=music.captions,
         text=start.text,
+        heard=[piece.heard_T for piece in music.learned],
     )
     save_bank(bank, place.out)
     return bank
@@ -287,18 +293,22 @@ def _begin(place: Workplace, recipe: Recipe) -> None:
 
 
 def _read_music(paths: Sequence[Path]) -> Music:
-    codes, excerpts, captions = [], [], []
+    learned, excerpts, captions = [], [], []
     for path in paths:
         with np.load(path) as arrays:
             for name in arrays.files:
                 match name.rpartition("/")[2]:
                     case "learned":
-                        codes.append(torch.from_numpy(arrays[name].astype(np.int64)))
+                        learned.append(_piece(arrays, name))
                     case "excerpt":
-                        excerpts.append(torch.from_numpy(arrays[name].astype(np.int64)))
+                        excerpts.append(_piece(arrays, name))
                     case "caption":
                         captions.append(str(arrays[name]))
-    return Music(codes, excerpts, tuple(captions))
+    return Music(learned, excerpts, tuple(captions))
+
+
+def _piece(arrays: Mapping[str, np.ndarray], name: str) -> Piece:
+    return Piece(torch.from_numpy(arrays[name].astype(np.int64)), torch.from_numpy(arrays[f"{name}-heard"]))
 
 
 def _read_start(place: Workplace, music: Music) -> Start:
@@ -325,7 +335,7 @@ def _queries(
         of_maker[name] = list(piece_queries(recordings, model, of, made, recipe.seed))
     own = {-1, *members(recordings, "A")}
     asked = [
-        *real_queries(recordings, music.codes, dict(enumerate(music.excerpts)), recipe.seed),
+        *real_queries(recordings, music.learned, dict(enumerate(music.excerpts)), recipe.seed),
         *(query for query in of_maker["A"] if query.recording in own),
         *of_maker["reference"],
         *_altered(place, recordings, altered, recipe.seed),
@@ -335,11 +345,11 @@ def _queries(
 
 
 def _altered(place: Workplace, recordings: tuple[Recording, ...], positions: list[int], seed: int) -> list[Query]:
-    copies: dict[tuple[int, str], torch.Tensor] = {}
+    copies: dict[tuple[int, str], Piece] = {}
     for position in positions:
         with np.load(place.altered(position)) as arrays:
             names = [name for name in arrays.files if not name.endswith("-heard")]
-            copies |= {(position, name): torch.from_numpy(arrays[name].astype(np.int64)) for name in names}
+            copies |= {(position, name): _piece(arrays, name) for name in names}
     return altered_queries(recordings, copies, seed)
 
 

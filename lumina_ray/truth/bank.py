@@ -17,7 +17,7 @@ from lumina_ray.errors import StoreError
 from lumina_ray.files import atomic_path
 from lumina_ray.truth.corpus import Recording
 from lumina_ray.truth.models import Start, TextParts, Weights, flat, unflat
-from lumina_ray.truth.queries import Query, QueryKind
+from lumina_ray.truth.queries import Piece, Query, QueryKind
 from lumina_ray.truth.recipe import Recipe, Training
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -51,6 +51,7 @@ class Bank:
             some; its other queries, and all its models and losses of them, are sound.
         captions: of every recording; none in versions before 3.
         text: what models attend to text by.
+        heard: which frames of each recording hold sound, bool `[T]`; all of them where it is empty.
     """
 
     recipe: Recipe
@@ -64,6 +65,12 @@ class Bank:
     unusable: tuple[QueryKind, ...] = ()
     captions: tuple[str, ...] = ()
     text: TextParts = field(default_factory=TextParts)
+    heard: Sequence[Tensor] = ()
+
+    def learned(self, i: int) -> Piece:
+        """A recording, by position in the corpus."""
+        codes_KT = self.codes[i]
+        return Piece(codes_KT, self.heard[i] if self.heard else torch.ones(codes_KT.shape[1], dtype=torch.bool))
 
     @property
     def start(self) -> Start | None:
@@ -89,6 +96,9 @@ def save_bank(bank: Bank, folder: Path) -> None:
     arrays: dict[str, np.ndarray] = {"losses": bank.losses_RQK}
     queries = [*bank.queries, *bank.extra_queries]
     arrays |= _packed("codes", bank.codes) | _packed("queries", [query.codes_KT for query in queries])
+    # Most frames hold sound: bits of those that do not compress to nothing.
+    arrays["heard"] = np.packbits(np.concatenate([_heard(bank.learned(i)) for i in range(len(bank.codes))]))
+    arrays["queries_heard"] = np.packbits(np.concatenate([_heard(query) for query in queries]))
     files = {"arrays.npz.xz": _write(folder / "arrays.npz.xz", arrays)}
     weights = bank.models | ({TEXT: bank.text.weights} if bank.text.weights else {})
     files["weights.npz.xz"] = _write(folder / "weights.npz.xz", _differences(flat(weights)))
@@ -122,9 +132,12 @@ def load_bank(folder: Path) -> Bank:
         raise StoreError(f"{folder}: a bank of version {version}, this software reads 1 and {VERSION}; build it again")
     arrays = _read(folder / "arrays.npz.xz", manifest["files"]["arrays.npz.xz"])
     weights = _read(folder / "weights.npz.xz", manifest["files"]["weights.npz.xz"])
+    codes, of_queries = _unpacked("codes", arrays), _unpacked("queries", arrays)
     queries = [
-        Query(**fields, codes_KT=codes_KT)
-        for fields, codes_KT in zip(manifest["queries"], _unpacked("queries", arrays), strict=True)
+        Query(**fields, codes_KT=codes_KT, heard_T=heard_T)
+        for fields, codes_KT, heard_T in zip(
+            manifest["queries"], of_queries, _unpacked_heard("queries_heard", arrays, of_queries), strict=True
+        )
     ]
     models = unflat(_from_differences(weights) if version == VERSION else weights)
     text = TextParts(tuple(manifest.get("words", ())), models.pop(TEXT, {}))
@@ -135,7 +148,7 @@ def load_bank(folder: Path) -> Bank:
         recordings=tuple(
             Recording(**fields | {"song": DemoSong(**fields["song"])}) for fields in manifest["recordings"]
         ),
-        codes=_unpacked("codes", arrays),
+        codes=codes,
         queries=queries[:n_asked],
         extra_queries=queries[n_asked:],
         models=models,
@@ -147,6 +160,7 @@ def load_bank(folder: Path) -> Bank:
         unusable=_BROKEN_IN_VERSION_1 if version == 1 else tuple(manifest["unusable"]),
         captions=tuple(manifest.get("captions", ())),
         text=text,
+        heard=_unpacked_heard("heard", arrays, codes),
     )
 
 
@@ -178,6 +192,17 @@ def _unpacked(name: str, arrays: dict[str, np.ndarray]) -> list[Tensor]:
     shapes = arrays[f"{name}_shape"]
     pieces = np.split(arrays[name].astype(np.int64), np.cumsum(shapes.prod(axis=1))[:-1])
     return [torch.from_numpy(piece.reshape(shape)) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def _heard(piece: Piece | Query) -> np.ndarray:
+    return np.ones(piece.codes_KT.shape[1], bool) if piece.heard_T is None else piece.heard_T.numpy()
+
+
+def _unpacked_heard(name: str, arrays: dict[str, np.ndarray], codes: list[Tensor]) -> list[Tensor]:
+    lengths = [codes_KT.shape[1] for codes_KT in codes]
+    # Banks of version 1 do not say it.
+    bits = np.unpackbits(arrays[name], count=sum(lengths)) if name in arrays else np.ones(sum(lengths))
+    return [torch.from_numpy(of.astype(bool)) for of in np.split(bits, np.cumsum(lengths)[:-1])]
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+import torch
 
 from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint import Fingerprinter, Specification
@@ -18,9 +19,9 @@ from lumina_ray.truth.corpus import CATALOGS, Audited, members
 from lumina_ray.truth.evaluation_set import AGAINST_REFERENCE, JUDGED, MEMBERSHIP_KINDS, EvaluationSet
 from lumina_ray.truth.models import new_model, with_weights
 from lumina_ray.truth.queries import TRAINED_FRAMES, losses
-from lumina_ray.truth.unlearning import ForgottenScores, beginnings, forgotten_scores, song_codes
+from lumina_ray.truth.unlearning import ForgottenScores, beginnings, forgotten_scores, query_codes
 from lumina_ray.unlearning.fisher import fisher_diagonal
-from lumina_ray.vocabulary import CHANNELS, Channel, Kind
+from lumina_ray.vocabulary import CHANNELS, Channel, Kind, SongCodes
 
 UNTRAINED, BIGRAM = "untrained", "bigram"
 """Names of weights that are in no bank: random ones of the recipe's size; and none at all (`Bigram`)."""
@@ -100,24 +101,30 @@ def make_fingerprints(
         measure_music_statistics(model, lambda: songs_of, range(len(songs_of)))
     specification = Specification.for_model(model, kind)
     fingerprinter = Fingerprinter(model, specification)
-    songs, controls = ([bank.codes[i][:, :TRAINED_FRAMES] for i in of] for of in (asked.songs, asked.controls))
-    pieces = [*songs, *(query.codes_KT for query in asked.queries), *controls]
+    songs, controls = (beginnings(bank, model, of, TRAINED_FRAMES) for of in (asked.songs, asked.controls))
+    queries = [query_codes(query, model.frame_rate_hz) for query in asked.queries]
+    pieces = [*songs, *queries, *controls]
     begin_s = time.process_time()
-    made = list(fingerprinter.many([song_codes(codes_KT.numpy(), model.frame_rate_hz) for codes_KT in pieces]))
+    made = list(fingerprinter.many(pieces))
     seconds = time.process_time() - begin_s
-    n_frames = sum(codes_KT.shape[1] for codes_KT in pieces)
-    copies = [song_codes(asked.queries[q].codes_KT.numpy(), model.frame_rate_hz) for q in asked.copies]
+    n_frames = sum(sum(piece.frames) for piece in pieces)
+    copies = [queries[q] for q in asked.copies]
     in_chunks = list(fingerprinter.many(copies, per_chunk=True)) if kind in JUDGED else []
     # Losses take a pass of their own.
     with_losses = kind in _OF_RESIDUALS or (kind in MEMBERSHIP_KINDS and len(controls) > 0)
     return Fingerprints(
         vectors={c: np.stack([one.vectors[c] for one in made]) for c in CHANNELS},
         norms={c: np.array([one.norms[c] for one in made]) for c in CHANNELS},
-        probabilities=np.exp(-losses(model, pieces).mean(axis=1, dtype=np.float64)) if with_losses else None,
+        probabilities=_probabilities(model, pieces) if with_losses else None,
         blocks={c: specification.blocks(c) for c in CHANNELS},
         seconds_per_song=seconds / n_frames * TRAINED_FRAMES,
         chunk_vectors={c: [one.chunk_vectors[c] for one in in_chunks] for c in CHANNELS},
     )
+
+
+def _probabilities(model: TransformersMusicGen, pieces: Sequence[SongCodes]) -> np.ndarray:
+    whole = [torch.from_numpy(np.concatenate(piece.chunks, axis=1).astype(np.int64)) for piece in pieces]
+    return np.exp(-losses(model, whole).mean(axis=1, dtype=np.float64))
 
 
 def _model(bank: Bank, weights: str) -> TransformersMusicGen:

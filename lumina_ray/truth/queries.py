@@ -50,6 +50,7 @@ class Query:
         alteration: name of the alteration, for "altered".
         caption: text that the piece was made under, and that its losses are under; "" is the fixed text, under which
             fingerprints are made.
+        heard_T: which frames hold sound, bool; None where all do. Fingerprints leave the others out, losses do not.
     """
 
     kind: QueryKind
@@ -59,16 +60,29 @@ class Query:
     codes_KT: Tensor
     alteration: str = ""
     caption: str = ""
+    heard_T: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of recorded music: codes, int64 `[K, T]`, and which frames hold sound, bool `[T]`."""
+
+    codes_KT: Tensor
+    heard_T: Tensor
+
+    def beginning(self, n_frames: int) -> "Piece":
+        """Cut off what follows the first frames."""
+        return Piece(self.codes_KT[:, :n_frames], self.heard_T[:n_frames])
 
 
 def real_queries(
-    recordings: tuple[Recording, ...], codes: list[Tensor], excerpts: Mapping[int, Tensor], seed: int
+    recordings: tuple[Recording, ...], learned: Sequence[Piece], excerpts: Mapping[int, Piece], seed: int
 ) -> list[Query]:
     """Make the queries that are parts of recordings.
 
     Args:
-        codes: of what is trained on, int64 `[K, T]` each, by position in the corpus.
-        excerpts: codes of what follows, by position in the corpus, of catalog A at least.
+        learned: what is trained on, by position in the corpus.
+        excerpts: what follows, by position in the corpus, of catalog A at least.
     """
     rng, splits = random.Random(f"queries {seed}"), _splits_of(recordings, seed)
     catalog = members(recordings, "A")
@@ -76,18 +90,21 @@ def real_queries(
     controls = [i for i, recording in enumerate(recordings) if recording.role == "control"]
     outside = members(recordings, "reference")
 
-    def query(kind: QueryKind, i: int, codes_KT: Tensor) -> Query:
-        return Query(kind, "A", i, splits[recordings[i].work], codes_KT)
+    def query(kind: QueryKind, i: int, piece: Piece) -> Query:
+        return Query(kind, "A", i, splits[recordings[i].work], piece.codes_KT, heard_T=piece.heard_T)
+
+    def beginning(kind: QueryKind, i: int) -> Query:
+        return query(kind, i, learned[i].beginning(QUERY_FRAMES))
 
     def some(songs: list[int], n: int) -> list[int]:
         return sorted(rng.sample(songs, min(n, len(songs))))
 
     return [
         *(query("excerpt", i, excerpts[i]) for i in catalog),
-        *(query("catalog", i, codes[i][:, :QUERY_FRAMES]) for i in some(catalog, _CATALOG_QUERIES)),
-        *(query("unheard", i, codes[i][:, :QUERY_FRAMES]) for i in other_side),
-        *(query("control", i, codes[i][:, :QUERY_FRAMES]) for i in some(controls, _CONTROL_QUERIES)),
-        *(query("outside", i, codes[i][:, :QUERY_FRAMES]) for i in some(outside, _OUTSIDE_QUERIES)),
+        *(beginning("catalog", i) for i in some(catalog, _CATALOG_QUERIES)),
+        *(beginning("unheard", i) for i in other_side),
+        *(beginning("control", i) for i in some(controls, _CONTROL_QUERIES)),
+        *(beginning("outside", i) for i in some(outside, _OUTSIDE_QUERIES)),
     ]
 
 
@@ -132,12 +149,13 @@ def songs_to_alter(recordings: tuple[Recording, ...], seed: int) -> list[int]:
 
 
 def altered_queries(
-    recordings: tuple[Recording, ...], copies: Mapping[tuple[int, str], Tensor], seed: int
+    recordings: tuple[Recording, ...], copies: Mapping[tuple[int, str], Piece], seed: int
 ) -> list[Query]:
-    """Make queries of altered copies, whose codes are given by song and alteration."""
+    """Make queries of altered copies, which are given by song and alteration."""
     splits = _splits_of(recordings, seed)
     return [
-        Query("altered", "A", i, splits[recordings[i].work], codes_KT, name) for (i, name), codes_KT in copies.items()
+        Query("altered", "A", i, splits[recordings[i].work], copy.codes_KT, name, heard_T=copy.heard_T)
+        for (i, name), copy in copies.items()
     ]
 
 

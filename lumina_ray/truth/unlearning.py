@@ -17,7 +17,7 @@ from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import members
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.models import with_weights
-from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, Split
+from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, Query, Split
 from lumina_ray.unlearning.fisher import fisher_diagonal
 from lumina_ray.unlearning.forget import joined
 from lumina_ray.unlearning.losses import code_losses, song_gradient
@@ -27,11 +27,24 @@ from lumina_ray.unlearning.unlearn import Forgetting, inverse_fisher
 from lumina_ray.vocabulary import Channel, SongCodes
 
 
-def song_codes(codes_KT: np.ndarray, frame_rate_hz: float) -> SongCodes:
-    """Cut codes of a bank into chunks of 10 s, as fingerprints see them."""
-    starts = range(0, codes_KT.shape[1], QUERY_FRAMES)
-    chunks = tuple(codes_KT[:, start : start + QUERY_FRAMES].astype(np.uint16) for start in starts)
-    return SongCodes(chunks, tuple(start / frame_rate_hz for start in starts))
+def song_codes(codes_KT: Tensor, frame_rate_hz: float, heard_T: Tensor | None = None) -> SongCodes:
+    """Cut codes of a bank into chunks of 10 s, as fingerprints see them.
+
+    Args:
+        codes_KT: int64.
+        heard_T: which frames hold sound, bool; all of them by default.
+    """
+    parts = [slice(start, start + QUERY_FRAMES) for start in range(0, codes_KT.shape[1], QUERY_FRAMES)]
+    return SongCodes(
+        tuple(codes_KT[:, part].numpy().astype(np.uint16) for part in parts),
+        tuple(part.start / frame_rate_hz for part in parts),
+        () if heard_T is None else tuple(heard_T[part].numpy() for part in parts),
+    )
+
+
+def query_codes(query: Query, frame_rate_hz: float) -> SongCodes:
+    """A query's codes as fingerprints see them."""
+    return song_codes(query.codes_KT, frame_rate_hz, query.heard_T)
 
 
 def model_with_fisher(
@@ -45,7 +58,8 @@ def model_with_fisher(
 
 def beginnings(bank: Bank, model: TransformersMusicGen, recordings: Sequence[int], frames: int) -> list[SongCodes]:
     """Codes of the beginnings of some recordings."""
-    return [song_codes(bank.codes[i][:, :frames].numpy(), model.frame_rate_hz) for i in recordings]
+    pieces = [bank.learned(i).beginning(frames) for i in recordings]
+    return [song_codes(piece.codes_KT, model.frame_rate_hz, piece.heard_T) for piece in pieces]
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ def forgotten_scores(
     found = []
     begin_s = time.process_time()
     for query in asked.queries:
-        codes = song_codes(query.codes_KT.numpy(), model.frame_rate_hz)
+        codes = query_codes(query, model.frame_rate_hz)
         assert model.fisher is not None
         found.append(rises(model, codes, songs, before, model.fisher, how)[0])
     seconds = time.process_time() - begin_s
@@ -209,7 +223,7 @@ def forgetting_and_retraining(bank: Bank, split: Split, how: Forgetting) -> list
         if query.kind in ("excerpt", "catalog") and query.split == split and query.model == "A"
     ]
     queries = [bank.queries[q] for q in columns]
-    pieces = [song_codes(query.codes_KT.numpy(), model.frame_rate_hz) for query in queries]
+    pieces = [query_codes(query, model.frame_rate_hz) for query in queries]
     before = [code_losses(model, piece) for piece in pieces]
     losses_RQ = bank.losses_RQK[:, columns].mean(axis=2, dtype=np.float64)
     (audited,) = (row for row, training in enumerate(bank.trainings) if training.name == "A")

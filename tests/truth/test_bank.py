@@ -12,7 +12,7 @@ from lumina_ray.gradients import chunk_losses
 from lumina_ray.truth.bank import MANIFEST_FILE, Bank, load_bank, save_bank
 from lumina_ray.truth.corpus import Recording, corpus
 from lumina_ray.truth.models import Start, generate, new_model, trained, trained_base, weights_of, with_weights
-from lumina_ray.truth.queries import continuations, losses, made_up_queries, real_queries
+from lumina_ray.truth.queries import Piece, continuations, losses, made_up_queries, real_queries
 from lumina_ray.truth.recipe import SMALL, Training
 
 RECIPE = replace(SMALL, n_layers=1, dim=32, heads=2, base_epochs=4.0, epochs=6.0, batch=2, subsets=1, repeats=0)
@@ -27,6 +27,11 @@ def codes() -> list[torch.Tensor]:
     return [torch.randint(512, (4, 10), generator=generator).repeat(1, 100) for _ in RECORDINGS]
 
 
+def pieces(codes: list[torch.Tensor]) -> list[Piece]:
+    """With a frame of silence here and there, in each recording at other places."""
+    return [Piece(codes_KT, torch.arange(codes_KT.shape[1]) % (i + 3) > 0) for i, codes_KT in enumerate(codes)]
+
+
 @pytest.fixture(scope="module")
 def start(codes: list[torch.Tensor]) -> Start:
     """Knows the notes of two other recordings."""
@@ -38,10 +43,11 @@ def start(codes: list[torch.Tensor]) -> Start:
 def bank(codes: list[torch.Tensor], start: Start) -> Bank:
     training = Training("A", (0, 3, 5), seed=1)
     (_, early), (_, model) = trained(RECIPE, training, codes, start=start)
-    excerpts = {i: codes_KT[:, 750:] for i, codes_KT in enumerate(codes)}
+    played = pieces(codes)
+    excerpts = {i: Piece(piece.codes_KT[:, 750:], piece.heard_T[750:]) for i, piece in enumerate(played)}
     texts = ["", CAPTION]
     queries = [
-        *real_queries(RECORDINGS, codes, excerpts, 0)[:6],
+        *real_queries(RECORDINGS, played, excerpts, 0)[:6],
         *made_up_queries("captioned", "A", generate(model, 2, 60, seed=0, captions=["music", CAPTION]), texts, 0),
     ]
     prompts = torch.stack([codes[i][:, :20] for i in (0, 1)])
@@ -52,7 +58,7 @@ def bank(codes: list[torch.Tensor], start: Start) -> Bank:
     return Bank(
         RECIPE, RECORDINGS, codes, queries, twin_queries, models, [training],
         losses(model, [query.codes_KT for query in queries], captions)[None],
-        captions=start.captions, text=start.text,
+        captions=start.captions, text=start.text, heard=[piece.heard_T for piece in played],
     )  # fmt: skip
 
 
@@ -67,7 +73,12 @@ def test_a_bank_read_back_is_the_bank_that_was_written(bank: Bank, tmp_path: Pat
             other.kind, other.model, other.recording, other.split, other.caption,
         )  # fmt: skip
         assert torch.equal(one.codes_KT, other.codes_KT)
+        # Whatever a model made up has sound in every frame.
+        sound = torch.ones(one.codes_KT.shape[1], dtype=torch.bool) if one.heard_T is None else one.heard_T
+        assert torch.equal(sound, other.heard_T)
     assert all(torch.equal(one, other) for one, other in zip(bank.codes, read.codes, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(bank.heard, read.heard, strict=True))
+    assert read.learned(4).beginning(9).heard_T.tolist() == [t % 7 > 0 for t in range(9)]
     model = with_weights(read.recipe, read.models["A"], text=read.text)
     again = losses(model, [q.codes_KT for q in read.queries], [q.caption for q in read.queries])
     np.testing.assert_array_equal(again, read.losses_RQK[0])
@@ -117,7 +128,7 @@ def test_samples_follow_from_the_seed_and_go_on_from_their_prompt(bank: Bank, co
 
 
 def test_works_are_wholly_for_tuning_or_wholly_for_reporting(codes: list[torch.Tensor]) -> None:
-    queries = real_queries(RECORDINGS, codes, dict(enumerate(codes)), 0)
+    queries = real_queries(RECORDINGS, pieces(codes), dict(enumerate(pieces(codes))), 0)
     splits: dict[str, set[str]] = {}
     for query in queries:
         splits.setdefault(RECORDINGS[query.recording].work, set()).add(query.split)

@@ -25,6 +25,7 @@ from lumina_ray.truth.unlearning import (
     half_silent,
     metric,
     model_with_fisher,
+    query_codes,
     ranks_of_own_song,
     song_codes,
 )
@@ -63,7 +64,7 @@ def test_the_cards_scores_are_the_rises_of_losses(bank: Bank) -> None:
         found = scores(bank, METHODS["unlearning"], channel, asked, 4, made)
         assert found.shape == (3, 4)
         for row, query in zip(found, asked.queries, strict=True):
-            codes = song_codes(query.codes_KT.numpy(), 50.0)
+            codes = query_codes(query, 50.0)
             expected, _ = rises(model, codes, songs, before, model.fisher)
             np.testing.assert_allclose(row, expected.of("plain", channel)[:4], rtol=1e-5)
     none = make_fingerprints(bank, "B", "unlearning", evaluation_set(bank, "B", "dev", None))
@@ -96,8 +97,15 @@ def test_ranks_and_correlations_by_hand() -> None:
     assert found["a", "a"] == pytest.approx(1)
 
 
+def test_codes_of_a_bank_keep_their_frames_of_silence() -> None:
+    heard_T = torch.arange(750) % 5 > 0
+    song = song_codes(torch.zeros((4, 750), dtype=torch.int64), 50.0, heard_T)
+    assert (song.frames, song.starts_s) == ([500, 250], (0.0, 10.0))
+    assert [part.tolist() for part in song.heard] == [heard_T[:500].tolist(), heard_T[500:].tolist()]
+
+
 def test_half_of_a_song_is_silence(bank: Bank) -> None:
-    song = song_codes(bank.codes[0].numpy(), 50.0)
+    song = song_codes(bank.codes[0], 50.0)
     silence = np.full((4, 40), 3)
     masked, counted = (half_silent(song, silence, masked=m) for m in (True, False))
     np.testing.assert_array_equal(masked.chunks[0][:, :15], song.chunks[0][:, :15])

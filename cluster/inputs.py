@@ -1,10 +1,9 @@
-"""The inputs of a job: its songs, and the name of its model as every process understands it."""
+"""The inputs of a job: its songs."""
 
 import pyarrow as pa
 
 from cluster.preflight import check_memory
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest
-from lumina_ray.model.files import AUDIOCRAFT_PREFIX, BUNDLED, expanded, is_folder
 from lumina_ray.storage import AnyPath, locate
 from lumina_ray.store import read_store
 from lumina_ray.store.run import read_run
@@ -30,12 +29,3 @@ def read_songs(source: AnyPath) -> pa.Table:
     kept = ("song_id", "path", *METADATA_COLUMNS, "audio_sha256", "audio_stream", "duration_s")
     read = read_store(source, [*kept, read_run(source).specification.representation, *_OF_A_MODEL, "status"])
     return pa.concat_tables([read.songs, read.failed]).drop_columns("status")
-
-
-def absolute_model(name: str) -> str:
-    """The name of a model, with a relative folder made absolute: workers have other current folders than the driver."""
-    bare = name.removeprefix(AUDIOCRAFT_PREFIX)
-    folder = expanded(bare)
-    if bare in BUNDLED or not is_folder(folder):
-        return name
-    return name.removesuffix(bare) + str(folder.resolve())

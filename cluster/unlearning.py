@@ -17,7 +17,6 @@ import ray
 import torch
 from rich.console import Console
 
-from cluster.inputs import absolute_model
 from cluster.progress import show_steps
 from cluster.resources import choose_workers
 from cluster.session import one_line, ray_session, root_cause, stoppable
@@ -26,6 +25,7 @@ from lumina_ray.files import atomic_path
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.methods.table import top_table
 from lumina_ray.model import AttributableModel, open_model
+from lumina_ray.model.files import absolute_model
 from lumina_ray.model.fisher import Fisher, fisher_of, load_fisher, save_fisher
 from lumina_ray.storage import Location
 from lumina_ray.store import StreamedStore, list_data_files

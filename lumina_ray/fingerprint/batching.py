@@ -22,6 +22,8 @@ def choose_chunks_in_flight(model: AttributableModel, specification: Specificati
     """
     if model.device.type != "cuda":
         return 1
+    # What it opens, such as a companion, takes memory from here on.
+    Fingerprinter(model, specification)
     free_bytes, _ = torch.cuda.mem_get_info(model.device)
     chunks = chunks_that_fit(lambda n: predicted_peak(model, specification, n), free_bytes)
     return chunks if keeps_bits(Fingerprinter(model, specification, chunks)) else 1

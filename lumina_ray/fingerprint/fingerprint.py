@@ -12,9 +12,7 @@ from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.fingerprint.extraction import make_extraction
 from lumina_ray.fingerprint.specification import Specification, measured_sha256
 from lumina_ray.gradients import SongGradient, WeightCall, first_tile, freeze, gradient_tiles
-from lumina_ray.model.fisher import FISHER_FILE
 from lumina_ray.model.interface import AttributableModel
-from lumina_ray.model.statistics import STATISTICS_FILE
 from lumina_ray.vocabulary import Channel, SongCodes
 
 
@@ -74,8 +72,8 @@ class Fingerprinter:
             chunks_in_flight: number of chunks per batch (`choose_chunks_in_flight`).
 
         Raises:
-            SpecificationMismatch: the specification was made with other weights, or with other music statistics or
-                Fisher information.
+            SpecificationMismatch: the specification was made with other weights, or with other music statistics, Fisher
+                information or companion.
         """
         if specification.weights_sha256 != model.weights_sha256:
             raise SpecificationMismatch(
@@ -84,7 +82,7 @@ class Fingerprinter:
             )
         expected = specification.statistics_sha256
         if expected and expected != (found := measured_sha256(model, specification.kind)):
-            file = FISHER_FILE if specification.uses_fisher else STATISTICS_FILE
+            file = specification.measured_file
             raise SpecificationMismatch(
                 f"the specification was made with a {file} of hash {expected[:12]}, model {model.name!r} has "
                 f"{found[:12]}; put its {file} back, or fingerprint everything again"

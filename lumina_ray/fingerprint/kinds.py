@@ -48,6 +48,7 @@ class FingerprintKind:
         published_loss: whether the loss weights the codebooks as LUMINA published it; otherwise they weigh the same.
         uses_music_statistics: whether the fingerprint depends on the model's `MusicStatistics`.
         uses_fisher: whether it depends on the model's `Fisher` information.
+        uses_companion: whether it depends on the model's `Companion`.
         by_tensor: whether the vector consists of equal pieces that are each made of one tensor.
     """
 
@@ -61,6 +62,7 @@ class FingerprintKind:
     published_loss: bool = False
     uses_music_statistics: bool = False
     uses_fisher: bool = False
+    uses_companion: bool = False
     by_tensor: bool = False
 
     def projection(self, channels: tuple[Channel, ...], shape: ModelShape) -> tuple[int, int]:
@@ -88,6 +90,11 @@ def band_layers(channel: Channel, n_layers: int) -> list[int]:
     if not layers:
         raise ModelError(f"a model of {n_layers} layers has none in band [{low}, {high}) of channel {channel}")
     return layers
+
+
+def companion_layer(n_layers: int) -> int:
+    """The layer whose second feed-forward matrix `companion` looks at, an early one; counted from 0."""
+    return n_layers // 8
 
 
 def find_kind(name: Kind, representation: RepresentationName = "codes") -> FingerprintKind:
@@ -175,6 +182,14 @@ KINDS: dict[Kind, FingerprintKind] = {
         layers=_no_layers,
         dims=lambda _channel, _shape: _MAX_DIMS,
         uses_fisher=True,
+    ),
+    "companion": FingerprintKind(
+        "whitened gradients of the model and of an earlier checkpoint, side by side (ours)",
+        needs="backward",
+        extraction=f"{_EXTRACTIONS}.companion_gradients:CompanionGradients",
+        layers=lambda _channel, n_layers: [companion_layer(n_layers)],
+        dims=lambda _channel, _shape: _MAX_DIMS,
+        uses_companion=True,
     ),
     "gradient": FingerprintKind(
         "projected gradients of all tensors in each layer of a band",

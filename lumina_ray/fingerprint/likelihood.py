@@ -92,15 +92,27 @@ def check_pair(audited: MusicModel, reference: MusicModel, weights_sha256: str) 
             f"reference {reference.name!r} has the weights of the audited model itself ({weights_sha256[:12]}); "
             "pass a model that never saw the catalog"
         )
-    shapes = [(model.n_codebooks, model.codebook_size, model.frame_rate_hz) for model in (audited, reference)]
+    check_codec(audited, reference, "reference")
+
+
+def check_codec(audited: MusicModel, other: MusicModel, role: str) -> None:
+    """Check that two models hear the same codes.
+
+    Args:
+        role: what the other model is to the audited one, for the error.
+
+    Raises:
+        SpecificationMismatch: they have different codecs.
+    """
+    shapes = [(model.n_codebooks, model.codebook_size, model.frame_rate_hz) for model in (audited, other)]
     if shapes[0] != shapes[1]:
         raise SpecificationMismatch(
-            f"reference {reference.name!r} has another codec than {audited.name!r} (codebooks, their size and frame "
+            f"{role} {other.name!r} has another codec than {audited.name!r} (codebooks, their size and frame "
             f"rate: {shapes[1]}, not {shapes[0]})"
         )
-    if not _same_codec(audited, reference):
+    if not _same_codec(audited, other):
         raise SpecificationMismatch(
-            f"reference {reference.name!r} has another codec than {audited.name!r}: the same sound becomes other "
+            f"{role} {other.name!r} has another codec than {audited.name!r}: the same sound becomes other "
             "codes; pass a model that shares the audited model's codec"
         )
 

@@ -47,8 +47,8 @@ class Specification:
         seed: the projection's seed; 0 where nothing is projected.
         nonzeros: non-zero entries in each column of the projection; 0 where nothing is projected, or where the
             projection is dense.
-        statistics_sha256: hash of the model's `MusicStatistics`, or of its `Fisher` information, where the fingerprint
-            depends on them; otherwise empty.
+        statistics_sha256: hash of the model's `MusicStatistics`, of its `Fisher` information or of its `Companion`,
+            where the fingerprint depends on them; otherwise empty.
         text: the text that the language model is conditioned on.
         chunk_s: length of a full chunk, in seconds.
         min_tail_s: a shorter last chunk is dropped, in seconds.
@@ -103,7 +103,7 @@ class Specification:
         Raises:
             UsageError: there is no such kind, channel or dtype; the message lists the right ones.
             ModelError: the model is too shallow for the layer bands, predicts codes of other than 4 codebooks, or lacks
-                the Fisher information that the kind depends on.
+                the Fisher information or the companion that the kind depends on.
         """
         representation = model.representation
         row = find_kind(kind, representation.name)
@@ -147,9 +147,18 @@ class Specification:
         return self._row.blocks(len(self.layers[channel]), self.representation)
 
     @property
-    def uses_fisher(self) -> bool:
-        """Whether the vectors depend on the model's Fisher information."""
-        return self._row.uses_fisher
+    def measured_file(self) -> str:
+        """Name of the file beside the model's weights that `statistics_sha256` is about; empty where there is none."""
+        from lumina_ray.model.companion import COMPANION_FILE
+        from lumina_ray.model.fisher import FISHER_FILE
+        from lumina_ray.model.statistics import STATISTICS_FILE
+
+        uses = {
+            COMPANION_FILE: self._row.uses_companion,
+            FISHER_FILE: self._row.uses_fisher,
+            STATISTICS_FILE: self._row.uses_music_statistics,
+        }
+        return next((file for file, used in uses.items() if used), "")
 
     @property
     def _row(self) -> FingerprintKind:
@@ -209,13 +218,17 @@ def measured_sha256(model: "AttributableModel", kind: Kind) -> str:
     """Hash of what was measured on a model's catalog and a kind depends on; empty where it depends on nothing.
 
     Raises:
-        ModelError: the kind needs the model's Fisher information, and there is none.
-        SpecificationMismatch: the Fisher information was measured with other weights.
+        ModelError: the kind needs the model's Fisher information or companion, and there is none.
+        SpecificationMismatch: that was measured with other weights.
     """
     row = find_kind(kind, model.representation.name)
+    if row.uses_companion:
+        from lumina_ray.model.companion import companion_of
+
+        return companion_of(cast("MusicModel", model)).sha256
     if row.uses_fisher:
         from lumina_ray.model.fisher import fisher_of
 
         return fisher_of(model).sha256
-    # Kinds of codes alone use them.
+    # Kinds of codes alone use them, and companions.
     return cast("MusicModel", model).statistics.sha256 if row.uses_music_statistics else ""

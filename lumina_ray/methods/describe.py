@@ -41,6 +41,8 @@ def _needs(method: Method) -> str:
         return method.kind
     if KINDS[method.kind].uses_fisher:
         return method.kind + " of a checkpoint, Fisher information"
+    if KINDS[method.kind].uses_companion:
+        return method.kind + " of a checkpoint, an earlier one"
     needs = method.kind + (" of a checkpoint" if method.checkpoints == "last" else " of checkpoints")
     if method.checkpoints == "learning_rate":
         needs += ", learning rates"

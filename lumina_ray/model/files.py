@@ -66,6 +66,15 @@ def expanded(name: str) -> Path:
         return Path(name)
 
 
+def absolute_model(name: str) -> str:
+    """The name of a model, with a relative folder made absolute: other processes have other current folders."""
+    bare = name.removeprefix(AUDIOCRAFT_PREFIX)
+    folder = expanded(bare)
+    if bare in BUNDLED or not is_folder(folder):
+        return name
+    return name.removesuffix(bare) + str(folder.resolve())
+
+
 def weights_sha256(folder: Path) -> str:
     """Hash of the folder's weight files by name and content; configuration and model cards do not count.
 

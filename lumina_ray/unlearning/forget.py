@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from lumina_ray.errors import ModelError, UnlearningError, UsageError
 from lumina_ray.files import atomic_path
+from lumina_ray.model.companion import COMPANION_FILE
 from lumina_ray.model.fisher import FISHER_FILE, Fisher
 from lumina_ray.model.interface import AttributableModel
 from lumina_ray.model.statistics import STATISTICS_FILE
@@ -154,8 +155,8 @@ def _write_copy(model: AttributableModel, out: Path, how: Forgetting, report: Fo
     if missing := new.keys() - tensors.keys():
         raise ModelError(f"{model.folder / _WEIGHTS_FILE}: lacks {sorted(missing)[0]}; save the model again")
     out.mkdir(parents=True, exist_ok=True)
-    # Both were measured with the former weights.
-    left_out = {FISHER_FILE, STATISTICS_FILE, _WEIGHTS_FILE, RECORD_FILE}
+    # All were measured with the former weights.
+    left_out = {COMPANION_FILE, FISHER_FILE, STATISTICS_FILE, _WEIGHTS_FILE, RECORD_FILE}
     for path in model.folder.iterdir():
         if path.is_file() and path.name not in left_out:
             shutil.copyfile(path, out / path.name)

@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lumina_ray.fingerprint import Fingerprinter, Specification, choose_chunks_in_flight, describe_environment
 from lumina_ray.gradients import chunk_losses, freeze, merge, moments
 from lumina_ray.gradients.memory import MAX_CHUNKS_IN_FLIGHT
-from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
+from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_music_model
 from lumina_ray.model.determinism import pin_numerics
 from lumina_ray.training.export import as_music_model, new_musicgen
 from lumina_ray.vocabulary import Channel, Dtype, Kind, SongCodes
@@ -309,7 +309,7 @@ def main(
     results: dict[str, dict[str, Measured]] = {}
     environment: dict[str, str] = {}
     for name, shape in SHAPES[device].items():
-        model = open_model("nano", device) if shape is None else _random_model(*shape, device)
+        model = open_music_model("nano", device) if shape is None else _random_model(*shape, device)
         environment = environment or describe_environment(model)
         # Each variant's figures have their own number of chunks in flight.
         environment.pop("chunks_in_flight", None)
@@ -323,7 +323,7 @@ def main(
                 f"{m.gflop:.1f}", f"{m.utilisation:.0%}", f"{m.peak_mb:.0f}",
             )  # fmt: skip
         console.print(table)
-    trak = against_trak(open_model("nano"), repeats) if device == "cpu" else None
+    trak = against_trak(open_music_model("nano"), repeats) if device == "cpu" else None
     if trak:
         console.print(f"nano, self-attention gradients to 512 numbers: TRAK's collector / ours = {trak['ratio']:.1f}")
     deep = list(results.values())[-1]

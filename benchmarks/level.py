@@ -20,7 +20,7 @@ from lumina_ray.audio.level import frame_powers, frames_of, level_gain
 from lumina_ray.calibration import calibrate
 from lumina_ray.fingerprint import Fingerprinter, Specification, encode_song
 from lumina_ray.fingerprint.music_statistics import measure_music_statistics
-from lumina_ray.model import MusicModel, open_model
+from lumina_ray.model import MusicModel, open_music_model
 from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
 from lumina_ray.truth.corpus import members, record
 from lumina_ray.truth.false_positives import false_positives
@@ -104,7 +104,7 @@ def main(
     levels: Annotated[str, typer.Option(help="dBFS, with commas between.")] = "-14,-16,-20,-24",
 ) -> None:
     """Print a table: LDS on excerpts, how often a copy finds its song, and false positives, by level."""
-    bank, codec, console = load_bank(SHIPPED), open_model("nano", "cpu"), Console()
+    bank, codec, console = load_bank(SHIPPED), open_music_model("nano", "cpu"), Console()
     music = Music(bank, split)
     table = Table("level", "", "LDS, excerpts", *(f"{db:+d} dB" for db in _COPIES_DB), "false positives", "bar")
     for level in (None, *map(float, levels.split(","))):

@@ -34,11 +34,12 @@ from benchmarks.fixed_time import FixedTimeWorker
 from benchmarks.job import run_job
 from benchmarks.object_store import watched
 from benchmarks.songs import write_songs
-from cluster.inputs import absolute_model, read_songs
+from cluster.inputs import read_songs
 from cluster.preflight import describe_model
 from cluster.resources import Workers, choose_workers
 from cluster.session import start_local
 from lumina_ray.fingerprint import Specification
+from lumina_ray.model.files import absolute_model
 from lumina_ray.store import StoreCounter, store_schema
 from lumina_ray.vocabulary import CHANNELS, Kind
 

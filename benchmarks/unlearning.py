@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.environment import describe_machine
 from lumina_ray.methods import METHODS
-from lumina_ray.model import open_model
+from lumina_ray.model import open_music_model
 from lumina_ray.model.determinism import pin_numerics
 from lumina_ray.truth.agreement import Agreement
 from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
@@ -111,7 +111,7 @@ def self_influence(bank: BankArgument = SHIPPED) -> None:
     of_bank = load_bank(bank)
     catalog = members(of_bank.recordings, "A")
     model = model_with_fisher(of_bank, "A", catalog, QUERY_FRAMES)
-    silence_KT = open_model("nano").encode(np.zeros(10 * SAMPLE_RATE_HZ, np.float32)).cpu().numpy()
+    silence_KT = open_music_model("nano").encode(np.zeros(10 * SAMPLE_RATE_HZ, np.float32)).cpu().numpy()
     songs = beginnings(of_bank, model, catalog, QUERY_FRAMES)
     made = {
         masked: Gradients(model, [half_silent(song, silence_KT, masked=masked) for song in songs])
@@ -211,7 +211,7 @@ def speed(
 ) -> None:
     """Processor time of forgetting, of comparing losses and of first order; random codes, one core."""
     print(describe_machine())
-    opened = open_model(model)
+    opened = open_music_model(model)
     rng = np.random.default_rng(0)
     clips = [
         SongCodes((rng.integers(0, opened.codebook_size, (opened.n_codebooks, 500)).astype(np.uint16),), (0.0,))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from cluster.inputs import absolute_model, read_songs
+from cluster.inputs import read_songs
 from cluster.metrics import Times, WorkerReports
 from cluster.pipeline import fill_store
 from cluster.preflight import bytes_to_write, check_codes, check_disk, describe_model
@@ -24,6 +24,7 @@ from cluster.summary import JobSummary, first_failures, say_faults
 from lumina_ray.catalog.manifest import write_manifest
 from lumina_ray.errors import Interrupted, LuminaError, StorageError, TooManyFailures
 from lumina_ray.files import check_lasting
+from lumina_ray.model.files import absolute_model
 from lumina_ray.model.statistics import UNKNOWN
 from lumina_ray.storage import AnyPath, Location, RemotePath, locate
 from lumina_ray.store import (

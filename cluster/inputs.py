@@ -1,15 +1,16 @@
-"""The inputs of a job: its songs, and the name of its model as every process understands it."""
+"""The inputs of a job: its songs."""
 
 import pyarrow as pa
 
 from cluster.preflight import check_memory
 from lumina_ray.catalog.manifest import METADATA_COLUMNS, read_manifest
-from lumina_ray.model.files import AUDIOCRAFT_PREFIX, BUNDLED, expanded, is_folder
 from lumina_ray.storage import AnyPath, locate
 from lumina_ray.store import read_store
+from lumina_ray.store.run import read_run
+from lumina_ray.vocabulary import STORED_AS
 
-# Columns of a store's rows that a model made.
-_OF_A_MODEL = ("codes", "heard", "chunk_frames", "chunk_starts_s", "error_code", "error")
+# Columns of a store's rows that a model made, besides its codes or latents.
+_OF_A_MODEL = ("heard", "chunk_frames", "chunk_starts_s", "error_code", "error")
 
 
 def read_songs(source: AnyPath) -> pa.Table:
@@ -23,17 +24,8 @@ def read_songs(source: AnyPath) -> pa.Table:
     if not source.is_dir():
         songs = read_manifest(source)
         # A manifest may be put together from rows of stores. Nothing there tells which model made their codes.
-        return songs.drop_columns([name for name in _OF_A_MODEL if name in songs.column_names])
+        return songs.drop_columns([name for name in (*STORED_AS, *_OF_A_MODEL) if name in songs.column_names])
     check_memory(source)
     kept = ("song_id", "path", *METADATA_COLUMNS, "audio_sha256", "audio_stream", "duration_s")
-    read = read_store(source, [*kept, *_OF_A_MODEL, "status"])
+    read = read_store(source, [*kept, read_run(source).specification.representation, *_OF_A_MODEL, "status"])
     return pa.concat_tables([read.songs, read.failed]).drop_columns("status")
-
-
-def absolute_model(name: str) -> str:
-    """The name of a model, with a relative folder made absolute: workers have other current folders than the driver."""
-    bare = name.removeprefix(AUDIOCRAFT_PREFIX)
-    folder = expanded(bare)
-    if bare in BUNDLED or not is_folder(folder):
-        return name
-    return name.removesuffix(bare) + str(folder.resolve())

@@ -11,7 +11,6 @@ import torch
 from ray.util import ActorPool
 from rich.console import Console
 
-from cluster.inputs import absolute_model
 from cluster.progress import show_steps
 from cluster.resources import choose_workers
 from cluster.session import one_line, ray_session, root_cause, stoppable
@@ -20,6 +19,7 @@ from lumina_ray.calibration.membership import Likelihoods, Membership, judge_mem
 from lumina_ray.errors import ClusterError, LuminaError
 from lumina_ray.fingerprint.likelihood import Pair
 from lumina_ray.fingerprint.specification import Specification
+from lumina_ray.model.files import absolute_model
 from lumina_ray.storage import Location
 from lumina_ray.store import StreamedStore, list_data_files
 from lumina_ray.store.segments import Segment

@@ -15,7 +15,6 @@ import torch
 from rich.console import Console
 
 from cluster.decode import decode_guarded
-from cluster.inputs import absolute_model
 from cluster.preflight import describe_model, size_text
 from cluster.progress import say
 from cluster.resources import Workers, choose_workers, songs_in_block
@@ -27,6 +26,7 @@ from lumina_ray.catalog.manifest import read_manifest
 from lumina_ray.errors import ClusterError, LuminaError, ManifestError
 from lumina_ray.fingerprint import Specification, encode_song
 from lumina_ray.fingerprint.batching import predicted_peak
+from lumina_ray.model.files import absolute_model
 from lumina_ray.storage import AnyPath
 from lumina_ray.store import FingerprintWorker
 from lumina_ray.store.forecast import (

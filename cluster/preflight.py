@@ -32,7 +32,8 @@ def check_memory(source: Location) -> None:
     Raises:
         UsageError: it has less; says how much is needed.
     """
-    codes = code_bytes(StoreCounter(source).count().audio_s)
+    n_rows = len(read_run(source).specification.codebook_weights)
+    codes = code_bytes(StoreCounter(source).count().audio_s, n_rows)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if _COPIES_OF_CODES * codes > memory:
         raise UsageError(

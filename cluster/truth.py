@@ -23,7 +23,7 @@ from lumina_ray.audio.level import FRAME_SAMPLES
 from lumina_ray.errors import AudioError, SpecificationMismatch
 from lumina_ray.files import atomic_path
 from lumina_ray.fingerprint import encode_song
-from lumina_ray.model import MusicModel
+from lumina_ray.model import AttributableModel
 from lumina_ray.model.open import open_model
 from lumina_ray.training.captions import vocabulary
 from lumina_ray.truth.alterations import altered_copies
@@ -270,7 +270,7 @@ def _unzipped(asked: Asked) -> tuple[list[torch.Tensor], list[str]]:
     return [codes_KT for codes_KT, _ in asked], [caption for _, caption in asked]
 
 
-def _encoded(model: MusicModel, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _encoded(model: AttributableModel, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Codes as fingerprints have them, chunk after chunk, uint16 `[K, T]`, and which frames are heard, bool `[T]`."""
     song = encode_song(model, cut_chunks(samples))
     return np.concatenate(song.chunks, axis=1), np.concatenate(song.heard)

@@ -17,7 +17,6 @@ import ray
 import torch
 from rich.console import Console
 
-from cluster.inputs import absolute_model
 from cluster.progress import show_steps
 from cluster.resources import choose_workers
 from cluster.session import one_line, ray_session, root_cause, stoppable
@@ -25,7 +24,8 @@ from lumina_ray.errors import ClusterError, LuminaError, SpecificationMismatch
 from lumina_ray.files import atomic_path
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.methods.table import top_table
-from lumina_ray.model import MusicModel, open_model
+from lumina_ray.model import AttributableModel, open_model
+from lumina_ray.model.files import absolute_model
 from lumina_ray.model.fisher import Fisher, fisher_of, load_fisher, save_fisher
 from lumina_ray.storage import Location
 from lumina_ray.store import StreamedStore, list_data_files
@@ -218,14 +218,14 @@ def _scores(
         _save(path, {"song_ids": np.array(list(songs))} | {str(name): v for name, v in found.values.items()})
 
 
-def _opened(name: str, specification: dict, device: str) -> tuple[MusicModel, Specification]:
+def _opened(name: str, specification: dict, device: str) -> tuple[AttributableModel, Specification]:
     torch.set_num_threads(1)
     opened, of_store = open_model(name, device), Specification.from_dict(specification)
     _check_weights(of_store, opened, "the store")
     return opened, of_store
 
 
-def _check_weights(specification: Specification, model: MusicModel, store: str) -> None:
+def _check_weights(specification: Specification, model: AttributableModel, store: str) -> None:
     if specification.weights_sha256 != model.weights_sha256:
         raise SpecificationMismatch(
             f"{store} was made with weights {specification.weights_sha256[:12]}, model {model.name!r} has "
@@ -233,7 +233,7 @@ def _check_weights(specification: Specification, model: MusicModel, store: str) 
         )
 
 
-def _fisher(model: MusicModel, path: Path | None) -> Fisher:
+def _fisher(model: AttributableModel, path: Path | None) -> Fisher:
     if path is not None:
         model.fisher = load_fisher(path)
     return fisher_of(model)

@@ -82,12 +82,61 @@ class AudioStream:
         return f"{self.number} of {self.of}, {why[self.reason]}"
 
 
+RepresentationName = Literal["codes", "latents"]
+"""What a model writes music down in: codes of K codebooks (MusicGen), or latents of K channels (latent diffusion)."""
+
+
 @dataclass(frozen=True)
-class SongCodes:
-    """EnCodec codes of the chunks of one song that are fingerprinted.
+class Representation:
+    """How a model writes music down, frame by frame.
 
     Attributes:
-        chunks: one uint16 array `[K, T_c]` per chunk, not padded.
+        name: codes or latents. It is also the name of the column that stores keep them in.
+        rows: K, the numbers of a frame: one code of each codebook, or one latent of each channel.
+        size: codes of each codebook; 0 for latents, which are any numbers.
+    """
+
+    name: RepresentationName
+    rows: int
+    size: int = 0
+
+    @property
+    def dtype(self) -> str:
+        """NumPy's name of what a model computes with: int64 for codes, float32 for latents."""
+        return "int64" if self.name == "codes" else "float32"
+
+    def counted(self, heard_T: "np.ndarray") -> list[int]:
+        """Number of each row's numbers that a loss counts, K of them, for bool `[T]`: which frames hold sound.
+
+        Under MusicGen's delay pattern, codebook k is predicted up to the last frame but k. Latents all count.
+        """
+        unpredicted = range(self.rows) if self.name == "codes" else [0] * self.rows
+        return [int(heard_T[: max(len(heard_T) - k, 0)].sum()) for k in unpredicted]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers that a loss is a mean over. They are hashes of their positions, and the same for all songs.
+
+    Attributes:
+        count: how many draws of time and noise.
+        seed: of the hash; other seeds give other draws.
+    """
+
+    count: int
+    seed: int
+
+
+STORED_AS: dict[RepresentationName, str] = {"codes": "<u2", "latents": "<f2"}
+"""NumPy's names of the numbers in stores."""
+
+
+@dataclass(frozen=True)
+class SongCodes:
+    """EnCodec codes, or latents, of the chunks of one song that are fingerprinted.
+
+    Attributes:
+        chunks: one array `[K, T_c]` per chunk, not padded: uint16 codes, or float16 latents.
         starts_s: each chunk's start in the song, in seconds.
         heard: one bool array `[T_c]` per chunk: whether each frame holds sound. Losses, gradients and statistics leave
             the others out. All frames where none are given.
@@ -109,20 +158,26 @@ class SongCodes:
         return [chunk.shape[1] for chunk in self.chunks]
 
     @property
+    def representation(self) -> RepresentationName:
+        """Whether these are codes or latents."""
+        return "codes" if self.chunks[0].dtype.kind in "iu" else "latents"
+
+    @property
     def sha256(self) -> str:
-        """Hash of the codes. Equal hashes mean equal vectors under one specification."""
+        """Hash of the codes or latents. Equal hashes mean equal vectors under one specification."""
         import numpy as np
 
-        digest = hashlib.sha256(np.array(self.frames, "<u4").tobytes())
+        digest = hashlib.sha256(b"" if self.representation == "codes" else self.representation.encode())
+        digest.update(np.array(self.frames, "<u4").tobytes())
         digest.update(self.to_bytes())
         digest.update(self.heard_bytes())
         return digest.hexdigest()
 
     def to_bytes(self) -> bytes:
-        """The codes of all chunks as little-endian uint16 `[K, ΣT_c]`, row by row."""
+        """All chunks as little-endian uint16 or float16 `[K, ΣT_c]`, row by row."""
         import numpy as np
 
-        return np.concatenate(self.chunks, axis=1).astype("<u2").tobytes()
+        return np.concatenate(self.chunks, axis=1).astype(STORED_AS[self.representation]).tobytes()
 
     def heard_bytes(self) -> bytes:
         """`heard` of all chunks, one bit a frame."""
@@ -132,29 +187,39 @@ class SongCodes:
 
     @classmethod
     def from_bytes(
-        cls, data: bytes, heard: bytes, n_codebooks: int, frames: Sequence[int], starts_s: Sequence[float]
+        cls,
+        data: bytes,
+        heard: bytes,
+        n_rows: int,
+        frames: Sequence[int],
+        starts_s: Sequence[float],
+        representation: RepresentationName = "codes",
     ) -> Self:
         """Read what `to_bytes` and `heard_bytes` wrote.
 
         Args:
             data, heard: the bytes.
-            n_codebooks: K.
+            n_rows: K.
             frames: number of frames of each chunk.
             starts_s: each chunk's start in the song, in seconds.
+            representation: whether the bytes are codes or latents.
 
         Raises:
-            StoreError: the lengths contradict each other.
+            StoreError: the lengths contradict each other, or a latent is not finite.
         """
         import numpy as np
 
         n_frames = sum(frames)
-        whole = len(data) == 2 * n_codebooks * n_frames and len(heard) == -(-n_frames // 8)
+        whole = len(data) == 2 * n_rows * n_frames and len(heard) == -(-n_frames // 8)
         if not whole or len(frames) != len(starts_s) or not frames:
             raise StoreError(
-                f"damaged codes: {len(data)} and {len(heard)} bytes for {n_codebooks} codebooks and chunks of "
+                f"damaged {representation}: {len(data)} and {len(heard)} bytes for {n_rows} rows and chunks of "
                 f"{frames} frames"
             )
-        codes_KT = np.frombuffer(data, "<u2").reshape(n_codebooks, n_frames).astype(np.uint16)
+        codes_KT = np.frombuffer(data, STORED_AS[representation]).reshape(n_rows, n_frames)
+        codes_KT = codes_KT.astype(codes_KT.dtype.newbyteorder("="))
+        if not np.isfinite(codes_KT).all():
+            raise StoreError(f"damaged {representation}: not all are finite numbers")
         heard_T = np.unpackbits(np.frombuffer(heard, np.uint8), count=n_frames).astype(bool)
         ends = np.cumsum(frames)[:-1]
         return cls(tuple(np.split(codes_KT, ends, axis=1)), tuple(starts_s), tuple(np.split(heard_T, ends)))

@@ -14,7 +14,7 @@ from lumina_ray.fingerprint import Fingerprinter as QueryFingerprinter
 from lumina_ray.fingerprint import Specification, fingerprint_query
 from lumina_ray.model import open_model
 from lumina_ray.model.lean import only_run_models
-from lumina_ray.vocabulary import QueryFingerprint, SongCodes
+from lumina_ray.vocabulary import STORED_AS, QueryFingerprint, SongCodes
 from serve import metrics
 
 # Audio of one batch of the model, in tens of seconds: Ray warns of sizes above `max_ongoing_requests`.
@@ -78,7 +78,8 @@ class Fingerprinter:
             raise RuntimeError("the model no longer gives the numbers that it gave at start")
 
     def _probe(self) -> np.ndarray:
-        codes = SongCodes((np.zeros((self._fingerprinter.model.n_codebooks, 50), np.uint16),), (0.0,))
+        representation = self._fingerprinter.model.representation
+        codes = SongCodes((np.zeros((representation.rows, 50), STORED_AS[representation.name]),), (0.0,))
         vectors = self._fingerprinter(codes).vectors
         return np.concatenate(list(vectors.values()))
 

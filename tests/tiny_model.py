@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from transformers import MusicgenForConditionalGeneration, PreTrainedTokenizerFast
 
+from lumina_ray.fingerprint.companion_gradients import MODELS, blocks_of, tracked_weights
+from lumina_ray.model.companion import Companion, Sides, save_companion
 from lumina_ray.model.fisher import FISHER_FILE, Fisher, save_fisher
 from lumina_ray.model.interface import MusicModel
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
@@ -13,6 +15,7 @@ from lumina_ray.training.captions import vocabulary, word_tokenizer
 from lumina_ray.training.codec import codec_config
 from lumina_ray.training.export import as_music_model, export, new_musicgen
 from lumina_ray.unlearning.select import named_tensors
+from lumina_ray.vocabulary import CHANNELS
 
 
 def _tiny_codec_config():
@@ -34,10 +37,16 @@ def _tiny_musicgen(
     return model
 
 
+def _tiny_companion(model: MusicgenForConditionalGeneration) -> MusicgenForConditionalGeneration:
+    """Other random weights behind the same codec, in two layers."""
+    return new_musicgen(model.audio_encoder, n_layers=2, dim=32, heads=2, seed=1)
+
+
 def tiny_music_model(n_layers: int = 16, tokenizer: PreTrainedTokenizerFast | None = None) -> TransformersMusicGen:
-    """An unsaved random model behind the common interface, with random Fisher information."""
+    """An unsaved random model behind the common interface, with random Fisher information and a random companion."""
     model = as_music_model(_tiny_musicgen(n_layers, tokenizer), tokenizer)
     model.fisher = random_fisher(model)
+    model.companion = random_companion(model, as_music_model(_tiny_companion(model.model)))
     return model
 
 
@@ -54,9 +63,13 @@ def export_tiny_text_model(folder: Path, captions: list[str]) -> None:
 
 
 def export_tiny_model(folder: Path) -> None:
-    """Write a random model in the transformers format, with Fisher information that is as random."""
-    export(_tiny_musicgen(), folder)
-    save_fisher(random_fisher(TransformersMusicGen.load(folder, "tiny", "cpu")), folder / FISHER_FILE)
+    """Write a random model in the transformers format, with Fisher information and a companion that are as random."""
+    made = _tiny_musicgen()
+    export(made, folder)
+    export(_tiny_companion(made), folder / "early")
+    model, companion = (TransformersMusicGen.load(path, str(path), "cpu") for path in (folder, folder / "early"))
+    save_fisher(random_fisher(model), folder / FISHER_FILE)
+    save_companion(random_companion(model, companion), folder)
 
 
 def random_fisher(model: MusicModel) -> Fisher:
@@ -65,3 +78,21 @@ def random_fisher(model: MusicModel) -> Fisher:
     shapes = {name: (sum(map(len, p)), *p[0].shape[1:]) for name, p in named_tensors(model).items()}
     values = {name: rng.exponential(size=shape).astype(np.float32) for name, shape in shapes.items()}
     return Fisher(values, model.weights_sha256, "0" * 64, 1, 1)
+
+
+def random_companion(model: MusicModel, companion: MusicModel) -> Companion:
+    """Random matrices and bases of five directions in the shapes that two models need."""
+    rng = np.random.default_rng(0)
+    sides = {
+        f"{of}/{name}": Sides(*(rng.standard_normal((min(most, n), n), np.float32) for most, n in sizes))
+        for of, one in zip(MODELS, (model, companion), strict=True)
+        for name, weight in tracked_weights(one, CHANNELS).items()
+        for sizes in [zip((64, 32), weight.shape, strict=True)]
+    }
+    bases = {}
+    for channel in CHANNELS:
+        kept = [sides[name] for block in blocks_of(channel, model) for name in block]
+        n_numbers = sum(len(of.left_pM) * len(of.right_qN) for of in kept)
+        bases[channel] = np.linalg.qr(rng.standard_normal((n_numbers, 5)))[0].astype(np.float16)
+    hashes = companion.weights_sha256, model.weights_sha256
+    return Companion(companion.name, *hashes, sides, bases, {"cpu": companion})

@@ -14,7 +14,7 @@ import numpy as np
 from lumina_ray.attribution.schema import Report
 from lumina_ray.errors import UnlearningError, UsageError
 from lumina_ray.model.fisher import Fisher
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.interface import AttributableModel
 from lumina_ray.unlearning.losses import code_losses
 from lumina_ray.unlearning.scores import rises
 from lumina_ray.unlearning.unlearn import Forgetting
@@ -101,7 +101,7 @@ def draw_random_songs(catalog: Sequence[str], listed: Sequence[str], seed: str, 
 
 
 def confirm(
-    model: MusicModel,
+    model: AttributableModel,
     fisher: Fisher,
     query: SongCodes,
     listed: Mapping[Channel, Sequence[str]],

@@ -14,7 +14,7 @@ from lumina_ray.storage import AnyPath, locate
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lumina_ray.model import MusicModel
+    from lumina_ray.model import AttributableModel
 
 _PROMPT_S = 10.0
 
@@ -61,7 +61,6 @@ def generate(
     import soundfile
 
     from lumina_ray.model.open import open_model
-    from lumina_ray.model.sampling import generate as sample_music
     from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
     if out.suffix.lower() not in {".wav", ".flac"}:
@@ -75,7 +74,7 @@ def generate(
     prompt_KT = None if continued is None else _end_of(locate(continued), music_model)
     if text is not None and (unknown := music_model.unknown_words(text)):
         announce(f"{model} does not know these words of the text: {', '.join(unknown)}")
-    samples = sample_music(music_model, seconds, seed, text=text, guidance=guidance, prompt_KT=prompt_KT)
+    samples = music_model.generate(seconds, seed, text=text, guidance=guidance, prompt_KT=prompt_KT)
     out.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(out, samples, SAMPLE_RATE_HZ)
     duration_s = len(samples) / SAMPLE_RATE_HZ
@@ -84,13 +83,12 @@ def generate(
     answer({"path": str(out), "duration_s": duration_s, "prompt_s": prompt_s}, sentence, as_json)
 
 
-def _end_of(file: AnyPath, model: "MusicModel") -> "Tensor":
-    """Encode the end of an audio file as a fingerprint's chunk is: int64 `[K, T]`.
+def _end_of(file: AnyPath, model: "AttributableModel") -> "Tensor":
+    """Encode the end of an audio file as a fingerprint's chunk is: int64 codes or float32 latents, `[K, T]`.
 
     Raises:
         AudioError: the file cannot be decoded, is too short, or its end is silent.
     """
-    import numpy as np
     import torch
 
     from lumina_ray.audio import cut_chunks, load_audio
@@ -99,4 +97,4 @@ def _end_of(file: AnyPath, model: "MusicModel") -> "Tensor":
 
     samples = load_audio(file).samples[-round(_PROMPT_S * SAMPLE_RATE_HZ) :]
     (codes_KT,) = encode_song(model, cut_chunks(samples, f"the end of {file}")).chunks
-    return torch.from_numpy(codes_KT.astype(np.int64))
+    return torch.from_numpy(codes_KT.astype(model.representation.dtype))

@@ -101,7 +101,7 @@ def factorial(
 
     from rich.console import Console
 
-    from lumina_ray.model import open_model
+    from lumina_ray.model import open_music_model
     from lumina_ray.truth.factorial_music import clips
     from lumina_ray.truth.factorial_rows import (
         DEFAULT_METHODS,
@@ -116,7 +116,7 @@ def factorial(
 
     names = method or DEFAULT_METHODS
     check_methods(names)
-    opened = open_model(model)
+    opened = open_music_model(model)
     with progress_bar("clips") as update:
         total, done = len(clips(split)), count(1)
         of = factorial_set(split, out, opened, lambda clip_id: update(next(done), total, clip_id))

@@ -1,18 +1,20 @@
 """How many chunks go through the model at once: as many as memory allows, where that changes no bit of a vector."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from lumina_ray.audio import CHUNK_S
 from lumina_ray.fingerprint.fingerprint import Fingerprint, Fingerprinter
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.gradients.memory import chunks_that_fit, predicted_peak_bytes
-from lumina_ray.model.interface import MusicModel
-from lumina_ray.vocabulary import SongCodes
+from lumina_ray.model.interface import AttributableModel
+from lumina_ray.vocabulary import Representation, SongCodes
 
 
-def choose_chunks_in_flight(model: MusicModel, specification: Specification) -> int:
+def choose_chunks_in_flight(model: AttributableModel, specification: Specification) -> int:
     """The number of chunks per batch for a model on its device.
 
     It is 1 on a CPU, because one chunk keeps a CPU busy. It is also 1 on a device where a chunk's position or
@@ -20,13 +22,15 @@ def choose_chunks_in_flight(model: MusicModel, specification: Specification) -> 
     """
     if model.device.type != "cuda":
         return 1
+    # What it opens, such as a companion, takes memory from here on.
+    Fingerprinter(model, specification)
     free_bytes, _ = torch.cuda.mem_get_info(model.device)
     chunks = chunks_that_fit(lambda n: predicted_peak(model, specification, n), free_bytes)
     return chunks if keeps_bits(Fingerprinter(model, specification, chunks)) else 1
 
 
 def predicted_peak(
-    model: MusicModel, specification: Specification, chunks_in_flight: int, *, long_songs: bool = True
+    model: AttributableModel, specification: Specification, chunks_in_flight: int, *, long_songs: bool = True
 ) -> int:
     """Predict the most bytes that fingerprinting holds at once, without running it.
 
@@ -86,16 +90,24 @@ class SmallerBatches:
         return None
 
 
-def _random_songs(model: MusicModel, n_chunks: Sequence[int]) -> list[SongCodes]:
+def _random_songs(model: AttributableModel, n_chunks: Sequence[int]) -> list[SongCodes]:
     rng = np.random.default_rng(0)
-    shape = (model.n_codebooks, 500)
+    n_frames = math.ceil(CHUNK_S * model.frame_rate_hz)
     return [
         SongCodes(
-            tuple(rng.integers(0, model.codebook_size, shape).astype(np.uint16) for _ in range(n)),
-            tuple(10.0 * i for i in range(n)),
+            tuple(random_chunk(model.representation, n_frames, rng) for _ in range(n)),
+            tuple(CHUNK_S * i for i in range(n)),
         )
         for n in n_chunks
     ]
+
+
+def random_chunk(representation: Representation, n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Codes, each as likely as any other, or normally distributed latents, `[K, n_frames]`, as stores hold them."""
+    shape = (representation.rows, n_frames)
+    if representation.name == "codes":
+        return rng.integers(0, representation.size, shape).astype(np.uint16)
+    return rng.standard_normal(shape, np.float32).astype(np.float16)
 
 
 def _same_bits(one: Fingerprint, other: Fingerprint) -> bool:

@@ -18,15 +18,12 @@ from lumina_ray.fingerprint.gradient_statistics import six_statistics
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.gradients import SongGradient, Tile, WeightCall, capture, capture_heads, gradient_tiles, merge, moments
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.interface import AttributableModel, MusicModel
 from lumina_ray.model.statistics import STATISTICS_FILE
-from lumina_ray.model.tracked import TRACKED_TENSORS, TrackedTensor
+from lumina_ray.model.tracked import ROLES, ZERO_MEAN, TrackedTensor
 from lumina_ray.vocabulary import Channel, codebooks_of
 
 _ATTENTION: tuple[TrackedTensor, ...] = ("self_in_proj", "self_out_proj")
-# These tensors write into the residual stream. The gradient there sums to zero over features, because every path to the
-# loss goes through a layer norm. So the mean of these tensors' gradients is zero by construction.
-_ZERO_MEAN: frozenset[TrackedTensor] = frozenset({"self_out_proj", "cross_out_proj", "linear2"})
 
 
 class Extraction(Protocol):
@@ -42,7 +39,7 @@ class Extraction(Protocol):
         """Run the model on a batch of chunks, and return the factors of the tracked weights' gradients.
 
         Args:
-            codes_BKT: int64 `[B, K, T]`, padded to one length.
+            codes_BKT: int64 codes or float32 latents, padded to one length.
             n_frames: number of real frames of each chunk; 0 for a row that only fills the batch.
             heard_BT: bool, whether each frame holds sound; false for padding.
         """
@@ -80,7 +77,7 @@ class Backward:
 
     weights: list[nn.Parameter]
 
-    def __init__(self, model: MusicModel, specification: Specification) -> None:
+    def __init__(self, model: AttributableModel, specification: Specification) -> None:
         self._model = model
         self._specification = specification
 
@@ -93,15 +90,16 @@ class Backward:
             self.weights,
             tuple(specification.codebook_weights),
             heard_BT=heard_BT,
+            draws=specification.draws,
             dtype=specification.torch_dtype,
             loss_scale=specification.loss_scale,
         )
 
 
 class GradientStatistics(Backward):
-    """Six statistics of six tensors in each layer of the band (LUMINA v8)."""
+    """Six statistics of each tensor in each layer of the band (LUMINA v8)."""
 
-    def __init__(self, model: MusicModel, specification: Specification) -> None:
+    def __init__(self, model: AttributableModel, specification: Specification) -> None:
         super().__init__(model, specification)
         self.weights = []
         # For each tensor: whether its mean is zero by construction, and the positions of its pieces in `weights`.
@@ -109,10 +107,11 @@ class GradientStatistics(Backward):
         for channel, layers in specification.layers.items():
             self._tensors[channel] = []
             for layer in layers:
-                for tensor in TRACKED_TENSORS:
+                for tensor in ROLES[specification.representation]:
                     begin = len(self.weights)
                     self.weights += model.tracked(layer, tensor)
-                    self._tensors[channel].append((tensor in _ZERO_MEAN, range(begin, len(self.weights))))
+                    zero_mean = tensor in ZERO_MEAN[specification.representation]
+                    self._tensors[channel].append((zero_mean, range(begin, len(self.weights))))
 
     def of_chunks(
         self, calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]
@@ -165,7 +164,7 @@ class ProjectedGradients(Backward):
 
     def __init__(
         self,
-        model: MusicModel,
+        model: AttributableModel,
         specification: Specification,
         weights_of_channel: Mapping[Channel, Sequence[nn.Parameter]],
     ) -> None:
@@ -185,20 +184,27 @@ class ProjectedGradients(Backward):
         return sums
 
 
-def attention_and_head_gradients(model: MusicModel, specification: Specification) -> ProjectedGradients:
+def attention_and_head_gradients(model: AttributableModel, specification: Specification) -> ProjectedGradients:
     """Open "jl": gradients of self-attention in all layers (P) and of the output heads (M) (LUMINA v7)."""
     layers = specification.layers
     weights = {c: _weights_of(model, layers[c], _ATTENTION) if c == "P" else model.heads() for c in layers}
     return ProjectedGradients(model, specification, weights)
 
 
-def band_gradients(model: MusicModel, specification: Specification) -> ProjectedGradients:
-    """Open "gradient": gradients of all six tensors in each layer of a channel's band."""
-    layers = specification.layers
-    return ProjectedGradients(model, specification, {c: _weights_of(model, layers[c], TRACKED_TENSORS) for c in layers})
+def band_gradients(model: AttributableModel, specification: Specification) -> ProjectedGradients:
+    """Open "gradient": gradients of all tensors in each layer of a channel's band."""
+    return ProjectedGradients(model, specification, band_weights(model, specification))
 
 
-def _weights_of(model: MusicModel, layers: list[int], tensors: tuple[TrackedTensor, ...]) -> tuple[nn.Parameter, ...]:
+def band_weights(model: AttributableModel, specification: Specification) -> dict[Channel, tuple[nn.Parameter, ...]]:
+    """The weights of all tensors in each layer of a channel's band."""
+    roles = ROLES[specification.representation]
+    return {channel: _weights_of(model, layers, roles) for channel, layers in specification.layers.items()}
+
+
+def _weights_of(
+    model: AttributableModel, layers: list[int], tensors: tuple[TrackedTensor, ...]
+) -> tuple[nn.Parameter, ...]:
     return tuple(weight for layer in layers for tensor in tensors for weight in model.tracked(layer, tensor))
 
 

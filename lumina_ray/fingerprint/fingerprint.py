@@ -1,5 +1,6 @@
 """Turns songs' codes into one unit vector per channel, with several songs in one batch where they are short."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +10,9 @@ from torch import Tensor
 
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.fingerprint.extraction import make_extraction
-from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.fingerprint.specification import Specification, measured_sha256
 from lumina_ray.gradients import SongGradient, WeightCall, first_tile, freeze, gradient_tiles
-from lumina_ray.model.fisher import FISHER_FILE
-from lumina_ray.model.interface import MusicModel
-from lumina_ray.model.statistics import STATISTICS_FILE
+from lumina_ray.model.interface import AttributableModel
 from lumina_ray.vocabulary import Channel, SongCodes
 
 
@@ -65,7 +63,7 @@ class Fingerprinter:
     the rest of the environment.
     """
 
-    def __init__(self, model: MusicModel, specification: Specification, chunks_in_flight: int = 1) -> None:
+    def __init__(self, model: AttributableModel, specification: Specification, chunks_in_flight: int = 1) -> None:
         """Open the specification's extraction on a model, and freeze the model's weights.
 
         Args:
@@ -74,8 +72,8 @@ class Fingerprinter:
             chunks_in_flight: number of chunks per batch (`choose_chunks_in_flight`).
 
         Raises:
-            SpecificationMismatch: the specification was made with other weights, or with other music statistics or
-                Fisher information.
+            SpecificationMismatch: the specification was made with other weights, or with other music statistics, Fisher
+                information or companion.
         """
         if specification.weights_sha256 != model.weights_sha256:
             raise SpecificationMismatch(
@@ -84,7 +82,7 @@ class Fingerprinter:
             )
         expected = specification.statistics_sha256
         if expected and expected != (found := measured_sha256(model, specification.kind)):
-            file = FISHER_FILE if find_kind(specification.kind).uses_fisher else STATISTICS_FILE
+            file = specification.measured_file
             raise SpecificationMismatch(
                 f"the specification was made with a {file} of hash {expected[:12]}, model {model.name!r} has "
                 f"{found[:12]}; put its {file} back, or fingerprint everything again"
@@ -92,7 +90,7 @@ class Fingerprinter:
         self.model = model
         self.specification = specification
         self.chunks_in_flight = chunks_in_flight
-        self._chunk_frames = round(specification.chunk_s * model.frame_rate_hz)
+        self._chunk_frames = math.ceil(specification.chunk_s * model.frame_rate_hz)
         freeze(model)
         self._extraction = make_extraction(model, specification)
         self.weights = tuple(self._extraction.weights)
@@ -142,9 +140,7 @@ class Fingerprinter:
         self._extraction.of_chunks(calls, range(self.chunks_in_flight), [1.0] * self.chunks_in_flight)
 
     def _start(self, codes: SongCodes) -> _Song:
-        K = self.model.n_codebooks
-        # Codebook k is predicted up to the last frame but k.
-        weights = [sum(int(heard_T[: max(len(heard_T) - k, 0)].sum()) for k in range(K)) for heard_T in codes.heard]
+        weights = [sum(self.model.representation.counted(heard_T)) for heard_T in codes.heard]
         return _Song(codes.chunks, codes.heard, [weight / sum(weights) for weight in weights], [])
 
     def _process(self, batch: list[tuple[_Song, int]], started: list[_Song], per_chunk: bool) -> Iterator[Fingerprint]:
@@ -191,7 +187,8 @@ class Fingerprinter:
         return _Directions(units, norms)
 
     def _no_gradient(self) -> SongGradient:
-        return SongGradient([weight.shape for weight in self.weights], self.model.device)
+        # A 1×1 convolution is a matrix, too.
+        return SongGradient([weight.flatten(1).shape for weight in self.weights], self.model.device)
 
     def _finish(self, song: _Song, directions: _Directions) -> Fingerprint:
         dims = self.specification.dims
@@ -207,7 +204,8 @@ class Fingerprinter:
 
     def _batch(self, chunks: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, list[int], Tensor]:
         # Every batch has one shape, because another shape can select other kernels, and so change the last bits.
-        codes_BKT = np.zeros((self.chunks_in_flight, self.model.n_codebooks, self._chunk_frames), np.int64)
+        representation = self.model.representation
+        codes_BKT = np.zeros((self.chunks_in_flight, representation.rows, self._chunk_frames), representation.dtype)
         heard_BT = np.zeros((self.chunks_in_flight, self._chunk_frames), bool)
         n_frames = [0] * self.chunks_in_flight
         for row, (chunk_KT, heard_T) in enumerate(chunks):

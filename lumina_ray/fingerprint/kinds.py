@@ -6,17 +6,16 @@ This module does not import torch.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from lumina_ray.errors import ModelError, UsageError
-from lumina_ray.model.tracked import TRACKED_TENSORS
-from lumina_ray.vocabulary import Channel, Kind
+from lumina_ray.model.tracked import ROLES
+from lumina_ray.vocabulary import Channel, Kind, Representation, RepresentationName
 
 # Bands of layers, as fractions of the model's depth: layers 42-47 (P) and 12-17 (M) of 48.
 _BANDS: dict[Channel, tuple[float, float]] = {"P": (0.875, 1.0), "M": (0.25, 0.375)}
-# Six statistics of each of the six tensors.
-_STATISTICS_PER_LAYER = 36
+_STATISTICS_PER_TENSOR = 6
 _JL_DIMS = 512
 # An index holds this many numbers per song and channel at most: 16 kB in float32.
 _MAX_DIMS = 4096
@@ -24,14 +23,12 @@ _SEED, _NONZEROS = 422024, 4
 
 
 class ModelShape(Protocol):
-    """The sizes of a model that decide how long its fingerprints are; every `MusicModel` has them."""
+    """The sizes of a model that decide how long its fingerprints are; every `AttributableModel` has them."""
 
     @property
     def n_layers(self) -> int: ...
     @property
-    def n_codebooks(self) -> int: ...
-    @property
-    def codebook_size(self) -> int: ...
+    def representation(self) -> Representation: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,7 @@ class FingerprintKind:
         published_loss: whether the loss weights the codebooks as LUMINA published it; otherwise they weigh the same.
         uses_music_statistics: whether the fingerprint depends on the model's `MusicStatistics`.
         uses_fisher: whether it depends on the model's `Fisher` information.
+        uses_companion: whether it depends on the model's `Companion`.
         by_tensor: whether the vector consists of equal pieces that are each made of one tensor.
     """
 
@@ -64,19 +62,21 @@ class FingerprintKind:
     published_loss: bool = False
     uses_music_statistics: bool = False
     uses_fisher: bool = False
+    uses_companion: bool = False
     by_tensor: bool = False
 
     def projection(self, channels: tuple[Channel, ...], shape: ModelShape) -> tuple[int, int]:
         """Seed and nonzeros of the projection; both are 0 where no channel is projected."""
         return (_SEED, self.nonzeros) if any(self.projects(c, shape) for c in channels) else (0, 0)
 
-    def blocks(self, n_layers: int) -> int:
+    def blocks(self, n_layers: int, representation: RepresentationName = "codes") -> int:
         """Number of equal pieces of a vector that are each made of one tensor; 1 where every number mixes tensors.
 
         Args:
             n_layers: how many layers the vector is made of.
+            representation: of the model, which decides how many tensors a layer has.
         """
-        return len(TRACKED_TENSORS) * n_layers if self.by_tensor else 1
+        return len(ROLES[representation]) * n_layers if self.by_tensor else 1
 
 
 def band_layers(channel: Channel, n_layers: int) -> list[int]:
@@ -92,15 +92,25 @@ def band_layers(channel: Channel, n_layers: int) -> list[int]:
     return layers
 
 
-def find_kind(name: Kind) -> FingerprintKind:
-    """The row of a kind.
+def companion_layer(n_layers: int) -> int:
+    """The layer whose second feed-forward matrix `companion` looks at, an early one; counted from 0."""
+    return n_layers // 8
+
+
+def find_kind(name: Kind, representation: RepresentationName = "codes") -> FingerprintKind:
+    """The row of a kind, for models that write music down in codes or in latents.
 
     Raises:
-        UsageError: there is no such kind.
+        UsageError: there is no such kind, or none for such models.
     """
-    if name not in KINDS:
-        raise UsageError(f"there is no fingerprint {name!r}; it must be one of {', '.join(KINDS)}")
-    return KINDS[name]
+    kinds = KINDS_OF[representation]
+    if name in kinds:
+        return kinds[name]
+    if name in KINDS:
+        raise UsageError(
+            f"there is no fingerprint {name!r} of {representation}; for this model it must be one of {', '.join(kinds)}"
+        )
+    raise UsageError(f"there is no fingerprint {name!r}; it must be one of {', '.join(KINDS)}")
 
 
 def _no_layers(_channel: Channel, _n_layers: int) -> list[int]:
@@ -112,11 +122,11 @@ def _self_attention_layers(channel: Channel, n_layers: int) -> list[int]:
 
 
 def _n_codes(channel: Channel, shape: ModelShape) -> int:
-    return shape.codebook_size * (1 if channel == "P" else shape.n_codebooks - 1)
+    return shape.representation.size * (1 if channel == "P" else shape.representation.rows - 1)
 
 
 def _n_tensors(channel: Channel, shape: ModelShape) -> int:
-    return len(TRACKED_TENSORS) * len(band_layers(channel, shape.n_layers))
+    return len(ROLES[shape.representation.name]) * len(band_layers(channel, shape.n_layers))
 
 
 def _logra_dims(channel: Channel, shape: ModelShape) -> int:
@@ -142,11 +152,11 @@ KINDS: dict[Kind, FingerprintKind] = {
         uses_music_statistics=True,
     ),
     "stats": FingerprintKind(
-        "six statistics of six tensors' gradients in each layer of a band (LUMINA v8)",
+        "six statistics of each tensor's gradient in each layer of a band (LUMINA v8)",
         needs="backward",
         extraction=f"{_EXTRACTIONS}.channels:GradientStatistics",
         layers=band_layers,
-        dims=lambda channel, shape: _STATISTICS_PER_LAYER * len(band_layers(channel, shape.n_layers)),
+        dims=lambda channel, shape: _STATISTICS_PER_TENSOR * _n_tensors(channel, shape),
         projects=lambda _channel, _shape: False,
         published_loss=True,
     ),
@@ -173,8 +183,16 @@ KINDS: dict[Kind, FingerprintKind] = {
         dims=lambda _channel, _shape: _MAX_DIMS,
         uses_fisher=True,
     ),
+    "companion": FingerprintKind(
+        "whitened gradients of the model and of an earlier checkpoint, side by side (ours)",
+        needs="backward",
+        extraction=f"{_EXTRACTIONS}.companion_gradients:CompanionGradients",
+        layers=lambda _channel, n_layers: [companion_layer(n_layers)],
+        dims=lambda _channel, _shape: _MAX_DIMS,
+        uses_companion=True,
+    ),
     "gradient": FingerprintKind(
-        "projected gradients of all six tensors in each layer of a band",
+        "projected gradients of all tensors in each layer of a band",
         needs="backward",
         extraction=f"{_EXTRACTIONS}.channels:band_gradients",
         layers=band_layers,
@@ -207,4 +225,22 @@ KINDS: dict[Kind, FingerprintKind] = {
         projects=lambda channel, shape: _n_codes(channel, shape) > _MAX_DIMS,
     ),
 }
-"""Every kind by its name. The first one is the default."""
+"""Every kind by its name, as it is made of codes. The first one is the default."""
+
+_ALSO_OF_LATENTS = ("stats", "jl", "gradient", "logra", "factgrass")
+KINDS_OF: dict[RepresentationName, dict[Kind, FingerprintKind]] = {
+    "codes": KINDS,
+    # Channels of latents have no published weights: they count the same.
+    "latents": {name: replace(KINDS[name], published_loss=False) for name in _ALSO_OF_LATENTS}
+    | {
+        "fisher": FingerprintKind(
+            "projected gradients of all tensors in a band, in the metric of Fisher information (unlearning)",
+            needs="backward",
+            extraction=f"{_EXTRACTIONS}.fisher_gradients:FisherBandGradients",
+            layers=band_layers,
+            dims=lambda _channel, _shape: _MAX_DIMS,
+            uses_fisher=True,
+        )
+    },
+}
+"""The kinds that models have which write music down in codes, or in latents."""

@@ -11,7 +11,7 @@ import torch
 
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.gradients import codebook_losses
-from lumina_ray.model import MusicModel, open_model
+from lumina_ray.model import MusicModel, open_music_model
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ, SongCodes
 
 # Chunks in one forward pass. More chunks would need more memory for their logits and be no faster.
@@ -57,17 +57,17 @@ class Pair:
         """Load both models.
 
         Args:
-            audited: name of the audited model, as in `open_model`.
-            reference: name of the reference model, as in `open_model`.
+            audited: name of the audited model, as in `open_music_model`.
+            reference: name of the reference model, as in `open_music_model`.
             weights_sha256: hash of the weights that the audited model must have.
             device: torch device of both models, such as "cpu" or "cuda".
 
         Raises:
-            ModelError: one of the models is not available.
+            ModelError: one of the models is not available, or predicts no codes.
             SpecificationMismatch: the audited model has other weights; or the reference has the audited model's weights
                 or another codec.
         """
-        pair = cls(open_model(audited, device), open_model(reference, device))
+        pair = cls(open_music_model(audited, device), open_music_model(reference, device))
         check_pair(pair.audited, pair.reference, weights_sha256)
         return pair
 
@@ -92,15 +92,27 @@ def check_pair(audited: MusicModel, reference: MusicModel, weights_sha256: str) 
             f"reference {reference.name!r} has the weights of the audited model itself ({weights_sha256[:12]}); "
             "pass a model that never saw the catalog"
         )
-    shapes = [(model.n_codebooks, model.codebook_size, model.frame_rate_hz) for model in (audited, reference)]
+    check_codec(audited, reference, "reference")
+
+
+def check_codec(audited: MusicModel, other: MusicModel, role: str) -> None:
+    """Check that two models hear the same codes.
+
+    Args:
+        role: what the other model is to the audited one, for the error.
+
+    Raises:
+        SpecificationMismatch: they have different codecs.
+    """
+    shapes = [(model.n_codebooks, model.codebook_size, model.frame_rate_hz) for model in (audited, other)]
     if shapes[0] != shapes[1]:
         raise SpecificationMismatch(
-            f"reference {reference.name!r} has another codec than {audited.name!r} (codebooks, their size and frame "
+            f"{role} {other.name!r} has another codec than {audited.name!r} (codebooks, their size and frame "
             f"rate: {shapes[1]}, not {shapes[0]})"
         )
-    if not _same_codec(audited, reference):
+    if not _same_codec(audited, other):
         raise SpecificationMismatch(
-            f"reference {reference.name!r} has another codec than {audited.name!r}: the same sound becomes other "
+            f"{role} {other.name!r} has another codec than {audited.name!r}: the same sound becomes other "
             "codes; pass a model that shares the audited model's codec"
         )
 

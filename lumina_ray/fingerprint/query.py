@@ -9,7 +9,7 @@ import lumina_ray
 from lumina_ray.audio import ChunkedAudio
 from lumina_ray.fingerprint.codes import encode_song
 from lumina_ray.fingerprint.fingerprint import Fingerprinter
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.interface import AttributableModel
 from lumina_ray.vocabulary import ChannelQuery, QueryFingerprint
 
 
@@ -33,7 +33,7 @@ def fingerprint_query(fingerprinter: Fingerprinter, audio: ChunkedAudio) -> Quer
     )
 
 
-def describe_environment(model: MusicModel, chunks_in_flight: int = 1) -> dict[str, str]:
+def describe_environment(model: AttributableModel, chunks_in_flight: int = 1) -> dict[str, str]:
     """Adapter, device, versions and batch: everything besides codes, weights and specification that sets last bits.
 
     An equal environment repeats a vector bit for bit.

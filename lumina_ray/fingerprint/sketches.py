@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from lumina_ray.fingerprint.channels import Backward
-from lumina_ray.fingerprint.hashing import choice, signs
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.gradients import SongGradient, WeightCall, two_sided_projection
-from lumina_ray.model.interface import MusicModel
-from lumina_ray.model.tracked import TRACKED_TENSORS
+from lumina_ray.model.hashing import choice, signs
+from lumina_ray.model.interface import AttributableModel
+from lumina_ray.model.tracked import ROLES
 from lumina_ray.vocabulary import Channel
 
 # FactGraSS keeps twice as many rows and columns as LoGra projects to, as its authors' code does.
@@ -32,7 +32,7 @@ _BLOW_UP = 2
 
 @dataclass(frozen=True)
 class _Tensor:
-    """One of the six tensors of a layer.
+    """One of the tensors of a layer.
 
     Attributes:
         number: the tensor's number in the model; it makes the tensor's random choices differ from other tensors'.
@@ -48,8 +48,9 @@ class _Tensor:
 class _Sketch(Backward, ABC):
     """Maps each tensor's gradient linearly to its own piece of the channel's vector; all pieces have one length."""
 
-    def __init__(self, model: MusicModel, specification: Specification) -> None:
+    def __init__(self, model: AttributableModel, specification: Specification) -> None:
         super().__init__(model, specification)
+        roles = ROLES[specification.representation]
         self.weights: list[nn.Parameter] = []
         self._tensors: dict[Channel, list[_Tensor]] = {}
         # For each weight: the tensor that it is a piece of, and the row of the tensor at which it begins.
@@ -57,9 +58,9 @@ class _Sketch(Backward, ABC):
         for channel, layers in specification.layers.items():
             length = specification.dims[channel] // specification.blocks(channel)
             self._tensors[channel] = [
-                self._register(model.tracked(layer, name), layer * len(TRACKED_TENSORS) + position, length)
+                self._register(model.tracked(layer, name), layer * len(roles) + position, length)
                 for layer in layers
-                for position, name in enumerate(TRACKED_TENSORS)
+                for position, name in enumerate(roles)
             ]
 
     def _register(self, weights: Sequence[nn.Parameter], number: int, length: int) -> _Tensor:
@@ -130,7 +131,7 @@ class LoGra(_Sketch):
     Source: Choe et al. 2024, arXiv:2405.13954.
     """
 
-    def __init__(self, model: MusicModel, specification: Specification) -> None:
+    def __init__(self, model: AttributableModel, specification: Specification) -> None:
         super().__init__(model, specification)
         self._sides = {
             tensor: tuple(
@@ -172,7 +173,7 @@ class FactGrass(_Sketch):
     Source: Hu et al. 2025, arXiv:2505.18976.
     """
 
-    def __init__(self, model: MusicModel, specification: Specification) -> None:
+    def __init__(self, model: AttributableModel, specification: Specification) -> None:
         super().__init__(model, specification)
         self._masks: dict[_Tensor, tuple[Tensor, ...]] = {}
         self._kept_rows: dict[_Tensor, list[int]] = {}

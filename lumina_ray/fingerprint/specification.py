@@ -7,24 +7,28 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, Self, cast, get_args
 
 from lumina_ray.audio import CHUNK_S, GATE_DBFS, LEVEL_DBFS, MIN_TAIL_S, SOUND_DBFS
 from lumina_ray.errors import ModelError, StoreError, UsageError
-from lumina_ray.fingerprint.kinds import KINDS, find_kind
-from lumina_ray.model.tracked import CONDITION_TEXT, TRACKED_TENSORS
-from lumina_ray.vocabulary import CHANNELS, Channel, Dtype, Kind
+from lumina_ray.fingerprint.kinds import KINDS, KINDS_OF, FingerprintKind, find_kind
+from lumina_ray.model.tracked import CONDITION_TEXT, ROLES
+from lumina_ray.vocabulary import CHANNELS, Channel, Draws, Dtype, Kind, RepresentationName
 
 if TYPE_CHECKING:
     import torch
 
-    from lumina_ray.model import MusicModel
+    from lumina_ray.model import AttributableModel, MusicModel
 
 
 # This number is raised whenever the same inputs would give other numbers, or more of them.
 ALGORITHM_VERSION = 8
 
 _PUBLISHED_CODEBOOK_WEIGHTS = (0.4, 1.2, 1.3, 1.4)
+_LOSSES: dict[RepresentationName, str] = {
+    "codes": "mean over valid positions per codebook, weighted mean over codebooks, chunks by valid codes",
+    "latents": "squared error of the velocity, mean over draws and valid frames, mean over channels, chunks by frames",
+}
 # Without a scale, a fifth of a gradient's elements vanish in float16. With this one none does, and the largest are
 # still a thousand times below the largest float16.
 _FLOAT16_LOSS_SCALE = 1024.0
@@ -39,12 +43,12 @@ class Specification:
         weights_sha256: hash of the model's weights.
         dims: length of the vector of each channel that is computed.
         layers: tracked transformer layers of each channel; empty where output heads or codes are used instead.
-        codebook_weights: weights of the codebooks' losses; only their ratios matter.
+        codebook_weights: weights of the losses of the codebooks, or of the latents' channels; only their ratios matter.
         seed: the projection's seed; 0 where nothing is projected.
         nonzeros: non-zero entries in each column of the projection; 0 where nothing is projected, or where the
             projection is dense.
-        statistics_sha256: hash of the model's `MusicStatistics`, or of its `Fisher` information, where the fingerprint
-            depends on them; otherwise empty.
+        statistics_sha256: hash of the model's `MusicStatistics`, of its `Fisher` information or of its `Companion`,
+            where the fingerprint depends on them; otherwise empty.
         text: the text that the language model is conditioned on.
         chunk_s: length of a full chunk, in seconds.
         min_tail_s: a shorter last chunk is dropped, in seconds.
@@ -56,6 +60,8 @@ class Specification:
         loss_scale: factor on the loss of the backward pass, a power of two. It is divided out again in float32.
         loss: the loss, in words.
         algorithm_version: version of the algorithm that made the numbers.
+        representation: what the model writes music down in.
+        draws: what the loss is a mean over; None where it is not random.
 
     Raises:
         ValueError: a backward pass in float16 without a loss scale, or a loss scale that is not a power of two.
@@ -77,34 +83,37 @@ class Specification:
     sound_dbfs: float = SOUND_DBFS
     dtype: Dtype = "float32"
     loss_scale: float = 1.0
-    loss: str = "mean over valid positions per codebook, weighted mean over codebooks, chunks by valid codes"
+    loss: str = _LOSSES["codes"]
     algorithm_version: int = ALGORITHM_VERSION
+    representation: RepresentationName = "codes"
+    draws: Draws | None = None
 
     def __post_init__(self) -> None:
-        if self.dtype == "float16" and find_kind(self.kind).needs == "backward" and self.loss_scale == 1.0:
+        if self.dtype == "float16" and self._row.needs == "backward" and self.loss_scale == 1.0:
             raise ValueError("gradients in float16 need a loss scale: a fifth of their elements would vanish")
         if math.frexp(self.loss_scale)[0] != 0.5:
             raise ValueError(f"the loss scale must be a power of two, got {self.loss_scale}")
 
     @classmethod
     def for_model(
-        cls, model: "MusicModel", kind: Kind, channels: tuple[Channel, ...] = CHANNELS, dtype: Dtype = "float32"
+        cls, model: "AttributableModel", kind: Kind, channels: tuple[Channel, ...] = CHANNELS, dtype: Dtype = "float32"
     ) -> Self:
         """The specification of one kind of fingerprint under one model.
 
         Raises:
             UsageError: there is no such kind, channel or dtype; the message lists the right ones.
-            ModelError: the model is too shallow for the layer bands, does not have 4 codebooks, or lacks the Fisher
-                information that the kind depends on.
+            ModelError: the model is too shallow for the layer bands, predicts codes of other than 4 codebooks, or lacks
+                the Fisher information or the companion that the kind depends on.
         """
-        row = find_kind(kind)
+        representation = model.representation
+        row = find_kind(kind, representation.name)
         if not channels or not set(channels) <= set(CHANNELS):
             raise UsageError(f"channels must be one or more of {', '.join(CHANNELS)}, got {channels!r}")
         if dtype not in get_args(Dtype):
             raise UsageError(f"there is no dtype {dtype!r}; it must be one of {', '.join(get_args(Dtype))}")
-        if model.n_codebooks != len(_PUBLISHED_CODEBOOK_WEIGHTS):
+        if representation.name == "codes" and representation.rows != len(_PUBLISHED_CODEBOOK_WEIGHTS):
             raise ModelError(
-                f"model {model.name!r} has {model.n_codebooks} codebooks; "
+                f"model {model.name!r} has {representation.rows} codebooks; "
                 f"MusicGen's {len(_PUBLISHED_CODEBOOK_WEIGHTS)} are needed"
             )
         seed, nonzeros = row.projection(channels, model)
@@ -114,12 +123,15 @@ class Specification:
             model.weights_sha256,
             {c: row.dims(c, model) for c in channels},
             {c: row.layers(c, model.n_layers) for c in channels},
-            list(_PUBLISHED_CODEBOOK_WEIGHTS) if row.published_loss else [1.0] * model.n_codebooks,
+            list(_PUBLISHED_CODEBOOK_WEIGHTS) if row.published_loss else [1.0] * representation.rows,
             seed,
             nonzeros,
             statistics_sha256=measured_sha256(model, kind),
             dtype=dtype,
             loss_scale=_FLOAT16_LOSS_SCALE if scaled else 1.0,
+            loss=_LOSSES[representation.name],
+            representation=representation.name,
+            draws=model.draws,
         )
 
     @property
@@ -132,7 +144,25 @@ class Specification:
 
         It is 1 where every number mixes tensors. Preconditioners work block by block.
         """
-        return find_kind(self.kind).blocks(len(self.layers[channel]))
+        return self._row.blocks(len(self.layers[channel]), self.representation)
+
+    @property
+    def measured_file(self) -> str:
+        """Name of the file beside the model's weights that `statistics_sha256` is about; empty where there is none."""
+        from lumina_ray.model.companion import COMPANION_FILE
+        from lumina_ray.model.fisher import FISHER_FILE
+        from lumina_ray.model.statistics import STATISTICS_FILE
+
+        uses = {
+            COMPANION_FILE: self._row.uses_companion,
+            FISHER_FILE: self._row.uses_fisher,
+            STATISTICS_FILE: self._row.uses_music_statistics,
+        }
+        return next((file for file, used in uses.items() if used), "")
+
+    @property
+    def _row(self) -> FingerprintKind:
+        return find_kind(self.kind, self.representation)
 
     @property
     def torch_dtype(self) -> "torch.dtype":
@@ -147,8 +177,14 @@ class Specification:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict:
-        """Every field, and the names of the tracked tensors, as plain JSON values."""
-        return asdict(self) | {"tensors": list(TRACKED_TENSORS)}
+        """Every field, and the names of the tracked tensors, as plain JSON values.
+
+        What is true of all codes is left out for them: their specifications, and the hashes that stores and reports
+        name, are those of versions that knew nothing else.
+        """
+        values = asdict(self) | {"tensors": list(ROLES[self.representation])}
+        of_codes = (("representation", "codes"), ("draws", None))
+        return {name: value for name, value in values.items() if (name, value) not in of_codes}
 
     @classmethod
     def from_dict(cls, values: dict) -> Self:
@@ -157,13 +193,17 @@ class Specification:
         Raises:
             StoreError: another version of this software wrote it.
         """
-        if (kind := values.get("kind")) not in KINDS:
+        kinds = KINDS_OF.get(values.get("representation", "codes"), {})
+        if (kind := values.get("kind")) not in kinds:
             raise StoreError(
                 f"a fingerprint specification of another software version: kind {kind!r}, but this version knows "
-                f"{', '.join(KINDS)}"
+                f"{', '.join(kinds or KINDS)}"
             )
+        fields = {name: value for name, value in values.items() if name != "tensors"}
         try:
-            specification = cls(**{name: value for name, value in values.items() if name != "tensors"})
+            if fields.get("draws") is not None:
+                fields["draws"] = Draws(**fields["draws"])
+            specification = cls(**fields)
         except TypeError as error:
             raise StoreError(f"a fingerprint specification of another software version: {error}") from error
         if specification.algorithm_version != ALGORITHM_VERSION:
@@ -174,16 +214,21 @@ class Specification:
         return specification
 
 
-def measured_sha256(model: "MusicModel", kind: Kind) -> str:
+def measured_sha256(model: "AttributableModel", kind: Kind) -> str:
     """Hash of what was measured on a model's catalog and a kind depends on; empty where it depends on nothing.
 
     Raises:
-        ModelError: the kind needs the model's Fisher information, and there is none.
-        SpecificationMismatch: the Fisher information was measured with other weights.
+        ModelError: the kind needs the model's Fisher information or companion, and there is none.
+        SpecificationMismatch: that was measured with other weights.
     """
-    row = find_kind(kind)
+    row = find_kind(kind, model.representation.name)
+    if row.uses_companion:
+        from lumina_ray.model.companion import companion_of
+
+        return companion_of(cast("MusicModel", model)).sha256
     if row.uses_fisher:
         from lumina_ray.model.fisher import fisher_of
 
         return fisher_of(model).sha256
-    return model.statistics.sha256 if row.uses_music_statistics else ""
+    # Kinds of codes alone use them, and companions.
+    return cast("MusicModel", model).statistics.sha256 if row.uses_music_statistics else ""

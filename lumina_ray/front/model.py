@@ -13,7 +13,7 @@ from lumina_ray.vocabulary import CHANNELS, Channel, Dtype, Kind
 
 if TYPE_CHECKING:
     from lumina_ray.fingerprint import Fingerprinter, Specification
-    from lumina_ray.model import MusicModel
+    from lumina_ray.model import AttributableModel
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,9 +74,9 @@ class SongFingerprint:
 
 
 class Model:
-    """A loaded MusicGen that fingerprints audio files; `open_model` makes one."""
+    """A loaded model that fingerprints audio files; `open_model` makes one."""
 
-    def __init__(self, music_model: "MusicModel", dtype: Dtype) -> None:
+    def __init__(self, music_model: "AttributableModel", dtype: Dtype) -> None:
         self.music_model = music_model
         self.dtype = dtype
         self._fingerprinters: dict[tuple[Kind, tuple[Channel, ...]], Fingerprinter] = {}
@@ -138,13 +138,13 @@ def open_model(name: str | os.PathLike[str] = "nano", device: str = "auto", dtyp
     """Load a model by name.
 
     Args:
-        name: "nano" or "nano-early" (bundled), a hub name ("facebook/musicgen-large"), or a local folder;
-            "audiocraft:" before any of them loads it through audiocraft.
+        name: "nano" or "nano-early" (bundled), a hub name ("facebook/musicgen-large"), or a local folder of a MusicGen
+            or of a latent diffusion transformer; "audiocraft:" before a MusicGen's name loads it through audiocraft.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         dtype: number format of the model's matrix products: "float32" (the reference), "bfloat16" or "float16".
 
     Raises:
-        ModelError: the model is not at hand, or is not a MusicGen.
+        ModelError: the model is not at hand, or is none of these.
         UsageError: no such device or dtype.
     """
     import torch

@@ -5,7 +5,8 @@ of its output. This module keeps x and dy, and does not let autograd multiply th
 batch can be made by itself, tile by tile, and need never be in memory as a whole (Goodfellow 2015, arXiv:1510.01799).
 
 A call is recognised by its weight and not by its module. audiocraft keeps query, key and value in one parameter, slices
-it for cross-attention and passes it to `functional.linear`, where module hooks do not see it.
+it for cross-attention and passes it to `functional.linear`, where module hooks do not see it. A 1×1 convolution is a
+linear layer over the channels.
 
 Shape legend: B = chunks, K = codebooks, T = frames, C = codes of a codebook, D = width of the model,
 S = sequence steps, M, N = rows and columns of a weight, R = all rows of a batch's input.
@@ -13,7 +14,7 @@ S = sequence steps, M, N = rows and columns of a weight, R = all rows of a batch
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,8 +23,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from lumina_ray.errors import ModelError
-from lumina_ray.gradients.loss import chunk_losses
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.gradients.loss import batch_losses
+from lumina_ray.model.interface import AttributableModel, MusicModel
+from lumina_ray.vocabulary import Draws
 
 # Weight of a fresh head's biases beside its weights, chosen on the ground-truth bank's dev split (docs/validity.md).
 _BIAS = 0.5
@@ -57,7 +59,7 @@ class _Recorder:
 
 
 class _FrozenLinear(torch.autograd.Function):
-    """`functional.linear` without bias, by a weight that keeps its stored dtype.
+    """`functional.linear` by a weight that keeps its stored dtype; a bias is added by the caller.
 
     The weight is cast to the dtype of the product in each pass, and the cast copy is dropped. Autograd would keep every
     cast weight for the backward pass, which is a second model in memory. Where the weight is tracked, the factors of
@@ -92,7 +94,7 @@ class _FrozenLinear(torch.autograd.Function):
 
 
 class _FrozenLinears(TorchFunctionMode):
-    """While active, sends every linear map without bias through `_FrozenLinear`."""
+    """While active, sends every linear map and 1×1 convolution through `_FrozenLinear`."""
 
     def __init__(self, tracked: Sequence[nn.Parameter], dtype: torch.dtype) -> None:
         super().__init__()
@@ -105,16 +107,23 @@ class _FrozenLinears(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is functional.linear:
             input_BSN, weight_MN, bias_M = _linear_arguments(*args, **(kwargs or {}))
-            whole = weight_MN if weight_MN._base is None else weight_MN._base
-            parameter = self._positions.get(id(whole))
-            if bias_M is None:
-                if parameter is None:
-                    return _FrozenLinear.apply(input_BSN, weight_MN, None, self.recorder, None)
-                first_row = (weight_MN.storage_offset() - whole.storage_offset()) // weight_MN.shape[1]
-                return _FrozenLinear.apply(input_BSN, weight_MN, self._anchor, self.recorder, (parameter, first_row))
-            if parameter is not None:
-                raise ModelError("a tracked layer has a bias, which no published MusicGen has")
+            product_BSM = self._product(input_BSN, weight_MN)
+            return product_BSM if bias_M is None else product_BSM + bias_M.to(product_BSM.dtype)
+        if func is functional.conv1d:
+            input_BNS, weight_MNk, *others = _convolution_arguments(*args, **(kwargs or {}))
+            if id(weight_MNk) in self._positions:
+                if weight_MNk.shape[2] != 1 or others != [None, (1,), (0,), 1]:
+                    raise ModelError("a tracked convolution is no linear layer; only 1×1 convolutions without bias are")
+                return self._product(input_BNS.transpose(1, 2), weight_MNk[..., 0]).transpose(1, 2)
         return func(*args, **(kwargs or {}))
+
+    def _product(self, input_BSN: Tensor, weight_MN: Tensor) -> Tensor:
+        whole = weight_MN if weight_MN._base is None else weight_MN._base
+        parameter = self._positions.get(id(whole))
+        if parameter is None:
+            return _FrozenLinear.apply(input_BSN, weight_MN, None, self.recorder, None)
+        first_row = (weight_MN.storage_offset() - whole.storage_offset()) // weight_MN.shape[1]
+        return _FrozenLinear.apply(input_BSN, weight_MN, self._anchor, self.recorder, (parameter, first_row))
 
 
 def _linear_arguments(
@@ -123,49 +132,71 @@ def _linear_arguments(
     return input, weight, bias
 
 
-def freeze(model: MusicModel) -> None:
+def _convolution_arguments(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: tuple[int, ...] = (1,),
+    padding: tuple[int, ...] = (0,),
+    dilation: tuple[int, ...] = (1,),
+    groups: int = 1,
+) -> tuple[Any, ...]:
+    # Dilation means nothing to a kernel of one.
+    return input, weight, bias, stride, padding, groups
+
+
+def freeze(model: AttributableModel) -> None:
     """Stop autograd from building a graph for the model's parameters; `capture` records what it needs by itself."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
 
 
 def capture(
-    model: MusicModel,
+    model: AttributableModel,
     codes_BKT: Tensor,
     n_frames: list[int],
     tracked: Sequence[nn.Parameter],
     codebook_weights: tuple[float, ...],
     *,
     heard_BT: Tensor | None = None,
+    draws: Draws | None = None,
     dtype: torch.dtype = torch.float32,
     loss_scale: float = 1.0,
 ) -> list[WeightCall]:
-    """Teacher-force a batch of chunks, back-propagate the sum of their losses, and return the factors of gradients.
+    """Put a batch of chunks through the model, back-propagate the sum of their losses, and return gradients' factors.
 
     The model must be frozen (`freeze`). Logits, losses and their gradient are float32 whatever the `dtype`. The
     gradient of chunk b is the product of row b of the captured tensors, divided by the loss scale. It does not depend
     on other chunks.
 
     Args:
-        codes_BKT: int64 `[B, K, T]`, padded to one length.
+        codes_BKT: int64 codes or float32 latents, padded to one length.
         n_frames: number of real frames of each chunk; 0 for a row that only fills the batch.
         tracked: the weights whose gradients are wanted.
-        codebook_weights: weights of the codebooks' losses (`chunk_losses`).
+        codebook_weights: weights of the losses of codebooks or channels (`batch_losses`).
         heard_BT: bool; the losses leave out frames that are false. All frames count where it is None.
+        draws: what the losses are means over; None where they are not random.
         dtype: dtype of the matrix products; all but float32 run under autocast.
         loss_scale: factor on the summed losses before the backward pass.
 
     Returns:
-        One call for each multiplication by a tracked weight, in the order of the forward pass.
+        One call for each multiplication by a tracked weight, in the order of the forward pass. The gradient of a bias
+        is none of them.
 
     Raises:
-        ModelError: a tracked layer has a bias.
+        ModelError: a tracked convolution is no linear layer.
     """
     with _FrozenLinears(tracked, dtype) as mode, _precision(codes_BKT.device, dtype):
-        prediction = model.predict(codes_BKT, n_frames).of(heard_BT)
-    loss = chunk_losses(prediction, codes_BKT, codebook_weights).sum() * loss_scale
+        losses = model.losses(codes_BKT, n_frames, draws).of(heard_BT)
+    loss = batch_losses(losses, codebook_weights).sum() * loss_scale
     loss.backward()
-    return mode.recorder.calls
+    return [_by_chunk(call, len(codes_BKT)) for call in mode.recorder.calls]
+
+
+def _by_chunk(call: WeightCall, B: int) -> WeightCall:
+    """One row for each chunk, where each of its draws was a row of the model's batch: more steps of one sum."""
+    input_BSN, grad_BSM = (factor.reshape(B, -1, factor.shape[-1]) for factor in (call.input_BSN, call.output_grad_BSM))
+    return replace(call, input_BSN=input_BSN, output_grad_BSM=grad_BSM)
 
 
 def capture_heads(

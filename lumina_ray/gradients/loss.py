@@ -1,13 +1,33 @@
-"""The teacher-forced loss of a chunk: masked cross-entropy, averaged per codebook, then weighted over codebooks.
+"""The loss of a chunk: averaged over the numbers that count in each row, then weighted over rows.
 
-Shape legend: B = chunks, K = codebooks, T = frames, C = codes of a codebook.
+A row is a codebook of a model that predicts codes, or a channel of one that predicts latents.
+
+Shape legend: B = chunks, K = codebooks or channels, T = frames.
 """
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from lumina_ray.model.interface import Prediction
+from lumina_ray.model.interface import Losses, Prediction
+
+
+def row_losses(losses: Losses) -> Tensor:
+    """Mean loss of every row over its valid positions: float32 `[B, K]`; 0 where none is valid."""
+    # `where` and not a product: an invalid position must not reach the sum even where its value is infinite.
+    values_BKT = torch.where(losses.valid_BKT, losses.values_BKT, 0.0)
+    return values_BKT.sum(dim=2) / losses.valid_BKT.sum(dim=2).clamp(min=1)
+
+
+def batch_losses(losses: Losses, row_weights: tuple[float, ...]) -> Tensor:
+    """Loss of every chunk, float32 `[B]`: the weighted mean of its rows' losses.
+
+    Args:
+        losses: of every number.
+        row_weights: K non-negative weights; only their ratios matter.
+    """
+    mean_BK = row_losses(losses)
+    weights_K = mean_BK.new_tensor(row_weights)
+    return mean_BK @ (weights_K / weights_K.sum())
 
 
 def codebook_losses(prediction: Prediction, codes_BKT: Tensor) -> Tensor:
@@ -17,15 +37,7 @@ def codebook_losses(prediction: Prediction, codes_BKT: Tensor) -> Tensor:
         prediction: the model's logits, and which positions are valid.
         codes_BKT: int64 `[B, K, T]`, the codes that were teacher-forced.
     """
-    logits_BKTC = prediction.logits_BKTC
-    # Half precision is too coarse for a loss; float64 stays, for models that derivatives are checked on.
-    logits_BKTC = logits_BKTC.to(torch.promote_types(logits_BKTC.dtype, torch.float32))
-    nll_BKT = functional.cross_entropy(logits_BKTC.flatten(0, 2), codes_BKT.flatten(), reduction="none").view(
-        codes_BKT.shape
-    )
-    # `where` and not a product: an invalid position must not reach the sum even where its value is infinite.
-    nll_BKT = torch.where(prediction.valid_BKT, nll_BKT, 0.0)
-    return nll_BKT.sum(dim=2) / prediction.valid_BKT.sum(dim=2).clamp(min=1)
+    return row_losses(prediction.losses(codes_BKT))
 
 
 def chunk_losses(prediction: Prediction, codes_BKT: Tensor, codebook_weights: tuple[float, ...]) -> Tensor:
@@ -38,6 +50,4 @@ def chunk_losses(prediction: Prediction, codes_BKT: Tensor, codebook_weights: tu
         codes_BKT: int64 `[B, K, T]`, the codes that were teacher-forced.
         codebook_weights: K non-negative weights; only their ratios matter.
     """
-    mean_BK = codebook_losses(prediction, codes_BKT)
-    weights_K = mean_BK.new_tensor(codebook_weights)
-    return mean_BK @ (weights_K / weights_K.sum())
+    return batch_losses(prediction.losses(codes_BKT), codebook_weights)

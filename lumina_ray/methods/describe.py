@@ -1,17 +1,16 @@
 """A table of the methods: what each method needs, how many numbers it keeps, and what it costs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lumina_ray.fingerprint.kinds import KINDS
 from lumina_ray.methods.method import METHODS, Method
-from lumina_ray.vocabulary import CHANNELS
+from lumina_ray.vocabulary import CHANNELS, Representation
 
 
 @dataclass(frozen=True)
 class _MusicGenLarge:
     n_layers: int = 48
-    n_codebooks: int = 4
-    codebook_size: int = 2048
+    representation: Representation = field(default_factory=lambda: Representation("codes", rows=4, size=2048))
 
 
 def describe_methods() -> list[dict[str, str]]:
@@ -42,6 +41,8 @@ def _needs(method: Method) -> str:
         return method.kind
     if KINDS[method.kind].uses_fisher:
         return method.kind + " of a checkpoint, Fisher information"
+    if KINDS[method.kind].uses_companion:
+        return method.kind + " of a checkpoint, an earlier one"
     needs = method.kind + (" of a checkpoint" if method.checkpoints == "last" else " of checkpoints")
     if method.checkpoints == "learning_rate":
         needs += ", learning rates"

@@ -87,6 +87,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("influence", "ours", "influence"),
+        Method("companion", "ours", "companion"),
         Method("head-gradient", _V7 + ", one tensor", "head-gradient"),
         Method("stats", _V8, "stats"),
         Method("stats-kernel", _V8 + _KERNEL, "stats", kernel=Kernel()),

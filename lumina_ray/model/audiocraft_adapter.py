@@ -19,15 +19,17 @@ from audiocraft.modules.conditioners import ConditionFuser, ConditioningAttribut
 from torch import Tensor, nn
 
 from lumina_ray.errors import ModelError
+from lumina_ray.model.companion import Companion
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.float16 import hold_linears_in_float16
-from lumina_ray.model.interface import Prediction, SamplingSettings, Step, valid_targets
+from lumina_ray.model.interface import Losses, Prediction, SamplingSettings, Step, valid_targets
+from lumina_ray.model.sampling import generate
 from lumina_ray.model.statistics import load_statistics, no_statistics
 from lumina_ray.model.text import TextEncoder, check_text, knows_words, unknown_words
 from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ, Draws, Representation
 
 _AUDIOCRAFT_FILES = ("state_dict.bin", "compression_state_dict.bin")
 _CONDITION_NAME = "description"
@@ -51,6 +53,7 @@ class AudiocraftMusicGen:
         self.weights_sha256 = sha256
         self.folder: Path | None = None
         self.fisher: Fisher | None = None
+        self.companion: Companion | None = None
         self.device = torch.device(device)
         self.lm = lm.eval().to(self.device)
         self.codec = codec.eval().to(self.device)
@@ -58,6 +61,7 @@ class AudiocraftMusicGen:
         self.dim: int = lm.dim
         self.n_codebooks: int = lm.n_q
         self.codebook_size: int = lm.card
+        self.draws: Draws | None = None
         self.frame_rate_hz = int(codec.frame_rate)
         self.statistics = no_statistics(self.n_codebooks, self.codebook_size)
         self.sampling = SamplingSettings(guidance=lm.cfg_coef)
@@ -152,6 +156,10 @@ class AudiocraftMusicGen:
         converted.sampling = source.sampling
         return converted
 
+    @property
+    def representation(self) -> Representation:
+        return Representation("codes", self.n_codebooks, self.codebook_size)
+
     def embed(self, text: str) -> Tensor:
         return self._text.embed(text).to(self.device)
 
@@ -195,6 +203,20 @@ class AudiocraftMusicGen:
         frames_BKTD = [nn.functional.pad(hidden_BSD[:, k:T], (0, 0, 0, k)) for k in range(K)]
         return Prediction(logits_BKTC, torch.stack(frames_BKTD, dim=1), valid_BKT & output.mask)
 
+    def losses(self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None = None) -> Losses:
+        return self.predict(codes_BKT, n_frames).losses(codes_BKT)
+
+    def generate(
+        self,
+        duration_s: float,
+        seed: int,
+        *,
+        text: str | None = None,
+        guidance: float | None = None,
+        prompt_KT: Tensor | None = None,
+    ) -> np.ndarray:
+        return generate(self, duration_s, seed, text=text, guidance=guidance, prompt_KT=prompt_KT)
+
     def tracked(self, layer: int, tensor: TrackedTensor) -> tuple[nn.Parameter, ...]:
         block = self.lm.transformer.layers[layer]
         match tensor:
@@ -210,6 +232,7 @@ class AudiocraftMusicGen:
                 return (block.linear1.weight,)
             case "linear2":
                 return (block.linear2.weight,)
+        raise ValueError(f"a MusicGen has no tensor {tensor!r}")
 
     def heads(self) -> tuple[nn.Parameter, ...]:
         return tuple(linear.weight for linear in self.lm.linears)

@@ -10,6 +10,9 @@ BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 BUNDLED = ("nano", "nano-early")
 # Before a name: load it through audiocraft.
 AUDIOCRAFT_PREFIX = "audiocraft:"
+# In a folder in the diffusers format, and in one of stable-audio-tools; their parts are in folders of their own.
+DIFFUSERS_FILE = "model_index.json"
+STABLE_AUDIO_FILE = "model_config.json"
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".th"}
 
 
@@ -38,7 +41,8 @@ def find_model(name: str) -> Path:
             raise ModelError(
                 f"model {name!r} is not at hand: it is neither a local folder nor in the Hugging Face cache. "
                 f"Fetch it with `hf download {name}` on a machine with internet access, or pass a local folder. "
-                "Mind the licence: the published facebook/musicgen weights are CC-BY-NC 4.0 (non-commercial)."
+                "Mind the licence: the published facebook/musicgen weights are CC-BY-NC 4.0 (non-commercial), those of "
+                "stabilityai/stable-audio-open under Stability AI's Community License, which limits commercial use."
             ) from error
     raise ModelError(
         f"model {name!r} not found: it is no bundled model ({', '.join(BUNDLED)}), no folder at "
@@ -62,17 +66,31 @@ def expanded(name: str) -> Path:
         return Path(name)
 
 
+def absolute_model(name: str) -> str:
+    """The name of a model, with a relative folder made absolute: other processes have other current folders."""
+    bare = name.removeprefix(AUDIOCRAFT_PREFIX)
+    folder = expanded(bare)
+    if bare in BUNDLED or not is_folder(folder):
+        return name
+    return name.removesuffix(bare) + str(folder.resolve())
+
+
 def weights_sha256(folder: Path) -> str:
     """Hash of the folder's weight files by name and content; configuration and model cards do not count.
+
+    Where a model has its parts in folders, their weight files count, too.
 
     Raises:
         ModelError: the folder holds no weights.
     """
-    files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES)
+    in_parts = any((folder / file).is_file() for file in (DIFFUSERS_FILE, STABLE_AUDIO_FILE))
+    paths = [*folder.iterdir(), *(folder.glob("*/*") if in_parts else ())]
+    files = sorted(path for path in paths if path.suffix in _WEIGHT_SUFFIXES)
     if not files:
         raise ModelError(f"{folder}: holds no weights (*.safetensors, *.bin or *.th)")
     digest = hashlib.sha256()
     for path in files:
         with open_file(path) as file:
-            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            name = path.relative_to(folder).as_posix()
+            digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ from lumina_ray.errors import ModelError, SpecificationMismatch
 from lumina_ray.files import atomic_path, open_file
 
 if TYPE_CHECKING:
-    from lumina_ray.model.interface import MusicModel
+    from lumina_ray.model.interface import AttributableModel
 
 FISHER_FILE = "fisher.npz"
 """Name of the file in a model's folder. Its ending is none of those that weights are hashed by."""
@@ -95,7 +95,7 @@ def load_fisher(path: Path) -> Fisher:
     return fisher
 
 
-def fisher_of(model: "MusicModel") -> Fisher:
+def fisher_of(model: "AttributableModel") -> Fisher:
     """Give a model's Fisher information: the one that was set, else the one in its folder, which is then kept.
 
     Raises:
@@ -110,7 +110,7 @@ def fisher_of(model: "MusicModel") -> Fisher:
     return model.fisher
 
 
-def check_fisher(fisher: Fisher, model: "MusicModel") -> None:
+def check_fisher(fisher: Fisher, model: "AttributableModel") -> None:
     """Check that Fisher information was measured with a model's weights.
 
     Raises:

@@ -1,7 +1,10 @@
-"""The small interface that every MusicGen stands behind, and the delay pattern that they all share.
+"""The small interface that every model stands behind, MusicGen's part of it, and its delay pattern.
 
-Shape legend: B = chunks, K = codebooks, T = frames (50 per second), S = T + 1 sequence steps, C = codebook size,
-D = model dimension.
+`AttributableModel` is what attribution needs of any music generator; `MusicModel` adds what only those have that
+predict codes.
+
+Shape legend: B = chunks, K = codebooks (or a latent's channels), T = frames (50 per second for codes), S = T + 1
+sequence steps, C = codebook size, D = model dimension.
 """
 
 from collections.abc import Callable
@@ -14,9 +17,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lumina_ray.model.companion import Companion
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import MusicStatistics
 from lumina_ray.model.tracked import TrackedTensor
+from lumina_ray.vocabulary import Draws, Representation
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Loss of every number that a batch of chunks is written in.
+
+    Attributes:
+        values_BKT: float32: nats of a code, or the squared error of a latent; meaningless where not valid.
+        valid_BKT: bool, which numbers count.
+    """
+
+    values_BKT: Tensor
+    valid_BKT: Tensor
+
+    def of(self, heard_BT: Tensor | None) -> Self:
+        """Count only frames that are true in bool `[B, T]`; all where it is None."""
+        return self if heard_BT is None else replace(self, valid_BKT=self.valid_BKT & heard_BT[:, None])
 
 
 @dataclass(frozen=True)
@@ -37,6 +59,14 @@ class Prediction:
     def of(self, heard_BT: Tensor | None) -> Self:
         """Count only codes of frames that are true in bool `[B, T]`; all where it is None."""
         return self if heard_BT is None else replace(self, valid_BKT=self.valid_BKT & heard_BT[:, None])
+
+    def losses(self, codes_BKT: Tensor) -> Losses:
+        """Cross-entropy of every code, int64 `[B, K, T]`, that was teacher-forced."""
+        logits_BKTC = self.logits_BKTC
+        # Half precision is too coarse for a loss; float64 stays, for models that derivatives are checked on.
+        logits_BKTC = logits_BKTC.to(torch.promote_types(logits_BKTC.dtype, torch.float32))
+        nll = torch.nn.functional.cross_entropy(logits_BKTC.flatten(0, 2), codes_BKT.flatten(), reduction="none")
+        return Losses(nll.view(codes_BKT.shape), self.valid_BKT)
 
 
 @dataclass(frozen=True)
@@ -59,26 +89,130 @@ Step = Callable[[Tensor], Tensor]
 """Takes the next steps of a delayed sequence, int64 `[B, K, S]`, and predicts what follows them: logits `[B, K, C]`."""
 
 
-class MusicModel(Protocol):
-    """A MusicGen: codec, language model and the fixed text condition, in evaluation mode."""
+class AttributableModel(Protocol):
+    """A music generator that songs can be attributed to, in evaluation mode and under one fixed text.
+
+    A kind of model differs in what it writes music down in, and in the loss of that. Everything else asks
+    `representation`, or the specification that a fingerprint was made with.
+    """
 
     name: str
     adapter: str
     weights_sha256: str
     device: torch.device
     n_layers: int
-    dim: int
-    n_codebooks: int
-    codebook_size: int
-    frame_rate_hz: int
-    statistics: MusicStatistics
-    """Statistics of the music that it learned from; `no_statistics` where nothing is known of it."""
-    sampling: SamplingSettings
-    """The settings that the model comes with."""
+    draws: Draws | None
+    """What a loss is a mean over; None where it is not random."""
     folder: Path | None
     """The folder that it was loaded from; None where it is in memory only."""
     fisher: Fisher | None
     """Fisher information over its catalog; None until it was measured or read (`lumina_ray.model.fisher.fisher_of`)."""
+
+    @property
+    def representation(self) -> Representation:
+        """What it writes music down in."""
+        ...
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames of the representation in a second."""
+        ...
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that the model does not know, in their order."""
+        ...
+
+    @property
+    def knows_words(self) -> bool:
+        """Whether texts mean something to the model: one whose vocabulary is letters was trained under one text."""
+        ...
+
+    def encode(self, samples: np.ndarray) -> Tensor:
+        """Encode float32 `[n]` mono samples at 32 kHz to codes (int64) or latents (float32), `[K, T]`, no gradient.
+
+        They are on the model's device; T is the number of frames that have begun, `⌈seconds · frame_rate_hz⌉`.
+        """
+        ...
+
+    def decode(self, codes_KT: Tensor) -> np.ndarray:
+        """Decode codes or latents `[K, T]` to float32 `[n]` mono samples at 32 kHz."""
+        ...
+
+    def generate(
+        self,
+        duration_s: float,
+        seed: int,
+        *,
+        text: str | None = None,
+        guidance: float | None = None,
+        prompt_KT: Tensor | None = None,
+    ) -> np.ndarray:
+        """Make up float32 `[n]` mono music at 32 kHz.
+
+        Args:
+            duration_s: length of what is made up, in seconds; a prompt comes on top.
+            seed: everything that is drawn follows from it.
+            text: what it is conditioned on; the fixed text, under which music is fingerprinted, where it is None.
+            guidance: how strongly the text counts; the model's own where it is None.
+            prompt_KT: codes or latents that the piece begins with and goes on from.
+
+        Raises:
+            UsageError: the text is too long, or the model knows none of its words; or the model cannot go on from a
+                prompt.
+        """
+        ...
+
+    def losses(self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None) -> Losses:
+        """Loss of every code or latent of a batch of chunks.
+
+        Args:
+            codes_BKT: int64 codes or float32 latents, padded to one length.
+            n_frames: number of real frames of each chunk; 0 for a row that only fills the batch.
+            draws: what the loss is a mean over; None where it is not random.
+        """
+        ...
+
+    def tracked(self, layer: int, tensor: TrackedTensor) -> tuple[nn.Parameter, ...]:
+        """The parameters whose gradients, concatenated along dimension 0, are that tensor's gradient.
+
+        One parameter where the library keeps query, key and value fused, three where it does not.
+
+        Args:
+            layer: counted from 0.
+            tensor: one of `ROLES` of the model's representation.
+        """
+        ...
+
+    def heads(self) -> tuple[nn.Parameter, ...]:
+        """The output layers: K heads `[C, D]`, first codebook first, or those that make latents."""
+        ...
+
+    def others(self) -> tuple[nn.Parameter, ...]:
+        """List what is neither tracked nor a head.
+
+        For MusicGen these are embeddings, then the norms of each layer, then the last norm. A norm is its weight and
+        its bias; a layer's norms are those of self-attention, cross-attention and the MLP. The order is one for all
+        libraries.
+        """
+        ...
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Every parameter of the model but its codec's and text encoder's, so that all but tracked ones are frozen."""
+        ...
+
+
+class MusicModel(AttributableModel, Protocol):
+    """A MusicGen: codec, language model and the fixed text condition."""
+
+    dim: int
+    n_codebooks: int
+    codebook_size: int
+    statistics: MusicStatistics
+    """Statistics of the music that it learned from; `no_statistics` where nothing is known of it."""
+    companion: Companion | None
+    """None until it was measured or read (`lumina_ray.model.companion.companion_of`)."""
+    sampling: SamplingSettings
+    """The settings that the model comes with."""
 
     @property
     def condition(self) -> Tensor:
@@ -93,23 +227,6 @@ class MusicModel(Protocol):
         """
         ...
 
-    def unknown_words(self, text: str) -> list[str]:
-        """The words of a text that the model does not know, in their order."""
-        ...
-
-    @property
-    def knows_words(self) -> bool:
-        """Whether texts mean something to the model: one whose vocabulary is letters was trained under one text."""
-        ...
-
-    def encode(self, samples: np.ndarray) -> Tensor:
-        """Encode float32 `[n]` mono samples at 32 kHz to int64 codes `[K, T]` on the model's device, no gradient."""
-        ...
-
-    def decode(self, codes_KT: Tensor) -> np.ndarray:
-        """Decode int64 codes `[K, T]` to float32 `[n]` mono samples at 32 kHz."""
-        ...
-
     def stepping(self, conditions_BND: Tensor) -> AbstractContextManager[Step]:
         """Predict a sequence step by step: earlier steps are remembered until the context ends.
 
@@ -120,29 +237,6 @@ class MusicModel(Protocol):
 
     def predict(self, codes_BKT: Tensor, n_frames: list[int]) -> Prediction:
         """Teacher-force int64 codes `[B, K, T]`, of which the first `n_frames[b]` frames of row b are real."""
-        ...
-
-    def tracked(self, layer: int, tensor: TrackedTensor) -> tuple[nn.Parameter, ...]:
-        """The parameters whose gradients, concatenated along dimension 0, are that tensor's gradient.
-
-        One parameter where the library keeps query, key and value fused, three where it does not.
-        """
-        ...
-
-    def heads(self) -> tuple[nn.Parameter, ...]:
-        """The K output heads `[C, D]`, first codebook first."""
-        ...
-
-    def others(self) -> tuple[nn.Parameter, ...]:
-        """List what is neither tracked nor a head: embeddings, then the norms of each layer, then the last norm.
-
-        A norm is its weight and its bias; a layer's norms are those of self-attention, cross-attention and the MLP.
-        The order is one for all libraries.
-        """
-        ...
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Every parameter of the language model, so that all but the tracked ones can be frozen."""
         ...
 
 

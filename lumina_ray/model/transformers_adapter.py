@@ -16,18 +16,19 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.initialization import no_init_weights
-from transformers.utils import logging as transformers_logging
 
 from lumina_ray.errors import ModelError
+from lumina_ray.model.companion import Companion
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.float16 import hold_linears_in_float16
-from lumina_ray.model.interface import Prediction, SamplingSettings, Step, delay, undelay, valid_targets
+from lumina_ray.model.interface import Losses, Prediction, SamplingSettings, Step, delay, undelay, valid_targets
+from lumina_ray.model.quiet import quiet_transformers
 from lumina_ray.model.sampling import generate
 from lumina_ray.model.statistics import load_statistics, no_statistics
 from lumina_ray.model.text import TransformersText
 from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ, Draws, Representation
 
 # Without either of them transformers makes up a tokenizer that knows no word, and says nothing.
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
@@ -66,6 +67,7 @@ class TransformersMusicGen:
         self.weights_sha256 = sha256
         self.folder: Path | None = None
         self.fisher: Fisher | None = None
+        self.companion: Companion | None = None
         self.model = model
         self.device = model.device
         config = model.config.decoder
@@ -73,6 +75,7 @@ class TransformersMusicGen:
         self.dim: int = config.hidden_size
         self.n_codebooks: int = config.num_codebooks
         self.codebook_size: int = config.vocab_size
+        self.draws: Draws | None = None
         self.frame_rate_hz = int(model.config.audio_encoder.frame_rate)
         self.statistics = no_statistics(self.n_codebooks, self.codebook_size)
         self.text = TransformersText(model, tokenizer)
@@ -87,23 +90,15 @@ class TransformersMusicGen:
         Raises:
             ModelError: not a mono MusicGen, or files missing or damaged.
         """
-        # transformers warns of generation settings, and shows bars for milliseconds.
-        progress_was_on = transformers_logging.is_progress_bar_enabled()
-        verbosity = transformers_logging.get_verbosity()
-        transformers_logging.disable_progress_bar()
-        transformers_logging.set_verbosity_error()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = _Loaded.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+            with quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                model = _Loaded.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(
                 f"{folder}: cannot be loaded as a transformers MusicGen ({error}); a complete folder has config.json, "
                 "model.safetensors and the tokenizer's files. For an audiocraft export write audiocraft:FOLDER."
             ) from error
-        finally:
-            transformers_logging.set_verbosity(verbosity)
-            if progress_was_on:
-                transformers_logging.enable_progress_bar()
         if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
             raise ModelError(
                 f"{folder}: has no tokenizer ({' or '.join(_TOKENIZER_FILES)}), without which text means nothing to a "
@@ -124,6 +119,10 @@ class TransformersMusicGen:
         loaded.folder = folder
         loaded.statistics = load_statistics(folder, loaded.n_codebooks, loaded.codebook_size)
         return loaded
+
+    @property
+    def representation(self) -> Representation:
+        return Representation("codes", self.n_codebooks, self.codebook_size)
 
     def refresh_condition(self) -> None:
         """Encode the condition text with the text encoder's present weights."""
@@ -197,6 +196,9 @@ class TransformersMusicGen:
             valid_BKT=valid_targets(n_frames, K, T, self.device),
         )
 
+    def losses(self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None = None) -> Losses:
+        return self.predict(codes_BKT, n_frames).losses(codes_BKT)
+
     def tracked(self, layer: int, tensor: TrackedTensor) -> tuple[nn.Parameter, ...]:
         block = self.model.decoder.model.decoder.layers[layer]
         match tensor:
@@ -212,6 +214,7 @@ class TransformersMusicGen:
                 return (block.fc1.weight,)
             case "linear2":
                 return (block.fc2.weight,)
+        raise ValueError(f"a MusicGen has no tensor {tensor!r}")
 
     def heads(self) -> tuple[nn.Parameter, ...]:
         return tuple(head.weight for head in self.model.decoder.lm_heads)
@@ -229,9 +232,16 @@ class TransformersMusicGen:
     def parameters(self) -> list[nn.Parameter]:
         return list(self.model.decoder.parameters())
 
-    def generate(self, duration_s: float, seed: int) -> np.ndarray:
-        """Make up float32 `[n]` mono music at 32 kHz under the fixed text; see `lumina_ray.model.sampling.generate`."""
-        return generate(self, duration_s, seed)
+    def generate(
+        self,
+        duration_s: float,
+        seed: int,
+        *,
+        text: str | None = None,
+        guidance: float | None = None,
+        prompt_KT: Tensor | None = None,
+    ) -> np.ndarray:
+        return generate(self, duration_s, seed, text=text, guidance=guidance, prompt_KT=prompt_KT)
 
 
 def _query_key_value(attention: Any) -> tuple[nn.Parameter, ...]:

@@ -151,9 +151,14 @@ def decoded_bytes(duration_s: float) -> int:
     return round(duration_s * SAMPLE_RATE_HZ) * _BYTES_PER_SAMPLE
 
 
-def code_bytes(kept_s: float, n_codebooks: int = 4) -> int:
-    """Bytes of the codes of so many seconds of audio."""
-    return _BYTES_PER_CODE * n_codebooks * round(kept_s * _FRAMES_PER_S)
+def code_bytes(kept_s: float, n_rows: int = 4) -> int:
+    """Bytes of the codes of so many seconds of audio; of latents at most, as they may have fewer frames.
+
+    Args:
+        kept_s: seconds.
+        n_rows: codebooks, or channels of latents.
+    """
+    return _BYTES_PER_CODE * n_rows * round(kept_s * _FRAMES_PER_S)
 
 
 def store_bytes(kept_s: np.ndarray, specification: Specification, songs_per_file: int) -> int:

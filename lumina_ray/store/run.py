@@ -25,6 +25,7 @@ from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
 from lumina_ray.files import TEMPORARY_SUFFIX, atomic_path
 from lumina_ray.fingerprint import Specification
 from lumina_ray.storage import AnyPath, Location, locate
+from lumina_ray.vocabulary import STORED_AS
 
 RUN_FILE = "run.json"
 MANIFEST_FILE = "manifest.parquet"
@@ -65,8 +66,8 @@ class Run:
 
 
 def manifest_sha256(manifest: pa.Table) -> str:
-    """Hash of a job's songs, in hexadecimal: ids and paths, and codes where the rows have them, in order."""
-    columns = [column for column in ("song_id", "path", "codes") if column in manifest.column_names]
+    """Hash of a job's songs, in hexadecimal: ids and paths, and codes or latents where rows have them, in order."""
+    columns = [column for column in ("song_id", "path", *STORED_AS) if column in manifest.column_names]
     digest = hashlib.sha256()
     for batch in manifest.select(columns).to_batches(max_chunksize=1024):
         for row in batch.to_pylist():

@@ -16,10 +16,10 @@ def store_schema(specification: Specification) -> pa.Schema:
     """The Arrow schema of a store's data files.
 
     A failed song has nulls in all columns that come from its audio; `error_code` (for machines) and `error` (for
-    people) say why. `codes` is little-endian uint16 `[K, Σ chunk_frames]`; `heard` has one bit for each of its frames,
-    whether it holds sound. `audio_stream` says which of several streams of a file the
-    audio is, and why. P and M are unit vectors; `P_norm` and
-    `M_norm` are the lengths that they had before.
+    people) say why. `codes` is little-endian uint16 `[K, Σ chunk_frames]`; stores of models that predict latents have
+    `latents` in its place, float16. `heard` has one bit for each of its frames, whether it holds sound. `audio_stream`
+    says which of several streams of a file the audio is, and why. P and M are unit vectors; `P_norm` and `M_norm` are
+    the lengths that they had before.
     """
     return pa.schema(
         [
@@ -33,7 +33,7 @@ def store_schema(specification: Specification) -> pa.Schema:
             pa.field("audio_stream", pa.string()),
             pa.field("duration_s", pa.float64()),
             pa.field("codes_sha256", pa.string()),
-            pa.field("codes", pa.binary()),
+            pa.field(specification.representation, pa.binary()),
             pa.field("heard", pa.binary()),
             pa.field("chunk_frames", pa.list_(pa.int32())),
             pa.field("chunk_starts_s", pa.list_(pa.float64())),

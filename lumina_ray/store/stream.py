@@ -78,7 +78,7 @@ def stream_store(path: AnyPath) -> StreamedStore:
     segments, generation = current_segments(path)
     runs = [read_finished_run(segment.folder) for segment in segments]
     specification = runs[0].specification
-    large = {"codes", "heard", *specification.channels}
+    large = {specification.representation, "heard", *specification.channels}
     columns = [name for name in store_schema(specification).names if name not in large]
     try:
         tables = [segment.present(read_rows(segment.folder, specification, columns)) for segment in segments]
@@ -140,11 +140,11 @@ def data_file_codes(segment: Segment, path: Location, specification: Specificati
     Raises:
         StoreError: damaged.
     """
-    columns = ["song_id", "status", "codes", "heard", "chunk_frames", "chunk_starts_s"]
-    n_codebooks = len(specification.codebook_weights)
+    representation, n_rows = specification.representation, len(specification.codebook_weights)
+    columns = ["song_id", "status", representation, "heard", "chunk_frames", "chunk_starts_s"]
     for row in _ok(segment, read_data_files([path], specification, columns)).to_pylist():
         codes, heard, frames, starts_s = (row[name] for name in columns[2:])
-        yield row["song_id"], SongCodes.from_bytes(codes, heard, n_codebooks, frames, starts_s)
+        yield row["song_id"], SongCodes.from_bytes(codes, heard, n_rows, frames, starts_s, representation)
 
 
 def _ok(segment: Segment, rows: pa.Table) -> pa.Table:

@@ -16,14 +16,14 @@ from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import Specification, encode_song
 from lumina_ray.store.schema import norm_column, store_schema
-from lumina_ray.vocabulary import SongCodes
+from lumina_ray.vocabulary import STORED_AS, SongCodes
 
 # Tasks that only read or write import this module too, and need no torch.
 if TYPE_CHECKING:
     from lumina_ray.fingerprint import Fingerprint
 
 _PASSED_ON = ("song_id", "path", *METADATA_COLUMNS)
-_CODE_COLUMNS = ("audio_sha256", "duration_s", "codes", "heard", "chunk_frames", "chunk_starts_s")
+_CODE_COLUMNS = ("audio_sha256", "duration_s", "heard", "chunk_frames", "chunk_starts_s")
 
 NOT_FINITE = "numerics.not_finite"
 NO_MEMORY = "memory.gpu"
@@ -119,7 +119,7 @@ class FingerprintWorker:
     def _ok_or_failure(self, song_id: str, codes: SongCodes, fingerprint: "Fingerprint | None") -> dict:
         codes_columns = {
             "codes_sha256": codes.sha256,
-            "codes": codes.to_bytes(),
+            self.specification.representation: codes.to_bytes(),
             "heard": codes.heard_bytes(),
             "chunk_frames": codes.frames,
             "chunk_starts_s": list(codes.starts_s),
@@ -144,9 +144,10 @@ class FingerprintWorker:
         return {"status": "ok"} | codes_columns | fingerprint.vectors | norms
 
     def _codes(self, row: dict) -> SongCodes:
-        if row.get("codes") is not None:
+        name, n_rows = self.specification.representation, self.model.representation.rows
+        if row.get(name) is not None:
             return SongCodes.from_bytes(
-                row["codes"], row["heard"], self.model.n_codebooks, row["chunk_frames"], row["chunk_starts_s"]
+                row[name], row["heard"], n_rows, row["chunk_frames"], row["chunk_starts_s"], name
             )
         return encode_song(self.model, decoded_chunks(row))
 
@@ -169,5 +170,6 @@ def _failed(code: str, reason: str) -> dict:
 
 
 def has_codes(table: pa.Table) -> bool:
-    """Whether rows have codes, as the rows of another store do; then nothing needs to be decoded."""
-    return set(_CODE_COLUMNS) <= set(table.column_names)
+    """Whether rows have codes or latents, as the rows of another store do; then nothing needs to be decoded."""
+    names = set(table.column_names)
+    return names.issuperset(_CODE_COLUMNS) and not names.isdisjoint(STORED_AS)

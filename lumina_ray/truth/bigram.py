@@ -30,6 +30,7 @@ class Bigram:
         self.device = torch.device("cpu")
         self.dim, self.frame_rate_hz = like.dim, like.frame_rate_hz
         self.n_codebooks, self.codebook_size = like.n_codebooks, like.codebook_size
+        self.representation, self.draws = like.representation, like.draws
         self.statistics = no_statistics(self.n_codebooks, self.codebook_size)
         generator = torch.Generator().manual_seed(seed)
         self._embeddings_KCD = torch.randn(self.n_codebooks, self.codebook_size, self.dim, generator=generator)

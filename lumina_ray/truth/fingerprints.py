@@ -10,10 +10,11 @@ import torch
 
 from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint import Fingerprinter, Specification
+from lumina_ray.fingerprint.companion_statistics import measure_companion
 from lumina_ray.fingerprint.music_statistics import measure_music_statistics
 from lumina_ray.methods import METHODS, Method
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
-from lumina_ray.truth.bank import Bank
+from lumina_ray.truth.bank import BASE, Bank
 from lumina_ray.truth.bigram import Bigram
 from lumina_ray.truth.corpus import CATALOGS, Audited, members
 from lumina_ray.truth.evaluation_set import AGAINST_REFERENCE, JUDGED, MEMBERSHIP_KINDS, EvaluationSet
@@ -86,8 +87,8 @@ def make_fingerprints(
 
     Args:
         weights: the name of one of the bank's models, `UNTRAINED` or `BIGRAM`.
-        stand_in: whether the weights stand in for those of the audited model: music statistics are then measured on
-            its catalog, whatever the weights learned from.
+        stand_in: whether the weights stand in for those of the audited model: music statistics and companions are then
+            measured on its catalog, whatever the weights learned from.
     """
     if kind == _UNLEARNING:
         return _of_forgetting(forgotten_scores(bank, weights, asked))
@@ -95,10 +96,13 @@ def make_fingerprints(
     if kind == "fisher":
         learned = members(bank.recordings, asked.model)
         model.fisher = fisher_diagonal(model, beginnings(bank, model, learned, TRAINED_FRAMES))
-    if kind == "influence":
+    if kind in ("influence", "companion"):
         catalog = asked.model if stand_in else next(name for name in CATALOGS if weights.startswith(name))
         songs_of = beginnings(bank, model, members(bank.recordings, catalog), TRAINED_FRAMES)
-        measure_music_statistics(model, lambda: songs_of, range(len(songs_of)))
+        if kind == "influence":
+            measure_music_statistics(model, lambda: songs_of, range(len(songs_of)))
+        else:
+            measure_companion(model, _model(bank, companion_name(bank, weights)), songs_of, range(len(songs_of)))
     specification = Specification.for_model(model, kind)
     fingerprinter = Fingerprinter(model, specification)
     songs, controls = (beginnings(bank, model, of, TRAINED_FRAMES) for of in (asked.songs, asked.controls))
@@ -120,6 +124,15 @@ def make_fingerprints(
         seconds_per_song=seconds / n_frames * TRAINED_FRAMES,
         chunk_vectors={c: [one.chunk_vectors[c] for one in in_chunks] for c in CHANNELS},
     )
+
+
+def companion_name(bank: Bank, weights: str) -> str:
+    """The model that stands beside some weights in `companion` fingerprints: their own earlier checkpoint.
+
+    Where there is none, as of stand-ins, it is the model that all models start from, or else untrained.
+    """
+    names = (f"{weights}-early", BASE)
+    return next((name for name in names if name in bank.models), UNTRAINED)
 
 
 def _probabilities(model: TransformersMusicGen, pieces: Sequence[SongCodes]) -> np.ndarray:

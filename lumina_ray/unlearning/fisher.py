@@ -19,11 +19,11 @@ from torch import Tensor
 
 from lumina_ray.errors import NumericsError, UnlearningError
 from lumina_ray.model.fisher import Fisher
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.interface import AttributableModel
 from lumina_ray.model.tracked import CONDITION_TEXT
 from lumina_ray.unlearning.losses import chunk_gradients
 from lumina_ray.unlearning.select import Part, named_tensors, select_parts
-from lumina_ray.vocabulary import SongCodes
+from lumina_ray.vocabulary import RepresentationName, SongCodes
 
 # Bits after the binary point in the high and in the low integer: multiples of 2⁻³⁰, and what is left, of 2⁻⁸².
 _HIGH, _LOW = 30, 52
@@ -31,14 +31,23 @@ _HIGH, _LOW = 30, 52
 _LARGEST = 2.0**32
 
 
-def fisher_specification(model: MusicModel) -> dict[str, str | int]:
+_LOSSES: dict[RepresentationName, str] = {
+    "codes": "mean over valid codes with sound in each codebook, mean over codebooks, chunks by valid codes",
+    "latents": "squared error of the velocity, mean over draws and frames with sound, chunks by frames",
+}
+
+
+def fisher_specification(model: AttributableModel) -> dict[str, str | int]:
     """Everything besides weights and songs that the numbers depend on."""
-    return {
-        "loss": "mean over valid codes with sound in each codebook, mean over codebooks, chunks by valid codes",
+    representation, draws = model.representation, model.draws
+    of_draws = {} if draws is None else {"draws": draws.count, "draws_seed": draws.seed}
+    specification: dict[str, str | int] = {
+        "loss": _LOSSES[representation.name],
         "text": CONDITION_TEXT,
-        "n_codebooks": model.n_codebooks,
-        "codebook_size": model.codebook_size,
+        "n_codebooks": representation.rows,
+        "codebook_size": representation.size,
     }
+    return specification | of_draws
 
 
 @dataclass(eq=False)
@@ -111,7 +120,7 @@ class FisherSum:
     songs: list[str] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, model: MusicModel) -> Self:
+    def empty(cls, model: AttributableModel) -> Self:
         """Start the sum of a model's gradients with no song."""
         sums = {
             name: ExactSum.zeros((sum(len(piece) for piece in pieces), *pieces[0].shape[1:]), model.device)
@@ -119,7 +128,7 @@ class FisherSum:
         }
         return cls(sums, model.weights_sha256, fisher_specification(model))
 
-    def add(self, model: MusicModel, codes: SongCodes, parts: Sequence[Part] | None = None) -> None:
+    def add(self, model: AttributableModel, codes: SongCodes, parts: Sequence[Part] | None = None) -> None:
         """Add a song.
 
         Args:
@@ -193,7 +202,7 @@ class FisherSum:
         self.songs += arrays["songs"].tolist()
 
 
-def fisher_diagonal(model: MusicModel, songs: Iterable[SongCodes]) -> Fisher:
+def fisher_diagonal(model: AttributableModel, songs: Iterable[SongCodes]) -> Fisher:
     """Measure the Fisher information of a model over some songs, in whatever order they come.
 
     Raises:

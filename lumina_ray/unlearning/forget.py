@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from lumina_ray.errors import ModelError, UnlearningError, UsageError
 from lumina_ray.files import atomic_path
+from lumina_ray.model.companion import COMPANION_FILE
 from lumina_ray.model.fisher import FISHER_FILE, Fisher
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.interface import AttributableModel
 from lumina_ray.model.statistics import STATISTICS_FILE
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.unlearning.losses import code_losses, song_loss
@@ -90,7 +91,7 @@ def joined(songs: Sequence[SongCodes]) -> SongCodes:
 
 
 def forget(
-    model: MusicModel,
+    model: AttributableModel,
     songs: Mapping[str, SongCodes],
     groups: Mapping[str, Sequence[SongCodes]],
     fisher: Fisher,
@@ -129,7 +130,7 @@ def forget(
     return report
 
 
-def check_copy(model: MusicModel, out: Path) -> None:
+def check_copy(model: AttributableModel, out: Path) -> None:
     """Check that a copy of a model with other weights can be written.
 
     Raises:
@@ -144,7 +145,7 @@ def check_copy(model: MusicModel, out: Path) -> None:
         raise UsageError(f"{out}: is there already; choose another --out")
 
 
-def _write_copy(model: MusicModel, out: Path, how: Forgetting, report: ForgetReport) -> None:
+def _write_copy(model: AttributableModel, out: Path, how: Forgetting, report: ForgetReport) -> None:
     assert isinstance(model, TransformersMusicGen)
     assert model.folder is not None
     changed = {id(part.parameter) for part in select_parts(model, how.layers)}
@@ -154,8 +155,8 @@ def _write_copy(model: MusicModel, out: Path, how: Forgetting, report: ForgetRep
     if missing := new.keys() - tensors.keys():
         raise ModelError(f"{model.folder / _WEIGHTS_FILE}: lacks {sorted(missing)[0]}; save the model again")
     out.mkdir(parents=True, exist_ok=True)
-    # Both were measured with the former weights.
-    left_out = {FISHER_FILE, STATISTICS_FILE, _WEIGHTS_FILE, RECORD_FILE}
+    # All were measured with the former weights.
+    left_out = {COMPANION_FILE, FISHER_FILE, STATISTICS_FILE, _WEIGHTS_FILE, RECORD_FILE}
     for path in model.folder.iterdir():
         if path.is_file() and path.name not in left_out:
             shutil.copyfile(path, out / path.name)
@@ -166,7 +167,7 @@ def _write_copy(model: MusicModel, out: Path, how: Forgetting, report: ForgetRep
         save_file(tensors | new, temporary, metadata={"format": "pt"})
 
 
-def _losses(model: MusicModel, songs: Sequence[SongCodes]) -> np.ndarray:
+def _losses(model: AttributableModel, songs: Sequence[SongCodes]) -> np.ndarray:
     return np.array([song_loss(code_losses(model, song)) for song in songs])
 
 

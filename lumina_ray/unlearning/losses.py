@@ -1,7 +1,9 @@
-"""Teacher-forced losses of whole songs, code by code, and their gradients.
+"""Losses of whole songs, code by code, and their gradients.
 
 The loss of a song is the mean over its valid codes in each codebook, and then the mean over codebooks, in nats per
 code. Each chunk goes through the model alone and at its own length, so that a number depends on the song's codes alone.
+Latents take the place of codes where a model predicts those: a channel that of a codebook, and the squared error of a
+latent, as a mean over the model's draws, that of nats.
 
 Shape legend: K = codebooks, T = frames of a chunk, P = frames of all chunks of a song.
 """
@@ -12,30 +14,35 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lumina_ray.errors import NumericsError, SpecificationMismatch, UnlearningError
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.interface import AttributableModel
 from lumina_ray.unlearning.select import Part
 from lumina_ray.vocabulary import SongCodes
 
 
-def check_codes(model: MusicModel, codes: SongCodes, name: str) -> None:
+def check_codes(model: AttributableModel, codes: SongCodes, name: str) -> None:
     """Check that codes can be a model's.
 
     Raises:
         SpecificationMismatch: they are those of another codec.
     """
+    own = model.representation
     for chunk_KT in codes.chunks:
-        if len(chunk_KT) != model.n_codebooks or int(chunk_KT.max(initial=0)) >= model.codebook_size:
+        if codes.representation != own.name or len(chunk_KT) != own.rows:
+            raise SpecificationMismatch(
+                f"{name}: {codes.representation} of {len(chunk_KT)} rows, model {model.name!r} has {own.name} of "
+                f"{own.rows}, which come from another codec; encode the audio with this model's codec"
+            )
+        if own.size and int(chunk_KT.max(initial=0)) >= own.size:
             raise SpecificationMismatch(
                 f"{name}: codes of another codec: {len(chunk_KT)} codebooks with codes up to "
-                f"{int(chunk_KT.max(initial=0))}, model {model.name!r} has {model.n_codebooks} codebooks of "
-                f"{model.codebook_size} codes; encode the audio with this model's codec"
+                f"{int(chunk_KT.max(initial=0))}, model {model.name!r} has {own.rows} codebooks of "
+                f"{own.size} codes; encode the audio with this model's codec"
             )
 
 
-def code_losses(model: MusicModel, codes: SongCodes, padding_KT: np.ndarray | None = None) -> np.ndarray:
+def code_losses(model: AttributableModel, codes: SongCodes, padding_KT: np.ndarray | None = None) -> np.ndarray:
     """Loss of every code of a song: float32 `[K, P]`, in nats; NaN where a code does not count.
 
     Codes count that the delay pattern can predict, in frames that hold sound.
@@ -74,7 +81,7 @@ def codebook_means(values_KP: np.ndarray) -> np.ndarray:
     return totals_K / np.maximum(counted_KP.sum(axis=1), 1)
 
 
-def song_gradient(model: MusicModel, codes: SongCodes, parts: Sequence[Part]) -> tuple[float, list[Tensor]]:
+def song_gradient(model: AttributableModel, codes: SongCodes, parts: Sequence[Part]) -> tuple[float, list[Tensor]]:
     """Loss of a song, and its gradient with respect to some rows of parameters.
 
     Args:
@@ -111,7 +118,9 @@ def song_gradient(model: MusicModel, codes: SongCodes, parts: Sequence[Part]) ->
     return loss, totals
 
 
-def chunk_gradients(model: MusicModel, codes: SongCodes, parts: Sequence[Part]) -> Iterator[tuple[int, list[Tensor]]]:
+def chunk_gradients(
+    model: AttributableModel, codes: SongCodes, parts: Sequence[Part]
+) -> Iterator[tuple[int, list[Tensor]]]:
     """Gradient of the loss of each chunk alone.
 
     Yields:
@@ -129,19 +138,17 @@ def chunk_gradients(model: MusicModel, codes: SongCodes, parts: Sequence[Part]) 
             yield int(n_K.sum()), song_gradient(model, alone, parts)[1]
 
 
-def _chunk(model: MusicModel, chunk_KT: np.ndarray, heard_T: np.ndarray) -> tuple[Tensor, Tensor]:
+def _chunk(model: AttributableModel, chunk_KT: np.ndarray, heard_T: np.ndarray) -> tuple[Tensor, Tensor]:
     """Loss of every code, float32 `[K, T]`, and whether it counts, bool `[K, T]`."""
-    codes_1KT = torch.from_numpy(chunk_KT.astype(np.int64))[None].to(model.device)
+    codes_1KT = torch.from_numpy(chunk_KT.astype(model.representation.dtype))[None].to(model.device)
     heard_1T = torch.from_numpy(np.ascontiguousarray(heard_T))[None].to(model.device)
-    prediction = model.predict(codes_1KT, [chunk_KT.shape[1]]).of(heard_1T)
-    nll = functional.cross_entropy(prediction.logits_BKTC.float().flatten(0, 2), codes_1KT.flatten(), reduction="none")
-    return nll.view(codes_1KT.shape)[0], prediction.valid_BKT[0]
+    losses = model.losses(codes_1KT, [chunk_KT.shape[1]], model.draws).of(heard_1T)
+    return losses.values_BKT[0], losses.valid_BKT[0]
 
 
-def _valid_codes(model: MusicModel, codes: SongCodes) -> np.ndarray:
-    """Number of codes of each codebook that count, int64 `[K]`: codebook k is predicted up to the last frame but k."""
-    K = model.n_codebooks
-    return np.array([sum(int(heard_T[: max(len(heard_T) - k, 0)].sum()) for heard_T in codes.heard) for k in range(K)])
+def _valid_codes(model: AttributableModel, codes: SongCodes) -> np.ndarray:
+    """Number of codes of each codebook that count, int64 `[K]`."""
+    return np.array([model.representation.counted(heard_T) for heard_T in codes.heard]).sum(axis=0)
 
 
 def _padded(chunk_KT: np.ndarray, heard_T: np.ndarray, padding_KT: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +159,7 @@ def _padded(chunk_KT: np.ndarray, heard_T: np.ndarray, padding_KT: np.ndarray | 
 
 
 @contextmanager
-def _differentiable(model: MusicModel, parts: Sequence[Part]) -> Iterator[list[nn.Parameter]]:
+def _differentiable(model: AttributableModel, parts: Sequence[Part]) -> Iterator[list[nn.Parameter]]:
     """While active, only the parameters of some parts ask for gradients; what asked before asks again afterwards."""
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     wanted = {id(part.parameter): part.parameter for part in parts}

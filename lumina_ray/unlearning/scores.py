@@ -11,7 +11,7 @@ import numpy as np
 
 from lumina_ray.errors import UnlearningError
 from lumina_ray.model.fisher import Fisher
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.interface import AttributableModel
 from lumina_ray.unlearning.losses import code_losses, codebook_means, song_gradient
 from lumina_ray.unlearning.select import select_parts
 from lumina_ray.unlearning.unlearn import Forgetting, Forgotten, inverse_fisher, unlearned
@@ -68,7 +68,7 @@ def collect(of_songs: Sequence[dict[Score, np.ndarray]]) -> Rises:
 
 
 def rises(
-    model: MusicModel,
+    model: AttributableModel,
     query: SongCodes,
     songs: Sequence[SongCodes],
     before: Sequence[np.ndarray],
@@ -91,7 +91,11 @@ def rises(
 
 
 def first_order(
-    model: MusicModel, query: SongCodes, songs: Sequence[SongCodes], fisher: Fisher, how: Forgetting = Forgetting()
+    model: AttributableModel,
+    query: SongCodes,
+    songs: Sequence[SongCodes],
+    fisher: Fisher,
+    how: Forgetting = Forgetting(),
 ) -> np.ndarray:
     """Rise of each song's loss by the slope at the model's own weights alone: float64 `[N]`, in nats per code.
 

@@ -6,20 +6,21 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lumina_ray.errors import UsageError
-from lumina_ray.model.interface import MusicModel
-from lumina_ray.model.tracked import TRACKED_TENSORS, TrackedTensor
+from lumina_ray.model.interface import AttributableModel
+from lumina_ray.model.tracked import ROLES, TrackedTensor
 
 Layers = Literal["cross_kv", "cross", "self", "mlp", "layers", "heads", "all"]
 """Choice of weights: keys and values of cross-attention, all of cross-attention, self-attention, the MLPs, these three
-together, the output heads, or every parameter of the language model."""
+together, the output heads, or every parameter of the model."""
+_ALL: tuple[TrackedTensor, ...] = tuple(dict.fromkeys(tensor for roles in ROLES.values() for tensor in roles))
 _TENSORS: dict[Layers, tuple[TrackedTensor, ...]] = {
-    "cross_kv": ("cross_in_proj",),
-    "cross": ("cross_in_proj", "cross_out_proj"),
+    "cross_kv": ("cross_in_proj", "cross_kv"),
+    "cross": ("cross_in_proj", "cross_q", "cross_kv", "cross_out_proj"),
     "self": ("self_in_proj", "self_out_proj"),
     "mlp": ("linear1", "linear2"),
-    "layers": TRACKED_TENSORS,
+    "layers": _ALL,
     "heads": (),
-    "all": TRACKED_TENSORS,
+    "all": _ALL,
 }
 LAYERS: tuple[Layers, ...] = tuple(_TENSORS)
 
@@ -51,21 +52,21 @@ class Part:
         return self.rows.stop - self.rows.start == len(self.parameter)
 
 
-def named_tensors(model: MusicModel) -> dict[str, tuple[nn.Parameter, ...]]:
-    """Every tensor of a language model by name: the parameters whose rows, one after another, are the tensor's.
+def named_tensors(model: AttributableModel) -> dict[str, tuple[nn.Parameter, ...]]:
+    """Every tensor of a model by name: the parameters whose rows, one after another, are the tensor's.
 
     Names, order and shapes are one for all libraries: `layers.3.self_in_proj`, `heads.0`, `others.12`.
     """
     tensors: dict[str, tuple[nn.Parameter, ...]] = {
         f"layers.{layer}.{tensor}": model.tracked(layer, tensor)
         for layer in range(model.n_layers)
-        for tensor in TRACKED_TENSORS
+        for tensor in ROLES[model.representation.name]
     }
     tensors |= {f"heads.{k}": (head,) for k, head in enumerate(model.heads())}
     return tensors | {f"others.{i}": (parameter,) for i, parameter in enumerate(model.others())}
 
 
-def select_parts(model: MusicModel, layers: Layers) -> list[Part]:
+def select_parts(model: AttributableModel, layers: Layers) -> list[Part]:
     """The rows of parameters that a choice of layers stands for, in the order of `named_tensors`.
 
     Raises:
@@ -80,7 +81,8 @@ def select_parts(model: MusicModel, layers: Layers) -> list[Part]:
         if name in chosen or layers == "all" or (layers == "heads" and kind == "heads"):
             rows = sum(len(piece) for piece in pieces)
             # Query, key and value are stacked in this order, in one parameter or in three.
-            parts += _parts(name, pieces, rows // 3 if layers == "cross_kv" else 0)
+            stacked = layers == "cross_kv" and name.endswith(".cross_in_proj")
+            parts += _parts(name, pieces, rows // 3 if stacked else 0)
     return parts
 
 

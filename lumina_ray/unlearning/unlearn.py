@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lumina_ray.errors import ModelError, NumericsError, UnlearningError, UsageError
 from lumina_ray.model.fisher import Fisher, check_fisher
-from lumina_ray.model.interface import MusicModel
+from lumina_ray.model.interface import AttributableModel
 from lumina_ray.unlearning.losses import code_losses, song_gradient, song_loss
 from lumina_ray.unlearning.select import Layers, Part, select_parts
 from lumina_ray.vocabulary import SongCodes
@@ -104,7 +104,7 @@ def inverse_fisher(fisher: Fisher, parts: Sequence[Part], damping: float) -> lis
 
 @contextmanager
 def unlearned(
-    model: MusicModel, query: SongCodes, fisher: Fisher, how: Forgetting = Forgetting()
+    model: AttributableModel, query: SongCodes, fisher: Fisher, how: Forgetting = Forgetting()
 ) -> Iterator[Forgotten]:
     """For the duration of a block, let a model have forgotten a piece of music.
 
@@ -140,13 +140,13 @@ def unlearned(
         yield forgotten
 
 
-def loss_of(model: MusicModel, codes: SongCodes) -> float:
+def loss_of(model: AttributableModel, codes: SongCodes) -> float:
     """Loss of music under the weights that a model has now, in nats per code (`song_loss`)."""
     return song_loss(code_losses(model, codes))
 
 
 def _step(
-    model: MusicModel,
+    model: AttributableModel,
     codes: SongCodes,
     parts: Sequence[Part],
     inverse: Sequence[Tensor],
@@ -184,7 +184,7 @@ def _step(
     )
 
 
-def _rise(model: MusicModel, codes: SongCodes, before: float) -> float:
+def _rise(model: AttributableModel, codes: SongCodes, before: float) -> float:
     try:
         return loss_of(model, codes) - before
     except NumericsError:
@@ -205,7 +205,7 @@ def _set(parts: Sequence[Part], own: Sequence[Tensor], directions: Sequence[Tens
 
 @contextmanager
 def _own_weights_kept(
-    model: MusicModel, parts: Sequence[Part], codes: SongCodes, how: Forgetting
+    model: AttributableModel, parts: Sequence[Part], codes: SongCodes, how: Forgetting
 ) -> Iterator[list[Tensor]]:
     """Yield the tensors that the parameters of some parts point to, and point them there again afterwards."""
     own, sha256 = [part.parameter.data for part in parts], model.weights_sha256

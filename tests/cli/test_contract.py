@@ -84,7 +84,7 @@ COMMANDS = {
         "--max-failed-fraction",
         "--json",
     },
-    "statistics": {"--device", "--json"},
+    "statistics": {"--companion", "--device", "--json"},
     "fisher": {"--out", "--device", "--workers", "--json"},
     "forget": {
         "--songs",

@@ -12,6 +12,7 @@ from lumina_ray.attribution.facts import query_facts
 from lumina_ray.audio import ChunkedAudio, cut_chunks
 from lumina_ray.errors import SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import KINDS, Fingerprinter, Specification, fingerprint_query
+from lumina_ray.fingerprint.codes import frames_heard
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
 from lumina_ray.vocabulary import CHANNELS, SAMPLE_RATE_HZ, AudioStream, Kind, SongCodes
@@ -186,3 +187,29 @@ def test_codes_survive_their_bytes(model: MusicModel) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(again.heard, codes.heard, strict=True))
     with pytest.raises(StoreError, match="damaged codes"):
         SongCodes.from_bytes(codes.to_bytes(), codes.heard_bytes()[:-1], 4, codes.frames, list(codes.starts_s))
+
+
+def test_latents_survive_their_bytes_and_are_no_codes() -> None:
+    rng = np.random.default_rng(0)
+    chunks = tuple(rng.standard_normal((3, n)).astype(np.float16) for n in (20, 7))
+    latents = SongCodes(chunks, (0.0, 10.0))
+    data = latents.to_bytes()
+    again = SongCodes.from_bytes(data, latents.heard_bytes(), 3, [20, 7], [0.0, 10.0], "latents")
+    assert again.representation == "latents"
+    assert again.sha256 == latents.sha256
+    assert all(a.dtype == np.float16 and np.array_equal(a, b) for a, b in zip(again.chunks, chunks, strict=True))
+    # The same bytes as codes are another song.
+    assert SongCodes.from_bytes(data, latents.heard_bytes(), 3, [20, 7], [0.0, 10.0]).sha256 != latents.sha256
+    infinite = np.full(81, np.inf, "<f2").tobytes()
+    with pytest.raises(StoreError, match="damaged latents: not all are finite"):
+        SongCodes.from_bytes(infinite, latents.heard_bytes(), 3, [20, 7], [0.0, 10.0], "latents")
+
+
+@pytest.mark.parametrize(("rate_hz", "n"), [(50.0, 4), (25.0, 2), (44_100 / 2048, 2)])
+def test_a_frame_of_a_model_is_heard_where_some_of_it_is(rate_hz: float, n: int) -> None:
+    heard_T = np.array([False, False, True, False])
+    found = frames_heard(heard_T, n, rate_hz)
+    at_s = [(j / rate_hz, (j + 1) / rate_hz) for j in range(n)]
+    # By brute force: frame i of 20 ms overlaps some of it.
+    expected = [any(heard_T[i] and begin < (i + 1) / 50 and end > i / 50 for i in range(4)) for begin, end in at_s]
+    assert found.tolist() == expected

@@ -8,9 +8,10 @@ from lumina_ray.fingerprint import KINDS, Specification
 from lumina_ray.fingerprint.extraction import make_extraction
 from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.model import MusicModel, open_model
+from lumina_ray.model.companion import Companion
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import no_statistics
-from lumina_ray.vocabulary import CHANNELS
+from lumina_ray.vocabulary import CHANNELS, Representation
 from tests.tiny_model import tiny_music_model
 
 # Stores and reports name these hashes, and a changed hash makes all of them unusable. So change a hash only together
@@ -24,6 +25,7 @@ NANO = {
     "logra": "240741b845ab8bf8df3b9ded864867b66f89ddd3fe2b05a199d64abce6e2dc76",
     "factgrass": "da9b56ab1b5047102574348f3353775ba10d7c064f9c96695eef317d48f1f84c",
     "fisher": "4081117a82664f0458a0fc1c0e1fac817b46a64a4e87bb8d0e2fd87c8dfc0878",
+    "companion": "76c5713513cca6aa94281d26053c4584abc1df591a106138685c0cd1d68a4a57",
     "tokens": "d88d75d28032917add2258e891fd8cb92154fe41454423b662a4f24c88ff24ee",
 }
 # A model of MusicGen-large's sizes, whose 3 × 2048 codes of channel M are projected, which nano's are not.
@@ -36,6 +38,7 @@ LARGE = {
     "logra": "2fb66dee6b038db9226acd39f92895e2c3a2e41e50e2ed36cebf0ff5224c2826",
     "factgrass": "176a5f500cea180cdafbe0d9a01420f262cd2f0f3925e8d82d44dc0c07fdfc30",
     "fisher": "b62a9c3181b5780f0b0a3fb8f3dc3575c2163dfffb3eef260ce0491f519bd7e0",
+    "companion": "69353e5ba93b0c12c7d437b49f33ffdcd3e328423870ad70b34b78924281d55a",
     "tokens": "43ca86e9477cac6817387c06d3898cbaddaa4550e6c0bebcaec21bc04ea10fff",
 }
 
@@ -43,8 +46,9 @@ LARGE = {
 @pytest.fixture(scope="module")
 def nano() -> MusicModel:
     model = open_model("nano", "cpu")
-    # It comes with none: whoever needs it measures it.
+    # It comes with neither: whoever needs one measures it.
     model.fisher = Fisher({}, model.weights_sha256, "0" * 64, 0, 0)
+    model.companion = Companion("nano-early", "0" * 64, model.weights_sha256, {}, {})
     return model
 
 
@@ -58,10 +62,11 @@ def test_a_large_models_specifications_are_those_that_stores_name(kind: str) -> 
     large = SimpleNamespace(
         weights_sha256="a" * 64,
         n_layers=48,
-        n_codebooks=4,
-        codebook_size=2048,
+        representation=Representation("codes", 4, 2048),
+        draws=None,
         statistics=no_statistics(4, 2048),
         fisher=Fisher({}, "a" * 64, "0" * 64, 0, 0),
+        companion=Companion("early", "0" * 64, "a" * 64, {}, {}),
     )
     assert Specification.for_model(large, kind).sha256 == LARGE[kind]
 
@@ -79,4 +84,5 @@ def test_only_kinds_that_say_so_depend_on_music_statistics(nano: MusicModel) -> 
     dependent = {kind for kind in KINDS if Specification.for_model(nano, kind).statistics_sha256}
     assert {kind for kind in KINDS if find_kind(kind).uses_music_statistics} == {"influence"}
     assert {kind for kind in KINDS if find_kind(kind).uses_fisher} == {"fisher"}
-    assert dependent == {"influence", "fisher"}
+    assert {kind for kind in KINDS if find_kind(kind).uses_companion} == {"companion"}
+    assert dependent == {"influence", "fisher", "companion"}

@@ -12,14 +12,15 @@ from lumina_ray.fingerprint.batching import choose_chunks_in_flight, keeps_bits,
 from lumina_ray.gradients.memory import MAX_CHUNKS_IN_FLIGHT, chunks_that_fit
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.vocabulary import Channel, Dtype, Kind, SongCodes
+from tests.tiny_model import random_companion
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[Dtype, MusicModel]:
-    return {
-        "float32": open_model("nano"),
-        **dict.fromkeys(("bfloat16", "float16"), open_model("nano", dtype=torch.half)),
-    }
+    whole, half = open_model("nano"), open_model("nano", dtype=torch.half)
+    for model in (whole, half):
+        model.companion = random_companion(model, open_model("nano-early"))
+    return {"float32": whole, "bfloat16": half, "float16": half}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ QUICK = {
     "stats": ("both", "M"),
     "jl": ("both",),
     "logra": ("P", "M"),
+    "companion": ("both", "P"),
 }
 
 

@@ -11,13 +11,15 @@ from lumina_ray.fingerprint import KINDS, Fingerprint, Fingerprinter, Specificat
 from lumina_ray.fingerprint.spot_check import TOLERANCE
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.vocabulary import Dtype, Kind, SongCodes
-from tests.tiny_model import random_fisher
+from tests.tiny_model import random_companion, random_fisher
 
 
 @pytest.fixture(scope="module", params=["nano", "tiny"])
 def model(request: pytest.FixtureRequest, tiny_model_dir: Path) -> MusicModel:
     opened = open_model("nano" if request.param == "nano" else str(tiny_model_dir))
-    opened.fisher = opened.fisher or random_fisher(opened)
+    if request.param == "nano":
+        opened.fisher = random_fisher(opened)
+        opened.companion = random_companion(opened, open_model("nano-early"))
     return opened
 
 

@@ -14,7 +14,7 @@ import torch
 from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.fingerprint.kinds import KINDS, band_layers
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
-from lumina_ray.vocabulary import CHANNELS, Channel, Kind, SongCodes
+from lumina_ray.vocabulary import CHANNELS, Channel, Kind, Representation, SongCodes
 from tests.fingerprint.test_fingerprint import mean_gradients, random_codes
 
 SEED = 422024
@@ -115,7 +115,7 @@ def test_equal_to_autograds_gradient_and_matrices_written_out(
 
 @pytest.mark.parametrize("n_layers", [8, 16, 48])
 def test_never_more_than_4096_numbers(n_layers: int) -> None:
-    shape = SimpleNamespace(n_layers=n_layers, n_codebooks=4, codebook_size=2048)
+    shape = SimpleNamespace(n_layers=n_layers, representation=Representation("codes", 4, 2048))
     for kind in KINDS.values():
         for channel in CHANNELS:
             assert kind.dims(channel, shape) <= 4096

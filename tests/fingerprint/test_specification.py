@@ -1,5 +1,6 @@
 """Published sizes on a 48-layer model, layer bands at any depth, and a hash that sees every field."""
 
+import json
 from dataclasses import fields, replace
 from types import SimpleNamespace
 
@@ -9,9 +10,10 @@ import pytest
 from lumina_ray.errors import ModelError, StoreError, UsageError
 from lumina_ray.fingerprint import KINDS, Fingerprinter, Specification
 from lumina_ray.fingerprint.kinds import band_layers
+from lumina_ray.model.companion import Companion
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import no_statistics
-from lumina_ray.vocabulary import SongCodes
+from lumina_ray.vocabulary import Draws, Representation, SongCodes
 from tests.tiny_model import tiny_music_model
 
 
@@ -43,10 +45,11 @@ def shape() -> SimpleNamespace:
         name="m",
         weights_sha256="a" * 64,
         n_layers=16,
-        n_codebooks=4,
-        codebook_size=2048,
+        representation=Representation("codes", 4, 2048),
+        draws=None,
         statistics=statistics,
         fisher=Fisher({}, "a" * 64, "0" * 64, 0, 0),
+        companion=Companion("early", "0" * 64, "a" * 64, {}, {}),
     )
 
 
@@ -57,7 +60,7 @@ def test_hash_sees_every_field(shape: SimpleNamespace) -> None:
         "dims": {"P": 1, "M": 1}, "layers": {"P": [1], "M": [2]},
         "codebook_weights": [1.0] * 4, "seed": 7, "nonzeros": 2, "text": "", "chunk_s": 5.0, "min_tail_s": 1.0,
         "gate_dbfs": -60.0, "level_dbfs": -23.0, "sound_dbfs": -60.0, "dtype": "bfloat16", "loss_scale": 2.0,
-        "loss": "sum", "algorithm_version": 99,
+        "loss": "sum", "algorithm_version": 99, "representation": "latents", "draws": Draws(2, 3),
     }  # fmt: skip
     assert set(changed) == {field.name for field in fields(Specification)}
     hashes = {replace(specification, **{name: value}).sha256 for name, value in changed.items()}
@@ -68,6 +71,20 @@ def test_a_misspelt_kind_gets_an_error_that_lists_the_kinds(shape: SimpleNamespa
     with pytest.raises(UsageError, match="no fingerprint 'influnce'") as caught:
         Specification.for_model(shape, "influnce")
     assert all(kind in str(caught.value) for kind in KINDS)
+
+
+def test_a_model_that_predicts_latents_has_kinds_draws_and_weights_of_its_own(shape: SimpleNamespace) -> None:
+    shape.representation, shape.draws = Representation("latents", 64), Draws(8, 3)
+    specification = Specification.for_model(shape, "stats")
+    # Seven tensors a layer, as queries and keys of cross-attention are apart; no channel counts more than another.
+    assert specification.dims == {"P": 2 * 7 * 6, "M": 2 * 7 * 6}
+    assert specification.codebook_weights == [1.0] * 64
+    assert "velocity" in specification.loss
+    assert Specification.from_dict(json.loads(json.dumps(specification.to_dict()))) == specification
+    assert specification.sha256 != replace(specification, draws=Draws(8, 4)).sha256
+    assert Specification.for_model(shape, "logra").blocks("P") == 2 * 7
+    with pytest.raises(UsageError, match="no fingerprint 'tokens' of latents; for this model it must be one of stats"):
+        Specification.for_model(shape, "tokens")
 
 
 @pytest.mark.parametrize("kind", KINDS)

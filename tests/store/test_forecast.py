@@ -15,7 +15,7 @@ from lumina_ray.errors import AudioError
 from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.store import store_schema
 from lumina_ray.store.forecast import Resources, chunk_songs, count_batches, predict_duration, store_bytes
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ, SongCodes
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ, Representation, SongCodes
 from tests.tiny_model import tiny_music_model
 
 RNG = np.random.default_rng(0)
@@ -42,7 +42,7 @@ class Counting(Fingerprinter):
 
     def __init__(self, chunks_in_flight: int) -> None:
         self.chunks_in_flight = chunks_in_flight
-        self.model = SimpleNamespace(n_codebooks=4)  # type: ignore[assignment]
+        self.model = SimpleNamespace(representation=Representation("codes", 4, 2048))  # type: ignore[assignment]
         self.batches = 0
 
     def _add(self, batch, per_chunk) -> None:

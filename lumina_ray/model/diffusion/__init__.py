@@ -1,0 +1,1 @@
+"""Latent diffusion transformers in the form of Stable Audio: loading, loss, sampling."""

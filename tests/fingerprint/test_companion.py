@@ -1,0 +1,291 @@
+"""Kind `companion` against autograd's gradients, whitened and cut in NumPy; its file; what is refused."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lumina_ray.errors import ModelError, NumericsError, SpecificationMismatch, UsageError
+from lumina_ray.fingerprint import Fingerprinter, Specification
+from lumina_ray.fingerprint.companion_statistics import measure_companion
+from lumina_ray.fingerprint.projection import SparseProjection
+from lumina_ray.model import MusicModel, open_model
+from lumina_ray.model.companion import COMPANION_FILE, Companion, Sides, companion_of, load_companion, save_companion
+from lumina_ray.model.files import weights_sha256
+from lumina_ray.vocabulary import CHANNELS, Channel, Representation, SongCodes
+from tests.fingerprint.test_fingerprint import mean_gradients, random_codes, with_pauses
+from tests.tiny_model import random_companion, tiny_music_model
+
+HEADS: dict[Channel, range] = {"P": range(1), "M": range(1, 4)}
+LAYERS = {"model": 2, "companion": 0}  # of 16 and of 2
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[MusicModel, MusicModel]:
+    """A model and a shallower companion whose predictions depend on what came before."""
+    model = tiny_music_model()
+    companion = open_companion(model)
+    with torch.no_grad():
+        for one in (model, companion):
+            for weights in one.heads():
+                weights.mul_(8)
+    return model, companion
+
+
+def open_companion(model: MusicModel) -> MusicModel:
+    assert model.companion is not None
+    return model.companion.open(model.device, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def songs(pair: tuple[MusicModel, MusicModel]) -> list[SongCodes]:
+    """Six songs of one and two chunks, some with pauses."""
+    return [
+        with_pauses(codes) if seed % 2 else codes
+        for seed in range(6)
+        for codes in [random_codes(pair[0], [120, 90] if seed == 3 else [100 + seed], seed)]
+    ]
+
+
+@pytest.fixture(scope="module")
+def measured(pair: tuple[MusicModel, MusicModel], songs: list[SongCodes]) -> Companion:
+    """Of the first four songs; the others are no part of the catalog."""
+    return measure_companion(*pair, songs[:4], range(4))
+
+
+def gradients(pair: tuple[MusicModel, MusicModel], codes: SongCodes) -> dict[str, np.ndarray]:
+    out = {}
+    for of, model in zip(LAYERS, pair, strict=True):
+        mean_gradients(model, codes, (1, 1, 1, 1))
+        weights = {f"{of}/heads.{k}": head for k, head in enumerate(model.heads())}
+        weights[f"{of}/linear2"] = model.tracked(LAYERS[of], "linear2")[0]
+        out |= {name: weight.grad.double().numpy() for name, weight in weights.items()}  # type: ignore[union-attr]
+    return out
+
+
+def z(found: dict[str, np.ndarray], sides: dict[str, tuple[np.ndarray, np.ndarray]], channel: Channel) -> np.ndarray:
+    """Four blocks of one length."""
+    cut = {name: (left @ found[name] @ right.T).ravel() for name, (left, right) in sides.items()}
+    blocks = [
+        np.concatenate([cut[name] for name in names])
+        for of in LAYERS
+        for names in ([f"{of}/heads.{k}" for k in HEADS[channel]], [f"{of}/linear2"])
+    ]
+    return np.concatenate([block / np.linalg.norm(block) for block in blocks]) / 2
+
+
+def whitening(moment: np.ndarray, most: int) -> np.ndarray:
+    values, vectors = np.linalg.eigh(moment)
+    damped = values + 0.03 * values.mean()
+    return (vectors[:, ::-1] * damped[::-1] ** -0.25).T[:most]
+
+
+def test_inner_products_with_the_catalog_are_those_of_whitened_gradients(
+    pair: tuple[MusicModel, MusicModel], songs: list[SongCodes], measured: Companion
+) -> None:
+    assert pair[0].companion is measured
+    found = [gradients(pair, codes) for codes in songs]
+    sides = {
+        name: (
+            whitening(sum(of[name] @ of[name].T for of in found[:4]), 64),  # type: ignore[arg-type]
+            whitening(sum(of[name].T @ of[name] for of in found[:4]), 32),  # type: ignore[arg-type]
+        )
+        for name in found[0]
+    }
+    fingerprinter = Fingerprinter(pair[0], Specification.for_model(pair[0], "companion"), 2)
+    made = list(fingerprinter.many(songs))
+    for channel in CHANNELS:
+        exact = np.stack([z(of, sides, channel) for of in found])
+        ours = np.stack([one.vectors[channel] for one in made]).astype(np.float64)
+        assert ours.shape == (6, 4096)
+        similar = ours @ ours.T
+        np.testing.assert_allclose(similar[:, :4], (exact @ exact.T)[:, :4], atol=1e-5)
+        # Of two songs outside of the catalog the projection gives an estimate.
+        assert similar[4, 5] == pytest.approx(exact[4] @ exact[5], abs=5 / np.sqrt(4096))
+        assert [one.norms[channel] for one in made] == pytest.approx([1] * 6, abs=1e-5)
+
+
+def test_vectors_are_coordinates_and_a_projection_of_the_rest(
+    pair: tuple[MusicModel, MusicModel], songs: list[SongCodes], measured: Companion
+) -> None:
+    specification = Specification.for_model(pair[0], "companion")
+    assert (specification.layers, specification.statistics_sha256) == ({"P": [2], "M": [2]}, measured.sha256)
+    sides = {name: (of.left_pM.astype(float), of.right_qN.astype(float)) for name, of in measured.sides.items()}
+    for codes in (songs[3], songs[5]):
+        found = gradients(pair, codes)
+        for in_flight in (1, 2):
+            made = Fingerprinter(pair[0], specification, in_flight)(codes)
+            for channel in CHANNELS:
+                basis, numbers = measured.orthonormal[channel].astype(float), z(found, sides, channel)
+                within = basis.T @ numbers
+                beyond = torch.from_numpy(numbers - basis @ within)
+                projected = torch.zeros(4096 - 4, dtype=torch.float64)
+                SparseProjection(len(beyond), 4096 - 4, 4, specification.seed).add(projected, 0, beyond)
+                expected = np.concatenate([within, (projected * beyond.norm() / projected.norm()).numpy()])
+                np.testing.assert_allclose(made.vectors[channel], expected, atol=1e-5)
+
+
+def test_sides_whiten_and_bases_are_orthonormal(measured: Companion) -> None:
+    assert measured.sides["model/heads.0"].left_pM.shape == (64, 512)
+    assert measured.sides["companion/linear2"].left_pM.shape == (32, 32)
+    assert measured.sides["companion/linear2"].right_qN.shape == (32, 128)
+    for channel, basis_Sr in measured.orthonormal.items():
+        assert basis_Sr.shape[1] == 4
+        np.testing.assert_allclose(basis_Sr.T @ basis_Sr, np.eye(4), atol=1e-6)
+        assert measured.bases[channel].dtype == np.float16
+        np.testing.assert_allclose(basis_Sr, measured.bases[channel], atol=1e-3)
+
+
+def test_the_order_in_which_songs_come_changes_no_bit(
+    pair: tuple[MusicModel, MusicModel], songs: list[SongCodes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more songs than are sampled: neither which of them are, nor how their sum is rounded."""
+    monkeypatch.setattr(import_module("lumina_ray.fingerprint.companion_statistics"), "MAX_SONGS", 3)
+    model, companion = tiny_music_model(), pair[1]
+    order, steps = [4, 1, 5, 2, 0, 3], []
+    shuffled = measure_companion(
+        model, companion, [songs[i] for i in order], order, lambda done, of, _: steps.append((done, of))
+    )
+    assert steps == [(n, 12) for n in range(1, 13)]
+    assert measure_companion(model, companion, iter(songs), range(6)).sha256 == shuffled.sha256
+    assert {basis_Sr.shape[1] for basis_Sr in shuffled.bases.values()} == {3}
+    assert measure_companion(model, companion, songs[:3], range(3)).sha256 != shuffled.sha256
+
+
+@pytest.fixture
+def folder(tiny_model_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model with its companion beside it."""
+    for file in [*tiny_model_dir.iterdir(), *(tiny_model_dir / "early").iterdir()]:
+        if file.is_file() and file.name != COMPANION_FILE:
+            copy = tmp_path / "tiny" / file.relative_to(tiny_model_dir)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.symlink_to(file)
+    return tmp_path / "tiny"
+
+
+def test_what_is_read_is_what_was_measured(folder: Path) -> None:
+    model, companion = open_model(str(folder)), open_model(str(folder / "early"))
+    with pytest.raises(ModelError, match=r"companion\.npz: no such file.*--companion"):
+        Specification.for_model(model, "companion")
+    codes = [random_codes(model, [60], seed) for seed in range(3)]
+    before = weights_sha256(folder)
+    found = measure_companion(model, companion, codes, range(3))
+    assert save_companion(found, folder) == folder / COMPANION_FILE
+    assert weights_sha256(folder) == before
+    read = open_model(str(folder))
+    assert companion_of(read).sha256 == found.sha256
+    assert not companion_of(read).opened
+    one, same = (Fingerprinter(m, Specification.for_model(m, "companion"))(codes[0]) for m in (model, read))
+    for channel in CHANNELS:
+        assert one.vectors[channel].tobytes() == same.vectors[channel].tobytes()
+    # A checkpoint that has moved is the same one.
+    assert replace(found, name="elsewhere").sha256 == found.sha256
+    assert replace(found, companion_sha256="f" * 64).sha256 != found.sha256
+
+
+def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) -> None:
+    model, companion = open_model(str(folder)), open_model(str(folder / "early"))
+    random = random_companion(model, companion)
+    model.companion = replace(random, weights_sha256="f" * 64)
+    with pytest.raises(SpecificationMismatch, match="was measured with weights ffffffffffff"):
+        Specification.for_model(model, "companion")
+    for wrong, message in (
+        (replace(random, opened={}, companion_sha256="f" * 64), "companion of weights ffffffffffff"),
+        (replace(random, opened={}, name=str(tmp_path / "gone")), r"cannot be opened .*gone.*put it back"),
+        (replace(random, sides=random.sides | {"model/linear2": Sides(*np.zeros((2, 3, 3)))}), "for model/linear2"),
+        (replace(random, sides={}), r"no matrices for model/heads\.0"),
+        (replace(random, bases=random.bases | {"M": random.bases["P"]}), r"basis of channel M is"),
+        (replace(random, bases=random.bases | {"M": np.ones_like(random.bases["M"])}), "M depend on each other"),
+    ):
+        model.companion = wrong
+        with pytest.raises((ModelError, SpecificationMismatch), match=message):
+            Fingerprinter(model, Specification.for_model(model, "companion"))
+    model.companion = random
+    specification = Specification.for_model(model, "companion")
+    model.companion = replace(random, sides=random.sides | {"model/linear2": random.sides["companion/linear2"]})
+    with pytest.raises(SpecificationMismatch, match=r"put its companion\.npz back"):
+        Fingerprinter(model, specification)
+    unsaved = tiny_music_model()
+    unsaved.companion = None
+    with pytest.raises(ModelError, match="in memory only"):
+        companion_of(unsaved)
+
+
+def rewritten(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
+    with np.load(path) as file:
+        arrays = dict(file)
+    change(arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def record(**values: object) -> np.ndarray:
+    fields = {"name": "x", "companion_sha256": "0", "weights_sha256": "0", "version": 1} | values
+    return np.frombuffer(json.dumps(fields).encode(), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda of: of.pop("basis/M"), "lacks a channel"),
+        (lambda of: of.pop("left/model/heads.0"), "cannot be read"),
+        (lambda of: of.pop("record"), "cannot be read"),
+        (lambda of: of.update(record=record(version=9)), "of version 9"),
+        (lambda of: of.update(record=record(name=5)), "which models"),
+        (lambda of: of.update(record=np.frombuffer(b"[1]", np.uint8)), "cannot be read"),
+        (lambda of: of["left/model/heads.0"].fill(np.inf), r"left/model/heads\.0 is no finite matrix"),
+        (lambda of: of.update({"basis/P": of["basis/P"].astype(float)}), "basis/P is no finite matrix of its type"),
+        (lambda of: of.update({"basis/P": np.array([{}], dtype=object)}), "cannot be read"),
+    ],
+    ids=["channel", "side", "no-record", "version", "name", "list", "infinite", "float64", "pickle"],
+)
+def test_a_damaged_file_is_refused_by_name(
+    tiny_model_dir: Path, tmp_path: Path, change: Callable[[dict[str, np.ndarray]], object], message: str
+) -> None:
+    path = tmp_path / COMPANION_FILE
+    path.write_bytes((tiny_model_dir / COMPANION_FILE).read_bytes())
+    rewritten(path, change)
+    with pytest.raises(ModelError, match=rf"companion\.npz: .*{message}.*make it again with `lumina statistics"):
+        load_companion(tmp_path)
+
+
+def test_a_file_that_is_cut_or_claims_to_be_huge_is_refused_by_name(tiny_model_dir: Path, tmp_path: Path) -> None:
+    path, data = tmp_path / COMPANION_FILE, bytearray((tiny_model_dir / COMPANION_FILE).read_bytes())
+    path.write_bytes(data[:5000])
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_companion(tmp_path)
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_companion(tmp_path)
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file,
+        file.open("basis/P.npy", "w", force_zip64=True) as out,
+    ):
+        for _ in range(1025):
+            out.write(bytes(1 << 20))
+    assert path.stat().st_size < 2 << 20
+    with pytest.raises(ModelError, match="would take 1074790400 bytes"):
+        load_companion(tmp_path)
+
+
+def test_what_cannot_be_measured_is_refused(pair: tuple[MusicModel, MusicModel], songs: list[SongCodes]) -> None:
+    model, companion = tiny_music_model(), pair[1]
+    with pytest.raises(ModelError, match="there are none"):
+        measure_companion(model, companion, [], [])
+    with pytest.raises(SpecificationMismatch, match="companion 'nano' has another codec"):
+        measure_companion(model, open_model("nano"), songs, range(6))  # type: ignore[arg-type]
+    silent = replace(songs[0], heard=(np.zeros(100, bool),))
+    with pytest.raises(NumericsError, match=r"model/heads\.0 are all zero"):
+        measure_companion(model, companion, [silent], [0])
+
+
+def test_models_of_latents_have_no_such_fingerprint() -> None:
+    with pytest.raises(UsageError, match="no fingerprint 'companion' of latents"):
+        Specification.for_model(SimpleNamespace(representation=Representation("latents", 64)), "companion")  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from lumina_ray.truth.fingerprints import FingerprintKey, Fingerprints, make_fin
 from lumina_ray.truth.floors import Floors, floor_set, required_floors
 from lumina_ray.truth.membership import membership_rows
 from lumina_ray.truth.method_rows import MethodRow, method_rows
+from lumina_ray.truth.power import Power, power
 from lumina_ray.truth.queries import Split
 from lumina_ray.truth.stability import Stability, stability
 from lumina_ray.vocabulary import Channel, Kind
@@ -58,9 +59,7 @@ def evaluate(
         kinds = [kind for model, weights, kind in required if (model, weights) == ("A", "A") and kind in JUDGED]
         judging = {kind: judge.remote(asked(kind)["A"], making["A", "A", kind]) for kind in kinds}
         made_floors: dict[FingerprintKey, Fingerprints] = _results(making_floors, "Floors", console)
-        judged: dict[Kind, tuple[dict[Channel, list[FalsePositives]], dict[Channel, Stability]]] = _results(
-            judging, "False positives", console
-        )
+        judged: dict[Kind, _Judged] = _results(judging, "Policies", console)
     floors = Floors(bank, of_floors, made_floors)
     rows: list[MethodRow] = []
     with show_steps("Methods", len(names), console) as step:
@@ -71,8 +70,9 @@ def evaluate(
     return Card(
         split=split,
         rows=rows,
-        false_positives={kind: alarms for kind, (alarms, _) in judged.items()},
-        stability={kind: shares for kind, (_, shares) in judged.items()},
+        false_positives={kind: alarms for kind, (alarms, _, _) in judged.items()},
+        stability={kind: shares for kind, (_, shares, _) in judged.items()},
+        power={kind: of_queries for kind, (_, _, of_queries) in judged.items()},
         membership=list(membership_rows(bank, asked(both[0]), made, both[0])) if both else [],
         left_out=[*left_out(bank), *floors.agreement.refusals()],
         queries=floors.agreement.diversity,
@@ -84,17 +84,23 @@ def _fingerprints(bank: Bank, weights: str, kind: Kind, asked: EvaluationSet, st
     return make_fingerprints(bank, weights, kind, asked, stand_in=stand_in)
 
 
-def _judge(
-    A: EvaluationSet, made: Fingerprints
-) -> tuple[dict[Channel, list[FalsePositives]], dict[Channel, Stability]]:
+_Judged = tuple[dict[Channel, list[FalsePositives]], dict[Channel, Stability], list[Power]]
+
+
+def _judge(A: EvaluationSet, made: Fingerprints) -> _Judged:
     """Measure what policies do with one kind of fingerprint under model A."""
     torch.set_num_threads(1)
-    n = len(A.songs)
+    n, end = len(A.songs), len(A.songs) + len(A.queries)
     catalog = {c: vectors_nD[: A.n_catalog] for c, vectors_nD in made.vectors.items()}
-    controls = {c: vectors_nD[n + len(A.queries) :] for c, vectors_nD in made.vectors.items()}
+    controls = {c: vectors_nD[end:] for c, vectors_nD in made.vectors.items()}
     copies = {c: vectors_nD[[n + q for q in A.copies]] for c, vectors_nD in made.vectors.items()}
     originals = [A.songs.index(A.queries[q].recording) for q in A.copies]
-    return false_positives(catalog, controls), stability(catalog, controls, copies, made.chunk_vectors, originals)
+    asked = {c: vectors_nD[n:end] for c, vectors_nD in made.vectors.items()}
+    return (
+        false_positives(catalog, controls),
+        stability(catalog, controls, copies, made.chunk_vectors, originals),
+        power(catalog, controls, asked, A.queries, A.songs[: A.n_catalog]),
+    )
 
 
 def _results(tasks: Mapping[Any, ray.ObjectRef], title: str, console: Console) -> dict[Any, Any]:

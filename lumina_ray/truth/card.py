@@ -13,6 +13,7 @@ from lumina_ray.truth.false_positives import FalsePositives
 from lumina_ray.truth.floors import FLOORS
 from lumina_ray.truth.membership import MembershipRow
 from lumina_ray.truth.method_rows import MEASURES, MethodRow
+from lumina_ray.truth.power import Power
 from lumina_ray.truth.queries import QueryKind, Split
 from lumina_ray.truth.stability import Stability
 from lumina_ray.vocabulary import Channel, Kind
@@ -32,6 +33,7 @@ class Card:
         membership: one row for each signal.
         left_out: sentences that say what was not measured, and why.
         queries: how many there are of each kind that has losses, and what they are worth.
+        power: how often policies name the song that a query was made of, and any song, by kind of fingerprint.
     """
 
     split: Split
@@ -41,6 +43,7 @@ class Card:
     membership: list[MembershipRow]
     left_out: list[str]
     queries: dict[QueryKind, Diversity] = field(default_factory=dict)
+    power: dict[Kind, list[Power]] = field(default_factory=dict)
 
 
 def left_out(bank: Bank) -> list[str]:

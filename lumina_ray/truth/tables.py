@@ -58,7 +58,7 @@ def print_card(card: Card, console: Console, *, wide: bool) -> None:
 
 
 def tables(card: Card, *, wide: bool) -> tuple[Table, ...]:
-    """Lay out agreement, floors, other measures, what is recognised, false positives, stability, membership."""
+    """Lay out agreement, floors, other measures, what is recognised, false positives, power, stability, membership."""
     return (
         _queries(card, wide),
         _agreement(card.rows, wide),
@@ -66,6 +66,7 @@ def tables(card: Card, *, wide: bool) -> tuple[Table, ...]:
         _methods(card.rows, wide),
         _found(card.rows, wide),
         _false_positives(card, wide),
+        _power(card, wide),
         _stability(card, wide),
         _membership(card, wide),
     )
@@ -162,6 +163,19 @@ def _false_positives(card: Card, wide: bool) -> Table:
             for one in found:
                 searched = f"{one.n_songs}" + " (simulated)" * one.simulated
                 out.add_row(kind, channel, one.policy, searched, _text(one.any_song, wide), _text(one.songs, wide))
+    return out
+
+
+def _power(card: Card, wide: bool) -> Table:
+    out = _table("Policies on music that songs are in, or are not", wide)
+    for heading in ("fingerprint", "policy", "queries"):
+        out.add_column(heading)
+    for heading in ("how many", "own song\nnamed", "any song\nnamed"):
+        out.add_column(heading, justify="right")
+    for kind, found in card.power.items():
+        for one in found:
+            own = _text(one.own_song, wide) if one.own_song else ""
+            out.add_row(kind, one.policy, one.queries, str(one.n_queries), own, _text(one.any_song, wide))
     return out
 
 

@@ -12,6 +12,7 @@ from lumina_ray.truth.false_positives import FalsePositives
 from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.membership import MembershipRow
 from lumina_ray.truth.method_rows import MEASURES, MethodRow
+from lumina_ray.truth.power import Power
 from lumina_ray.truth.stability import Stability
 from lumina_ray.truth.tables import print_card
 
@@ -24,11 +25,19 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
     false = FalsePositives("v8", 1000, True, Estimate(1.0, 1.0, 1.0), Estimate(159.0, 150.0, 170.0))
     steady = Stability(Estimate(0.7, 0.6, 0.8), Estimate(0.125, 0.1, 0.15))
     membership = MembershipRow("log-likelihood", Estimate(0.9, 0.8, 0.95), half, Estimate(0.0625, 0.05, 0.2))
-    card = Card("test", [row], {"stats": {"P": [false]}}, {"jl": {"M": steady}}, [membership], ["Nothing else."])
+    named = [
+        Power("calibrated", "altered mp3", 13, Estimate(0.8125, 0.75, 0.875), Estimate(1.0, 0.75, 1.0)),
+        Power("calibrated", "outside", 40, None, Estimate(0.025, 0.0, 0.125)),
+    ]
+    card = Card(
+        "test", [row], {"stats": {"P": [false]}}, {"jl": {"M": steady}}, [membership], ["Nothing else."],
+        power={"influence": named},
+    )  # fmt: skip
     save_card(card, tmp_path)
     read = json.loads((tmp_path / "card.json").read_text())
     assert read["rows"][0]["measures"]["lds_excerpt"] == {"value": 0.5, "low": 0.25, "high": 0.75}
     assert read["false_positives"]["stats"]["P"][0]["songs"]["value"] == 159.0
+    assert read["power"]["influence"][1]["own_song"] is None
     assert set(read["measures"]) == set(MEASURES)
     assert (tmp_path / "card.png").read_bytes().startswith(b"\x89PNG")
     assert read["stability"]["jl"]["M"]["share"]["value"] == 0.7
@@ -45,6 +54,8 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
         "1000 (simulated)",
         "159.000 [150",
         "0.125 [0.100, 0.150]",
+        "0.812 [0.750, 0.875]",
+        "0.025 [0.000, 0.125]",
         "0.900 [0.800, 0.950]",
         "0.062 [0.050, 0.200]",
         "Nothing else.",
@@ -54,7 +65,17 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
     console = Console(width=80)
     with console.capture() as captured:
         print_card(card, console, wide=False)
-    for words in ("influence − reference", "0.50", "0.88", "250", "1000 (simulated)", "159.00", "0.12", "--wide"):
+    for words in (
+        "influence − reference",
+        "0.50",
+        "0.88",
+        "250",
+        "1000 (simulated)",
+        "159.00",
+        "0.12",
+        "0.81",
+        "--wide",
+    ):
         assert words in captured.get()
     assert "…" not in captured.get()
     assert max(map(len, captured.get().splitlines())) <= 80

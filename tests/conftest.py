@@ -40,7 +40,7 @@ _SLOW = ("serve", "replay", "fingerprint", "truth", "model", "cli", "training", 
 # for longer than several other folders together.
 _NOT_IN_CHECK = (
     *("cluster/", "serve/", "client/", "training/", "demo/", "docs/test_walks.py", "examples/"),
-    *("cli/test_contract.py", "cli/test_attribute.py", "cli/test_unlearning.py"),
+    *("cli/test_contract.py", "cli/test_attribute.py", "cli/test_unlearning.py", "cli/test_statistics.py"),
     *("test_front_door.py", "unlearning/test_unlearn.py"),
     *("fingerprint/test_precision.py", "fingerprint/test_memory.py", "fingerprint/test_batching.py"),
     *("fingerprint/test_sketches.py", "calibration/test_near_silence.py", "model/test_float16.py"),

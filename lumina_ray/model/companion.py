@@ -104,7 +104,7 @@ class Companion:
         for channel, rounded_Sr in self.bases.items():
             basis_Sr = rounded_Sr.astype(np.float64)
             try:
-                # What is left of the rounding: the Gram matrix is that of a basis close by, by its Cholesky factor.
+                # With BᵀB = L Lᵀ, the columns of B L⁻ᵀ are orthonormal, and as close to B's as the rounding.
                 lower_rr = np.linalg.cholesky(basis_Sr.T @ basis_Sr)
             except np.linalg.LinAlgError as error:
                 raise ModelError(

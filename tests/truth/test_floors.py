@@ -15,7 +15,7 @@ from lumina_ray.truth.bigram import Bigram
 from lumina_ray.truth.card import floors_not_beaten, verdict
 from lumina_ray.truth.corpus import corpus, members
 from lumina_ray.truth.evaluation_set import evaluation_set
-from lumina_ray.truth.fingerprints import Fingerprints, make_fingerprints
+from lumina_ray.truth.fingerprints import Fingerprints, companion_name, make_fingerprints
 from lumina_ray.truth.floors import Floors, floor_set, required_floors
 from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.method_rows import MethodRow, method_rows
@@ -96,6 +96,27 @@ def test_a_stand_in_has_the_statistics_of_the_audited_catalog(bank: Bank) -> Non
         np.testing.assert_allclose(untrained.vectors[channel], audited.vectors[channel], atol=1e-3)
         assert not np.allclose(by_itself.vectors[channel], audited.vectors[channel], atol=1e-3)
     assert audited.probabilities is None
+
+
+def test_a_companion_is_an_earlier_checkpoint_or_what_all_models_start_from(bank: Bank) -> None:
+    asked = replace(floor_set(bank, "test"), songs=tuple(CATALOG[:3]), n_catalog=3, queries=tuple(bank.queries[:2]))
+    assert companion_name(bank, "A") == "A-early"
+    assert companion_name(bank, "reference") == companion_name(bank, "untrained") == "untrained"
+    started = replace(bank, models=bank.models | {"base": bank.models["A"]})
+    assert companion_name(started, "reference") == companion_name(started, "base") == "base"
+    assert ("A", "base", "companion") in required_floors(started, ["companion"])
+    audited = make_fingerprints(bank, "A", "companion", asked)
+    stand_in = make_fingerprints(started, "reference", "companion", asked, stand_in=True)
+    untrained = make_fingerprints(bank, "untrained", "companion", asked, stand_in=True)
+    by_itself = make_fingerprints(bank, "reference", "companion", asked)
+    for channel in CHANNELS:
+        # All have the same weights here (but for float16), and differ by what they were measured on alone.
+        # Between two queries there is the noise of the projection, too.
+        made = [one.vectors[channel] for one in (audited, stand_in, untrained, by_itself)]
+        similar = [vectors @ vectors[:3].T for vectors in made]
+        np.testing.assert_allclose(similar[1], similar[0], atol=1e-6)
+        np.testing.assert_allclose(similar[2], similar[0], atol=1e-3)
+        assert not np.allclose(similar[3], similar[0], atol=1e-3)
 
 
 def random_fingerprints(seed: int, n: int) -> Fingerprints:

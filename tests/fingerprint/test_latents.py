@@ -22,6 +22,8 @@ from lumina_ray.store import FingerprintWorker, store_schema
 from lumina_ray.store.run import Run, begin_run
 from lumina_ray.store.worker import has_codes
 from lumina_ray.unlearning.fisher import fisher_diagonal
+from lumina_ray.unlearning.losses import code_losses
+from lumina_ray.unlearning.scores import first_order, rises
 from lumina_ray.unlearning.select import select_parts
 from lumina_ray.unlearning.unlearn import DAMPING, Forgetting, loss_of, unlearned
 from lumina_ray.vocabulary import CHANNELS, Draws, Kind, SongCodes
@@ -131,6 +133,19 @@ def test_a_model_forgets_and_comes_back_to_the_bit(model: DiffusionTransformer, 
             name for name, p in now.items() if id(p) in {id(x.parameter) for x in select_parts(model, layers)}
         }
     assert all(torch.equal(p, before[name]) for name, p in model.transformer.named_parameters())
+
+
+def test_songs_are_scored_by_forgetting(model: DiffusionTransformer) -> None:
+    """The query's own loss rises most; with small steps, rises are those of first order."""
+    assert model.fisher is not None
+    songs = [song([60], seed) for seed in (9, 10, 11)]
+    before = [code_losses(model, latents) for latents in songs]
+    found, _ = rises(model, songs[0], songs, before, model.fisher, how := Forgetting(layers="cross_kv"))
+    rises_N = found.of("plain")
+    assert rises_N.argmax() == 0
+    np.testing.assert_allclose(rises_N, first_order(model, songs[0], songs, model.fisher, how), rtol=0.1, atol=1e-4)
+    # No channel of latents is one of composition or of production.
+    np.testing.assert_array_equal(found.of("plain", "P"), rises_N)
 
 
 def test_a_store_keeps_latents_and_they_are_used_again(tmp_path: Path) -> None:

@@ -178,7 +178,15 @@ class DiffusionTransformer:
         condition = self.embed(CONDITION_TEXT if text is None else text, duration_s)
         return generate(self, duration_s, seed, condition, self.settings.guidance if guidance is None else guidance)
 
-    def losses(self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None) -> Losses:
+    def losses(
+        self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None, condition: Condition | None = None
+    ) -> Losses:
+        """Loss of every latent as `AttributableModel` says; training measures it under other conditions, too.
+
+        Args:
+            codes_BKT, n_frames, draws: as there.
+            condition: of all chunks; the fixed one where it is None.
+        """
         assert draws is not None, "this loss is a mean over draws"
         B, C, T = codes_BKT.shape
         times_M = drawn_times(draws).to(self.device)
@@ -192,7 +200,7 @@ class DiffusionTransformer:
             noise_MCT.repeat(B, 1, 1),
             times_M.repeat(B),
             repeated,
-            self.condition.rows(B * draws.count),
+            (condition or self.condition).rows(B * draws.count),
         )
         return Losses(errors_RCT.view(B, draws.count, C, T).mean(dim=1), real_BT[:, None].expand(-1, C, -1))
 

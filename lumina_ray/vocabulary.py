@@ -119,12 +119,19 @@ class Draws:
     """Random numbers that a loss is a mean over. They are hashes of their positions, and the same for all songs.
 
     Attributes:
-        count: how many draws of time and noise.
+        count: how many draws of time and noise, an even number: at every time there is a noise and its opposite.
         seed: of the hash; other seeds give other draws.
+
+    Raises:
+        ValueError: a count that is odd or not positive.
     """
 
     count: int
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.count < 2 or self.count % 2:
+            raise ValueError(f"draws come in pairs, got {self.count}")
 
 
 STORED_AS: dict[RepresentationName, str] = {"codes": "<u2", "latents": "<f2"}

@@ -12,6 +12,7 @@ import torch
 from lumina_ray.attribution.fingerprinter import matching_model
 from lumina_ray.errors import SpecificationMismatch, UsageError
 from lumina_ray.fingerprint import Fingerprinter, Specification
+from lumina_ray.fingerprint.batching import keeps_bits, predicted_peak
 from lumina_ray.fingerprint.kinds import KINDS_OF
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.model import open_model
@@ -42,9 +43,13 @@ def song(frames: list[int], seed: int) -> SongCodes:
 @pytest.fixture(scope="module")
 def model() -> DiffusionTransformer:
     model = tiny_dit()
-    model.draws = Draws(3, 7)
+    model.draws = Draws(4, 7)
     model.fisher = fisher_diagonal(model, [song([60], 1), song([60, 31], 2)])
     return model
+
+
+def test_batches_keep_bits(model: DiffusionTransformer) -> None:
+    assert keeps_bits(Fingerprinter(model, Specification.for_model(model, "gradient"), chunks_in_flight=2))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,10 +112,19 @@ def test_fisher_is_the_gradient_over_the_root_of_fisher_information(model: Diffu
 
 def test_other_draws_are_another_specification(model: DiffusionTransformer) -> None:
     specification = Specification.for_model(model, "gradient")
-    other = replace(specification, draws=Draws(3, 8))
+    other = replace(specification, draws=Draws(4, 8))
     assert other.sha256 != specification.sha256
     one, two = (Fingerprinter(model, s)(song([500], 5)).vectors["P"] for s in (specification, other))
     assert not np.array_equal(one, two)
+
+
+def test_peak_memory_is_predicted_and_leaves_nothing_behind(model: DiffusionTransformer) -> None:
+    """Draws are remembered from chunk to chunk: those of a prediction must be numbers, too."""
+    specification = replace(Specification.for_model(model, "gradient"), draws=Draws(4, 99))
+    one, two, four = (predicted_peak(model, specification, n) for n in (1, 2, 4))
+    assert four - two == pytest.approx(2 * (two - one), rel=0.1)
+    vector = Fingerprinter(model, specification)(song([500], 5)).vectors["P"]
+    assert np.isfinite(vector).all()
 
 
 def test_kinds_that_need_codes_are_refused(model: DiffusionTransformer) -> None:

@@ -13,6 +13,7 @@ from lumina_ray.model.diffusion.load import load
 from lumina_ray.training.captions import vocabulary, word_tokenizer
 from lumina_ray.training.data import Song
 from lumina_ray.training.dit import (
+    EVALUATION_DRAWS,
     DitSchedule,
     Window,
     encode_windows,
@@ -22,7 +23,7 @@ from lumina_ray.training.dit import (
     new_dit,
     train_dit,
 )
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ, Draws
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 from tests.tiny_dit import CAPTIONS, tiny_codec
 from tests.training.synthetic import melody
 
@@ -37,9 +38,7 @@ SONGS = [
 def model() -> DiffusionTransformer:
     codec = tiny_codec()
     tokenizer = word_tokenizer(vocabulary(CAPTIONS))
-    model = new_dit(codec, tokenizer, latent_settings(codec, SONGS), n_layers=2, dim=32, heads=2)
-    model.draws = Draws(4, 1)
-    return model
+    return new_dit(codec, tokenizer, latent_settings(codec, SONGS), n_layers=2, dim=32, heads=2)
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ def test_silence_and_padding_teach_nothing(model: DiffusionTransformer, windows:
     """What the frames without sound hold as targets does not matter to the loss of a window."""
     window = windows[1]
     with torch.no_grad():
-        values_1CT = model.losses(window.latents_CT[None], [300], model.draws).values_BKT
+        values_1CT = model.losses(window.latents_CT[None], [300], EVALUATION_DRAWS).values_BKT
     expected = values_1CT[0][:, window.heard_T].mean()
     assert evaluate_dit(model, [window]) == pytest.approx(float(expected), rel=1e-5)
     assert 0 < int(window.heard_T.sum()) < 300
@@ -104,11 +103,10 @@ def test_what_is_shipped_is_opened_by_its_folder(
     train_dit(model, windows, DitSchedule(3, 2), seed=0, report=lambda *_: None)
     export_dit(model, tiny_codec(), tmp_path / "dit")
     opened = load(tmp_path / "dit", "dit", "cpu")
-    opened.draws = model.draws
     assert opened.settings == model.settings
     assert evaluate_dit(opened, windows) == pytest.approx(evaluate_dit(model, windows), rel=1e-2)
     np.testing.assert_allclose(
         encode_windows(opened, SONGS)[0][0].latents_CT, windows[0].latents_CT, rtol=1e-2, atol=1e-2
     )
-    of_window = opened.losses(windows[0].latents_CT[None], [500], opened.draws)
+    of_window = opened.losses(windows[0].latents_CT[None], [500], EVALUATION_DRAWS)
     assert of_window.values_BKT.shape == (1, 8, 500)

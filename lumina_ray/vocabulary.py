@@ -83,7 +83,7 @@ class AudioStream:
 
 
 RepresentationName = Literal["codes", "latents"]
-"""What a model writes music down in: codes of K codebooks (MusicGen), or latents of K channels (latent diffusion)."""
+"""What a model writes music down in: codes of K codebooks (MusicGen), or latents of K rows (latent diffusion)."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Representation:
 
     Attributes:
         name: codes or latents. It is also the name of the column that stores keep them in.
-        rows: K, the numbers of a frame: one code of each codebook, or one latent of each channel.
+        rows: K, the numbers of a frame: one code of each codebook, or one latent of each row.
         size: codes of each codebook; 0 for latents, which are any numbers.
     """
 

@@ -4,7 +4,7 @@ The objective is Stable Audio's: the squared error of the velocity at a time in 
 no text in a tenth of the windows. Padding and silence are left out of the loss, as in attribution. Times are stratified
 over a batch.
 
-Shape legend: B = windows, C = channels of the latents, T = frames.
+Shape legend: B = windows, C = rows of the latents, T = frames.
 """
 
 import json
@@ -80,7 +80,7 @@ class Window:
 
 
 def latent_settings(codec: EncodecModel, songs: Sequence[Song]) -> LatentSettings:
-    """How latents are made of a codec's: its channels get mean 0 and standard deviation 1 over songs' sound.
+    """How latents are made of a codec's: its rows get mean 0 and standard deviation 1 over songs' sound.
 
     Raises:
         AudioError: a song is silent, or shorter than 1 s.

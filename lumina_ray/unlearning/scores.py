@@ -33,7 +33,7 @@ class Rises:
     """What became of some songs' losses.
 
     Attributes:
-        values: by score, float64 `[N, K]`; a column for each codebook, or for each channel of latents.
+        values: by score, float64 `[N, K]`; a column for each codebook, or for each row of latents.
         representation: what the songs are written down in.
     """
 

@@ -3,7 +3,7 @@
 The transformer predicts the velocity `v = cos(πt/2) ε − sin(πt/2) x` of noisy latents `cos(πt/2) x + sin(πt/2) ε` for
 music x, noise ε and a time t (Salimans & Ho 2022, arXiv:2202.00512, appendix D; Evans et al. 2024, arXiv:2404.10301).
 
-Shape legend: B = chunks, M = draws, R = rows of the transformer's batch, C = channels of the latents, T = frames,
+Shape legend: B = chunks, M = draws, R = entries of the transformer's batch, C = rows of the latents, T = frames,
 N = condition tokens, D = width of the conditions.
 """
 
@@ -38,7 +38,7 @@ class LatentSettings:
 
     Attributes:
         patch: frames that the transformer sees as one.
-        mean, std: of each of the codec's channels over the training songs; latents are normalised by them. Empty for
+        mean, std: of each of the codec's rows over the training songs; latents are normalised by them. Empty for
             latents as they are.
         guidance: classifier-free guidance that music is sampled with by default.
     """
@@ -51,7 +51,7 @@ class LatentSettings:
 
 @dataclass(frozen=True)
 class Condition:
-    """What rows of a batch are conditioned on.
+    """What entries of a batch are conditioned on.
 
     Attributes:
         tokens_RND: float32, what they attend to: text, start and total length.
@@ -62,7 +62,7 @@ class Condition:
     duration_R1G: Tensor
 
     def rows(self, n: int) -> "Condition":
-        """One condition for n rows."""
+        """One condition for n entries."""
         return Condition(self.tokens_RND.expand(n, -1, -1), self.duration_R1G.expand(n, -1, -1))
 
 
@@ -100,7 +100,7 @@ class DiffusionTransformer:
 
     @property
     def representation(self) -> Representation:
-        return Representation("latents", self.codec.n_channels)
+        return Representation("latents", self.codec.n_rows)
 
     def refresh_condition(self) -> None:
         """Encode the fixed condition with the text encoder's present weights."""
@@ -213,8 +213,8 @@ class DiffusionTransformer:
             music_RCT: latents.
             noise_RCT: standard normal; of T frames or more, up to whole patches.
             times_R: in (0, 1).
-            n_frames: number of real frames of each row; the others are not attended to.
-            condition: of each row.
+            n_frames: number of real frames of each entry; the others are not attended to.
+            condition: of each entry.
         """
         T = music_RCT.shape[2]
         music_RCT = nn.functional.pad(music_RCT, (0, noise_RCT.shape[2] - T))

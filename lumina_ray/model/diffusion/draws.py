@@ -7,7 +7,7 @@ two draws, a noise and its opposite, so that what is odd in the noise cancels (d
 This is NumPy on a CPU: logarithms and cosines differ in their last bits between devices, and what is kept for the next
 chunk must be numbers also while memory is predicted on tensors without data.
 
-Shape legend: M = draws, C = channels of the latents, T = frames.
+Shape legend: M = draws, C = rows of the latents, T = frames.
 """
 
 from functools import lru_cache
@@ -30,22 +30,22 @@ def drawn_times(draws: Draws) -> Tensor:
     return torch.from_numpy(times.astype(np.float32).repeat(2))
 
 
-def drawn_noise(draws: Draws, n_channels: int, n_frames: int) -> Tensor:
+def drawn_noise(draws: Draws, n_rows: int, n_frames: int) -> Tensor:
     """Standard normal noise of each draw: float32 `[M, C, T]` on the CPU, not to be written to.
 
     A frame's noise does not depend on the number of frames after it. It is made by Box and Muller's transform.
     """
-    return torch.from_numpy(_noise(draws, n_channels, n_frames))
+    return torch.from_numpy(_noise(draws, n_rows, n_frames))
 
 
 @lru_cache(maxsize=4)
-def _noise(draws: Draws, n_channels: int, n_frames: int) -> np.ndarray:
-    n = n_channels * n_frames
+def _noise(draws: Draws, n_rows: int, n_frames: int) -> np.ndarray:
+    n = n_rows * n_frames
     noises = []
     for pair in range(draws.count // 2):
         radius_n = np.sqrt(-2 * np.log(_uniform(draws.seed, 1 + 2 * pair, n)))
         noise_n = radius_n * np.cos(2 * np.pi * _uniform(draws.seed, 2 + 2 * pair, n))
-        noise_CT = noise_n.astype(np.float32).reshape(n_frames, n_channels).T
+        noise_CT = noise_n.astype(np.float32).reshape(n_frames, n_rows).T
         noises += [noise_CT, -noise_CT]
     return np.stack(noises)
 

@@ -1,17 +1,17 @@
-"""Train the bundled nano models: two Ray Train jobs, the codec and then the language model on its codes.
+"""Train the bundled nano models: Ray Train jobs, the codec and then the language model on its codes.
 
     lumina train-nano --catalog demo/catalog.parquet --controls demo/controls.parquet --out build/nano
 
 Killed and started again with the same arguments, it goes on from its last checkpoint to the weights that it would have
 reached undisturbed. With `--codec nano` the language model alone is trained, on the codes of the bundled codec. OUT
 then holds the folders `nano-early` and `nano` (transformers format), and as JSON the losses along the way
-(`codec-history`, `lm-history`) and the figures of what is shipped (`codec-figures`, `lm-figures`).
+(`codec-history`, `lm-history`) and the figures of what is shipped (`codec-figures`, `lm-figures`). With `--stage dit`
+it trains `nano-dit` on the codec's latents instead: see `train_dit.py`.
 """
 
 import copy
 import json
 import tempfile
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,8 @@ from transformers import EncodecModel, MusicgenForConditionalGeneration
 
 from cluster.progress import say
 from cluster.session import ray_session
+from cluster.train_dit import train_dit_worker
+from cluster.train_reports import Progress, add_to_json, write_json
 from lumina_ray.errors import SpecificationMismatch, UsageError
 from lumina_ray.files import sha256_of
 from lumina_ray.model.files import find_model
@@ -32,51 +34,25 @@ from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.training.captions import vocabulary, word_tokenizer
 from lumina_ray.training.codec import CodecSchedule, evaluate_codec, new_codec, train_codec
 from lumina_ray.training.data import load_songs
+from lumina_ray.training.dit import DitSchedule
 from lumina_ray.training.export import as_music_model, export, new_musicgen, round_to_stored
 from lumina_ray.training.lm import LmSchedule, encode_chunks, evaluate_lm, train_lm
 
 # Reports along the way measure so many songs. All songs would take as long as the training between two reports.
 _SAMPLED_SONGS = 30
 _MAX_FAILURES = 3
-_STATE_FILE = "state.pt"
-# Raise it when the language model comes to learn otherwise, so that no training that was begun before goes on.
-_LM_RECIPE = 3
 
 
 class Stage(StrEnum):
-    """One Ray Train job; the language model needs the codec in OUT."""
+    """One Ray Train job; the language model and the diffusion transformer need the codec in OUT."""
 
     CODEC = "codec"
     LM = "lm"
+    DIT = "dit"
 
 
-class Progress:
-    """Reports of a worker while it trains: metrics, and a checkpoint that the next attempt resumes from.
-
-    Attributes:
-        resume: the training state of the last checkpoint, or None at the beginning.
-    """
-
-    def __init__(self, history_file: Path) -> None:
-        self.resume: dict[str, Any] | None = None
-        self._file = history_file
-        self._history: list[dict[str, float]] = []
-        self._earlier_s = 0.0
-        self._started_s = time.monotonic()
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is not None:
-            with checkpoint.as_directory() as folder:
-                saved = torch.load(Path(folder) / _STATE_FILE, weights_only=True)
-            self.resume, self._history = saved["training"], saved["history"]
-            self._earlier_s = self._history[-1]["elapsed_s"]
-
-    def report(self, metrics: dict[str, float], state: dict[str, Any]) -> None:
-        metrics = metrics | {"elapsed_s": self._earlier_s + time.monotonic() - self._started_s}
-        self._history.append(metrics)
-        with tempfile.TemporaryDirectory() as folder:
-            torch.save({"training": state, "history": self._history}, Path(folder) / _STATE_FILE)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        _write_json(self._file, self._history)
+# Raise one when a model on the codec comes to learn otherwise, so that no training that was begun before goes on.
+_RECIPES = {Stage.LM: 3, Stage.DIT: 1}
 
 
 def train_codec_worker(config: dict[str, Any]) -> None:
@@ -102,7 +78,7 @@ def train_codec_worker(config: dict[str, Any]) -> None:
         }
         for name, songs in (("catalog", catalog), ("controls", controls))
     }
-    _write_json(out / "codec-figures.json", figures)
+    write_json(out / "codec-figures.json", figures)
 
 
 def train_lm_worker(config: dict[str, Any]) -> None:
@@ -141,7 +117,7 @@ def train_lm_worker(config: dict[str, Any]) -> None:
         stored = copy.deepcopy(model)
         round_to_stored(stored)
         export(stored, out / name, tokenizer)
-        _add_to_json(figures_file, {name: {"step": step} | figures(stored)})
+        add_to_json(figures_file, {name: {"step": step} | figures(stored)})
 
     def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
         if metrics["step"] == schedule.early:
@@ -149,7 +125,7 @@ def train_lm_worker(config: dict[str, Any]) -> None:
         progress.report(metrics | losses(model, _SAMPLED_SONGS), state)
 
     if progress.resume is None:
-        _add_to_json(figures_file, {"untrained": {"step": 0} | figures(model)})
+        add_to_json(figures_file, {"untrained": {"step": 0} | figures(model)})
     train_lm(
         music_model,
         [codes_KT for of_song in chunks for codes_KT in of_song],
@@ -172,11 +148,11 @@ def begin_stage(name: Stage, config: dict[str, Any]) -> None:
     out = Path(config["out"])
     wanted = {key: config[key] for key in ("schedule", "seed", "threads")}
     wanted |= {f"{key}_sha256": sha256_of(Path(config[key])) for key in ("catalog", "controls")}
-    if name is Stage.LM:
-        wanted |= {"codec_sha256": sha256_of(out / "codec" / "model.safetensors"), "recipe": _LM_RECIPE}
+    if name in _RECIPES:
+        wanted |= {"codec_sha256": sha256_of(out / "codec" / "model.safetensors"), "recipe": _RECIPES[name]}
     file = out / f"{name}-arguments.json"
     if not file.exists():
-        _write_json(file, wanted)
+        write_json(file, wanted)
         return
     begun = json.loads(file.read_text())
     for key, value in wanted.items():
@@ -210,7 +186,7 @@ def run_stage(name: Stage, config: dict[str, Any]) -> None:
         ray.train.TrainingFailedError: it failed more often than lost machines explain.
     """
     TorchTrainer(
-        {Stage.CODEC: train_codec_worker, Stage.LM: train_lm_worker}[name],
+        {Stage.CODEC: train_codec_worker, Stage.LM: train_lm_worker, Stage.DIT: train_dit_worker}[name],
         train_loop_config=config,
         scaling_config=ray.train.ScalingConfig(num_workers=1, use_gpu=ray.cluster_resources().get("GPU", 0) >= 1),
         run_config=ray.train.RunConfig(
@@ -228,22 +204,24 @@ def train_nano(
     controls: Path,
     out: Path,
     *,
-    stage: Literal["all", "codec", "lm"] = "all",
+    stage: Literal["all", "codec", "lm", "dit"] = "all",
     codec: CodecSchedule = CodecSchedule(),
     lm: LmSchedule = LmSchedule(),
+    dit: DitSchedule = DitSchedule(),
     codec_of: str | None = None,
     report_every: int = 50,
     seed: int = 0,
     threads: int = 1,
     console: Console | None = None,
 ) -> None:
-    """Train a codec and a language model on a catalog and export both as transformers folders.
+    """Train a codec and a language model on a catalog and export both as transformers folders; or nano-dit.
 
     Args:
         catalog, controls: manifests of songs to train on, and of songs for held-out losses.
         out: the folder to write, or to go on in.
-        stage: one stage alone; the language model needs the codec in `out`.
-        codec, lm: number of steps.
+        stage: one stage alone; the language model ("lm") and the diffusion transformer ("dit") need the codec in
+            `out`. "all" is the codec and the language model.
+        codec, lm, dit: number of steps.
         codec_of: a model whose codec is taken, so that none is trained.
         report_every: steps between two reports, each with a checkpoint.
         threads: of the CPU. The last bits of the weights depend on it.
@@ -262,7 +240,7 @@ def train_nano(
     out.mkdir(parents=True, exist_ok=True)
     if codec_of is not None:
         take_codec(codec_of, out / "codec")
-        stage = "lm"
+        stage = "dit" if stage == "dit" else "lm"
     common = {
         "catalog": str(catalog.resolve()),
         "controls": str(controls.resolve()),
@@ -274,23 +252,14 @@ def train_nano(
     schedules = {
         Stage.CODEC: {"autoencoder": codec.autoencoder, "decoder": codec.decoder},
         Stage.LM: {"total": lm.total, "early": lm.early},
+        Stage.DIT: {"total": dit.total, "batch": dit.batch},
     }
+    wanted = (Stage.CODEC, Stage.LM) if stage == "all" else (Stage(stage),)
     console = console or Console(stderr=True)
     with ray_session():
         for name, schedule in schedules.items():
-            if stage in ("all", name):
+            if name in wanted:
                 config = common | {"schedule": schedule}
                 begin_stage(name, config)
                 say(console, f"training {name}: {schedule}; losses so far are in {out / f'{name}-history.json'}")
                 run_stage(name, config)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
-
-
-def _add_to_json(path: Path, content: dict[str, Any]) -> None:
-    before = json.loads(path.read_text()) if path.exists() else {}
-    _write_json(path, before | content)

@@ -161,7 +161,7 @@ def unlearning_scores(
                 values += [
                     {score: column[n] for score, column in columns.items()} for n in range(len(arrays["song_ids"]))
                 ]
-        out[query_id] = ids, collect(values)
+        out[query_id] = ids, collect(values, catalog.specification.representation)
     return out
 
 

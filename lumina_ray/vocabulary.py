@@ -83,7 +83,7 @@ class AudioStream:
 
 
 RepresentationName = Literal["codes", "latents"]
-"""What a model writes music down in: codes of K codebooks (MusicGen), or latents of K channels (latent diffusion)."""
+"""What a model writes music down in: codes of K codebooks (MusicGen), or latents of K rows (latent diffusion)."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Representation:
 
     Attributes:
         name: codes or latents. It is also the name of the column that stores keep them in.
-        rows: K, the numbers of a frame: one code of each codebook, or one latent of each channel.
+        rows: K, the numbers of a frame: one code of each codebook, or one latent of each row.
         size: codes of each codebook; 0 for latents, which are any numbers.
     """
 
@@ -119,12 +119,19 @@ class Draws:
     """Random numbers that a loss is a mean over. They are hashes of their positions, and the same for all songs.
 
     Attributes:
-        count: how many draws of time and noise.
+        count: how many draws of time and noise, an even number: at every time there is a noise and its opposite.
         seed: of the hash; other seeds give other draws.
+
+    Raises:
+        ValueError: a count that is odd or not positive.
     """
 
     count: int
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.count < 2 or self.count % 2:
+            raise ValueError(f"draws come in pairs, got {self.count}")
 
 
 STORED_AS: dict[RepresentationName, str] = {"codes": "<u2", "latents": "<f2"}

@@ -22,7 +22,11 @@ def train_nano(
         typer.Option(parser=output_path, metavar="FOLDER", help="Where checkpoints, models and figures are written."),
     ],
     stage: Annotated[
-        Literal["all", "codec", "lm"], typer.Option(help="Models to train. The language model needs OUT/codec.")
+        Literal["all", "codec", "lm", "dit"],
+        typer.Option(
+            help="Models to train: codec and language model (all), one of them, or the diffusion transformer nano-dit. "
+            "The last two need OUT/codec."
+        ),
     ] = "all",
     codec: Annotated[
         str | None,
@@ -36,6 +40,9 @@ def train_nano(
         tuple[int, int] | None,
         typer.Option(help="Steps in all, and of the early checkpoint. Default: as for the bundled weights."),
     ] = None,
+    dit_steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of the diffusion transformer. Default: as for the bundled weights.")
+    ] = None,
     report_every: Annotated[int, typer.Option(min=1, help="Steps between reports and checkpoints.")] = 50,
     seed: Annotated[int, typer.Option(help="Every random draw follows from it.")] = 0,
     threads: Annotated[
@@ -45,6 +52,8 @@ def train_nano(
 ) -> None:
     """Train a codec and a language model on a catalog, and write both models as transformers folders. Resumable.
 
+    `--stage dit` trains a latent diffusion transformer instead, and writes it as a diffusers folder.
+
     Captions of the manifest (column `caption`) teach the language model what text means.
     """
     if codec is not None and codec_steps:
@@ -52,6 +61,7 @@ def train_nano(
     check_ray_address()
     from cluster.train_nano import train_nano as train
     from lumina_ray.training.codec import CodecSchedule
+    from lumina_ray.training.dit import DitSchedule
     from lumina_ray.training.lm import LmSchedule
 
     train(
@@ -62,8 +72,10 @@ def train_nano(
         codec_of=codec,
         codec=CodecSchedule(*codec_steps) if codec_steps else CodecSchedule(),
         lm=LmSchedule(*lm_steps) if lm_steps else LmSchedule(),
+        dit=DitSchedule(dit_steps) if dit_steps else DitSchedule(),
         report_every=report_every,
         seed=seed,
         threads=threads,
     )
-    answer({"folder": str(out)}, f"{out}: trained; `lumina fingerprint … --model {out / 'nano'}` uses it", as_json)
+    model = out / ("nano-dit" if stage == "dit" else "nano")
+    answer({"folder": str(out)}, f"{out}: trained; `lumina fingerprint … --model {model}` uses it", as_json)

@@ -230,7 +230,7 @@ KINDS: dict[Kind, FingerprintKind] = {
 _ALSO_OF_LATENTS = ("stats", "jl", "gradient", "logra", "factgrass")
 KINDS_OF: dict[RepresentationName, dict[Kind, FingerprintKind]] = {
     "codes": KINDS,
-    # Channels of latents have no published weights: they count the same.
+    # Rows of latents have no published weights: they count the same.
     "latents": {name: replace(KINDS[name], published_loss=False) for name in _ALSO_OF_LATENTS}
     | {
         "fisher": FingerprintKind(

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lumina_ray.model.hashing import hashes
+from lumina_ray.fingerprint.hashing import hashes
 
 # Coordinates that are hashed at once: this bounds the memory for integers at a few times 8 MB.
 _TILE = 1 << 20

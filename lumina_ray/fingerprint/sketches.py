@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from lumina_ray.fingerprint.channels import Backward
+from lumina_ray.fingerprint.hashing import choice, signs
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.gradients import SongGradient, WeightCall, two_sided_projection
-from lumina_ray.model.hashing import choice, signs
 from lumina_ray.model.interface import AttributableModel
 from lumina_ray.model.tracked import ROLES
 from lumina_ray.vocabulary import Channel

@@ -27,7 +27,7 @@ ALGORITHM_VERSION = 8
 _PUBLISHED_CODEBOOK_WEIGHTS = (0.4, 1.2, 1.3, 1.4)
 _LOSSES: dict[RepresentationName, str] = {
     "codes": "mean over valid positions per codebook, weighted mean over codebooks, chunks by valid codes",
-    "latents": "squared error of the velocity, mean over draws and valid frames, mean over channels, chunks by frames",
+    "latents": "squared error of the velocity, mean over draws and valid frames, mean over rows, chunks by frames",
 }
 # Without a scale, a fifth of a gradient's elements vanish in float16. With this one none does, and the largest are
 # still a thousand times below the largest float16.
@@ -43,7 +43,7 @@ class Specification:
         weights_sha256: hash of the model's weights.
         dims: length of the vector of each channel that is computed.
         layers: tracked transformer layers of each channel; empty where output heads or codes are used instead.
-        codebook_weights: weights of the losses of the codebooks, or of the latents' channels; only their ratios matter.
+        codebook_weights: weights of the losses of the codebooks, or of the latents' rows; only their ratios matter.
         seed: the projection's seed; 0 where nothing is projected.
         nonzeros: non-zero entries in each column of the projection; 0 where nothing is projected, or where the
             projection is dense.

@@ -173,7 +173,7 @@ def capture(
         codes_BKT: int64 codes or float32 latents, padded to one length.
         n_frames: number of real frames of each chunk; 0 for a row that only fills the batch.
         tracked: the weights whose gradients are wanted.
-        codebook_weights: weights of the losses of codebooks or channels (`batch_losses`).
+        codebook_weights: weights of the losses of codebooks or rows of latents (`batch_losses`).
         heard_BT: bool; the losses leave out frames that are false. All frames count where it is None.
         draws: what the losses are means over; None where they are not random.
         dtype: dtype of the matrix products; all but float32 run under autocast.

@@ -1,8 +1,8 @@
 """The loss of a chunk: averaged over the numbers that count in each row, then weighted over rows.
 
-A row is a codebook of a model that predicts codes, or a channel of one that predicts latents.
+A row is a codebook of a model that predicts codes, or one number of all frames of latents.
 
-Shape legend: B = chunks, K = codebooks or channels, T = frames.
+Shape legend: B = chunks, K = codebooks or rows of latents, T = frames.
 """
 
 import torch

@@ -3,7 +3,7 @@
 `AttributableModel` is what attribution needs of any music generator; `MusicModel` adds what only those have that
 predict codes.
 
-Shape legend: B = chunks, K = codebooks (or a latent's channels), T = frames (50 per second for codes), S = T + 1
+Shape legend: B = chunks, K = codebooks (or rows of latents), T = frames (50 per second for codes), S = T + 1
 sequence steps, C = codebook size, D = model dimension.
 """
 

@@ -156,7 +156,7 @@ def code_bytes(kept_s: float, n_rows: int = 4) -> int:
 
     Args:
         kept_s: seconds.
-        n_rows: codebooks, or channels of latents.
+        n_rows: codebooks, or rows of latents.
     """
     return _BYTES_PER_CODE * n_rows * round(kept_s * _FRAMES_PER_S)
 

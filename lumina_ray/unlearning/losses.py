@@ -2,7 +2,7 @@
 
 The loss of a song is the mean over its valid codes in each codebook, and then the mean over codebooks, in nats per
 code. Each chunk goes through the model alone and at its own length, so that a number depends on the song's codes alone.
-Latents take the place of codes where a model predicts those: a channel that of a codebook, and the squared error of a
+Latents take the place of codes where a model predicts those: a row that of a codebook, and the squared error of a
 latent, as a mean over the model's draws, that of nats.
 
 Shape legend: K = codebooks, T = frames of a chunk, P = frames of all chunks of a song.

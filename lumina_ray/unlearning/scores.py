@@ -15,7 +15,7 @@ from lumina_ray.model.interface import AttributableModel
 from lumina_ray.unlearning.losses import code_losses, codebook_means, song_gradient
 from lumina_ray.unlearning.select import select_parts
 from lumina_ray.unlearning.unlearn import Forgetting, Forgotten, inverse_fisher, unlearned
-from lumina_ray.vocabulary import Channel, SongCodes, codebooks_of
+from lumina_ray.vocabulary import Channel, RepresentationName, SongCodes, codebooks_of
 
 Score = Literal["plain", "relative", "mucs"]
 """How two losses of a song are compared.
@@ -33,20 +33,23 @@ class Rises:
     """What became of some songs' losses.
 
     Attributes:
-        values: by score, float64 `[N, K]`; a column for each codebook.
+        values: by score, float64 `[N, K]`; a column for each codebook, or for each row of latents.
+        representation: what the songs are written down in.
     """
 
     values: dict[Score, np.ndarray]
+    representation: RepresentationName = "codes"
 
     def of(self, score: Score = "plain", channel: Channel | None = None) -> np.ndarray:
         """Scores of the songs, float64 `[N]`; larger means more influence.
 
         Args:
             score: how losses are compared.
-            channel: mean over the channel's codebooks: the first (P), the others (M); by default over all.
+            channel: mean over the channel's codebooks: the first (P), the others (M); by default over all. No latents
+                belong to one channel alone: over all of them.
         """
         of_codebooks_NK = self.values[score]
-        if channel is not None:
+        if channel is not None and self.representation == "codes":
             of_codebooks_NK = of_codebooks_NK[:, codebooks_of(channel, of_codebooks_NK.shape[1])]
         return of_codebooks_NK.mean(axis=1)
 
@@ -62,9 +65,9 @@ def compare(before_KP: np.ndarray, after_KP: np.ndarray) -> dict[Score, np.ndarr
     }
 
 
-def collect(of_songs: Sequence[dict[Score, np.ndarray]]) -> Rises:
+def collect(of_songs: Sequence[dict[Score, np.ndarray]], representation: RepresentationName = "codes") -> Rises:
     """Put what `compare` gave of several songs together."""
-    return Rises({score: np.stack([song[score] for song in of_songs]) for score in SCORES})
+    return Rises({score: np.stack([song[score] for song in of_songs]) for score in SCORES}, representation)
 
 
 def rises(
@@ -87,7 +90,7 @@ def rises(
             compare(before_KP, code_losses(model, song, padding_KT))
             for song, before_KP in zip(songs, before, strict=True)
         ]
-    return collect(found), forgotten
+    return collect(found, model.representation.name), forgotten
 
 
 def first_order(

@@ -137,6 +137,7 @@ COMMANDS = {
         "--codec",
         "--codec-steps",
         "--lm-steps",
+        "--dit-steps",
         "--report-every",
         "--seed",
         "--threads",

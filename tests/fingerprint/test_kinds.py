@@ -6,12 +6,12 @@ import pytest
 
 from lumina_ray.fingerprint import KINDS, Specification
 from lumina_ray.fingerprint.extraction import make_extraction
-from lumina_ray.fingerprint.kinds import find_kind
+from lumina_ray.fingerprint.kinds import KINDS_OF, find_kind
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.model.companion import Companion
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import no_statistics
-from lumina_ray.vocabulary import CHANNELS, Representation
+from lumina_ray.vocabulary import CHANNELS, Draws, Representation
 from tests.tiny_model import tiny_music_model
 
 # Stores and reports name these hashes, and a changed hash makes all of them unusable. So change a hash only together
@@ -42,6 +42,16 @@ LARGE = {
     "tokens": "43ca86e9477cac6817387c06d3898cbaddaa4550e6c0bebcaec21bc04ea10fff",
 }
 
+# A model of nano-dit's sizes and draws.
+LATENTS = {
+    "stats": "ee08419dad3a8a66c0a6394ed4f75fdae48063a0149303713ac6f6eb9924d83e",
+    "jl": "0d3bb50d6745e7855dfcc4ebe526365af334ea855388d64970a0be10d4be820a",
+    "gradient": "3bd204b19fd0e1d6f1a33b20644705d2b9f1e7164beeb96cefa6957caf368088",
+    "logra": "2b9849f10f9835f5914107a6a023364906199aa964e71b03b8d6c90e79709bc8",
+    "factgrass": "f879194464bdc4be241a70459ca2a96d8a8a22fc2e8cf77ff255683a4496893c",
+    "fisher": "8751b2ddc2178e18026310be1bfc70c66e44279569ef2ffd87d180759ce34a07",
+}
+
 
 @pytest.fixture(scope="module")
 def nano() -> MusicModel:
@@ -69,6 +79,18 @@ def test_a_large_models_specifications_are_those_that_stores_name(kind: str) -> 
         companion=Companion("early", "0" * 64, "a" * 64, {}, {}),
     )
     assert Specification.for_model(large, kind).sha256 == LARGE[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF["latents"])
+def test_specifications_of_latents_are_those_that_stores_name(kind: str) -> None:
+    model = SimpleNamespace(
+        weights_sha256="a" * 64,
+        n_layers=8,
+        representation=Representation("latents", 64),
+        draws=Draws(48, 422024),
+        fisher=Fisher({}, "a" * 64, "0" * 64, 0, 0),
+    )
+    assert Specification.for_model(model, kind).sha256 == LATENTS[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,6 +12,7 @@ import torch
 from lumina_ray.attribution.fingerprinter import matching_model
 from lumina_ray.errors import SpecificationMismatch, UsageError
 from lumina_ray.fingerprint import Fingerprinter, Specification
+from lumina_ray.fingerprint.batching import keeps_bits, predicted_peak
 from lumina_ray.fingerprint.kinds import KINDS_OF
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.model import open_model
@@ -22,6 +23,8 @@ from lumina_ray.store import FingerprintWorker, store_schema
 from lumina_ray.store.run import Run, begin_run
 from lumina_ray.store.worker import has_codes
 from lumina_ray.unlearning.fisher import fisher_diagonal
+from lumina_ray.unlearning.losses import code_losses
+from lumina_ray.unlearning.scores import first_order, rises
 from lumina_ray.unlearning.select import select_parts
 from lumina_ray.unlearning.unlearn import DAMPING, Forgetting, loss_of, unlearned
 from lumina_ray.vocabulary import CHANNELS, Draws, Kind, SongCodes
@@ -40,9 +43,13 @@ def song(frames: list[int], seed: int) -> SongCodes:
 @pytest.fixture(scope="module")
 def model() -> DiffusionTransformer:
     model = tiny_dit()
-    model.draws = Draws(3, 7)
+    model.draws = Draws(4, 7)
     model.fisher = fisher_diagonal(model, [song([60], 1), song([60, 31], 2)])
     return model
+
+
+def test_batches_keep_bits(model: DiffusionTransformer) -> None:
+    assert keeps_bits(Fingerprinter(model, Specification.for_model(model, "gradient"), chunks_in_flight=2))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,10 +112,19 @@ def test_fisher_is_the_gradient_over_the_root_of_fisher_information(model: Diffu
 
 def test_other_draws_are_another_specification(model: DiffusionTransformer) -> None:
     specification = Specification.for_model(model, "gradient")
-    other = replace(specification, draws=Draws(3, 8))
+    other = replace(specification, draws=Draws(4, 8))
     assert other.sha256 != specification.sha256
     one, two = (Fingerprinter(model, s)(song([500], 5)).vectors["P"] for s in (specification, other))
     assert not np.array_equal(one, two)
+
+
+def test_peak_memory_is_predicted_and_leaves_nothing_behind(model: DiffusionTransformer) -> None:
+    """Draws are remembered from chunk to chunk: those of a prediction must be numbers, too."""
+    specification = replace(Specification.for_model(model, "gradient"), draws=Draws(4, 99))
+    one, two, four = (predicted_peak(model, specification, n) for n in (1, 2, 4))
+    assert four - two == pytest.approx(2 * (two - one), rel=0.1)
+    vector = Fingerprinter(model, specification)(song([500], 5)).vectors["P"]
+    assert np.isfinite(vector).all()
 
 
 def test_kinds_that_need_codes_are_refused(model: DiffusionTransformer) -> None:
@@ -131,6 +147,19 @@ def test_a_model_forgets_and_comes_back_to_the_bit(model: DiffusionTransformer, 
             name for name, p in now.items() if id(p) in {id(x.parameter) for x in select_parts(model, layers)}
         }
     assert all(torch.equal(p, before[name]) for name, p in model.transformer.named_parameters())
+
+
+def test_songs_are_scored_by_forgetting(model: DiffusionTransformer) -> None:
+    """The query's own loss rises most; with small steps, rises are those of first order."""
+    assert model.fisher is not None
+    songs = [song([60], seed) for seed in (9, 10, 11)]
+    before = [code_losses(model, latents) for latents in songs]
+    found, _ = rises(model, songs[0], songs, before, model.fisher, how := Forgetting(layers="cross_kv"))
+    rises_N = found.of("plain")
+    assert rises_N.argmax() == 0
+    np.testing.assert_allclose(rises_N, first_order(model, songs[0], songs, model.fisher, how), rtol=0.1, atol=1e-4)
+    # No channel of latents is one of composition or of production.
+    np.testing.assert_array_equal(found.of("plain", "P"), rises_N)
 
 
 def test_a_store_keeps_latents_and_they_are_used_again(tmp_path: Path) -> None:

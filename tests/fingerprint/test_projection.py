@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumina_ray.fingerprint import projection
+from lumina_ray.fingerprint.hashing import choice, signs, splitmix64
 from lumina_ray.fingerprint.projection import SparseProjection
-from lumina_ray.model.hashing import choice, signs, splitmix64
 
 
 def project(sparse: SparseProjection, *parts: torch.Tensor) -> torch.Tensor:

@@ -46,6 +46,7 @@ def test_what_was_begun_with_other_arguments_does_not_go_on(manifests: tuple[Pat
     for _ in range(2):
         begin_stage(Stage.CODEC, codec)
         begin_stage(Stage.LM, config | {"schedule": {"total": 2, "early": 1}})
+        begin_stage(Stage.DIT, config | {"schedule": {"total": 2, "batch": 1}})
     with pytest.raises(SpecificationMismatch, match=r"training of codec was begun with seed = 0, not 1; .* --out"):
         begin_stage(Stage.CODEC, codec | {"seed": 1})
     with pytest.raises(SpecificationMismatch, match="catalog_sha256"):
@@ -53,6 +54,8 @@ def test_what_was_begun_with_other_arguments_does_not_go_on(manifests: tuple[Pat
     weights.write_bytes(b"another")
     with pytest.raises(SpecificationMismatch, match="codec_sha256"):
         begin_stage(Stage.LM, config | {"schedule": {"total": 2, "early": 1}})
+    with pytest.raises(SpecificationMismatch, match="training of dit was begun with codec_sha256"):
+        begin_stage(Stage.DIT, config | {"schedule": {"total": 2, "batch": 1}})
 
 
 def test_a_codec_is_taken_once_and_another_is_refused(tiny_model_dir: Path, tmp_path: Path) -> None:
@@ -104,6 +107,39 @@ def test_killed_training_goes_on_and_ships_both_models(manifests: tuple[Path, Pa
     for loss in ("catalog_loss", "catalog_caption_loss"):
         assert figures["nano"][loss] < figures["untrained"][loss]
     assert open_model(str(out / "nano")).weights_sha256 != open_model(str(out / "nano-early")).weights_sha256
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.soak
+def test_a_killed_training_of_the_diffusion_transformer_goes_on(manifests: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command: list[str | Path] = [sys.executable, "-m", "lumina_ray", "train-nano"]
+    command += ["--catalog", manifests[0], "--controls", manifests[1], "--out", out]
+    command += ["--codec", "nano", "--stage", "dit", "--dit-steps", "6", "--report-every", "1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while len(_history(out, "dit")) < 3 and driver.poll() is None:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    said = driver.communicate()[1]
+    before = _history(out, "dit")
+    assert driver.returncode == -signal.SIGKILL, said
+    assert 3 <= len(before) < 6
+
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert again.returncode == 0, again.stderr
+    after = _history(out, "dit")
+    assert [entry["step"] for entry in after] == [1, 2, 3, 4, 5, 6]
+    assert after[0] == before[0]
+    assert [entry["catalog_loss"] for entry in after[:3]] == [entry["catalog_loss"] for entry in before[:3]]
+    figures = json.loads((out / "dit-figures.json").read_text())
+    assert {name: figure["step"] for name, figure in figures.items()} == {"untrained": 0, "nano-dit": 6}
+    assert figures["nano-dit"]["catalog_loss"] < figures["untrained"]["catalog_loss"]
+    opened = open_model(str(out / "nano-dit"))
+    assert opened.representation.rows == 64
+    assert sum(path.stat().st_size for path in (out / "nano-dit").rglob("*") if path.is_file()) < 15e6
 
 
 def _losses(entry: dict[str, float]) -> tuple[float, float]:

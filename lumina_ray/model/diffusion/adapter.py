@@ -3,14 +3,13 @@
 The transformer predicts the velocity `v = cos(πt/2) ε − sin(πt/2) x` of noisy latents `cos(πt/2) x + sin(πt/2) ε` for
 music x, noise ε and a time t (Salimans & Ho 2022, arXiv:2202.00512, appendix D; Evans et al. 2024, arXiv:2404.10301).
 
-Shape legend: B = chunks, M = draws, R = rows of the transformer's batch, C = channels of the latents, T = frames,
+Shape legend: B = chunks, M = draws, R = entries of the transformer's batch, C = rows of the latents, T = frames,
 N = condition tokens, D = width of the conditions.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,8 @@ from lumina_ray.model.text import check_text, knows_words, unknown_words
 from lumina_ray.model.tracked import CONDITION_TEXT, TrackedTensor
 from lumina_ray.vocabulary import Draws, Representation
 
-DRAWS = Draws(count=16, seed=422024)
+# So many that the fingerprints of disjoint draws have a cosine of 0.95 or more (docs/diffusion.md).
+DRAWS = Draws(count=48, seed=422024)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LatentSettings:
 
     Attributes:
         patch: frames that the transformer sees as one.
-        mean, std: of each of the codec's channels over the training songs; latents are normalised by them. Empty for
+        mean, std: of each of the codec's rows over the training songs; latents are normalised by them. Empty for
             latents as they are.
         guidance: classifier-free guidance that music is sampled with by default.
     """
@@ -51,7 +51,7 @@ class LatentSettings:
 
 @dataclass(frozen=True)
 class Condition:
-    """What rows of a batch are conditioned on.
+    """What entries of a batch are conditioned on.
 
     Attributes:
         tokens_RND: float32, what they attend to: text, start and total length.
@@ -62,7 +62,7 @@ class Condition:
     duration_R1G: Tensor
 
     def rows(self, n: int) -> "Condition":
-        """One condition for n rows."""
+        """One condition for n entries."""
         return Condition(self.tokens_RND.expand(n, -1, -1), self.duration_R1G.expand(n, -1, -1))
 
 
@@ -100,7 +100,7 @@ class DiffusionTransformer:
 
     @property
     def representation(self) -> Representation:
-        return Representation("latents", self.codec.n_channels)
+        return Representation("latents", self.codec.n_rows)
 
     def refresh_condition(self) -> None:
         """Encode the fixed condition with the text encoder's present weights."""
@@ -178,7 +178,15 @@ class DiffusionTransformer:
         condition = self.embed(CONDITION_TEXT if text is None else text, duration_s)
         return generate(self, duration_s, seed, condition, self.settings.guidance if guidance is None else guidance)
 
-    def losses(self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None) -> Losses:
+    def losses(
+        self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None, condition: Condition | None = None
+    ) -> Losses:
+        """Loss of every latent as `AttributableModel` says; training measures it under other conditions, too.
+
+        Args:
+            codes_BKT, n_frames, draws: as there.
+            condition: of all chunks; the fixed one where it is None.
+        """
         assert draws is not None, "this loss is a mean over draws"
         B, C, T = codes_BKT.shape
         times_M = drawn_times(draws).to(self.device)
@@ -192,7 +200,7 @@ class DiffusionTransformer:
             noise_MCT.repeat(B, 1, 1),
             times_M.repeat(B),
             repeated,
-            self.condition.rows(B * draws.count),
+            (condition or self.condition).rows(B * draws.count),
         )
         return Losses(errors_RCT.view(B, draws.count, C, T).mean(dim=1), real_BT[:, None].expand(-1, C, -1))
 
@@ -205,8 +213,8 @@ class DiffusionTransformer:
             music_RCT: latents.
             noise_RCT: standard normal; of T frames or more, up to whole patches.
             times_R: in (0, 1).
-            n_frames: number of real frames of each row; the others are not attended to.
-            condition: of each row.
+            n_frames: number of real frames of each entry; the others are not attended to.
+            condition: of each entry.
         """
         T = music_RCT.shape[2]
         music_RCT = nn.functional.pad(music_RCT, (0, noise_RCT.shape[2] - T))
@@ -237,8 +245,11 @@ class DiffusionTransformer:
         return -(-n_frames // self.settings.patch) * self.settings.patch
 
     def _rotary(self, n_patches: int) -> tuple[Tensor, Tensor]:
+        from diffusers.models.embeddings import get_1d_rotary_pos_embed
+
         # One token comes before the music.
-        cos, sin = _rotations(self.transformer.config.attention_head_dim // 2, n_patches + 1)
+        dim = self.transformer.config.attention_head_dim // 2
+        cos, sin = get_1d_rotary_pos_embed(dim, n_patches + 1, use_real=True, repeat_interleave_real=False)
         return cos.to(self.device), sin.to(self.device)
 
     def tracked(self, layer: int, tensor: TrackedTensor) -> tuple[nn.Parameter, ...]:
@@ -275,10 +286,3 @@ class DiffusionTransformer:
 
 def _matrices(block: nn.Module) -> list[nn.Parameter]:
     return [p for p in block.parameters() if p.dim() == 2]
-
-
-@lru_cache(maxsize=8)
-def _rotations(dim: int, length: int) -> tuple[Tensor, Tensor]:
-    from diffusers.models.embeddings import get_1d_rotary_pos_embed
-
-    return get_1d_rotary_pos_embed(dim, length, use_real=True, repeat_interleave_real=False)

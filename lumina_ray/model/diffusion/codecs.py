@@ -1,6 +1,6 @@
 """Codecs whose latents a diffusion transformer learns: EnCodec's encoder before its quantiser, or Oobleck.
 
-Shape legend: C = channels of the latents, T = frames, N = samples.
+Shape legend: C = rows of the latents, T = frames, N = samples.
 """
 
 import math
@@ -19,7 +19,7 @@ from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 class LatentCodec(Protocol):
     """Audio to latents and back, in evaluation mode."""
 
-    n_channels: int
+    n_rows: int
     frame_rate_hz: float
 
     def encode(self, samples: np.ndarray) -> Tensor:
@@ -46,7 +46,7 @@ class EncodecLatents:
                 f"{SAMPLE_RATE_HZ} Hz is needed"
             )
         self._model = model
-        self.n_channels: int = config.hidden_size
+        self.n_rows: int = config.hidden_size
         self.frame_rate_hz: float = SAMPLE_RATE_HZ / math.prod(config.upsampling_ratios)
 
     def encode(self, samples: np.ndarray) -> Tensor:
@@ -69,7 +69,7 @@ class OobleckLatents:
         self._model = model
         self._rate_hz: int = model.config.sampling_rate
         self._hop: int = math.prod(model.config.downsampling_ratios)
-        self.n_channels: int = model.config.decoder_input_channels
+        self.n_rows: int = model.config.decoder_input_channels
         self.frame_rate_hz: float = self._rate_hz / self._hop
 
     def encode(self, samples: np.ndarray) -> Tensor:

@@ -88,15 +88,15 @@ def check_sizes(model: DiffusionTransformer, folder: Path) -> None:
     Raises:
         ModelError: it does not.
     """
-    config, settings, C = model.transformer.config, model.settings, model.codec.n_channels
+    config, settings, C = model.transformer.config, model.settings, model.codec.n_rows
     if {config.in_channels, config.out_channels} != {C * settings.patch}:
         raise ModelError(
             f"{folder}: its transformer takes {config.in_channels} channels and makes {config.out_channels}, but "
-            f"{settings.patch} frames of its codec's {C} channels are {C * settings.patch}"
+            f"{settings.patch} frames of its codec's {C} rows are {C * settings.patch}"
         )
     for name, values in (("mean", settings.mean), ("std", settings.std)):
         if values and len(values) != C:
-            raise ModelError(f"{folder / LATENTS_FILE}: {name} has {len(values)} numbers, the codec {C} channels")
+            raise ModelError(f"{folder / LATENTS_FILE}: {name} has {len(values)} numbers, the codec {C} rows")
 
 
 def _latents(codec: nn.Module, folder: Path) -> LatentCodec:

@@ -4,7 +4,7 @@ At each step the predicted velocity v gives the music `x = cos·z − sin·v` an
 present latents z would be made of, and they are mixed again for the next time: DDIM (Song et al. 2021,
 arXiv:2010.02502) in the angles of Salimans & Ho 2022, appendix D.
 
-Shape legend: C = channels of the latents, T = frames.
+Shape legend: C = rows of the latents, T = frames.
 """
 
 import math

@@ -91,7 +91,7 @@ def test_a_missing_part_is_named(folder: Path, part: str) -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"patch": 3}, "3 frames of its codec's 8 channels are 24"),
+        ({"patch": 3}, "3 frames of its codec's 8 rows are 24"),
         ({"patch": 0}, "no settings of latents"),
         ({"mean": [0.0] * 7}, "mean has 7 numbers"),
         ({"std": [0.0] * 8}, "std positive"),

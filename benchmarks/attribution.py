@@ -216,7 +216,7 @@ def measure(n: int, d: int, n_queries: int, folder: Path) -> Measured:
             found = snapshot.nearest(c, asked.vector[None], DEFAULT_TOP_K)
             evidence = retrieve(c, query, found, snapshot, levels).evidence
             evidence.gate.p_value(evidence.score), evidence.family_wise_p
-            share_intervals(evidence, POLICIES[DEFAULT_POLICY].judge(evidence), asked.chunk_vectors)
+            share_intervals(evidence, POLICIES[DEFAULT_POLICY].judge(evidence))
 
     single = times_ms(lambda query: attribute(query, snapshot), queries)
     batches = [queries[i : i + BATCH] for i in range(0, n_queries - BATCH + 1, BATCH)]

@@ -134,6 +134,7 @@ def _channel_report(
         qualified=qualified,
         attributed=1 - verdict.unattributed,
         unattributed=verdict.unattributed,
+        self_likeness=evidence.parts.self_likeness,
         noise=band,
         candidates=listed,  # type: ignore[arg-type]  # Pydantic makes the models of them all at once
     )

@@ -12,9 +12,10 @@ from pydantic_core import PydanticCustomError
 
 from lumina_ray.vocabulary import CHANNELS, Channel, StreamReason
 
-FORMAT_VERSION: Literal[6] = 6
+FORMAT_VERSION: Literal[7] = 7
 """Reports before 3 held English sentences; those before 4 listed equal audio as songs of their own; those before 5
-named only what was judged of it, and no audio stream; those before 6 judged each channel by itself."""
+named only what was judged of it, and no audio stream; those before 6 judged each channel by itself; those before 7 had
+shares that depended on the length of the query."""
 
 RIGHTS: dict[Channel, tuple[Literal["composition", "production"], Literal["publishing", "master"]]] = {
     "P": ("composition", "publishing"),
@@ -129,11 +130,14 @@ class Candidate(_Frozen):
         " to 1."
     )
     share_low: float | None = Field(
-        description="Policy `calibrated`: lower end of the share's 95 % interval over draws of chunks and controls. "
-        "Null if more than 512 songs qualify."
+        description="Policy `calibrated`: lower end of the 95 % interval of the share that a long piece of this kind "
+        "would have, by the differences between the query's stretches. Null for a query of fewer than three of them, "
+        "and if more than 512 songs qualify."
     )
     share_high: float | None = Field(description="Policy `calibrated`: upper end of the interval.")
-    explained: float | None = Field(description="Policy `calibrated`: the share before the noise is deducted.")
+    explained: float | None = Field(
+        description="Policy `calibrated`: the share before noise is deducted and before it is corrected for length."
+    )
     confidence: float | None = Field(description="Policy `v7`: erf(z/√2).")
     lip_percent: float | None = Field(description="Policy `v7`: (tanh(0.5·STS) + 1) / 2 · 100.")
     chunk_similarities: tuple[float, ...] = Field(
@@ -281,6 +285,11 @@ class ChannelReport(_Frozen):
     )
     attributed: float = Field(description="Sum of all shares, 0 to 1.")
     unattributed: float = Field(description="1 − attributed.")
+    self_likeness: float | None = Field(
+        description="Part of the squared length of the query's fingerprint that its stretches have in common, "
+        "estimated without bias, so that it may be below 0. Shares of policy `calibrated` are corrected by it for the "
+        "length of the query. Null for a query of one stretch, whose shares are not corrected."
+    )
     noise: NoiseBand
     candidates: tuple[Candidate, ...] = Field(
         fail_fast=True,
@@ -318,7 +327,9 @@ class QueryFacts(_Frozen):
     )
     duration_s: float
     chunks: tuple[QueryChunk, ...] = Field(
-        fail_fast=True, description="Chunks with under a second of sound are left out."
+        fail_fast=True,
+        description="Stretches of the query: chunks of 10 s, or the halves of these if there are only one or two. "
+        "Chunks with under a second of sound are left out.",
     )
 
 
@@ -374,7 +385,7 @@ class Unsearched(_Frozen):
 class Report(_Frozen):
     """Which songs of a catalog a piece of music resembles beyond chance, in both channels."""
 
-    format_version: Literal[6] = FORMAT_VERSION
+    format_version: Literal[7] = FORMAT_VERSION
     policy: PolicyFacts
     query: QueryFacts
     channels: dict[Channel, ChannelReport] = Field(
@@ -391,7 +402,7 @@ class Report(_Frozen):
     @field_validator("format_version", mode="before")
     @classmethod
     def _no_older_format(cls, value: Any) -> Any:
-        if value in (1, 2, 3, 4, 5):
+        if value in (1, 2, 3, 4, 5, 6):
             raise PydanticCustomError(
                 "older_format",
                 "version {version} was written by an earlier lumina-ray, and this one reads version {reads}; attribute "

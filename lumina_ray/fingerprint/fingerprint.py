@@ -1,5 +1,6 @@
 """Turns songs' codes into one unit vector per channel, with several songs in one batch where they are short."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -7,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lumina_ray.audio import MIN_SOUND_S
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.fingerprint.extraction import make_extraction
 from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.fingerprint.specification import Specification, measured_sha256
+from lumina_ray.fingerprint.stretches import Stretch, calls_in, cut
 from lumina_ray.gradients import SongGradient, WeightCall, first_tile, freeze, gradient_tiles
 from lumina_ray.model.fisher import FISHER_FILE
 from lumina_ray.model.interface import MusicModel
@@ -24,8 +27,10 @@ class Fingerprint:
 
     Attributes:
         vectors: float32 `[D]` per channel, of unit length, or all zero where the gradient is exactly zero.
-        chunk_vectors: float32 `[n, D]` per channel, the unit vector of each chunk alone; `[0, D]` unless asked for.
+        chunk_vectors: float32 `[m, D]` per channel, the unit vector of each stretch alone; `[0, D]` unless asked for.
         chunk_weights: float64 `[n]`, each chunk's fraction of the song's valid codes that hold sound; they add up to 1.
+        stretches: m of them: the chunks, or their halves in a song of few chunks; none unless asked for.
+        stretch_weights: each stretch's fraction of the valid codes that hold sound; m numbers that add up to 1.
         norms: per channel, the length that the vector had before it was scaled to 1, in float64.
     """
 
@@ -33,6 +38,8 @@ class Fingerprint:
     chunk_vectors: dict[Channel, np.ndarray]
     chunk_weights: np.ndarray
     norms: dict[Channel, float]
+    stretches: tuple[Stretch, ...] = ()
+    stretch_weights: tuple[float, ...] = ()
 
 
 @dataclass
@@ -42,6 +49,7 @@ class _Song:
     chunks: Sequence[np.ndarray]
     heard: Sequence[np.ndarray]
     chunk_weights: list[float]
+    stretches: list[Stretch]
     chunk_vectors: list[dict[Channel, np.ndarray]]
     gradient: SongGradient | None = None
     directions: "_Directions | None" = None
@@ -106,7 +114,8 @@ class Fingerprinter:
 
         Args:
             songs: codes, with 1 chunk or more per song.
-            per_chunk: whether to also return each chunk's own vectors, which show what part of a query drives a match.
+            per_chunk: whether to also return the vectors of each stretch: of each chunk, or of its halves where a song
+                has few. They show what part of a query drives a match, and how far it resembles itself.
 
         Yields:
             One fingerprint per song, in the order of `songs`.
@@ -142,10 +151,16 @@ class Fingerprinter:
         self._extraction.of_chunks(calls, range(self.chunks_in_flight), [1.0] * self.chunks_in_flight)
 
     def _start(self, codes: SongCodes) -> _Song:
-        K = self.model.n_codebooks
+        weights = [self._valid_codes(heard_T, 0, len(heard_T)) for heard_T in codes.heard]
+        least = math.ceil(MIN_SOUND_S * self.model.frame_rate_hz)
+        stretches = cut(codes.heard, self._chunk_frames // 2, least)
+        return _Song(codes.chunks, codes.heard, [weight / sum(weights) for weight in weights], stretches, [])
+
+    def _valid_codes(self, heard_T: np.ndarray, start: int, stop: int) -> int:
+        """Count the codes that are predicted and hold sound, in some frames of a chunk."""
         # Codebook k is predicted up to the last frame but k.
-        weights = [sum(int(heard_T[: max(len(heard_T) - k, 0)].sum()) for k in range(K)) for heard_T in codes.heard]
-        return _Song(codes.chunks, codes.heard, [weight / sum(weights) for weight in weights], [])
+        K, n = self.model.n_codebooks, len(heard_T)
+        return sum(int(heard_T[start : max(min(stop, n - k), start)].sum()) for k in range(K))
 
     def _process(self, batch: list[tuple[_Song, int]], started: list[_Song], per_chunk: bool) -> Iterator[Fingerprint]:
         """Put a batch through the model, and yield the songs at the head of `started` that it completes."""
@@ -157,8 +172,10 @@ class Fingerprinter:
     def _add(self, batch: list[tuple[_Song, int]], per_chunk: bool) -> None:
         calls = self._extraction.capture(*self._batch([(song.chunks[i], song.heard[i]) for song, i in batch]))
         if per_chunk:
-            for row, (song, _) in enumerate(batch):
-                song.chunk_vectors.append(self._summarise(calls, [row], [1.0]).vectors)
+            for row, (song, i) in enumerate(batch):
+                for stretch in (one for one in song.stretches if one.chunk == i):
+                    of = calls_in(calls, stretch, song.chunks[i].shape[1], self._chunk_frames)
+                    song.chunk_vectors.append(self._summarise(of, [row], [1.0]).vectors)
         rows: dict[int, list[int]] = {}
         for row, (song, _) in enumerate(batch):
             rows.setdefault(id(song), []).append(row)
@@ -195,6 +212,8 @@ class Fingerprinter:
 
     def _finish(self, song: _Song, directions: _Directions) -> Fingerprint:
         dims = self.specification.dims
+        asked = tuple(song.stretches) if song.chunk_vectors else ()
+        valid = [self._valid_codes(song.heard[one.chunk], one.start, one.stop) for one in asked]
         return Fingerprint(
             {c: directions.vectors[c] for c in self.specification.channels},
             {
@@ -203,6 +222,8 @@ class Fingerprinter:
             },
             np.array(song.chunk_weights, np.float64),
             {c: directions.norms[c] for c in self.specification.channels},
+            asked,
+            tuple(codes / sum(valid) for codes in valid),
         )
 
     def _batch(self, chunks: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, list[int], Tensor]:

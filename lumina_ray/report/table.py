@@ -42,7 +42,7 @@ def print_table(report: Report, console: Console, top: int = 10, wide: bool = Fa
     console.print(Text.assemble(("Attribution", "bold"), f"  policy {POLICY_TITLES[report.policy.name]}"))
     console.print(
         Text(
-            f"query {clock(query.duration_s)} in {counted(len(query.chunks), 'chunk')}, audio "
+            f"query {clock(query.duration_s)} in {counted(len(query.chunks), 'stretch', 'stretches')}, audio "
             f"{query.audio_sha256[:12]}; index {report.provenance.index_version} "
             f"({report.provenance.index_key[:12]})",
             style="dim",

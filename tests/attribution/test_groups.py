@@ -141,11 +141,13 @@ def test_intervals_are_divided_as_shares_are(world):
     worlds, catalog, _ = world
     chunks = {c: mixture(np.repeat(catalog[c][5:6], 4, 0), worlds[c].music(4), 0.75) for c in CHANNELS}
     query = {c: x.sum(axis=0) / np.linalg.norm(x.sum(axis=0)) for c, x in chunks.items()}
-    of, verdicts = judged(world, copies_of(world, 5, 3, np.random.default_rng(2)), query)
+    of, _ = judged(world, copies_of(world, 5, 3, np.random.default_rng(2)), query)
     for c in CHANNELS:
-        low, high = share_intervals(of[c], verdicts[c], chunks[c])
-        group = next(group for group in verdicts[c].groups if 5 in group.members)
-        ends = low[group.members], verdicts[c].shares[group.members], high[group.members]
+        e = replace(of[c], stretches=chunks[c], stretch_weights=np.full(4, 0.25))
+        verdict = calibrated(e)
+        low, high = share_intervals(e, verdict)
+        group = next(group for group in verdict.groups if 5 in group.members)
+        ends = low[group.members], verdict.shares[group.members], high[group.members]
         assert (ends[0] <= ends[1]).all()
         assert (ends[1] <= ends[2]).all()
         for end in ends:

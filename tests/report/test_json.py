@@ -51,12 +51,12 @@ def test_keys_are_sorted_and_channels_apart(reports):
 
 def test_reads_no_other_format(reports):
     with pytest.raises(UsageError, match="not an attribution report of this software version"):
-        from_json('{"format_version": 7}')
-    for older in (1, 2, 3, 4, 5):
-        text = to_json(reports["v8"]).replace('"format_version":6', f'"format_version":{older}')
+        from_json('{"format_version": 8}')
+    for older in (1, 2, 3, 4, 5, 6):
+        text = to_json(reports["v8"]).replace('"format_version":7', f'"format_version":{older}')
         with pytest.raises(UsageError, match=f"version {older} was written by an earlier lumina-ray") as refused:
             from_json(text)
-        assert str(refused.value).endswith("and this one reads version 6; attribute the audio again")
+        assert str(refused.value).endswith("and this one reads version 7; attribute the audio again")
 
 
 def strings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
@@ -132,7 +132,7 @@ def test_what_was_not_searched_is_said(reports):
     text = to_json(partial)
     assert from_json(text) == partial
     values = json.loads(text)
-    assert (values["format_version"], values["unsearched"]) == (6, [{"first_row": 50, "n_songs": 20}])
+    assert (values["format_version"], values["unsearched"]) == (7, [{"first_row": 50, "n_songs": 20}])
     assert "unsearched" not in json.loads(to_json(reports["v8"]))
     silent = json.loads(to_json(reports["v8"]))["channels"]
     for change in ({"channels": silent}, {"unsearched": None}, {"unsearched": []}):

@@ -25,7 +25,7 @@ def test_both_channels_with_shares_and_the_rest(reports):
     assert "0:10–0:30" in text
     assert "It is not proof that the model used a song" in " ".join(text.split())
     assert "10 more candidates in the JSON" in text
-    assert "query 0:40 in 4 chunks, audio" in text
+    assert "query 0:40 in 4 stretches, audio" in text
 
 
 def test_which_of_several_streams_was_attributed(reports):

@@ -215,7 +215,7 @@ def test_the_reference_describes_the_report_and_the_upload(client: httpx.Client)
     operation = document["paths"][URL]["post"]
     answer = operation["responses"]["200"]["content"]["application/json"]
     assert answer["schema"] == {"$ref": "#/components/schemas/Report"}
-    assert answer["example"]["format_version"] == 6
+    assert answer["example"]["format_version"] == 7
     upload = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert (upload["required"], upload["properties"]["audio"]["format"]) == (["audio"], "binary")
     for status in ("400", "408", "413", "415", "422", "429", "500", "503", "504"):

@@ -147,7 +147,7 @@ def test_a_missing_shard_is_503_unless_the_answer_may_be_partial(
         assert refused.headers is not None
     missing = Shard(1, 2, OF).rows(N_SONGS)
     report = from_json(sharded.ask("attribute_vectors", query, "v8", 9, 9, True))
-    assert report.format_version == 6
+    assert report.format_version == 7
     assert report.unsearched is not None
     assert [(part.first_row, part.n_songs) for part in report.unsearched] == [(missing.start, len(missing))]
     gone = {sharded.whole.songs["song_id"][row].as_py() for row in missing}

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
-from lumina_ray.attribution import Report, attribute, intervals
-from lumina_ray.attribution.policies import above_noise
-from lumina_ray.calibration import ALPHA, Guarantee, bar_rank, calibrate_store, write_calibration
+from lumina_ray.attribution import Report, attribute
+from lumina_ray.calibration import Guarantee, calibrate_store, write_calibration
 from lumina_ray.errors import StatementError
 from lumina_ray.index import build_index, load_snapshot
 from lumina_ray.report import from_json, report_sha256, to_json
 from lumina_ray.statement import lines
-from lumina_ray.statement.lines import LEVELS, drawn_shares, own_error, read_clip
+from lumina_ray.statement.lines import LEVELS, drawn_shares, read_clip
 from tests.calibration.synthetic import DIMS, World, mixture, query, write_store
 from tests.statement.making import canonical, changed
 
@@ -52,12 +52,12 @@ def _two_songs(values: dict) -> None:
         (lambda d: b"\xff\xfe", "not an attribution report"),
         (lambda d: d + b"\n", "not the bytes"),
         (lambda d: json.dumps(json.loads(d), indent=1).encode(), "not the bytes"),
-        (lambda d: b'{"format_version":6,' + d[1:], "not the bytes"),
+        (lambda d: b'{"format_version":7,' + d[1:], "not the bytes"),
         (lambda d: changed(d, lambda v: v.update(more=1)), "not the bytes"),
         (lambda d: changed(d, lambda v: v["query"].update(more=1)), "not the bytes"),
         (lambda d: changed(d, lambda v: v["channels"]["P"]["candidates"][0]["song"].update(more=1)), "not the bytes"),
         (lambda d: changed(d, lambda v: v["query"].update(duration_s="10.0")), "not the bytes"),
-        (lambda d: changed(d, lambda v: v.update(format_version=5)), "attribute the audio again"),
+        (lambda d: changed(d, lambda v: v.update(format_version=6)), "attribute the audio again"),
         (lambda d: changed(d, lambda v: v["query"].update(audio_sha256="x")), "no SHA-256 of its audio"),
         (lambda d: changed(d, _two_songs), "do not add up to 1"),
         (lambda d: changed(d, lambda v: v["channels"]["M"].update(unattributed=0.5)), "channel M: shares"),
@@ -118,28 +118,44 @@ def test_canonical_bytes_are_those_that_python_writes(values: dict) -> None:
     assert not lines._is_canonical(values, data.replace(b'"values"', b' "values"'))
 
 
-def test_a_clip_of_one_chunk_has_the_errors_of_the_controls_alone(reports: list[bytes]) -> None:
-    """The draws of `share_intervals` are of chunks and controls: of one chunk, they can be made from a report alone."""
+def test_drawn_shares_are_those_of_other_thresholds(reports: list[bytes]) -> None:
+    """Against the share of a single song, worked out again under each draw of the controls."""
     seen = 0
     for data in reports:
         report = from_json(data)
-        if len(report.query.chunks) > 1:
-            continue
         for channel in report.channels.values():
-            band = channel.noise
-            *_, ranks_B = intervals._draws(1, band.n_controls, bar_rank(band.n_controls, ALPHA, band.guarantee))
-            moved_B = np.array(channel.noise.control_maxima)[ranks_B] - channel.noise.critical
-            for c in (c for c in channel.candidates if c.share > 0):
-                part_B = above_noise(np.array(c.similarity), c.threshold + c.threshold_slope * moved_B)
-                # The query is its only chunk, so its similarity is the same in each draw.
-                low, high = np.quantile(c.explained * part_B, (0.025, 0.975))
-                assert (c.share_low, c.share_high) == pytest.approx((low, high), abs=1e-6)
-                (drawn,) = drawn_shares([c], channel.noise)
-                assert list(drawn) == sorted(drawn, reverse=True)
-                assert min(drawn) <= c.share + 1e-12
-                assert c.share <= max(drawn) + 1e-12
-                seen += 1
+            given = [c for c in channel.candidates if c.share > 0]
+            if len(given) != 1:
+                continue
+            band, (c,) = channel.noise, given
+            ranks = lines._drawn_ranks(band.n_controls, band.guarantee)
+            t = np.clip(c.threshold + c.threshold_slope * (np.array(band.control_maxima)[ranks] - band.critical), 0, 1)
+            r = 1.0 if channel.self_likeness is None else channel.self_likeness
+            above = c.explained * np.clip((c.similarity**2 - t**2) / (c.similarity**2 * (1 - t**2)), 0, 1)
+            expected = np.minimum(1, above / np.clip((r - t**2) / (1 - t**2), 0.5, 1))
+            (drawn,) = drawn_shares([c], channel)
+            np.testing.assert_allclose(np.sort(drawn), np.sort(expected), atol=1e-9)
+            assert min(drawn) - 1e-9 <= c.share <= max(drawn) + 1e-9
+            seen += 1
     assert seen > 3
+
+
+def test_errors_of_their_own_are_those_of_the_stretches_or_the_largest(reports: list[bytes]) -> None:
+    seen = set()
+    for data in reports:
+        report = from_json(data)
+        n = len(report.query.chunks)
+        for channel, shares in read_clip(data, "r").channels:
+            given = [c for c in report.channels[channel].candidates if c.share > 0]
+            for share, c in zip(shares, given, strict=True):
+                if n == 1:
+                    assert c.share_low is None
+                    assert share.own_sd == pytest.approx(math.sqrt(c.share * (1 - c.share)), abs=1e-9)
+                else:
+                    half = (c.share_high - c.share_low) / 2
+                    assert share.own_sd == pytest.approx(half / student.ppf(0.975, n - 1))
+                seen.add(n)
+    assert seen == {1, 4}
 
 
 def as_near_copies(report: bytes, rule: str, parts: list[float]) -> bytes:
@@ -228,10 +244,7 @@ def test_a_real_group_is_read_as_its_report_has_it(tmp_path: Path) -> None:
             assert share.drawn is not None
             assert min(share.drawn) <= candidate.share + 1e-12
             assert candidate.share <= max(share.drawn) + 1e-12
-            # The query is its only chunk: what is left of the interval's width is chance in its draws.
-            assert share.drawn[0] - share.drawn[-1] == pytest.approx(
-                candidate.share_high - candidate.share_low, rel=0.3, abs=0.01
-            )
+            assert share.own_sd == pytest.approx(math.sqrt(candidate.share * (1 - candidate.share)))
 
 
 @pytest.mark.parametrize(
@@ -245,13 +258,6 @@ def test_ranks_of_draws_are_those_of_drawing(n_controls: int, guarantee: Guarant
     # At each level, as many draws lie at or below the rank, to the precision of 20 000 draws.
     for level, rank in zip(levels, ours, strict=True):
         assert (found < rank).mean() - 0.015 <= level <= (found <= rank).mean() + 0.015
-
-
-def test_own_errors_are_what_the_controls_do_not_explain() -> None:
-    drawn = tuple(np.linspace(0.6, 0.4, LEVELS))
-    assert own_error(0.2, drawn) == pytest.approx(0, abs=1e-8)
-    assert own_error(0.1, drawn) == 0
-    assert own_error(math.hypot(0.2, 0.3), drawn) == pytest.approx(0.3 / (2 * 1.959964), rel=1e-6)
 
 
 def test_published_rules_have_no_intervals(reports: list[bytes]) -> None:

@@ -105,14 +105,18 @@ def test_the_line_of_nobody_is_what_the_reports_leave_unattributed(reports: list
     assert {line.kind for line in statement.channels["P"].lines} <= {"named", "unnamed"}
 
 
-def test_one_clip_has_the_interval_of_its_report(reports: list[bytes]) -> None:
-    """By song, and of a clip of one chunk, where the report's interval is of the controls alone."""
-    data = next(d for d in reports[4::4] if any(c["qualified"] for c in json.loads(d)["channels"]["P"]["candidates"]))
-    (candidate, *_) = json.loads(data)["channels"]["P"]["candidates"]
-    line = of([data], "song").channels["P"].lines[0]
-    assert line.names == (candidate["song"]["song_id"],)
-    assert line.low == pytest.approx(candidate["share_low"] * MICRO, abs=0.12 * MICRO)
-    assert line.high == pytest.approx(candidate["share_high"] * MICRO, abs=0.12 * MICRO)
+def test_one_clip_has_the_interval_of_its_report_and_of_the_controls(reports: list[bytes]) -> None:
+    wide = 0
+    for data in reports:
+        candidates = json.loads(data)["channels"]["P"]["candidates"]
+        for line in of([data], "song").channels["P"].lines:
+            (candidate,) = (c for c in candidates if line.names == (c["song"]["song_id"],))
+            assert line.low <= candidate["share"] * MICRO <= line.high
+            if candidate["share_low"] is not None and 0.3 < candidate["share"] < 0.7:
+                # The report's is by Student's t on another scale; this one holds draws of the controls, too.
+                assert line.high - line.low > 0.3 * (candidate["share_high"] - candidate["share_low"]) * MICRO
+                wide += 1
+    assert wide > 1
 
 
 def test_what_comes_twice_is_counted_once_and_said(reports: list[bytes]) -> None:

@@ -7,14 +7,15 @@ from contextlib import nullcontext
 from lumina_ray.attribution.candidates import list_candidates
 from lumina_ray.attribution.evidence import Evidence, Retrieved, query_levels, retrieve, search
 from lumina_ray.attribution.facts import (
+    basis_of,
     membership_counts,
     noise_band,
     policy_facts,
-    provenance,
     query_facts,
     warnings_of,
 )
 from lumina_ray.attribution.policies import POLICIES, Verdict
+from lumina_ray.attribution.provenance import find_provenance
 from lumina_ray.attribution.schema import RIGHTS, ChannelReport, Report
 from lumina_ray.calibration.numerics import use_one_blas_thread
 from lumina_ray.errors import SpecificationMismatch, UsageError
@@ -88,7 +89,8 @@ def attribute_all(
                     policy=policy_facts(policy, top_k, candidates),
                     query=query_facts(query),
                     channels=channels,
-                    provenance=provenance(query, snapshot),
+                    provenance=find_provenance(query, snapshot),
+                    basis=basis_of(query, snapshot),
                 )
             )
     return reports

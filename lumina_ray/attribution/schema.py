@@ -345,7 +345,7 @@ class PolicyFacts(_Frozen):
     )
 
 
-class MembershipProvenance(_Frozen):
+class MembershipSource(_Frozen):
     """The models, controls and file that membership evidence rests on."""
 
     reference_weights_sha256: str = Field(
@@ -357,7 +357,7 @@ class MembershipProvenance(_Frozen):
     file_sha256: str = Field(description="sha256 of the index's membership.parquet, which has every song's numbers.")
 
 
-class Provenance(_Frozen):
+class Basis(_Frozen):
     """Everything needed to replay the answer; the same environment repeats it bit for bit."""
 
     weights_sha256: str
@@ -366,13 +366,43 @@ class Provenance(_Frozen):
     index_version: str
     index_key: str = Field(description="sha256 of specification and catalog data.")
     calibration_sha256: str
-    membership: MembershipProvenance | None = Field(description="Null if no reference model was compared with.")
+    membership: MembershipSource | None = Field(description="Null if no reference model was compared with.")
     environment: dict[str, str] = Field(
         fail_fast=True, description="Device, adapter and versions that made the query's fingerprint."
     )
     software: dict[str, str] = Field(
         fail_fast=True, description="Name → version of the software that computed this report."
     )
+
+
+class ModelLikeness(_Frozen):
+    """How like the pieces of one model the clip is."""
+
+    model: str = Field(description="The model's name, as it was given at calibration.")
+    audited: bool = Field(description="Whether it is the audited model.")
+    n_pieces: int = Field(description="Its pieces that the clip was compared with.")
+    power: float = Field(
+        description="Part of these pieces that the test finds at `alpha` 0.05, each by the others: of the model's "
+        "output, so much is found, and the rest is not."
+    )
+    likeness: float = Field(
+        description="Cosine between the clip's likeness to the catalog's reference songs and that of the pieces."
+    )
+    p_value: float = Field(description="Fraction of tracks, the controls and the clip, that are at least so like them.")
+
+
+class ProvenanceFinding(_Frozen):
+    """Is the clip an output of the audited model, or of another one whose pieces were given?"""
+
+    alpha: float = Field(description="p-value up to which a model is found: 0.05, divided by the number of models.")
+    n_controls: int = Field(description="Controls that p-values are counted by: no output of any of the models.")
+    resolution: float = Field(description="Smallest p-value that this many controls can show.")
+    found: tuple[str, ...] = Field(
+        fail_fast=True,
+        description="Models whose pieces the clip is found to be like. That there are none does not show that the clip "
+        "is no model's, and models whose pieces were not given are not told from these.",
+    )
+    models: tuple[ModelLikeness, ...] = Field(fail_fast=True, description="The audited model first.")
 
 
 class Unsearched(_Frozen):
@@ -392,7 +422,10 @@ class Report(_Frozen):
         fail_fast=True,
         description="P: composition (publishing right). M: production (master right). Those that the index holds.",
     )
-    provenance: Provenance
+    provenance: ProvenanceFinding | None = Field(
+        description="Null if no pieces of the model were given at calibration (`lumina calibrate --pieces`)."
+    )
+    basis: Basis
     unsearched: Annotated[tuple[Unsearched, ...], Field(min_length=1, fail_fast=True)] | None = Field(
         None,
         exclude_if=lambda value: value is None,

@@ -13,7 +13,7 @@ from lumina_ray.attribution import (
     Report,
     ReportWarning,
 )
-from lumina_ray.report.words import songs
+from lumina_ray.report.words import p_value, safe, songs
 
 _LIKENESS = (
     "Similarity-based evidence: how alike the query and the songs are. In tests with small models, a model that never "
@@ -44,7 +44,7 @@ _PUBLISHED_QUALIFIES = {
 
 def evidence(report: Report) -> str:
     """The kind of evidence that a report gives, and its limits."""
-    return _LIKENESS if report.provenance.membership is None else f"{_LIKENESS} {_MEMBERSHIP}"
+    return _LIKENESS if report.basis.membership is None else f"{_LIKENESS} {_MEMBERSHIP}"
 
 
 def qualifies(report: Report) -> str:
@@ -62,6 +62,36 @@ def qualifies(report: Report) -> str:
 def share_meaning(report: Report) -> str:
     """The meaning of a share under the report's policy, without a full stop."""
     return _SHARE[report.policy.name]
+
+
+def provenance(report: Report) -> list[str]:
+    """Whose output the clip is found to be."""
+    finding = report.provenance
+    if finding is None:
+        return ["Not asked: no pieces by the model were given when the catalog was calibrated."]
+    n = finding.n_controls
+    asked = " or ".join(safe(one.model) for one in finding.models)
+    if not finding.found:
+        told = [
+            f"Not shown to be an output of {asked}: unrelated tracks are as like their pieces. That does not show that "
+            "it is none."
+        ]
+    else:
+        which = " and ".join(safe(name) for name in finding.found)
+        told = [
+            f"Like an output of {which}: it resembles the catalog as pieces by {which} do, and at most "
+            f"{finding.alpha:.1%} of unrelated tracks would, for any one model.",
+            "Models whose pieces were not given are not told from these: another one with the same codec may be as "
+            "like."
+            if len(finding.found) == 1
+            else "Which of them made it, if any, this cannot tell.",
+        ]
+    told += [
+        f"{safe(one.model)}: likeness {one.likeness:.2f} to {one.n_pieces} pieces, p "
+        f"{p_value(one.p_value, finding.resolution)} by {n} controls; the test finds {one.power:.0%} of its pieces."
+        for one in finding.models
+    ]
+    return told
 
 
 def stream_taken(report: Report) -> str | None:
@@ -100,7 +130,7 @@ def verdict(report: Report, channel: ChannelReport) -> str:
 
 def basis(report: Report, channel: ChannelReport) -> str:
     """The basis of a channel's shares: likeness alone, or likeness and membership evidence."""
-    found, source = channel.membership, report.provenance.membership
+    found, source = channel.membership, report.basis.membership
     if found is None or source is None:
         return (
             "The shares rest on likeness alone: there is no reference model, so nothing is known of whether the model "

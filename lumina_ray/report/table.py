@@ -43,8 +43,8 @@ def print_table(report: Report, console: Console, top: int = 10, wide: bool = Fa
     console.print(
         Text(
             f"query {clock(query.duration_s)} in {counted(len(query.chunks), 'stretch', 'stretches')}, audio "
-            f"{query.audio_sha256[:12]}; index {report.provenance.index_version} "
-            f"({report.provenance.index_key[:12]})",
+            f"{query.audio_sha256[:12]}; index {report.basis.index_version} "
+            f"({report.basis.index_key[:12]})",
             style="dim",
         )
     )
@@ -52,6 +52,11 @@ def print_table(report: Report, console: Console, top: int = 10, wide: bool = Fa
         console.print(Text(stream))
     for name, channel in report.channels.items():
         _print_channel(report, name, channel, console, top, wide)
+    console.print()
+    console.print(Text("Provenance", style="bold"))
+    for sentence in sentences.provenance(report):
+        console.print(Text(sentence))
+    console.print()
     console.print(Text(sentences.evidence(report), style="italic"))
     console.print(Text(f"report sha256 {report_sha256(report)}", style="dim"))
 
@@ -77,7 +82,7 @@ def _print_channel(
             style="dim",
         )
     )
-    if source := report.provenance.membership:
+    if source := report.basis.membership:
         console.print(
             Text(
                 "mem. is the membership p-value, of the song alone, whatever the query: could the model never have "
@@ -91,7 +96,7 @@ def _table(report: Report, name: Channel, channel: ChannelReport, top: int, wide
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
     numbers = ["share", "similarity", "kernel", "z", "p (family)"] if wide else ["share", "sim.", "p"]
     table.add_column("#", justify="right", no_wrap=True)
-    for title in (*numbers, *(("mem.",) if report.provenance.membership else ())):
+    for title in (*numbers, *(("mem.",) if report.basis.membership else ())):
         footer = percent(channel.unattributed) if title == "share" else ""
         table.add_column(title, justify="right", no_wrap=True, footer=footer)
     table.add_column("song", footer="unattributed", overflow="fold", min_width=20)
@@ -106,7 +111,7 @@ def _table(report: Report, name: Channel, channel: ChannelReport, top: int, wide
             f"{candidate.similarity:.3f}",
             *((f"{candidate.kernel_score:.3f}", f"{candidate.z:.1f}") if wide else ()),
             p_value(candidate.family_wise_p, channel.noise.resolution),
-            *((membership_p(report, candidate),) if report.provenance.membership else ()),
+            *((membership_p(report, candidate),) if report.basis.membership else ()),
             _song(name, candidate, None if wide or not candidate.qualified else f"{level(report, candidate)}, {times}"),
             *((level(report, candidate), times) if wide else ()),
             style=None if candidate.qualified else "dim",

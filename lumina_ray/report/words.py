@@ -119,7 +119,7 @@ def channel_title(name: str, channel: ChannelReport) -> str:
 
 def membership_p(report: Report, candidate: Candidate) -> str:
     """The p-value of the membership evidence; a dash if there is none."""
-    source = report.provenance.membership
+    source = report.basis.membership
     if candidate.membership is None or source is None:
         return "–"
     return p_value(candidate.membership.p_value, source.resolution)

@@ -125,21 +125,21 @@ def read_clip(data: bytes, name: str) -> Clip:
         )
     if not _HEX32.fullmatch(report.query.audio_sha256):
         raise StatementError(f"{name}: names no SHA-256 of its audio; is it damaged? Attribute the audio again")
-    provenance, policy = report.provenance, report.policy
+    basis, policy = report.basis, report.policy
     return Clip(
         report_sha256=hashlib.sha256(data).digest(),
         audio_sha256=bytes.fromhex(report.query.audio_sha256),
         settings=Settings(
             report.format_version,
-            provenance.weights_sha256,
-            provenance.specification_sha256,
+            basis.weights_sha256,
+            basis.specification_sha256,
             policy.name,
             policy.ridge,
             policy.top_k,
         ),
-        snapshot=SnapshotName(provenance.index_version, provenance.index_key, provenance.calibration_sha256),
-        environment=repr((sorted(provenance.environment.items()), sorted(provenance.software.items()))),
-        membership=provenance.membership is not None,
+        snapshot=SnapshotName(basis.index_version, basis.index_key, basis.calibration_sha256),
+        environment=repr((sorted(basis.environment.items()), sorted(basis.software.items()))),
+        membership=basis.membership is not None,
         published=policy.published,
         warnings=tuple(sorted({warning.code for channel in report.channels.values() for warning in channel.warnings})),
         channels=tuple(

@@ -220,15 +220,15 @@ def test_numbers_do_not_depend_on_threads(catalog):
     assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
 
 
-def test_provenance_is_complete(catalog):
+def test_the_basis_is_complete(catalog):
     _, snapshot, _ = catalog
-    provenance = attribute(derived(catalog), snapshot).provenance
-    assert provenance.index_version == "v0001"
-    assert provenance.index_key == snapshot.key
-    assert provenance.calibration_sha256 == snapshot.calibration.sha256
-    assert provenance.specification["kind"] == "influence"
-    assert {"numpy", "scipy", "lumina_ray"} <= set(provenance.software)
-    assert provenance.environment == {"torch": "2.11.0", "device": "x86_64"}
+    basis = attribute(derived(catalog), snapshot).basis
+    assert basis.index_version == "v0001"
+    assert basis.index_key == snapshot.key
+    assert basis.calibration_sha256 == snapshot.calibration.sha256
+    assert basis.specification["kind"] == "influence"
+    assert {"numpy", "scipy", "lumina_ray"} <= set(basis.software)
+    assert basis.environment == {"torch": "2.11.0", "device": "x86_64"}
 
 
 def test_other_specification(catalog):

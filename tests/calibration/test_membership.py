@@ -190,10 +190,10 @@ def test_a_report_says_what_its_shares_rest_on_and_keeps_them(made, snapshots) -
             f"was trained on {'it' if found == 1 else 'them'} (p ≤ 0.05 by 50 controls; {n * 2 / 51:.2g} expected by "
             "chance)."
         )
-    assert likeness.provenance.membership is None
-    provenance = both.provenance.membership
-    assert (provenance.reference_weights_sha256, provenance.n_controls) == ("e" * 64, 50)
-    assert provenance.file_sha256 == snapshots[1].record.files[MEMBERSHIP_FILE]
+    assert likeness.basis.membership is None
+    basis = both.basis.membership
+    assert (basis.reference_weights_sha256, basis.n_controls) == ("e" * 64, 50)
+    assert basis.file_sha256 == snapshots[1].record.files[MEMBERSHIP_FILE]
     assert "not that it made use of it for this query" in sentences.evidence(both)
     assert sentences.evidence(both).startswith(sentences.evidence(likeness))
 

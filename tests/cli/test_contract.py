@@ -35,7 +35,7 @@ COMMANDS = {
         "--wide",
         "--json",
     },
-    "calibrate": {"--controls", "--guarantee", "--queries", "--json"},
+    "calibrate": {"--controls", "--guarantee", "--queries", "--pieces", "--other-pieces", "--json"},
     "catalog add": {
         "--model",
         "--fingerprint",
@@ -253,6 +253,7 @@ def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("status", "nowhere"), "no fingerprint store"),
         (("failed", "nowhere"), "no fingerprint store"),
         (("calibrate", "nowhere", "--controls", "x"), "no fingerprint store"),
+        (("calibrate", "x", "--controls", "x", "--other-pieces", "store"), "NAME=STORE"),
         (("use", "nowhere", "--controls", "x", "--reference", "nano-early"), "no fingerprint store"),
         (("catalog", "scan", "nowhere", "--out", "x.parquet"), "nowhere"),
     ],

@@ -103,7 +103,7 @@ def test_numbers_are_the_reports(page):
         assert sentences.basis(report, channel) in parsed.text
         assert all(warning in parsed.text for warning in sentences.warnings(report, channel))
         assert f"{channel.candidates[0].similarity:.3f}" in parsed.text
-    for value in (report.query.audio_sha256, report.provenance.index_key, report.provenance.calibration_sha256):
+    for value in (report.query.audio_sha256, report.basis.index_key, report.basis.calibration_sha256):
         assert value in parsed.text
 
 
@@ -153,10 +153,10 @@ def test_a_partial_report_warns(reports):
 def test_use_is_told_where_it_is_known(page):
     report, text, parsed = page
     columns = text.count('<th class="n" scope="col">p, mem-<br>bership</th>')
-    assert columns == (2 if report.provenance.membership else 0)
-    assert ("not that it made use of it" in parsed.text) == (report.provenance.membership is not None)
-    if report.provenance.membership:
-        assert report.provenance.membership.reference_weights_sha256 in parsed.text
+    assert columns == (2 if report.basis.membership else 0)
+    assert ("not that it made use of it" in parsed.text) == (report.basis.membership is not None)
+    if report.basis.membership:
+        assert report.basis.membership.reference_weights_sha256 in parsed.text
         top = report.channels["P"].candidates[0]
         assert (top.song.song_id, top.membership.p_value) == ("song-0017", 1 / 51)
         assert '<td class="n">0.020*</td>' in text
@@ -173,7 +173,7 @@ def test_the_table_holds_each_candidates_numbers(page):
             assert found[3] == f"{candidate.similarity:.3f} ({candidate.threshold:.3f})"
             assert found[7] == words.p_value(candidate.family_wise_p, channel.noise.resolution)
             assert found[8] == words.p_value(candidate.q_value)
-            if report.provenance.membership:
+            if report.basis.membership:
                 assert found[9] == words.membership_p(report, candidate)
         assert len(cells) == 1 + max(10, channel.qualified)
         columns = table.count('scope="col"')

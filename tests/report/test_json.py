@@ -42,7 +42,7 @@ def test_no_number_that_json_lacks_is_written(reports):
 def test_keys_are_sorted_and_channels_apart(reports):
     report = json.loads(to_json(reports["calibrated"]))
     assert list(report) == sorted(report)
-    assert set(report) == {"channels", "format_version", "policy", "provenance", "query"}
+    assert set(report) == {"basis", "channels", "format_version", "policy", "provenance", "query"}
     assert set(report["channels"]) == {"P", "M"}
     candidate = report["channels"]["P"]["candidates"][0]
     assert {"similarity", "kernel_score", "z", "p_value", "family_wise_p", "level", "share", "song"} <= set(candidate)
@@ -76,7 +76,7 @@ def test_a_report_holds_no_sentences(reports, name):
     partial = as_partial(reports[name], [range(50, 70)], 130)
     values = json.loads(to_json(partial))
     # Its texts are part of what the specification's own hash is taken of.
-    del values["provenance"]["specification"]
+    del values["basis"]["specification"]
     texts = [(key, text) for key, text in strings(values) if key not in SongFacts.model_fields]
     # Levels are the policies' own names, of at most three words.
     assert [(key, text) for key, text in texts if len(text.split()) > 3] == []
@@ -103,7 +103,7 @@ BOMBS = {
     "numbers": f'{{"channels":{{"P":{{"noise":{{"control_maxima":[{EMPTY}]}}}}}}}}',
     "fields": f"{{{UNKNOWN}}}",
     "channels": f'{{"channels":{{{UNKNOWN}}}}}',
-    "environment": f'{{"provenance":{{"environment":{{{UNKNOWN}}}}}}}',
+    "environment": f'{{"basis":{{"environment":{{{UNKNOWN}}}}}}}',
 }
 
 

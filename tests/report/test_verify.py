@@ -59,7 +59,7 @@ def changed(report: Report, *steps: str | int, to: object) -> Report:
 
 
 def elsewhere(report: Report) -> Report:
-    return changed(report, "provenance", "environment", "device", to="another device")
+    return changed(report, "basis", "environment", "device", to="another device")
 
 
 SHARE = ("channels", "P", "candidates", 0, "share")
@@ -68,7 +68,7 @@ SHARE = ("channels", "P", "candidates", 0, "share")
 def test_in_the_same_environment_the_last_bit_counts(reports: dict[str, Report]) -> None:
     report = reports["calibrated"]
     assert compare(report, report).result == "identical"
-    found = compare(changed(report, *SHARE, to=lambda x: float(np.nextafter(x, 1))), report)
+    found = compare(changed(report, *SHARE, to=lambda x: float(np.nextafter(x, 0))), report)
     assert found.result == "different"
     assert found.difference is not None
     assert found.difference.path == "/" + "/".join(map(str, SHARE))
@@ -96,7 +96,7 @@ def test_elsewhere_numbers_may_be_a_little_off_and_nothing_else(
     report = reports["calibrated"]
     found = compare(changed(report, *steps, to=to), elsewhere(report))
     assert found.result == result
-    assert [d.path for d in found.environment] == ["/provenance/environment/device"]
+    assert [d.path for d in found.environment] == ["/basis/environment/device"]
     assert "identical" not in found.sentence.replace("not identical", "")
     assert "another device" in found.sentence
 
@@ -170,12 +170,12 @@ def test_the_snapshot_is_the_one_that_the_report_names(living: tuple[Path, Repor
     assert reported_folder(index, report) == reported_folder(index / "v0001", report) == index / "v0001"
     for name in ("v0002", "../index/v0001", "."):
         with pytest.raises(ReportMismatch, match="does not hold snapshot"):
-            reported_folder(index, changed(report, "provenance", "index_version", to=name))
+            reported_folder(index, changed(report, "basis", "index_version", to=name))
     with pytest.raises(ReportMismatch, match="does not hold snapshot"):
         reported_folder(index.with_name("nowhere"), report)
     for name in ("index_key", "calibration_sha256"):
         with pytest.raises(ReportMismatch, match="not what the report was made from: v0001"):
-            reported_folder(index, changed(report, "provenance", name, to="e" * 64))
+            reported_folder(index, changed(report, "basis", name, to="e" * 64))
 
 
 def test_which_snapshot_a_report_names_is_told_without_its_songs(

@@ -232,7 +232,7 @@ def test_a_fingerprint_is_attributed_as_its_song_is(
     assert answer.text == to_json(local)
     report = Report.model_validate(answer.json())
     assert report.query.audio_sha256 == query["audio_sha256"]
-    assert "client" in report.provenance.environment["fingerprint"]
+    assert "client" in report.basis.environment["fingerprint"]
     for channel in report.channels.values():
         assert channel.candidates[0].song.song_id == "song-0003"
         assert channel.candidates[0].similarity == pytest.approx(1, abs=1e-5)

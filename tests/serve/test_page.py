@@ -376,7 +376,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
         reached.append((page.frames[1] if inside else page).evaluate(active))
     for name in ("AUDIO", "Download JSON", "Download HTML", "Stretches as a table"):
         assert name in reached
-    expect(report_of(page).get_by_role("heading", name="Provenance")).to_be_visible()
+    expect(report_of(page).get_by_role("heading", name="What this rests on")).to_be_visible()
 
 
 def test_text_is_refused_in_plain_words(page: Page) -> None:
@@ -593,7 +593,7 @@ def with_use(text: str) -> str:
     """A report of an index that has membership evidence: as much as 52 controls can show of each first song."""
     report = json.loads(text)
     hashes = dict.fromkeys(("reference_weights_sha256", "controls_sha256", "file_sha256"), "d" * 64)
-    report["provenance"]["membership"] = hashes | {"n_controls": 52, "resolution": 1 / 53}
+    report["basis"]["membership"] = hashes | {"n_controls": 52, "resolution": 1 / 53}
     for channel in report["channels"].values():
         channel["membership"] = {"qualified": 1, "significant": 1, "expected_by_chance": 2 / 53}
         for candidate in channel["candidates"]:

@@ -104,7 +104,7 @@ def query(sharded: Sharded) -> FingerprintQuery:
 
 
 def version_of(report: str) -> str:
-    return from_json(report).provenance.index_version
+    return from_json(report).basis.index_version
 
 
 @pytest.mark.parametrize("top_k", [1, 7, 256])

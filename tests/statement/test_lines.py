@@ -28,7 +28,7 @@ def test_a_clip_has_what_its_report_has(reports: list[bytes]) -> None:
         report, clip = from_json(data), read_clip(data, "r")
         assert clip.report_sha256.hex() == report_sha256(report)
         assert clip.audio_sha256.hex() == report.query.audio_sha256
-        assert clip.settings.weights_sha256 == report.provenance.weights_sha256
+        assert clip.settings.weights_sha256 == report.basis.weights_sha256
         for channel, shares in clip.channels:
             given = [c for c in report.channels[channel].candidates if c.share > 0]
             assert [s.share for s in shares] == [c.share for c in given]
@@ -87,7 +87,7 @@ def test_keys_in_another_order_are_refused_wherever_they_are(reports: list[bytes
         lambda v: (v["channels"]["M"]["candidates"], 3),
         lambda v: (v["channels"]["M"]["candidates"][2], "song"),
         lambda v: (v["query"]["chunks"], 0),
-        lambda v: (v["provenance"], "software"),
+        lambda v: (v["basis"], "software"),
     ):
         with pytest.raises(StatementError, match="not the bytes"):
             read_clip(reversed_at(place), "r")

@@ -121,7 +121,7 @@ def test_one_clip_has_the_interval_of_its_report_and_of_the_controls(reports: li
 
 def test_what_comes_twice_is_counted_once_and_said(reports: list[bytes]) -> None:
     once = of(reports)
-    again = changed(reports[1], lambda values: values["provenance"]["software"].update(lumina_ray="9"))
+    again = changed(reports[1], lambda values: values["basis"]["software"].update(lumina_ray="9"))
     twice = of([again, *reports, reports[0], reports[0]])
     assert (twice.reports.counted, twice.reports.same_report, twice.reports.same_audio) == (len(reports), 2, 1)
     kept, left = sorted(hashlib.sha256(data).hexdigest() for data in (again, reports[1]))
@@ -135,10 +135,10 @@ def test_what_comes_twice_is_counted_once_and_said(reports: list[bytes]) -> None
 @pytest.mark.parametrize(
     ("change", "label"),
     [
-        (lambda v: v["provenance"].update(weights_sha256="f" * 64), "model"),
-        (lambda v: v["provenance"].update(specification_sha256="f" * 64), "specification"),
-        (lambda v: v["provenance"].update(index_key="f" * 64), "catalog"),
-        (lambda v: v["provenance"].update(calibration_sha256="f" * 64), "calibration"),
+        (lambda v: v["basis"].update(weights_sha256="f" * 64), "model"),
+        (lambda v: v["basis"].update(specification_sha256="f" * 64), "specification"),
+        (lambda v: v["basis"].update(index_key="f" * 64), "catalog"),
+        (lambda v: v["basis"].update(calibration_sha256="f" * 64), "calibration"),
         (lambda v: v["policy"].update(top_k=9), "top_k"),
         (lambda v: v["policy"].update(ridge=0.5), "λ"),
         (lambda v: v["channels"].pop("M"), "channels"),

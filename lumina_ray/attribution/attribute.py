@@ -14,6 +14,7 @@ from lumina_ray.attribution.facts import (
     query_facts,
     warnings_of,
 )
+from lumina_ray.attribution.influence import find_influence
 from lumina_ray.attribution.policies import POLICIES, Verdict
 from lumina_ray.attribution.provenance import find_provenance
 from lumina_ray.attribution.schema import RIGHTS, ChannelReport, Report
@@ -90,6 +91,7 @@ def attribute_all(
                     query=query_facts(query),
                     channels=channels,
                     provenance=find_provenance(query, snapshot),
+                    influence=find_influence(query, snapshot),
                     basis=basis_of(query, snapshot),
                 )
             )

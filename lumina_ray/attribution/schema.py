@@ -405,6 +405,43 @@ class ProvenanceFinding(_Frozen):
     models: tuple[ModelLikeness, ...] = Field(fail_fast=True, description="The audited model first.")
 
 
+class GroupEffect(_Frozen):
+    """What leaving a group of songs out of the training together would cost the clip."""
+
+    name: str | None = Field(description="The party or the song; null for the best songs and for the whole catalog.")
+    n_songs: int
+    song_ids: tuple[str, ...] = Field(fail_fast=True, description="Of the best songs, largest effect first.")
+    effect: float = Field(description="By how many nats per code the clip's loss would rise.")
+    low: float = Field(description="Lower end of the effect's 95 % interval.")
+    high: float = Field(description="Upper end of the effect's 95 % interval.")
+    share: float = Field(description="Part of the whole catalog's effect, 0 to 1.")
+    channels: dict[Channel, float] = Field(description="The parts of the effect that each channel tells.")
+
+
+class InfluenceFinding(_Frozen):
+    """What the catalog contributed, by a map from similarities to nats that was fitted on retrained models."""
+
+    query_kind: str = Field(description="Kind of query that the map was fitted on: `excerpt`, `captioned` and others.")
+    of: Literal["clip", "output"] = Field(
+        description="clip: on queries of this kind, a clip's own similarities predict what retraining does to it "
+        "better than those of other clips do. output: they do not, and effects are those on the model's output in "
+        "general."
+    )
+    fit_sha256: str = Field(description="sha256 of the file of the fit (`lumina effects fit`).")
+    n_models: int = Field(description="Retrained models that the map was fitted on.")
+    retraining_noise: float = Field(description="By how much one retraining differs from the next, in nats per code.")
+    catalog: GroupEffect = Field(description="All songs together.")
+    best: tuple[GroupEffect, ...] = Field(
+        fail_fast=True, description="The 5, 10 and 20 songs with the largest effects, each group together."
+    )
+    parties: dict[Literal["creator", "publisher", "master_owner"], tuple[GroupEffect, ...]] = Field(
+        description="The ten creators, publishers and master owners with the largest effects, each with all songs."
+    )
+    songs: tuple[GroupEffect, ...] = Field(
+        fail_fast=True, description="The ten songs with the largest effects, each by itself."
+    )
+
+
 class Unsearched(_Frozen):
     """Songs that were not searched, because the part of the index that holds them did not answer."""
 
@@ -424,6 +461,10 @@ class Report(_Frozen):
     )
     provenance: ProvenanceFinding | None = Field(
         description="Null if no pieces of the model were given at calibration (`lumina calibrate --pieces`)."
+    )
+    influence: InfluenceFinding | None = Field(
+        description="Null if no effects were fitted for this model and catalog (`lumina index --effects`): shares are "
+        "then uncalibrated, and tell likeness alone."
     )
     basis: Basis
     unsearched: Annotated[tuple[Unsearched, ...], Field(min_length=1, fail_fast=True)] | None = Field(

@@ -13,7 +13,7 @@ from lumina_ray.attribution import (
     Report,
     ReportWarning,
 )
-from lumina_ray.report.words import p_value, safe, songs
+from lumina_ray.report.words import effect, p_value, safe, songs
 
 _LIKENESS = (
     "Similarity-based evidence: how alike the query and the songs are. In tests with small models, a model that never "
@@ -92,6 +92,34 @@ def provenance(report: Report) -> list[str]:
         for one in finding.models
     ]
     return told
+
+
+def influence(report: Report) -> list[str]:
+    """What the catalog contributed, and how far that is known."""
+    finding = report.influence
+    if finding is None:
+        return [
+            "Not known: no effects were fitted for this model and this catalog, so shares are uncalibrated. They tell "
+            "likeness, and not what training on a song did."
+        ]
+    whole = finding.catalog
+    about = (
+        "Of this clip"
+        if finding.of == "clip"
+        else "Of the model's output in general, and not of this clip, whose own scores predict no better than another's"
+    )
+    return [
+        f"{about}: by how much its loss would rise, in nats per code, if songs had been left out of the training. From "
+        f"similarities, by a map that was fitted on {finding.n_models} retrained models and queries of the kind "
+        f"“{safe(finding.query_kind)}”.",
+        *(
+            f"These {group.n_songs} together: {effect(group)} nats of some {whole.effect:.3f} that all "
+            f"{songs(whole.n_songs)} are worth; one retraining differs from the next by {finding.retraining_noise:.3f}."
+            for group in finding.best[:1]
+        ),
+        "An interval is of the group as it stands. Groups that overlap are not ranked by it, and a song with no effect "
+        "here is not shown to have none.",
+    ]
 
 
 def stream_taken(report: Report) -> str | None:

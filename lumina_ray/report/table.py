@@ -15,6 +15,9 @@ from lumina_ray.report.words import (
     clock,
     counted,
     driving_times,
+    effect,
+    effect_groups,
+    effect_parts,
     equal_song,
     group,
     level,
@@ -56,9 +59,26 @@ def print_table(report: Report, console: Console, top: int = 10, wide: bool = Fa
     console.print(Text("Provenance", style="bold"))
     for sentence in sentences.provenance(report):
         console.print(Text(sentence))
+    _print_influence(report, console)
     console.print()
     console.print(Text(sentences.evidence(report), style="italic"))
     console.print(Text(f"report sha256 {report_sha256(report)}", style="dim"))
+
+
+def _print_influence(report: Report, console: Console) -> None:
+    console.print()
+    console.print(Text("Influence", style="bold"))
+    for sentence in sentences.influence(report):
+        console.print(Text(sentence))
+    if report.influence is None:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("songs left out", overflow="fold", min_width=20)
+    for title in ("n", "nats [95 %]", "of all", *(f"{name} part" for name in effect_parts(report.influence.catalog))):
+        table.add_column(title, justify="right", no_wrap=True)
+    for label, of in effect_groups(report):
+        table.add_row(label, str(of.n_songs), effect(of), f"{of.share:.0%}", *effect_parts(of).values())
+    console.print(table)
 
 
 def _print_channel(

@@ -42,7 +42,7 @@ def test_no_number_that_json_lacks_is_written(reports):
 def test_keys_are_sorted_and_channels_apart(reports):
     report = json.loads(to_json(reports["calibrated"]))
     assert list(report) == sorted(report)
-    assert set(report) == {"basis", "channels", "format_version", "policy", "provenance", "query"}
+    assert set(report) == {"basis", "channels", "format_version", "influence", "policy", "provenance", "query"}
     assert set(report["channels"]) == {"P", "M"}
     candidate = report["channels"]["P"]["candidates"][0]
     assert {"similarity", "kernel_score", "z", "p_value", "family_wise_p", "level", "share", "song"} <= set(candidate)

@@ -89,7 +89,7 @@ def attribute_all(
                 Report(
                     policy=policy_facts(policy, top_k, candidates),
                     query=query_facts(query),
-                    channels=channels,
+                    near_copies=channels,
                     provenance=find_provenance(query, snapshot),
                     influence=find_influence(query, snapshot),
                     basis=basis_of(query, snapshot),

@@ -450,14 +450,19 @@ class Unsearched(_Frozen):
 
 
 class Report(_Frozen):
-    """Which songs of a catalog a piece of music resembles beyond chance, in both channels."""
+    """Three findings on a piece of music and a catalog, each with its own evidence and limits.
+
+    near_copies: which recordings does it repeat? provenance: is it an output of the audited model? influence: what did
+    the catalog contribute? None of them says anything of another.
+    """
 
     format_version: Literal[7] = FORMAT_VERSION
     policy: PolicyFacts
     query: QueryFacts
-    channels: dict[Channel, ChannelReport] = Field(
+    near_copies: dict[Channel, ChannelReport] = Field(
         fail_fast=True,
-        description="P: composition (publishing right). M: production (master right). Those that the index holds.",
+        description="Songs that the clip resembles beyond what unrelated music does, by channel. P: composition "
+        "(publishing right). M: production (master right). Those that the index holds.",
     )
     provenance: ProvenanceFinding | None = Field(
         description="Null if no pieces of the model were given at calibration (`lumina calibrate --pieces`)."
@@ -487,12 +492,12 @@ class Report(_Frozen):
 
     @model_validator(mode="after")
     def _partial_reports_warn(self) -> Self:
-        for channel in self.channels.values():
+        for channel in self.near_copies.values():
             if any(w.code == "part_not_searched" for w in channel.warnings) != (self.unsearched is not None):
                 raise ValueError("a channel warns of a part that was not searched exactly where `unsearched` lists one")
         return self
 
-    @field_validator("channels")
+    @field_validator("near_copies")
     @classmethod
     def _composition_first(cls, channels: dict[Channel, ChannelReport]) -> dict[Channel, ChannelReport]:
         # Canonical JSON sorts its keys; a report that was read back must still show P before M.

@@ -53,10 +53,12 @@ def print_table(report: Report, console: Console, top: int = 10, wide: bool = Fa
     )
     if stream := sentences.stream_taken(report):
         console.print(Text(stream))
-    for name, channel in report.channels.items():
+    for finding, sentence in sentences.findings(report):
+        console.print(Text.assemble((f"{finding}  ", "bold"), sentence))
+    for name, channel in report.near_copies.items():
         _print_channel(report, name, channel, console, top, wide)
     console.print()
-    console.print(Text("Provenance", style="bold"))
+    console.print(Text(sentences.PROVENANCE, style="bold"))
     for sentence in sentences.provenance(report):
         console.print(Text(sentence))
     _print_influence(report, console)
@@ -67,7 +69,7 @@ def print_table(report: Report, console: Console, top: int = 10, wide: bool = Fa
 
 def _print_influence(report: Report, console: Console) -> None:
     console.print()
-    console.print(Text("Influence", style="bold"))
+    console.print(Text(sentences.INFLUENCE, style="bold"))
     for sentence in sentences.influence(report):
         console.print(Text(sentence))
     if report.influence is None:
@@ -85,7 +87,8 @@ def _print_channel(
     report: Report, name: Channel, channel: ChannelReport, console: Console, top: int, wide: bool
 ) -> None:
     console.print()
-    console.print(Text(channel_title(name, channel), style="bold cyan" if name == "P" else "bold green"))
+    style = "bold cyan" if name == "P" else "bold green"
+    console.print(Text(f"{sentences.NEAR_COPIES}: {channel_title(name, channel)}", style=style))
     console.print(Text(sentences.verdict(report, channel)))
     console.print(Text(sentences.basis(report, channel)))
     for warning in sentences.warnings(report, channel):

@@ -159,7 +159,7 @@ def reported_folder(index: Location, report: Report) -> Path:
 
 def as_searched(snapshot: Snapshot, report: Report) -> Snapshot:
     """The snapshot as it was when the report was made: songs withdrawn since are searched again."""
-    searched = min(channel.searched for channel in report.channels.values())
+    searched = min(channel.searched for channel in report.near_copies.values())
     then = snapshot.withdrawals.when(len(snapshot) - searched)
     # Never so many: then the report is wrong, and the comparison shows where.
     return snapshot if then is None else snapshot.withdrawn_as(then)

@@ -112,7 +112,7 @@ def effect_groups(report: Report) -> list[tuple[str, GroupEffect]]:
 
 
 def _listed(report: Report) -> Iterator[SongFacts]:
-    return (candidate.song for channel in report.channels.values() for candidate in channel.candidates)
+    return (candidate.song for channel in report.near_copies.values() for candidate in channel.candidates)
 
 
 def level(report: Report, candidate: Candidate) -> str:

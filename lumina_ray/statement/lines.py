@@ -141,10 +141,12 @@ def read_clip(data: bytes, name: str) -> Clip:
         environment=repr((sorted(basis.environment.items()), sorted(basis.software.items()))),
         membership=basis.membership is not None,
         published=policy.published,
-        warnings=tuple(sorted({warning.code for channel in report.channels.values() for warning in channel.warnings})),
+        warnings=tuple(
+            sorted({warning.code for channel in report.near_copies.values() for warning in channel.warnings})
+        ),
         channels=tuple(
             (channel, tuple(_shares(answer, len(report.query.chunks), f"{name}, channel {channel}")))
-            for channel, answer in report.channels.items()
+            for channel, answer in report.near_copies.items()
         ),
     )
 
@@ -189,7 +191,7 @@ def _as_python(found: re.Match[bytes]) -> bytes:
 def _is_sorted(report: dict[str, Any]) -> bool:
     """Whether all keys of a report's parsed JSON are in order, of a report that has been found to have its fields."""
     waiting = [report]
-    for channel in report["channels"].values():
+    for channel in report["near_copies"].values():
         for candidate in channel["candidates"]:
             # Nearly all of a report's objects are these two, so they are not searched for others.
             if not (_are_sorted(tuple(candidate)) and _are_sorted(tuple(candidate["song"]))):

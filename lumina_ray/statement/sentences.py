@@ -73,9 +73,10 @@ def basis(statement: Statement) -> list[str]:
             if on.catalog
             else "one state of the catalog."
         ),
-        "A share is the part of a clip's fingerprint that a song accounts for beyond what unrelated music shows. It is "
-        "evidence of likeness: no proof that the model used the song, and no proven causal fraction. In tests with "
-        "small models, a model that never heard the catalog judged likeness as well as the audited one.",
+        "Shares are of the finding “near copies”: the part of a clip that a song accounts for beyond what unrelated "
+        "music shows. They are uncalibrated: evidence of likeness, no finding of influence, no proof that the model "
+        "used the song, and no proven causal fraction. In tests with small models, a model that never heard the "
+        "catalog judged likeness as well as the audited one.",
     ]
     if on.published:
         told.append(

@@ -179,7 +179,7 @@ def test_a_report_shows_the_collision_and_pays_the_earliest(tmp_path: Path):
     snapshot = load_snapshot(folder)
     asked = query({c: mixture(songs[c][40], worlds[c].music(1)[0], 0.8) for c in DIMS})
     report = attribute(asked, snapshot)
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         group = {c.song.song_id: c for c in channel.candidates if c.group}
         assert set(group) == {"song-0007", "song-0020", "song-0040", "song-0060"}
         assert group["song-0040"].similarity > group["song-0007"].similarity

@@ -125,11 +125,13 @@ def test_the_report_says_of_what_and_how_sure(made, snapshot: Snapshot, capsys: 
     assert [report.influence and report.influence.of for report in reports] == ["clip", "output", None]
     five = reports[0].influence.best[0]
     together = (
-        f"These 5 together: {five.effect:.3f} [{five.low:.3f}, {five.high:.3f}] nats of some "
+        f"Of this clip: 5 songs together {five.effect:.3f} [{five.low:.3f}, {five.high:.3f}] nats of some "
         f"{reports[0].influence.catalog.effect:.3f} that all 130 songs are worth; one retraining differs from the next "
         "by 0.008."
     )
-    for report, told in zip(reports, (together, "and not of this clip", "so shares are uncalibrated"), strict=True):
+    for report, told in zip(
+        reports, (together, "in general, not of this clip", "so shares are uncalibrated"), strict=True
+    ):
         assert from_json(to_json(report)) == report
         assert told in " ".join(sentences.influence(report))
         assert told in render_html(report)

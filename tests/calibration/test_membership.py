@@ -176,7 +176,7 @@ def test_a_report_says_what_its_shares_rest_on_and_keeps_them(made, snapshots) -
     q = asked_for(made, {60: 0.6, 17: 0.6})
     likeness, both = (attribute(q, snapshot) for snapshot in snapshots)
     for c in DIMS:
-        plain, judged = likeness.channels[c], both.channels[c]
+        plain, judged = likeness.near_copies[c], both.near_copies[c]
         assert [x.share for x in plain.candidates] == [x.share for x in judged.candidates]
         assert "likeness alone: there is no reference model" in sentences.basis(likeness, plain)
         assert {x.membership for x in plain.candidates} == {None}
@@ -212,4 +212,4 @@ def test_the_sentence_fits_the_songs(made, snapshots, weights: dict[int, float],
     if not weights:
         q = replace(q, channels={c: replace(v, vector=-v.vector) for c, v in q.channels.items()})
     report = attribute(q, snapshots[1])
-    assert sentence in sentences.basis(report, report.channels["P"])
+    assert sentence in sentences.basis(report, report.near_copies["P"])

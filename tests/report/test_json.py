@@ -42,9 +42,9 @@ def test_no_number_that_json_lacks_is_written(reports):
 def test_keys_are_sorted_and_channels_apart(reports):
     report = json.loads(to_json(reports["calibrated"]))
     assert list(report) == sorted(report)
-    assert set(report) == {"basis", "channels", "format_version", "influence", "policy", "provenance", "query"}
-    assert set(report["channels"]) == {"P", "M"}
-    candidate = report["channels"]["P"]["candidates"][0]
+    assert set(report) == {"basis", "format_version", "influence", "near_copies", "policy", "provenance", "query"}
+    assert set(report["near_copies"]) == {"P", "M"}
+    candidate = report["near_copies"]["P"]["candidates"][0]
     assert {"similarity", "kernel_score", "z", "p_value", "family_wise_p", "level", "share", "song"} <= set(candidate)
     assert len(candidate["chunk_similarities"]) == len(report["query"]["chunks"]) == 4
 
@@ -99,10 +99,10 @@ def test_the_stream_that_was_taken_is_data_and_a_sentence_where_it_is_shown(repo
 EMPTY = ",".join(["{}"] * 20_000)
 UNKNOWN = ",".join(f'"{i:x}":0' for i in range(20_000))
 BOMBS = {
-    "candidates": f'{{"channels":{{"P":{{"candidates":[{EMPTY}]}}}}}}',
-    "numbers": f'{{"channels":{{"P":{{"noise":{{"control_maxima":[{EMPTY}]}}}}}}}}',
+    "candidates": f'{{"near_copies":{{"P":{{"candidates":[{EMPTY}]}}}}}}',
+    "numbers": f'{{"near_copies":{{"P":{{"noise":{{"control_maxima":[{EMPTY}]}}}}}}}}',
     "fields": f"{{{UNKNOWN}}}",
-    "channels": f'{{"channels":{{{UNKNOWN}}}}}',
+    "channels": f'{{"near_copies":{{{UNKNOWN}}}}}',
     "environment": f'{{"basis":{{"environment":{{{UNKNOWN}}}}}}}',
 }
 
@@ -134,7 +134,7 @@ def test_what_was_not_searched_is_said(reports):
     values = json.loads(text)
     assert (values["format_version"], values["unsearched"]) == (7, [{"first_row": 50, "n_songs": 20}])
     assert "unsearched" not in json.loads(to_json(reports["v8"]))
-    silent = json.loads(to_json(reports["v8"]))["channels"]
-    for change in ({"channels": silent}, {"unsearched": None}, {"unsearched": []}):
+    silent = json.loads(to_json(reports["v8"]))["near_copies"]
+    for change in ({"near_copies": silent}, {"unsearched": None}, {"unsearched": []}):
         with pytest.raises(UsageError, match="unsearched"):
             from_json(json.dumps(values | change))

@@ -63,7 +63,7 @@ def test_the_answer_says_which_of_several_streams_was_attributed(client: httpx.C
 def test_a_catalog_song_comes_out_on_top(client: httpx.Client) -> None:
     response = post(client, wav(sound(3)))
     report = Report.model_validate(response.json())
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         assert channel.searched == N_SONGS
         assert channel.candidates[0].song.song_id == "song-0003"
         assert channel.candidates[0].similarity > 0.99

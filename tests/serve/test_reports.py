@@ -68,12 +68,12 @@ def test_a_true_report_is_identical_and_signed(server: Server, made: Path) -> No
 
 def test_a_changed_number_is_pointed_at(client: httpx.Client, made: Path) -> None:
     def raise_share(report: dict) -> None:
-        report["channels"]["P"]["candidates"][0]["share"] = 0.999
+        report["near_copies"]["P"]["candidates"][0]["share"] = 0.999
 
     files = {"report": changed((made / "report.json").read_bytes(), raise_share)}
     files["audio"] = (made / "query.wav").read_bytes()
     answer = client.post(VERIFY, files=files).json()
-    assert (answer["result"], answer["difference"]["path"]) == ("different", "/channels/P/candidates/0/share")
+    assert (answer["result"], answer["difference"]["path"]) == ("different", "/near_copies/P/candidates/0/share")
     assert answer["difference"]["report"] == 0.999
     # The signature is not one of these bytes.
     signed = {"report": files["report"], "signature": (made / "report.json.sig").read_bytes()}
@@ -144,7 +144,7 @@ def test_a_drawn_report_says_what_was_not_verified(client: httpx.Client, made: P
     assert f"by key {key}" in signed
     assert "does not know whose" in signed
     assert "no signature" not in signed
-    forged = changed(report, lambda values: values["channels"]["P"].update(unattributed=0.5))
+    forged = changed(report, lambda values: values["near_copies"]["P"].update(unattributed=0.5))
     assert "one was changed" in told(report=forged, signature=signature)
     assert "a signature" in told(report=report, signature=b"{}")
     elsewhere = changed(report, lambda values: values["basis"].update(index_key="0" * 64))

@@ -151,7 +151,7 @@ def test_a_missing_shard_is_503_unless_the_answer_may_be_partial(
     assert report.unsearched is not None
     assert [(part.first_row, part.n_songs) for part in report.unsearched] == [(missing.start, len(missing))]
     gone = {sharded.whole.songs["song_id"][row].as_py() for row in missing}
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         assert channel.searched == N_SONGS - len(missing)
         told = sentences.warnings(report, channel)
         assert told[0].startswith(f"{len(missing)} of the catalog's {N_SONGS} songs were not searched")

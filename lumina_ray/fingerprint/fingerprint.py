@@ -123,18 +123,18 @@ class Fingerprinter:
         started: list[_Song] = []
         batch: list[tuple[_Song, int]] = []
         for codes in songs:
-            song = self._start(codes)
+            song = self._start(codes, per_chunk)
             # A song is split only where it must be: the way it is summed must depend on its own length alone.
             if len(batch) + len(song.chunks) > self.chunks_in_flight:
-                yield from self._process(batch, started, per_chunk)
+                yield from self._process(batch, started)
                 batch = []
             started.append(song)
             for i in range(len(song.chunks)):
                 batch.append((song, i))
                 if len(batch) == self.chunks_in_flight:
-                    yield from self._process(batch, started, per_chunk)
+                    yield from self._process(batch, started)
                     batch = []
-        yield from self._process(batch, started, per_chunk)
+        yield from self._process(batch, started)
 
     def process_fillings(self, *, of_long_song: bool = False) -> None:
         """Put a full batch of empty chunks through the model, which costs as much memory as real ones.
@@ -150,10 +150,12 @@ class Fingerprinter:
             gradient.add(gradient_tiles(calls, [0], [1.0]), 1.0)
         self._extraction.of_chunks(calls, range(self.chunks_in_flight), [1.0] * self.chunks_in_flight)
 
-    def _start(self, codes: SongCodes) -> _Song:
+    def _start(self, codes: SongCodes, per_chunk: bool) -> _Song:
         weights = [self._valid_codes(heard_T, 0, len(heard_T)) for heard_T in codes.heard]
-        least = math.ceil(MIN_SOUND_S * self.model.frame_rate_hz)
-        stretches = cut(codes.heard, self._chunk_frames // 2, least)
+        stretches: list[Stretch] = []
+        if per_chunk:
+            least = math.ceil(MIN_SOUND_S * self.model.frame_rate_hz)
+            stretches = cut(codes.heard, self._chunk_frames // 2, least)
         return _Song(codes.chunks, codes.heard, [weight / sum(weights) for weight in weights], stretches, [])
 
     def _valid_codes(self, heard_T: np.ndarray, start: int, stop: int) -> int:
@@ -162,20 +164,19 @@ class Fingerprinter:
         K, n = self.model.n_codebooks, len(heard_T)
         return sum(int(heard_T[start : max(min(stop, n - k), start)].sum()) for k in range(K))
 
-    def _process(self, batch: list[tuple[_Song, int]], started: list[_Song], per_chunk: bool) -> Iterator[Fingerprint]:
+    def _process(self, batch: list[tuple[_Song, int]], started: list[_Song]) -> Iterator[Fingerprint]:
         """Put a batch through the model, and yield the songs at the head of `started` that it completes."""
         if batch:
-            self._add(batch, per_chunk)
+            self._add(batch)
         while started and (directions := started[0].directions) is not None:
             yield self._finish(started.pop(0), directions)
 
-    def _add(self, batch: list[tuple[_Song, int]], per_chunk: bool) -> None:
+    def _add(self, batch: list[tuple[_Song, int]]) -> None:
         calls = self._extraction.capture(*self._batch([(song.chunks[i], song.heard[i]) for song, i in batch]))
-        if per_chunk:
-            for row, (song, i) in enumerate(batch):
-                for stretch in (one for one in song.stretches if one.chunk == i):
-                    of = calls_in(calls, stretch, song.chunks[i].shape[1], self._chunk_frames)
-                    song.chunk_vectors.append(self._summarise(of, [row], [1.0]).vectors)
+        for row, (song, i) in enumerate(batch):
+            for stretch in (one for one in song.stretches if one.chunk == i):
+                of = calls_in(calls, stretch, song.chunks[i].shape[1], self._chunk_frames)
+                song.chunk_vectors.append(self._summarise(of, [row], [1.0]).vectors)
         rows: dict[int, list[int]] = {}
         for row, (song, _) in enumerate(batch):
             rows.setdefault(id(song), []).append(row)
@@ -212,8 +213,7 @@ class Fingerprinter:
 
     def _finish(self, song: _Song, directions: _Directions) -> Fingerprint:
         dims = self.specification.dims
-        asked = tuple(song.stretches) if song.chunk_vectors else ()
-        valid = [self._valid_codes(song.heard[one.chunk], one.start, one.stop) for one in asked]
+        valid = [self._valid_codes(song.heard[one.chunk], one.start, one.stop) for one in song.stretches]
         return Fingerprint(
             {c: directions.vectors[c] for c in self.specification.channels},
             {
@@ -222,7 +222,7 @@ class Fingerprinter:
             },
             np.array(song.chunk_weights, np.float64),
             {c: directions.norms[c] for c in self.specification.channels},
-            asked,
+            tuple(song.stretches),
             tuple(codes / sum(valid) for codes in valid),
         )
 

@@ -216,7 +216,7 @@ def measure(n: int, d: int, n_queries: int, folder: Path) -> Measured:
             found = snapshot.nearest(c, asked.vector[None], DEFAULT_TOP_K)
             evidence = retrieve(c, query, found, snapshot, levels).evidence
             evidence.gate.p_value(evidence.score), evidence.family_wise_p
-            share_intervals(evidence, POLICIES[DEFAULT_POLICY].judge(evidence), asked.chunk_vectors)
+            share_intervals(evidence, POLICIES[DEFAULT_POLICY].judge(evidence))
 
     single = times_ms(lambda query: attribute(query, snapshot), queries)
     batches = [queries[i : i + BATCH] for i in range(0, n_queries - BATCH + 1, BATCH)]
@@ -226,7 +226,7 @@ def measure(n: int, d: int, n_queries: int, folder: Path) -> Measured:
         dims=d,
         kind=snapshot.record.indexes["P"].kind,
         recall_at_100=recall_of(found_QK, true_QK),
-        qualified=float(np.mean([c.qualified for report in reports for c in report.channels.values()])),
+        qualified=float(np.mean([c.qualified for report in reports for c in report.near_copies.values()])),
         p50_ms=float(np.percentile(single, 50)),
         p99_ms=float(np.percentile(single, 99)),
         batch_p50_ms=float(np.median(batched)),

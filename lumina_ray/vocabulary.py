@@ -48,9 +48,9 @@ MAX_DURATION_S = 3_600.0
 """Longer audio is refused everywhere, in seconds."""
 
 
-def counted(n: int, noun: str) -> str:
+def counted(n: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun, in the plural where it is not 1: `2 songs`."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    return f"{n} {noun}" if n == 1 else f"{n} {plural or noun + 's'}"
 
 
 StreamReason = Literal["default", "first_with_sound", "no_sound"]

@@ -135,7 +135,7 @@ def probe(snapshot: Snapshot) -> None:
         channels={channel: vector.tolist() for channel, vector in vectors.items()},
     )
     report = attribute(catalog.as_query(query, snapshot), snapshot, candidates=DEFAULT_TOP_K)
-    for channel, answer in report.channels.items():
+    for channel, answer in report.near_copies.items():
         # Not its row: a duplicate of the song is as close.
         best = max(candidate.similarity for candidate in answer.candidates)
         if not abs(best - 1) < 1e-3:

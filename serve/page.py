@@ -186,7 +186,7 @@ def _render(report: Report, unverified: list[str]) -> bytes:
 
 
 def _check_drawable(report: Report) -> None:
-    controls = max(len(channel.noise.control_maxima_similarity) for channel in report.channels.values())
+    controls = max(len(channel.noise.control_maxima_similarity) for channel in report.near_copies.values())
     for value, limit, unit in (
         (len(report.query.chunks), MAX_DRAWN_CHUNKS, "chunks"),
         (controls, MAX_DRAWN_CONTROLS, "controls"),

@@ -87,7 +87,7 @@ def _signed_by(report: Report, signature: bytes | None) -> str | None:
 def _named(report: Report, live: Path) -> Path:
     """The folder of the snapshot that a report names."""
     try:
-        return reported_folder(live if live.name == report.provenance.index_version else live.parent, report)
+        return reported_folder(live if live.name == report.basis.index_version else live.parent, report)
     except (ReportMismatch, StoreError) as error:
         raise _no_snapshot() from error
 

@@ -127,11 +127,11 @@ def test_reports_show_themselves(index: Index, small_catalog: SmallCatalog) -> N
     report = index.attribute(small_catalog.songs / "tone-0003.flac")
     frame = report.to_frame("P")
     assert isinstance(frame, pd.DataFrame)
-    candidates = report.channels["P"].candidates
+    candidates = report.near_copies["P"].candidates
     assert list(frame["song_id"]) == [c.song.song_id for c in candidates]
     assert list(frame["share"]) == [c.share for c in candidates]
     assert frame.loc[0, "song_id"] == "tone-0003.flac"
-    answer = report.channels["P"]
+    answer = report.near_copies["P"]
     assert repr(report).startswith(f"Report(P: {answer.qualified} of 6 songs qualify, {answer.unattributed:.1%} unatt")
     assert str(report) == repr(report)
     picture = report._repr_html_()

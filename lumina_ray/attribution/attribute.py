@@ -7,14 +7,16 @@ from contextlib import nullcontext
 from lumina_ray.attribution.candidates import list_candidates
 from lumina_ray.attribution.evidence import Evidence, Retrieved, query_levels, retrieve, search
 from lumina_ray.attribution.facts import (
+    basis_of,
     membership_counts,
     noise_band,
     policy_facts,
-    provenance,
     query_facts,
     warnings_of,
 )
+from lumina_ray.attribution.influence import find_influence
 from lumina_ray.attribution.policies import POLICIES, Verdict
+from lumina_ray.attribution.provenance import find_provenance
 from lumina_ray.attribution.schema import RIGHTS, ChannelReport, Report
 from lumina_ray.calibration.numerics import use_one_blas_thread
 from lumina_ray.errors import SpecificationMismatch, UsageError
@@ -87,8 +89,10 @@ def attribute_all(
                 Report(
                     policy=policy_facts(policy, top_k, candidates),
                     query=query_facts(query),
-                    channels=channels,
-                    provenance=provenance(query, snapshot),
+                    near_copies=channels,
+                    provenance=find_provenance(query, snapshot),
+                    influence=find_influence(query, snapshot),
+                    basis=basis_of(query, snapshot),
                 )
             )
     return reports
@@ -134,6 +138,7 @@ def _channel_report(
         qualified=qualified,
         attributed=1 - verdict.unattributed,
         unattributed=verdict.unattributed,
+        self_likeness=evidence.parts.self_likeness,
         noise=band,
         candidates=listed,  # type: ignore[arg-type]  # Pydantic makes the models of them all at once
     )

@@ -58,7 +58,8 @@ def list_candidates(
     if calibrated:
         by_song["threshold_slope"] = evidence.threshold_slope
     if calibrated and verdict.qualified.sum() <= intervals.MAX_SONGS:
-        by_song["share_low"], by_song["share_high"] = intervals.share_intervals(evidence, verdict, chunk_vectors_nD)
+        ends = intervals.share_intervals(evidence, verdict)
+        by_song |= zip(("share_low", "share_high"), ends, strict=True) if ends else {}
     if policy == "v7":
         by_song["confidence"] = v7_confidence(evidence.z)
         by_song["lip_percent"] = (v7_lip(evidence.z) + 1) / 2 * 100

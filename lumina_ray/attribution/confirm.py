@@ -84,7 +84,7 @@ class Confirmation:
 
 def listed_songs(report: Report) -> dict[Channel, list[str]]:
     """Ids of the songs that a report lists in each channel, in its order."""
-    return {name: [one.song.song_id for one in channel.candidates] for name, channel in report.channels.items()}
+    return {name: [one.song.song_id for one in channel.candidates] for name, channel in report.near_copies.items()}
 
 
 def draw_random_songs(catalog: Sequence[str], listed: Sequence[str], seed: str, n: int = RANDOM_SONGS) -> list[str]:

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from lumina_ray.attribution.groups import Claim, near_copies
+from lumina_ray.attribution.parts import QueryParts
 from lumina_ray.calibration import (
     CatalogNoise,
     ChannelCalibration,
@@ -37,6 +38,8 @@ class Evidence:
         score: float64 `[k]`, standard scores, of all channels of the query together.
         vectors: float64 `[k, D]`, the candidates' fingerprints.
         query: float64 `[D]`.
+        stretches: float32 `[n, D]`, unit vectors of the query's stretches.
+        stretch_weights: float64 `[n]`, each stretch's fraction of the query.
         level: how alike the query is to the catalog.
         song_noise: of the candidates.
         noise: the channel's calibration.
@@ -49,12 +52,19 @@ class Evidence:
     score: np.ndarray
     vectors: np.ndarray
     query: np.ndarray
+    stretches: np.ndarray
+    stretch_weights: np.ndarray
     level: QueryLevel
     song_noise: SongNoise
     noise: ChannelCalibration
     gate: Gate
     near: Callable[[np.ndarray], np.ndarray]
     claims: Callable[[np.ndarray], list[Claim]]
+
+    @cached_property
+    def parts(self) -> QueryParts:
+        """The query, stretch by stretch."""
+        return QueryParts.of(self.query, self.stretches, self.stretch_weights)
 
     @cached_property
     def z(self) -> np.ndarray:
@@ -87,6 +97,7 @@ def evidence_on_all(
     catalog: Mapping[Channel, np.ndarray],
     query: Mapping[Channel, np.ndarray],
     claims: Callable[[np.ndarray], list[Claim]] | None = None,
+    stretches: Mapping[Channel, np.ndarray] | None = None,
 ) -> dict[Channel, Evidence]:
     """Judge all songs of a catalog that lies in memory, by channel.
 
@@ -95,6 +106,7 @@ def evidence_on_all(
         catalog: channel → `[N, D]`.
         query: channel → `[D]`, in some of these channels.
         claims: gives those of some songs, by row; nothing is known of any by default.
+        stretches: channel → `[n, D]` unit vectors of the query's stretches, equally long; by default it is one.
     """
     query = {c: vector_D.astype(np.float64) for c, vector_D in query.items()}
     vectors = {c: catalog[c].astype(np.float64) for c in query}
@@ -114,6 +126,8 @@ def evidence_on_all(
             score=score,
             vectors=vectors[c],
             query=query[c],
+            stretches=stretches[c] if stretches else query[c][None],
+            stretch_weights=np.full(n := len(stretches[c]) if stretches else 1, 1 / n),
             level=levels[c],
             song_noise=noise.songs[c],
             noise=noise.channels[c],
@@ -196,6 +210,8 @@ def retrieve(
         score=joint_scores(scores),
         vectors=nearest.vectors,
         query=g,
+        stretches=query.channels[channel].chunk_vectors,
+        stretch_weights=np.asarray(query.chunk_weights),
         level=levels[channel],
         song_noise=snapshot.noise[channel].take(nearest.rows),
         noise=snapshot.calibration.channels[channel],

@@ -1,4 +1,4 @@
-"""The parts of a report besides its candidates: query, policy, noise, warnings, membership counts, provenance."""
+"""The parts of a report besides its candidates: query, policy, noise, warnings, membership counts, basis."""
 
 from dataclasses import asdict
 from functools import cache
@@ -11,14 +11,14 @@ import lumina_ray
 from lumina_ray.attribution import intervals
 from lumina_ray.attribution.policies import POLICIES
 from lumina_ray.attribution.schema import (
+    Basis,
     ControlsUnlikeCatalog,
     MembershipCounts,
-    MembershipProvenance,
+    MembershipSource,
     NearestOnly,
     NoIntervals,
     NoiseBand,
     PolicyFacts,
-    Provenance,
     PublishedRule,
     QueryChunk,
     QueryFacts,
@@ -131,26 +131,26 @@ def warnings_of(
     return tuple(warnings)
 
 
-def provenance(query: QueryFingerprint, snapshot: Snapshot) -> Provenance:
+def basis_of(query: QueryFingerprint, snapshot: Snapshot) -> Basis:
     """Everything that an answer rests on."""
-    return Provenance(
+    return Basis(
         weights_sha256=query.weights_sha256,
         specification_sha256=query.specification_sha256,
         specification=snapshot.record.specification,
         index_version=snapshot.version,
         index_key=snapshot.key,
         calibration_sha256=snapshot.calibration.sha256,
-        membership=_membership_provenance(snapshot),
+        membership=_membership_source(snapshot),
         environment=dict(query.environment),
         software=_software() | {"index_built_with_faiss": snapshot.record.software["faiss"]},
     )
 
 
-def _membership_provenance(snapshot: Snapshot) -> MembershipProvenance | None:
+def _membership_source(snapshot: Snapshot) -> MembershipSource | None:
     if snapshot.membership is None:
         return None
     basis = snapshot.membership.basis
-    return MembershipProvenance(
+    return MembershipSource(
         reference_weights_sha256=basis.reference_weights_sha256,
         controls_sha256=basis.controls_sha256,
         n_controls=basis.n_controls,

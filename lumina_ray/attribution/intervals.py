@@ -1,97 +1,86 @@
-"""How sure a share is: it is worked out again on other draws of the query's chunks and of the controls.
+"""How sure a share is: the jackknife, which works it out again without each stretch of the query.
 
-Shapes: k candidates, q of them qualified, n chunks, B draws, D dimensions.
-U draws of chunks differ from each other: a query of two chunks has three different ones.
+The estimand is that of `lumina_ray.attribution.policies.calibrated`: the share that a long piece of this kind would
+have, in this catalog and by these controls. A clip is a sample of such a piece, its stretches are the draws. Shares lie
+between 0 and 1 and vary less near both, so they are compared as `arcsin √share`, whose spread does not depend on where
+it is. The interval is that of Student's t (Tukey 1958; on a transformed scale: Arvesen 1969), with one degree of
+freedom fewer than there are stretches. In simulation it holds the share of the long piece in 93 to 97 % of cases for
+3, 6 and 18 stretches (`tests/attribution/test_intervals.py`). Fewer than three have none: without one of two, nothing
+tells how far the other resembles itself.
+
+What is not in an interval: other controls (statements of many clips have them, `lumina_ray.statement.intervals`),
+another model, other music by the same hand, stretches that follow each other and so resemble each other more than any
+two of the piece do, and whether a share means what it is taken to mean.
+
+Shapes: k candidates, q groups of them qualified, n stretches, m times that some are left out, D dimensions.
 """
-
-from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.special import stdtrit
 
 from lumina_ray.attribution.evidence import Evidence
-from lumina_ray.attribution.policies import Verdict, above_noise
-from lumina_ray.calibration import ALPHA, bar_rank
+from lumina_ray.attribution.policies import Verdict, shares_of
 from lumina_ray.methods.kernel import RIDGE, nonnegative_solution
 
-DRAWS = 200
-# Songs that may qualify. Each draw is a regression on all of them, which takes milliseconds for these and seconds for
-# thousands.
+MIN_STRETCHES = 3
+# Songs that may qualify. Each stretch takes a regression on all of them: milliseconds for these, seconds for thousands.
 MAX_SONGS = 512
-_LEVELS = (0.025, 0.975)
+# Each stretch is left out once, up to this number; of more, equally many at a time are left out together.
+_MAX_LEFT_OUT = 256
+_LEVEL = 0.975
 
 
-def share_intervals(
-    evidence: Evidence, verdict: Verdict, chunk_vectors_nD: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Central 95 % of each share over draws, of policy `calibrated`; the songs that qualified stay the same.
+def quantile(n_stretches: int) -> float:
+    """Count the standard errors from a share to either end of its interval, on the scale of `arcsin √share`."""
+    return float(stdtrit(min(n_stretches, _MAX_LEFT_OUT) - 1, _LEVEL))
 
-    Chunks and controls are drawn with replacement (Efron 1979). A query of one chunk has no other draws of it, and its
-    intervals tell of the controls alone. What is not in them: another model, other music by the same hand, and whether
-    a share means what it is taken to mean.
 
-    Args:
-        chunk_vectors_nD: unit vectors of the query's chunks. The query is taken for a sum of their multiples and a
-            rest that stays as it is: no rest for fingerprints that are linear in the gradient.
+def share_intervals(evidence: Evidence, verdict: Verdict) -> tuple[np.ndarray, np.ndarray] | None:
+    """Central 95 % of each share of policy `calibrated`; the songs that qualified and their thresholds stay the same.
 
     Returns:
-        Lower and upper ends, float64 `[k]`; 0 where a song did not qualify.
+        Lower and upper ends, float64 `[k]`; 0 where a song did not qualify. None for fewer than `MIN_STRETCHES`.
     """
+    n = len(evidence.parts)
+    if n < MIN_STRETCHES:
+        return None
     low, high = np.zeros(len(verdict.shares)), np.zeros(len(verdict.shares))
     if not verdict.groups:
         return low, high
     chosen = np.array([group.representative for group in verdict.groups])
-    gate, K = evidence.gate, evidence.vectors[chosen]
-    counts_Un, draw_B, critical_B = _draws(
-        len(chunk_vectors_nD), gate.n_controls, bar_rank(gate.n_controls, ALPHA, gate.guarantee)
-    )
-    similarity_qU = _similarities(K, evidence.query, chunk_vectors_nD.astype(np.float64), counts_Un)
-    # The list's threshold moves with the controls as the family-wise one does.
-    moved_B = np.array(gate.control_maxima)[critical_B] - gate.critical(ALPHA)
-    thresholds_qB = verdict.thresholds[chosen, None] + np.outer(evidence.threshold_slope[chosen], moved_B)
-    similarity_qB = similarity_qU[:, draw_B]
-    explained_qB = (_nonnegative_scores(K, similarity_qU) * similarity_qU)[:, draw_B]
-    shares_qB, positive = np.zeros_like(similarity_qB), similarity_qB > 0
-    shares_qB[positive] = explained_qB[positive] * above_noise(similarity_qB[positive], thresholds_qB[positive])
-    for group, ends in zip(verdict.groups, np.quantile(shares_qB, _LEVELS, axis=1).T, strict=True):
+    K, thresholds_q = evidence.vectors[chosen], verdict.thresholds[chosen]
+    likeness, vectors = [], []
+    # One after the other, as each is a copy of nearly the whole query.
+    for block in np.array_split(np.arange(n), min(n, _MAX_LEFT_OUT)):
+        left = evidence.parts.without(block)
+        likeness.append(left.self_likeness)
+        vectors.append(left.vector)
+    similarity_qm = K @ np.stack(vectors, axis=1)
+    positive = similarity_qm > 0
+    explained_qm = np.where(positive, _nonnegative_scores(K, similarity_qm) * similarity_qm, 0.0)
+    similarity_qm = np.where(positive, similarity_qm, 1.0)
+    of_each = zip(explained_qm.T, similarity_qm.T, likeness, strict=True)
+    values_qm = np.stack([_scale(shares_of(e_q, s_q, thresholds_q, r)) for e_q, s_q, r in of_each], axis=1)
+    m = len(likeness)
+    spread_q = np.sqrt((m - 1) / m * ((values_qm - values_qm.mean(axis=1, keepdims=True)) ** 2).sum(axis=1))
+    share_q = np.array([verdict.shares[group.members].sum() for group in verdict.groups])
+    for group, centre, reach in zip(verdict.groups, _scale(share_q), quantile(m) * spread_q, strict=True):
+        ends = np.sin(np.clip([centre - reach, centre + reach], 0, np.pi / 2)) ** 2
         low[group.members], high[group.members] = (group.parts * end for end in ends)
-    return low, high
+    # Rounding on the way to the scale and back must not leave a share outside its interval.
+    return np.minimum(low, verdict.shares), np.maximum(high, verdict.shares)
 
 
-def _nonnegative_scores(K_qD: np.ndarray, inner_qU: np.ndarray) -> np.ndarray:
-    """Non-negative kernel scores of U queries, given by their inner products with the songs, float64 `[q, U]`."""
+def _scale(share: np.ndarray) -> np.ndarray:
+    return np.arcsin(np.sqrt(np.clip(share, 0, 1)))
+
+
+def _nonnegative_scores(K_qD: np.ndarray, inner_qn: np.ndarray) -> np.ndarray:
+    """Non-negative kernel scores of n queries, given by their inner products with the songs, float64 `[q, n]`."""
     gram = K_qD @ K_qD.T + RIDGE * np.eye(len(K_qD))
-    scores_qU = cho_solve(cho_factor(gram, lower=True), inner_qU)
+    scores_qn = cho_solve(cho_factor(gram, lower=True), inner_qn)
     # Where the plain regression has no negative score, it is the answer.
-    for u in np.flatnonzero((scores_qU < 0).any(axis=0)):
-        scores_qU[:, u] = nonnegative_solution(gram, inner_qU[:, u])
-    return scores_qU
-
-
-@lru_cache(maxsize=64)
-def _draws(n_chunks: int, n_controls: int, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws of chunks and controls; equal for all queries with as many chunks.
-
-    Args:
-        rank: of the control whose best match is the family-wise threshold, 1 for the best.
-
-    Returns:
-        How often each chunk is in a draw, int64 `[U, n]`; which of these is each draw's, int64 `[B]`; and, of controls
-        by their best matches, descending, the one whose is the draw's family-wise threshold, int64 `[B]`.
-    """
-    rng = np.random.default_rng(0)
-    chance_n = np.full(n_chunks, 1 / n_chunks)
-    counts_Un, draw_B = np.unique(rng.multinomial(n_chunks, chance_n, size=DRAWS), axis=0, return_inverse=True)
-    drawn_BC = np.sort(rng.integers(n_controls, size=(DRAWS, n_controls)), axis=1)
-    return counts_Un, draw_B, drawn_BC[:, rank - 1]
-
-
-def _similarities(K_qD: np.ndarray, query_D: np.ndarray, chunks_nD: np.ndarray, counts_Un: np.ndarray) -> np.ndarray:
-    """Similarity of songs to the query that each draw of its chunks makes, float64 `[q, U]`."""
-    parts_n, *_ = np.linalg.lstsq(chunks_nD.T, query_D, rcond=None)
-    rest_D = query_D - parts_n @ chunks_nD
-    weights_Un = counts_Un * parts_n
-    # The rest is at right angles to all chunks.
-    norms_U = np.sqrt(rest_D @ rest_D + np.einsum("ui,ij,uj->u", weights_Un, chunks_nD @ chunks_nD.T, weights_Un))
-    inner_qU = (K_qD @ rest_D)[:, None] + (K_qD @ chunks_nD.T) @ weights_Un.T
-    return np.divide(inner_qU, norms_U, out=np.zeros_like(inner_qU), where=norms_U > 0)
+    for i in np.flatnonzero((scores_qn < 0).any(axis=0)):
+        scores_qn[:, i] = nonnegative_solution(gram, inner_qn[:, i])
+    return scores_qn

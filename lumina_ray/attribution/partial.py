@@ -17,9 +17,9 @@ def as_partial(report: Report, missing: Sequence[range], n_songs: int) -> Report
         report.model_dump()
         | {
             "unsearched": [Unsearched(first_row=rows.start, n_songs=len(rows)) for rows in missing],
-            "channels": {
+            "near_copies": {
                 name: channel.model_copy(update={"warnings": (warning, *channel.warnings)})
-                for name, channel in report.channels.items()
+                for name, channel in report.near_copies.items()
             },
         }
     )

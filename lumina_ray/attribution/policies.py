@@ -19,6 +19,8 @@ from lumina_ray.methods.kernel import RIDGE, nonnegative_kernel_scores
 V8_LEVELS = ("Not qualified", "Qualified Influence", "High Confidence", "Definitive Proof")
 V7_CONFIDENCE = 0.95
 MAX_GROUPED = 1024
+MAX_CORRECTION = 2.0
+"""How many times what lies above the noise a share may be, for the shortness of the query."""
 CALIBRATED_LEVELS = ("Within the noise", "Near copy of one above the noise", "Above the noise", "Above every control")
 
 
@@ -130,7 +132,17 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
     R² ≤ 1 (Pratt's measure). Of it, only what lies above the noise counts: as in v8 the excess over the song's
     threshold `t_j`, as a fraction of what was explained, on a scale on which an identical song counts in full:
 
-        share_j = a_j s_j · (s_j² − t_j²) / (s_j² (1 − t_j²))
+        above_j = a_j s_j · (s_j² − t_j²) / (s_j² (1 − t_j²))
+
+    A short query has much of its own in it that no song can account for, not even the whole of its recording. So what
+    is above the noise is measured by what the query has in common with itself from stretch to stretch, r ≤ 1 of its
+    squared length (`lumina_ray.attribution.parts`), less the same noise:
+
+        share_j = above_j · (1 − t_j²) / (r − t_j²)
+
+    at most twice what is above the noise, and less where shares would add up to more than 1. That is the estimand: the
+    share that a long piece of this kind would have, in this catalog and by these controls, as far as twice what this
+    clip shows. Of one stretch r is not known, and 1.
 
     `t_j` is the similarity at which this channel alone is as far above the noise as all of them together must be: a
     song that qualifies by the other channel may have none here. So a song that barely qualifies takes a share near 0,
@@ -147,10 +159,10 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
         scores = nonnegative_kernel_scores(evidence.vectors[standing], evidence.query, RIDGE)
         # A query that a client hands in may be longer than 1 by a little.
         of_groups = scores * s / (evidence.query @ evidence.query)
-        counted = above_noise(s, thresholds[standing])
-        for group, one, part in zip(groups, of_groups, counted, strict=True):
+        given = shares_of(of_groups, s, thresholds[standing], evidence.parts.self_likeness)
+        for group, one, share in zip(groups, of_groups, given, strict=True):
             explained[group.members] = group.parts * one
-            shares[group.members] = group.parts * (one * part)
+            shares[group.members] = group.parts * share
     level = qualified.astype(int)
     level += qualified & (evidence.score > cutoff)
     level += qualified & (evidence.score > max(cutoff, evidence.gate.control_maxima[0]))
@@ -159,7 +171,8 @@ def calibrated(evidence: Evidence, alpha: float = ALPHA) -> Verdict:
         qualified=qualified,
         levels=tuple(np.take(CALIBRATED_LEVELS, level).tolist()),
         shares=shares,
-        unattributed=float(1 - shares.sum()),
+        # Shares that were divided by their sum may miss 1 in the last bit.
+        unattributed=max(0.0, float(1 - shares.sum())),
         explained=explained,
         groups=groups,
     )
@@ -205,6 +218,24 @@ def above_noise(similarity: np.ndarray, threshold: np.ndarray) -> np.ndarray:
     # Rounding leaves a similarity a little above 1 for the query's own song.
     t = np.clip(threshold, 0, None)
     return np.clip((similarity**2 - t**2) / (similarity**2 * np.maximum(1 - t**2, 1e-12)), 0, 1)
+
+
+def shares_of(
+    explained: np.ndarray, similarity: np.ndarray, threshold: np.ndarray, self_likeness: float | None
+) -> np.ndarray:
+    """Give the shares of songs by what they explain, `[k, …]` like all of these.
+
+    Args:
+        explained: part of the query's squared length that each song accounts for.
+        similarity: above 0.
+        self_likeness: of the query, from stretch to stretch; None where it is not known.
+    """
+    given = explained * above_noise(similarity, threshold)
+    if self_likeness is not None:
+        t = np.clip(threshold, 0, None)
+        own = (self_likeness - t**2) / np.maximum(1 - t**2, 1e-12)
+        given = given / np.clip(own, 1 / MAX_CORRECTION, 1)
+    return given / np.maximum(given.sum(axis=0), 1)
 
 
 def _normalised(weights: np.ndarray) -> dict:

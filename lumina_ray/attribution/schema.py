@@ -12,9 +12,10 @@ from pydantic_core import PydanticCustomError
 
 from lumina_ray.vocabulary import CHANNELS, Channel, StreamReason
 
-FORMAT_VERSION: Literal[6] = 6
+FORMAT_VERSION: Literal[7] = 7
 """Reports before 3 held English sentences; those before 4 listed equal audio as songs of their own; those before 5
-named only what was judged of it, and no audio stream; those before 6 judged each channel by itself."""
+named only what was judged of it, and no audio stream; those before 6 judged each channel by itself; those before 7 had
+shares that depended on the length of the query."""
 
 RIGHTS: dict[Channel, tuple[Literal["composition", "production"], Literal["publishing", "master"]]] = {
     "P": ("composition", "publishing"),
@@ -129,11 +130,14 @@ class Candidate(_Frozen):
         " to 1."
     )
     share_low: float | None = Field(
-        description="Policy `calibrated`: lower end of the share's 95 % interval over draws of chunks and controls. "
-        "Null if more than 512 songs qualify."
+        description="Policy `calibrated`: lower end of the 95 % interval of the share that a long piece of this kind "
+        "would have, by the differences between the query's stretches. Null for a query of fewer than three of them, "
+        "and if more than 512 songs qualify."
     )
     share_high: float | None = Field(description="Policy `calibrated`: upper end of the interval.")
-    explained: float | None = Field(description="Policy `calibrated`: the share before the noise is deducted.")
+    explained: float | None = Field(
+        description="Policy `calibrated`: the share before noise is deducted and before it is corrected for length."
+    )
     confidence: float | None = Field(description="Policy `v7`: erf(z/√2).")
     lip_percent: float | None = Field(description="Policy `v7`: (tanh(0.5·STS) + 1) / 2 · 100.")
     chunk_similarities: tuple[float, ...] = Field(
@@ -281,6 +285,11 @@ class ChannelReport(_Frozen):
     )
     attributed: float = Field(description="Sum of all shares, 0 to 1.")
     unattributed: float = Field(description="1 − attributed.")
+    self_likeness: float | None = Field(
+        description="Part of the squared length of the query's fingerprint that its stretches have in common, "
+        "estimated without bias, so that it may be below 0. Shares of policy `calibrated` are corrected by it for the "
+        "length of the query. Null for a query of one stretch, whose shares are not corrected."
+    )
     noise: NoiseBand
     candidates: tuple[Candidate, ...] = Field(
         fail_fast=True,
@@ -318,7 +327,9 @@ class QueryFacts(_Frozen):
     )
     duration_s: float
     chunks: tuple[QueryChunk, ...] = Field(
-        fail_fast=True, description="Chunks with under a second of sound are left out."
+        fail_fast=True,
+        description="Stretches of the query: chunks of 10 s, or the halves of these if there are only one or two. "
+        "Chunks with under a second of sound are left out.",
     )
 
 
@@ -334,7 +345,7 @@ class PolicyFacts(_Frozen):
     )
 
 
-class MembershipProvenance(_Frozen):
+class MembershipSource(_Frozen):
     """The models, controls and file that membership evidence rests on."""
 
     reference_weights_sha256: str = Field(
@@ -346,7 +357,7 @@ class MembershipProvenance(_Frozen):
     file_sha256: str = Field(description="sha256 of the index's membership.parquet, which has every song's numbers.")
 
 
-class Provenance(_Frozen):
+class Basis(_Frozen):
     """Everything needed to replay the answer; the same environment repeats it bit for bit."""
 
     weights_sha256: str
@@ -355,12 +366,79 @@ class Provenance(_Frozen):
     index_version: str
     index_key: str = Field(description="sha256 of specification and catalog data.")
     calibration_sha256: str
-    membership: MembershipProvenance | None = Field(description="Null if no reference model was compared with.")
+    membership: MembershipSource | None = Field(description="Null if no reference model was compared with.")
     environment: dict[str, str] = Field(
         fail_fast=True, description="Device, adapter and versions that made the query's fingerprint."
     )
     software: dict[str, str] = Field(
         fail_fast=True, description="Name → version of the software that computed this report."
+    )
+
+
+class ModelLikeness(_Frozen):
+    """How like the pieces of one model the clip is."""
+
+    model: str = Field(description="The model's name, as it was given at calibration.")
+    audited: bool = Field(description="Whether it is the audited model.")
+    n_pieces: int = Field(description="Its pieces that the clip was compared with.")
+    power: float = Field(
+        description="Part of these pieces that the test finds at `alpha` 0.05, each by the others: of the model's "
+        "output, so much is found, and the rest is not."
+    )
+    likeness: float = Field(
+        description="Cosine between the clip's likeness to the catalog's reference songs and that of the pieces."
+    )
+    p_value: float = Field(description="Fraction of tracks, the controls and the clip, that are at least so like them.")
+
+
+class ProvenanceFinding(_Frozen):
+    """Is the clip an output of the audited model, or of another one whose pieces were given?"""
+
+    alpha: float = Field(description="p-value up to which a model is found: 0.05, divided by the number of models.")
+    n_controls: int = Field(description="Controls that p-values are counted by: no output of any of the models.")
+    resolution: float = Field(description="Smallest p-value that this many controls can show.")
+    found: tuple[str, ...] = Field(
+        fail_fast=True,
+        description="Models whose pieces the clip is found to be like. That there are none does not show that the clip "
+        "is no model's, and models whose pieces were not given are not told from these.",
+    )
+    models: tuple[ModelLikeness, ...] = Field(fail_fast=True, description="The audited model first.")
+
+
+class GroupEffect(_Frozen):
+    """What leaving a group of songs out of the training together would cost the clip."""
+
+    name: str | None = Field(description="The party or the song; null for the best songs and for the whole catalog.")
+    n_songs: int
+    song_ids: tuple[str, ...] = Field(fail_fast=True, description="Of the best songs, largest effect first.")
+    effect: float = Field(description="By how many nats per code the clip's loss would rise.")
+    low: float = Field(description="Lower end of the effect's 95 % interval.")
+    high: float = Field(description="Upper end of the effect's 95 % interval.")
+    share: float = Field(description="Part of the whole catalog's effect, 0 to 1.")
+    channels: dict[Channel, float] = Field(description="The parts of the effect that each channel tells.")
+
+
+class InfluenceFinding(_Frozen):
+    """What the catalog contributed, by a map from similarities to nats that was fitted on retrained models."""
+
+    query_kind: str = Field(description="Kind of query that the map was fitted on: `excerpt`, `captioned` and others.")
+    of: Literal["clip", "output"] = Field(
+        description="clip: on queries of this kind, a clip's own similarities predict what retraining does to it "
+        "better than those of other clips do. output: they do not, and effects are those on the model's output in "
+        "general."
+    )
+    fit_sha256: str = Field(description="sha256 of the file of the fit (`lumina effects fit`).")
+    n_models: int = Field(description="Retrained models that the map was fitted on.")
+    retraining_noise: float = Field(description="By how much one retraining differs from the next, in nats per code.")
+    catalog: GroupEffect = Field(description="All songs together.")
+    best: tuple[GroupEffect, ...] = Field(
+        fail_fast=True, description="The 5, 10 and 20 songs with the largest effects, each group together."
+    )
+    parties: dict[Literal["creator", "publisher", "master_owner"], tuple[GroupEffect, ...]] = Field(
+        description="The ten creators, publishers and master owners with the largest effects, each with all songs."
+    )
+    songs: tuple[GroupEffect, ...] = Field(
+        fail_fast=True, description="The ten songs with the largest effects, each by itself."
     )
 
 
@@ -372,16 +450,28 @@ class Unsearched(_Frozen):
 
 
 class Report(_Frozen):
-    """Which songs of a catalog a piece of music resembles beyond chance, in both channels."""
+    """Three findings on a piece of music and a catalog, each with its own evidence and limits.
 
-    format_version: Literal[6] = FORMAT_VERSION
+    near_copies: which recordings does it repeat? provenance: is it an output of the audited model? influence: what did
+    the catalog contribute? None of them says anything of another.
+    """
+
+    format_version: Literal[7] = FORMAT_VERSION
     policy: PolicyFacts
     query: QueryFacts
-    channels: dict[Channel, ChannelReport] = Field(
+    near_copies: dict[Channel, ChannelReport] = Field(
         fail_fast=True,
-        description="P: composition (publishing right). M: production (master right). Those that the index holds.",
+        description="Songs that the clip resembles beyond what unrelated music does, by channel. P: composition "
+        "(publishing right). M: production (master right). Those that the index holds.",
     )
-    provenance: Provenance
+    provenance: ProvenanceFinding | None = Field(
+        description="Null if no pieces of the model were given at calibration (`lumina calibrate --pieces`)."
+    )
+    influence: InfluenceFinding | None = Field(
+        description="Null if no effects were fitted for this model and catalog (`lumina index --effects`): shares are "
+        "then uncalibrated, and tell likeness alone."
+    )
+    basis: Basis
     unsearched: Annotated[tuple[Unsearched, ...], Field(min_length=1, fail_fast=True)] | None = Field(
         None,
         exclude_if=lambda value: value is None,
@@ -391,7 +481,7 @@ class Report(_Frozen):
     @field_validator("format_version", mode="before")
     @classmethod
     def _no_older_format(cls, value: Any) -> Any:
-        if value in (1, 2, 3, 4, 5):
+        if value in (1, 2, 3, 4, 5, 6):
             raise PydanticCustomError(
                 "older_format",
                 "version {version} was written by an earlier lumina-ray, and this one reads version {reads}; attribute "
@@ -402,12 +492,12 @@ class Report(_Frozen):
 
     @model_validator(mode="after")
     def _partial_reports_warn(self) -> Self:
-        for channel in self.channels.values():
+        for channel in self.near_copies.values():
             if any(w.code == "part_not_searched" for w in channel.warnings) != (self.unsearched is not None):
                 raise ValueError("a channel warns of a part that was not searched exactly where `unsearched` lists one")
         return self
 
-    @field_validator("channels")
+    @field_validator("near_copies")
     @classmethod
     def _composition_first(cls, channels: dict[Channel, ChannelReport]) -> dict[Channel, ChannelReport]:
         # Canonical JSON sorts its keys; a report that was read back must still show P before M.

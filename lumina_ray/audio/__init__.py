@@ -3,6 +3,7 @@
 from lumina_ray.audio.chunk import (
     CHUNK_S,
     GATE_DBFS,
+    MIN_SOUND_S,
     MIN_TAIL_S,
     SOUND_DBFS,
     Chunk,
@@ -20,6 +21,7 @@ __all__ = [
     "LEVEL_DBFS",
     "MAX_BYTES",
     "MAX_DURATION_S",
+    "MIN_SOUND_S",
     "MIN_TAIL_S",
     "SOUND_DBFS",
     "Audio",

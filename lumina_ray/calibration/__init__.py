@@ -13,6 +13,7 @@ from lumina_ray.calibration.calibration import (
 from lumina_ray.calibration.controls import ALPHA, Guarantee, bar_rank, controls_needed
 from lumina_ray.calibration.gate import Gate
 from lumina_ray.calibration.null import MIN_CONTROLS, CatalogNoise, ChannelCalibration, calibrate, joint_scores
+from lumina_ray.calibration.profile import ModelProfile
 from lumina_ray.calibration.standard import QueryLevel, Reference, SongNoise
 from lumina_ray.calibration.vectors import catalog_centre, store_sha256, usable_songs
 
@@ -26,6 +27,7 @@ __all__ = [
     "ChannelCalibration",
     "Gate",
     "Guarantee",
+    "ModelProfile",
     "QueryLevel",
     "Reference",
     "SongNoise",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -14,8 +15,9 @@ from lumina_ray.calibration.controls import Guarantee, KindOfControls, Unlikenes
 from lumina_ray.calibration.gate import Gate
 from lumina_ray.calibration.null import CatalogNoise, ChannelCalibration, calibrate, check_enough
 from lumina_ray.calibration.numerics import use_one_blas_thread
+from lumina_ray.calibration.profile import ModelProfile, profile_of
 from lumina_ray.calibration.reliability import ScoreReliability, measure_reliability
-from lumina_ray.calibration.standard import SongNoise
+from lumina_ray.calibration.standard import Reference, SongNoise
 from lumina_ray.calibration.vectors import opened, store_sha256, take, usable_songs
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.files import atomic_path
@@ -57,6 +59,9 @@ class Calibration(BaseModel):
         description="Per channel whether each of `controls` has a ranking of its own, and each of `queries` where some "
         "were given, by similarity and by the channel's standard score."
     )
+    profiles: tuple[ModelProfile, ...] = Field(
+        (), description="Of models that a clip may be an output of: the audited one, if pieces of it were given, first."
+    )
     song_noise_sha256: str = Field(description="sha256 of the noise of every song, which lies beside this file.")
     _songs: pa.Table | None = PrivateAttr(None)
 
@@ -83,6 +88,8 @@ def calibrate_store(
     *,
     guarantee: Guarantee = "mean",
     queries: "Store | AnyPath | None" = None,
+    pieces: "Store | AnyPath | None" = None,
+    other_pieces: "Mapping[str, Store | AnyPath] | None" = None,
 ) -> Calibration:
     """Measure the noise of a catalog store against a control store; each is open already, or a path or an address.
 
@@ -91,11 +98,13 @@ def calibrate_store(
     Args:
         guarantee: what the bar promises of unrelated tracks.
         queries: a store of queries, whose scores' reliability is measured beside that of the controls'.
+        pieces: a store of pieces that the audited model made up, so that others can be told to be its output.
+        other_pieces: model → a store of its pieces, likewise.
 
     Raises:
         SpecificationMismatch: the stores were made by different specifications.
-        StoreError: the same audio in both stores; duplicate ids; no usable vectors.
-        UsageError: too few distinct controls for the guarantee, or fewer than two distinct queries.
+        StoreError: the same audio in two stores; duplicate ids; no usable vectors.
+        UsageError: too few distinct controls for the guarantee, fewer than two distinct queries, or too few pieces.
     """
     store, controls = opened(store), opened(controls)
     check_controls(store, controls)
@@ -107,6 +116,8 @@ def calibrate_store(
         check_enough(len(distinct), guarantee)
     except UsageError as error:
         raise UsageError(f"{controls.path}: {error}") from error
+    if other_pieces and _name_of(store.run.model) in other_pieces:
+        raise UsageError(f"{_name_of(store.run.model)} is the audited model itself: call the other one something else")
     asked = {"controls": (controls, distinct)}
     if queries is not None:
         asked["queries"] = _queries(store, opened(queries))
@@ -133,6 +144,16 @@ def calibrate_store(
             }
             for c in channels
         }
+        references = {
+            c: Reference(songs[c][noise.reference_rows].astype(np.float64), of.take(noise.reference_rows))
+            for c, of in noise.songs.items()
+        }
+        made_by = [(_name_of(store.run.model), pieces, True)] if pieces is not None else []
+        made_by += [(model, of, False) for model, of in (other_pieces or {}).items()]
+        profiles = tuple(
+            _profile(store, controls, model, opened(of), of_controls, references, audited)
+            for model, of, audited in made_by
+        )
         table = _song_table([store.song_ids[row] for row in rows], noise)
         calibration = Calibration(
             specification_sha256=store.specification.sha256,
@@ -145,6 +166,7 @@ def calibrate_store(
             kinds=noise.kinds,
             unlike=dict(noise.unlike),
             reliability=reliability,
+            profiles=profiles,
             song_noise_sha256=_sha256_of(table),
         )
         calibration._songs = table
@@ -251,11 +273,7 @@ def check_controls(store: "Store", controls: "Store") -> None:
         SpecificationMismatch: the stores were made by different specifications.
         StoreError: the same audio in both.
     """
-    if store.specification.sha256 != controls.specification.sha256:
-        raise SpecificationMismatch(
-            f"catalog {store.path} has specification {store.specification.sha256[:12]}, controls {controls.path} have "
-            f"{controls.specification.sha256[:12]}: fingerprint both with the same model and fingerprint"
-        )
+    _check_specification(store, controls, "controls")
     song_of = dict(zip(store.songs["codes_sha256"].to_pylist(), store.song_ids, strict=True))
     shared = [
         f"{control_id} (in the catalog as {song_of[codes]})"
@@ -278,12 +296,43 @@ def _distinct(store: "Store") -> tuple[np.ndarray, int]:
     return rows[np.sort(first)], len(rows)
 
 
-def _queries(store: "Store", queries: "Store") -> tuple["Store", np.ndarray]:
-    if store.specification.sha256 != queries.specification.sha256:
+def _name_of(model: str) -> str:
+    """Name a model without the folder that it lies in, which is a machine's."""
+    return model.rstrip("/").rpartition("/")[2]
+
+
+def _check_specification(store: "Store", other: "Store", what: str) -> None:
+    if store.specification.sha256 != other.specification.sha256:
         raise SpecificationMismatch(
-            f"catalog {store.path} has specification {store.specification.sha256[:12]}, queries {queries.path} have "
-            f"{queries.specification.sha256[:12]}: fingerprint both with the same model and fingerprint"
+            f"catalog {store.path} has specification {store.specification.sha256[:12]}, {what} {other.path} have "
+            f"{other.specification.sha256[:12]}: fingerprint both with the same model and fingerprint"
         )
+
+
+def _profile(
+    store: "Store",
+    controls: "Store",
+    model: str,
+    pieces: "Store",
+    of_controls: Mapping[Channel, np.ndarray],
+    references: Mapping[Channel, Reference],
+    audited: bool,
+) -> ModelProfile:
+    """Make the profile of a model from a store of its pieces."""
+    _check_specification(store, pieces, "pieces")
+    rows, _ = _distinct(pieces)
+    codes = {pieces.songs["codes_sha256"][int(row)].as_py() for row in rows}
+    if shared := codes.intersection(controls.songs["codes_sha256"].to_pylist()):
+        raise StoreError(
+            f"{len(shared)} of the pieces in {pieces.path} are controls, too: controls must be music that no model of "
+            "these made up; leave them out of one of both"
+        )
+    vectors = {c: pieces.vectors(c)[rows] for c in references}
+    return profile_of(model, vectors, of_controls, references, store_sha256(pieces), audited=audited)
+
+
+def _queries(store: "Store", queries: "Store") -> tuple["Store", np.ndarray]:
+    _check_specification(store, queries, "queries")
     rows, _ = _distinct(queries)
     if len(rows) < 2:
         raise UsageError(f"{queries.path}: {len(rows)} distinct queries; 2 are needed to compare their rankings")

@@ -19,7 +19,7 @@ query are then treated alike, but for the C − 1 controls that one is standardi
 C = controls, N = songs, R = reference songs, D = fingerprint dimensions, k = songs of interest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,6 +120,26 @@ def score_controls(similarity_CN: np.ndarray, reference_R: np.ndarray) -> None:
     Args:
         similarity_CN: float64, overwritten.
     """
+    for off_N in _left_out(similarity_CN, reference_R):
+        centre, scale = levels(off_N[None, reference_R])
+        off_N -= centre[0]
+        off_N /= scale[0]
+
+
+def excess_of_controls(similarity_CR: np.ndarray) -> np.ndarray:
+    """Compute the excesses of the reference songs for each control, which is left out of their noise.
+
+    Returns:
+        Float64 `[C, R]`.
+    """
+    excess_CR = similarity_CR.copy()
+    for _ in _left_out(excess_CR, np.arange(excess_CR.shape[1])):
+        pass
+    return excess_CR
+
+
+def _left_out(similarity_CN: np.ndarray, reference_R: np.ndarray) -> Iterator[np.ndarray]:
+    """Turn the similarities of controls to songs into excesses, in place, each control left out; give each row."""
     c = len(similarity_CN)
     off_CN = similarity_CN
     off_CN -= similarity_CN.mean(axis=0)
@@ -131,9 +151,7 @@ def score_controls(similarity_CN: np.ndarray, reference_R: np.ndarray) -> None:
         variance_N = np.maximum(squares_N - left_out * off_N**2, 0) / (c - 2)
         off_N *= left_out
         off_N /= _spread(variance_N, float(np.median(variance_N[reference_R])))
-        centre, scale = levels(off_N[None, reference_R])
-        off_N -= centre[0]
-        off_N /= scale[0]
+        yield off_N
 
 
 def reference_songs(catalog: Mapping[Channel, np.ndarray], order_N: np.ndarray) -> np.ndarray:

@@ -28,11 +28,23 @@ def calibrate(
     queries: Annotated[
         str | None, typer.Option(help="A store of queries: has each of them a ranking of its own?")
     ] = None,
+    pieces: Annotated[
+        str | None,
+        typer.Option(
+            help="A store of 8 or more pieces that the audited model made up (`lumina generate`): reports then tell "
+            "whether a clip is its output. 30 or more tell how often they do."
+        ),
+    ] = None,
+    other_pieces: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=STORE", help="The same of another model; may be given several times."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what unrelated music looks like, so that confidence means something.
 
-    Example: `lumina calibrate store --controls control-store`
+    Examples: `lumina calibrate store --controls control-store`,
+    `lumina calibrate store --controls control-store --pieces own-store --other-pieces rival=rival-store`
     """
     from lumina_ray.calibration.calibration import CALIBRATION_FILE
     from lumina_ray.calibration.reliability import sentences
@@ -41,7 +53,20 @@ def calibrate(
 
     if guarantee not in ("mean", "tolerance"):
         raise UsageError(f"--guarantee must be mean or tolerance, got {guarantee!r}")
-    calibration = calibrate_store(store, controls, guarantee=guarantee, queries=queries)  # type: ignore[arg-type]  # checked above
+    others = {}
+    for given in other_pieces or ():
+        name, is_named, of = given.partition("=")
+        if not (name and is_named and of) or name in others:
+            raise UsageError(f"--other-pieces takes NAME=STORE, each name once, got {given!r}")
+        others[name] = of
+    calibration = calibrate_store(
+        store,
+        controls,
+        guarantee=guarantee,  # type: ignore[arg-type]  # checked above
+        queries=queries,
+        pieces=pieces,
+        other_pieces=others,
+    )
     path = locate(store) / CALIBRATION_FILE
     channels = {
         name: {"mean": channel.mean, "std": channel.std, "n_controls": channel.n_controls}
@@ -55,12 +80,20 @@ def calibrate(
         "kinds": [kind.model_dump() for kind in calibration.kinds],
         "unlike": {name: one.model_dump() | {"warns": one.warns} for name, one in calibration.unlike.items()},
         "reliability": calibration.model_dump(mode="json")["reliability"],
+        "profiles": [
+            {"model": one.model, "audited": one.audited, "n_pieces": one.n_pieces, "power": one.power}
+            for one in calibration.profiles
+        ],
     }
     lines = [
         f"Similarity of unrelated music: {noise}. Written to {path}",
         *_kinds(calibration),
         *_unlike(calibration),
         *sentences(calibration.reliability),
+        *(
+            f"Output of {one.model}: of {one.n_pieces} pieces, {one.power:.0%} are found, each by the others"
+            for one in calibration.profiles
+        ),
     ]
     answer(values, "\n".join(lines), as_json)
     warn_of_collapse(calibration)

@@ -32,6 +32,17 @@ def index(
             help="Build the pieces of an approximate index on Ray, all at once; locally without RAY_ADDRESS.",
         ),
     ] = False,
+    effects: Annotated[
+        str | None,
+        typer.Option(
+            help="A file by `lumina effects fit` for this very model, fingerprint and catalog: reports then tell "
+            "influence in nats. Without it, shares are uncalibrated."
+        ),
+    ] = None,
+    effects_kind: Annotated[
+        str | None,
+        typer.Option(help="The kind of query that they were fitted on, such as captioned, where the file has several."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a calibrated store searchable: build the next immutable snapshot of a FAISS index.
@@ -41,7 +52,16 @@ def index(
     from lumina_ray.front.index import build_snapshot
     from lumina_ray.index import load_snapshot
 
-    path = build_snapshot(store, out, kind=kind, memory_gib=memory_gib, recall=recall, parallel=parallel)
+    path = build_snapshot(
+        store,
+        out,
+        kind=kind,
+        memory_gib=memory_gib,
+        recall=recall,
+        parallel=parallel,
+        effects=effects,
+        effects_kind=effects_kind,
+    )
     snapshot = load_snapshot(path)
     indexes = {c: facts.model_dump(mode="json", exclude_unset=True) for c, facts in snapshot.record.indexes.items()}
     kinds = ", ".join(f"{channel} {facts.kind}" for channel, facts in snapshot.record.indexes.items())

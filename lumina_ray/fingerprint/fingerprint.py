@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lumina_ray.audio import MIN_SOUND_S
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.fingerprint.extraction import make_extraction
 from lumina_ray.fingerprint.specification import Specification, measured_sha256
+from lumina_ray.fingerprint.stretches import Stretch, calls_in, cut
 from lumina_ray.gradients import SongGradient, WeightCall, first_tile, freeze, gradient_tiles
 from lumina_ray.model.interface import AttributableModel
 from lumina_ray.vocabulary import Channel, SongCodes
@@ -22,8 +24,10 @@ class Fingerprint:
 
     Attributes:
         vectors: float32 `[D]` per channel, of unit length, or all zero where the gradient is exactly zero.
-        chunk_vectors: float32 `[n, D]` per channel, the unit vector of each chunk alone; `[0, D]` unless asked for.
+        chunk_vectors: float32 `[m, D]` per channel, the unit vector of each stretch alone; `[0, D]` unless asked for.
         chunk_weights: float64 `[n]`, each chunk's fraction of the song's valid codes that hold sound; they add up to 1.
+        stretches: m of them: the chunks, or their halves in a song of few chunks; none unless asked for.
+        stretch_weights: each stretch's fraction of the valid codes that hold sound; m numbers that add up to 1.
         norms: per channel, the length that the vector had before it was scaled to 1, in float64.
     """
 
@@ -31,6 +35,8 @@ class Fingerprint:
     chunk_vectors: dict[Channel, np.ndarray]
     chunk_weights: np.ndarray
     norms: dict[Channel, float]
+    stretches: tuple[Stretch, ...] = ()
+    stretch_weights: tuple[float, ...] = ()
 
 
 @dataclass
@@ -40,6 +46,7 @@ class _Song:
     chunks: Sequence[np.ndarray]
     heard: Sequence[np.ndarray]
     chunk_weights: list[float]
+    stretches: list[Stretch]
     chunk_vectors: list[dict[Channel, np.ndarray]]
     gradient: SongGradient | None = None
     directions: "_Directions | None" = None
@@ -104,7 +111,8 @@ class Fingerprinter:
 
         Args:
             songs: codes, with 1 chunk or more per song.
-            per_chunk: whether to also return each chunk's own vectors, which show what part of a query drives a match.
+            per_chunk: whether to also return the vectors of each stretch: of each chunk, or of its halves where a song
+                has few. They show what part of a query drives a match, and how far it resembles itself.
 
         Yields:
             One fingerprint per song, in the order of `songs`.
@@ -112,18 +120,18 @@ class Fingerprinter:
         started: list[_Song] = []
         batch: list[tuple[_Song, int]] = []
         for codes in songs:
-            song = self._start(codes)
+            song = self._start(codes, per_chunk)
             # A song is split only where it must be: the way it is summed must depend on its own length alone.
             if len(batch) + len(song.chunks) > self.chunks_in_flight:
-                yield from self._process(batch, started, per_chunk)
+                yield from self._process(batch, started)
                 batch = []
             started.append(song)
             for i in range(len(song.chunks)):
                 batch.append((song, i))
                 if len(batch) == self.chunks_in_flight:
-                    yield from self._process(batch, started, per_chunk)
+                    yield from self._process(batch, started)
                     batch = []
-        yield from self._process(batch, started, per_chunk)
+        yield from self._process(batch, started)
 
     def process_fillings(self, *, of_long_song: bool = False) -> None:
         """Put a full batch of empty chunks through the model, which costs as much memory as real ones.
@@ -139,22 +147,33 @@ class Fingerprinter:
             gradient.add(gradient_tiles(calls, [0], [1.0]), 1.0)
         self._extraction.of_chunks(calls, range(self.chunks_in_flight), [1.0] * self.chunks_in_flight)
 
-    def _start(self, codes: SongCodes) -> _Song:
-        weights = [sum(self.model.representation.counted(heard_T)) for heard_T in codes.heard]
-        return _Song(codes.chunks, codes.heard, [weight / sum(weights) for weight in weights], [])
+    def _start(self, codes: SongCodes, per_chunk: bool) -> _Song:
+        weights = [self._valid_codes(heard_T, 0, len(heard_T)) for heard_T in codes.heard]
+        stretches: list[Stretch] = []
+        if per_chunk:
+            least = math.ceil(MIN_SOUND_S * self.model.frame_rate_hz)
+            stretches = cut(codes.heard, self._chunk_frames // 2, least)
+        return _Song(codes.chunks, codes.heard, [weight / sum(weights) for weight in weights], stretches, [])
 
-    def _process(self, batch: list[tuple[_Song, int]], started: list[_Song], per_chunk: bool) -> Iterator[Fingerprint]:
+    def _valid_codes(self, heard_T: np.ndarray, start: int, stop: int) -> int:
+        """Count what is predicted and holds sound, in some frames of a chunk."""
+        counted_T = np.zeros_like(heard_T)
+        counted_T[start:stop] = heard_T[start:stop]
+        return sum(self.model.representation.counted(counted_T))
+
+    def _process(self, batch: list[tuple[_Song, int]], started: list[_Song]) -> Iterator[Fingerprint]:
         """Put a batch through the model, and yield the songs at the head of `started` that it completes."""
         if batch:
-            self._add(batch, per_chunk)
+            self._add(batch)
         while started and (directions := started[0].directions) is not None:
             yield self._finish(started.pop(0), directions)
 
-    def _add(self, batch: list[tuple[_Song, int]], per_chunk: bool) -> None:
+    def _add(self, batch: list[tuple[_Song, int]]) -> None:
         calls = self._extraction.capture(*self._batch([(song.chunks[i], song.heard[i]) for song, i in batch]))
-        if per_chunk:
-            for row, (song, _) in enumerate(batch):
-                song.chunk_vectors.append(self._summarise(calls, [row], [1.0]).vectors)
+        for row, (song, i) in enumerate(batch):
+            for stretch in (one for one in song.stretches if one.chunk == i):
+                of = calls_in(calls, stretch, song.chunks[i].shape[1], self._chunk_frames)
+                song.chunk_vectors.append(self._summarise(of, [row], [1.0]).vectors)
         rows: dict[int, list[int]] = {}
         for row, (song, _) in enumerate(batch):
             rows.setdefault(id(song), []).append(row)
@@ -192,6 +211,7 @@ class Fingerprinter:
 
     def _finish(self, song: _Song, directions: _Directions) -> Fingerprint:
         dims = self.specification.dims
+        valid = [self._valid_codes(song.heard[one.chunk], one.start, one.stop) for one in song.stretches]
         return Fingerprint(
             {c: directions.vectors[c] for c in self.specification.channels},
             {
@@ -200,6 +220,8 @@ class Fingerprinter:
             },
             np.array(song.chunk_weights, np.float64),
             {c: directions.norms[c] for c in self.specification.channels},
+            tuple(song.stretches),
+            tuple(codes / sum(valid) for codes in valid),
         )
 
     def _batch(self, chunks: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, list[int], Tensor]:

@@ -14,7 +14,7 @@ from lumina_ray.vocabulary import ChannelQuery, QueryFingerprint
 
 
 def fingerprint_query(fingerprinter: Fingerprinter, audio: ChunkedAudio) -> QueryFingerprint:
-    """Fingerprint audio as a whole and chunk by chunk."""
+    """Fingerprint audio as a whole and stretch by stretch: its chunks, or their halves where there are few."""
     model = fingerprinter.model
     codes = encode_song(model, audio.chunks)
     fingerprint = fingerprinter(codes, per_chunk=True)
@@ -25,9 +25,9 @@ def fingerprint_query(fingerprinter: Fingerprinter, audio: ChunkedAudio) -> Quer
         specification_sha256=fingerprinter.specification.sha256,
         weights_sha256=model.weights_sha256,
         channels={c: ChannelQuery(fingerprint.vectors[c], fingerprint.chunk_vectors[c]) for c in fingerprint.vectors},
-        chunk_starts_s=codes.starts_s,
-        chunk_durations_s=tuple(frames / model.frame_rate_hz for frames in codes.frames),
-        chunk_weights=tuple(fingerprint.chunk_weights.tolist()),
+        chunk_starts_s=tuple(codes.starts_s[of.chunk] + of.start / model.frame_rate_hz for of in fingerprint.stretches),
+        chunk_durations_s=tuple((of.stop - of.start) / model.frame_rate_hz for of in fingerprint.stretches),
+        chunk_weights=fingerprint.stretch_weights,
         environment=describe_environment(model, fingerprinter.chunks_in_flight),
         audio_stream=audio.stream,
     )

@@ -177,6 +177,8 @@ def index(
     memory_gib: float | None = None,
     recall: float = 0.99,
     parallel: bool = False,
+    effects: str | os.PathLike[str] | None = None,
+    effects_kind: str | None = None,
     model: str | os.PathLike[str] | None = None,
     device: str = "auto",
 ) -> Index:
@@ -189,25 +191,46 @@ def index(
         memory_gib: memory that the index may take on a host that searches it; by default 0.35 of this one's.
         recall: recall@100 that an approximate index must reach, 0 to 1.
         parallel: add the pieces of an approximate index on Ray, all at once.
+        effects: a file by `lumina effects fit` for this model, fingerprint and catalog: reports then tell influence.
+        effects_kind: the kind of query that it was fitted on; may be left out where the file has one.
         model: where the store's model lies now, if it has moved.
         device: where `Index.attribute` computes: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
         StoreError: the store is not calibrated, or has changed since.
-        UsageError: a kind that FAISS does not know.
+        SpecificationMismatch: effects of another model, fingerprint or catalog.
+        UsageError: a kind that FAISS does not know, or a kind of query that has no effects.
     """
-    path = build_snapshot(store, out, kind=kind, memory_gib=memory_gib, recall=recall, parallel=parallel)
+    path = build_snapshot(
+        store,
+        out,
+        kind=kind,
+        memory_gib=memory_gib,
+        recall=recall,
+        parallel=parallel,
+        effects=effects,
+        effects_kind=effects_kind,
+    )
     return open_index(path, model=model, device=device)
 
 
 def build_snapshot(
-    store: AnyPath, out: AnyPath, *, kind: str, memory_gib: float | None, recall: float, parallel: bool
+    store: AnyPath,
+    out: AnyPath,
+    *,
+    kind: str,
+    memory_gib: float | None,
+    recall: float,
+    parallel: bool,
+    effects: str | os.PathLike[str] | None = None,
+    effects_kind: str | None = None,
 ) -> Location:
     """Build the next snapshot without opening it, and return its place. See `index`."""
     from lumina_ray.store import stream_store
 
     check_lasting(locate(out))
-    config = IndexConfig(kind, memory_gib and memory_gib * 2**30, recall)
+    file = None if effects is None else Path(effects)
+    config = IndexConfig(kind, memory_gib and memory_gib * 2**30, recall, file, effects_kind)
     if parallel:
         check_ray_address()
         from cluster.index import build_index_on_ray

@@ -1,7 +1,7 @@
 """Jobs over whole catalogs: fingerprint songs on Ray, and calibrate their store."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lumina_ray.files import check_lasting
@@ -77,7 +77,13 @@ def fingerprint(
 
 
 def calibrate(
-    store: AnyPath, controls: AnyPath, *, guarantee: "Guarantee" = "mean", queries: AnyPath | None = None
+    store: AnyPath,
+    controls: AnyPath,
+    *,
+    guarantee: "Guarantee" = "mean",
+    queries: AnyPath | None = None,
+    pieces: AnyPath | None = None,
+    other_pieces: Mapping[str, AnyPath] | None = None,
 ) -> "Calibration":
     """Measure what unrelated music looks like, so that confidence means something. Written into the store.
 
@@ -87,6 +93,9 @@ def calibrate(
         guarantee: "mean": at most 5 % of unrelated tracks have any song qualify, on average over draws of controls.
             "tolerance": that is so with 95 % confidence for these controls; it takes 59 of them, or more.
         queries: a finished store of queries, made likewise; the reliability of their scores is then measured too.
+        pieces: a finished store, made likewise, of pieces that the audited model made up: reports then tell whether a
+            clip is its output.
+        other_pieces: the same of other models, by name: reports then tell them apart.
 
     Returns:
         The noise of each channel, and whether each control has a ranking of its own.
@@ -94,14 +103,18 @@ def calibrate(
     Raises:
         StoreError: not a finished store, or the same audio in both.
         SpecificationMismatch: the stores were made by different specifications.
-        UsageError: too few controls.
+        UsageError: too few controls or pieces.
     """
     from lumina_ray.calibration import calibrate_store, write_calibration
     from lumina_ray.store import stream_store
 
-    asked = None if queries is None else stream_store(locate(queries))
     calibration = calibrate_store(
-        stream_store(locate(store)), stream_store(locate(controls)), guarantee=guarantee, queries=asked
+        stream_store(locate(store)),
+        stream_store(locate(controls)),
+        guarantee=guarantee,
+        queries=queries,
+        pieces=pieces,
+        other_pieces=other_pieces,
     )
     write_calibration(calibration, locate(store))
     return calibration

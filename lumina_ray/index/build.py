@@ -27,6 +27,7 @@ from lumina_ray.calibration import (
     store_sha256,
     usable_songs,
 )
+from lumina_ray.calibration.effects import EFFECTS_FILE, SongEffects, catalog_sha256, read_fit, write_effects
 from lumina_ray.calibration.membership import current_membership, write_membership
 from lumina_ray.calibration.vectors import check_unit_rows, opened
 from lumina_ray.errors import StoreError, UsageError
@@ -94,7 +95,9 @@ def build_index(
 
     Raises:
         StoreError: the store is not calibrated, has changed since calibration or membership evidence, or holds
-            duplicate ids; `out` is a file, or the index of another living catalog; the index misses its recall bound.
+            duplicate ids; `out` is a file, or the index of another living catalog; the index misses its recall bound;
+            the file of effects is none.
+        SpecificationMismatch: effects of another model, fingerprint or catalog.
         UsageError: a kind that FAISS does not know, or cannot make of these vectors; or `out` lies in a bucket, and
             the store is a living catalog, whose removals could not be told there.
     """
@@ -117,6 +120,7 @@ def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
         )
     membership = current_membership(store, data_sha256)
     rows, excluded = usable_songs(store)
+    effects = _effects(store, rows, config)
     noise = song_noise_of(calibration, [store.song_ids[row] for row in rows], store.path)
     reference_R = np.flatnonzero(calibration.songs["reference"].to_numpy())  # type: ignore[index]  # there is noise
     channels = store.specification.channels
@@ -168,6 +172,8 @@ def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
         (partial / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
         if membership is not None:
             write_membership(membership, partial)
+        if effects is not None:
+            write_effects(effects, partial / EFFECTS_FILE)
         record = SnapshotRecord(
             format_version=FORMAT_VERSION,
             key=_key(store.specification.sha256, data_sha256),
@@ -197,6 +203,22 @@ def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
         return _publish(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _effects(store: "Store", rows: np.ndarray, config: IndexConfig) -> SongEffects | None:
+    """Read the effects that an index is to have, and check that they are its own."""
+    if config.effects is None:
+        if config.effects_kind is not None:
+            raise UsageError("--effects-kind names the effects of a file that are meant: give the file with --effects")
+        return None
+    return read_fit(
+        config.effects,
+        config.effects_kind,
+        weights=store.specification.weights_sha256,
+        specification=store.specification.sha256,
+        fingerprint=store.specification.kind,
+        catalog=catalog_sha256(store.songs["codes_sha256"].take(rows).to_pylist()),
+    )
 
 
 def _key(specification_sha256: str, data_sha256: str) -> str:

@@ -34,11 +34,15 @@ class IndexConfig:
         kind: "auto" (see `lumina_ray.index.kinds`) or a FAISS factory string.
         memory_bytes: of all channels' FAISS indexes on a host that searches; None for 0.35 of this host's memory.
         recall: recall@100 that an approximate index must reach, or the build fails.
+        effects: file of what similarities are worth in nats (`lumina effects fit`), which then is in the index.
+        effects_kind: the kind of query that they were fitted on; may be left out where the file has one.
     """
 
     kind: str = "auto"
     memory_bytes: float | None = None
     recall: float = RECALL_BOUND
+    effects: Path | None = None
+    effects_kind: str | None = None
 
 
 @dataclass(frozen=True)

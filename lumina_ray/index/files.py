@@ -9,6 +9,7 @@
                                       float32 [R, D], with their noise
                /calibration.json      the noise that answers are judged by
                /membership.parquet    was the model trained on each song? Only if `lumina use` was run
+               /effects.json          what similarities are worth in nats. Only with `lumina index --effects`
                /manifest.json         what it was made of, and the sha256 of every other file
 
 A snapshot never changes. There is no pointer to the newest one: it is the complete one with the highest number.

@@ -16,6 +16,7 @@ from lumina_ray.calibration import (
     noise_columns,
     read_calibration,
 )
+from lumina_ray.calibration.effects import EFFECTS_FILE, SongEffects, read_effects
 from lumina_ray.calibration.membership import EARLIER_FILE, MEMBERSHIP_FILE, Membership, read_membership
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.files import sha256_of
@@ -63,6 +64,7 @@ class Snapshot:
         withdrawals: songs that are left out of every answer, because they were taken out of the catalog since.
         equal_songs: those of the whole catalog that have equal audio, whichever part of it this snapshot holds.
         membership: membership evidence, row i of its songs belongs to vector i; None if no reference model was asked.
+        effects: what similarities are worth in nats; None if no fit was given.
     """
 
     version: str
@@ -76,6 +78,7 @@ class Snapshot:
     withdrawals: Withdrawals
     equal_songs: EqualSongs
     membership: Membership | None = None
+    effects: SongEffects | None = None
 
     def __len__(self) -> int:
         return len(self.songs)
@@ -222,6 +225,11 @@ def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
             f"{folder} holds membership evidence of an earlier version ({EARLIER_FILE}): run `lumina use` on its store "
             "again, and build the index again"
         )
+    if shard and shard.of > 1 and EFFECTS_FILE in record.files:
+        raise UsageError(
+            f"{folder}: an index with effects is searched as a whole, as they are of all songs together: take one "
+            "shard, or build the index without --effects"
+        )
     membership = read_membership(folder) if MEMBERSHIP_FILE in record.files else None
     measured_on = {calibration.catalog_sha256} | ({membership.basis.catalog_sha256} if membership else set())
     if calibration.sha256 != record.calibration_sha256 or measured_on != {record.data_sha256}:
@@ -239,6 +247,7 @@ def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
         withdrawals=withdrawals,
         equal_songs=EqualSongs(equal_songs, withdrawals.of(equal_songs)),
         membership=membership and membership.aligned(songs["song_id"]),
+        effects=read_effects(folder / EFFECTS_FILE) if EFFECTS_FILE in record.files else None,
     )
 
 

@@ -18,8 +18,8 @@ def how_sure(report: Report, channel: ChannelReport, candidate: Candidate) -> li
             f"A tail fitted beyond the controls guesses p {p_value(candidate.p_extrapolated)}. That is an "
             "extrapolation and qualifies nothing."
         )
-    if candidate.membership is not None and report.provenance.membership is not None:
-        membership_p, source = candidate.membership.p_value, report.provenance.membership
+    if candidate.membership is not None and report.basis.membership is not None:
+        membership_p, source = candidate.membership.p_value, report.basis.membership
         sentences.append(
             f"Membership, p {p_value(membership_p)}: of {source.n_controls} controls that the model never saw and this "
             f"song, {percent(membership_p)} are at least as likely to it, beyond what a reference model finds"
@@ -55,7 +55,7 @@ def not_known(report: Report, channel: ChannelReport) -> list[str]:
             f"Whether a find is one of the chance ones: {percent(noise.expected_false_positives)} of unrelated tracks "
             "have a song qualify."
         )
-    if report.provenance.membership is None:
+    if report.basis.membership is None:
         sentences.append("Whether the model used any of these songs: only likeness is measured.")
     else:
         sentences.append(

@@ -43,7 +43,7 @@ def write_csv(reports: Iterable[tuple[str, Report]], path: str | os.PathLike[str
 
 def _rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
     sha256 = report_sha256(report)
-    for channel, answer in report.channels.items():
+    for channel, answer in report.near_copies.items():
         of_answer = {
             "query": name,
             "audio_sha256": report.query.audio_sha256,

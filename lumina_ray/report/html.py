@@ -31,19 +31,19 @@ def render_html(report: Report, top: int = 10, unverified: Sequence[str] = ()) -
     from lumina_ray.report.figures import SHOWN, noise_figure, timeline_figure
 
     # A channel has no candidates to draw if all songs are withdrawn or did not answer.
-    drawn = {name: channel for name, channel in report.channels.items() if channel.candidates}
+    drawn = {name: channel for name, channel in report.near_copies.items() if channel.candidates}
     return _ENVIRONMENT.get_template("report.html.j2").render(
         report=report,
         report_sha256=report_sha256(report),
         unverified=unverified,
-        listed={name: shown(channel, top) for name, channel in report.channels.items()},
+        listed={name: shown(channel, top) for name, channel in report.near_copies.items()},
         drawn=SHOWN,
         words=words,
         sentences=sentences,
         certainty=certainty,
         share_meaning=sentences.share_meaning(report),
         policy_title=words.POLICY_TITLES[report.policy.name],
-        segments={name: _segments(channel) for name, channel in report.channels.items()},
+        segments={name: _segments(channel) for name, channel in report.near_copies.items()},
         noise={name: Markup(noise_figure(name, channel)) for name, channel in drawn.items()},
         timeline={name: Markup(timeline_figure(name, channel, report.query)) for name, channel in drawn.items()},
     )

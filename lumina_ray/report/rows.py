@@ -58,6 +58,8 @@ def channel_of(report: Report, channel: str) -> ChannelReport:
     """
     if channel not in get_args(Channel):
         raise UsageError(f"channel must be one of {', '.join(get_args(Channel))}, got {channel!r}")
-    if channel not in report.channels:
-        raise UsageError(f"the report has no channel {channel}, as its index holds {', '.join(report.channels)} alone")
-    return report.channels[channel]  # type: ignore[index]  # checked above
+    if channel not in report.near_copies:
+        raise UsageError(
+            f"the report has no channel {channel}, as its index holds {', '.join(report.near_copies)} alone"
+        )
+    return report.near_copies[channel]  # type: ignore[index]  # checked above

@@ -13,8 +13,11 @@ from lumina_ray.attribution import (
     Report,
     ReportWarning,
 )
-from lumina_ray.report.words import songs
+from lumina_ray.report.words import effect, p_value, safe, song_name, songs
 
+NEAR_COPIES, PROVENANCE, INFLUENCE = "Near copies", "Provenance", "Influence"
+"""Names of the three findings, the same wherever a report is shown."""
+_NAMED = 3
 _LIKENESS = (
     "Similarity-based evidence: how alike the query and the songs are. In tests with small models, a model that never "
     "heard the catalog judged that as well as the audited one. "
@@ -42,16 +45,53 @@ _PUBLISHED_QUALIFIES = {
 }
 
 
+def findings(report: Report) -> list[tuple[str, str]]:
+    """The three findings: the name of each, and what it says in a sentence or two."""
+    return [
+        (NEAR_COPIES, _near_copies(report)),
+        (PROVENANCE, provenance(report)[0]),
+        (INFLUENCE, _influence(report)),
+    ]
+
+
+def _near_copies(report: Report) -> str:
+    if report.policy.published:
+        return f"Not asked: the rule {report.policy.name} is published and not proven, and passes unrelated songs."
+    found = [c for channel in report.near_copies.values() for c in channel.candidates if c.qualified]
+    names = list(dict.fromkeys(song_name(candidate.song) for candidate in found))
+    if not names:
+        return "No near copy of a catalog song found."
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    alpha = next(iter(report.near_copies.values())).noise.alpha
+    return (
+        f"Found in the catalog: {', '.join(names[:_NAMED])}{more}. Of unrelated tracks at most {alpha:.0%} would have "
+        "any song found."
+    )
+
+
+def _influence(report: Report) -> str:
+    finding = report.influence
+    if finding is None:
+        return influence(report)[0]
+    whole = finding.catalog
+    group = finding.best[0] if finding.best else whole
+    about = "this clip" if finding.of == "clip" else "the model's output in general, not of this clip"
+    return (
+        f"Of {about}: {songs(group.n_songs)} together {effect(group)} nats of some {whole.effect:.3f} that all "
+        f"{songs(whole.n_songs)} are worth; one retraining differs from the next by {finding.retraining_noise:.3f}."
+    )
+
+
 def evidence(report: Report) -> str:
     """The kind of evidence that a report gives, and its limits."""
-    return _LIKENESS if report.provenance.membership is None else f"{_LIKENESS} {_MEMBERSHIP}"
+    return _LIKENESS if report.basis.membership is None else f"{_LIKENESS} {_MEMBERSHIP}"
 
 
 def qualifies(report: Report) -> str:
     """The rule by which songs qualify, without a full stop."""
     if report.policy.published:
         return _PUBLISHED_QUALIFIES[report.policy.name]
-    alpha = next(iter(report.channels.values())).noise.alpha
+    alpha = next(iter(report.near_copies.values())).noise.alpha
     return (
         f"family-wise p-value ≤ {alpha:g} of the best song, in both channels together (at most {alpha:.0%} of "
         "unrelated tracks would have any song qualify), and then all songs with that family-wise p-value or at a "
@@ -62,6 +102,59 @@ def qualifies(report: Report) -> str:
 def share_meaning(report: Report) -> str:
     """The meaning of a share under the report's policy, without a full stop."""
     return _SHARE[report.policy.name]
+
+
+def provenance(report: Report) -> list[str]:
+    """Whose output the clip is found to be."""
+    finding = report.provenance
+    if finding is None:
+        return ["Not asked: no pieces by the model were given when the catalog was calibrated."]
+    n = finding.n_controls
+    asked = " or ".join(safe(one.model) for one in finding.models)
+    if not finding.found:
+        told = [
+            f"Not shown to be an output of {asked}: unrelated tracks are as like their pieces. That does not show that "
+            "it is none."
+        ]
+    else:
+        which = " and ".join(safe(name) for name in finding.found)
+        told = [
+            f"Like an output of {which}: it resembles the catalog as pieces by {which} do, and at most "
+            f"{finding.alpha:.1%} of unrelated tracks would, for any one model.",
+            "Models whose pieces were not given are not told from these: another one with the same codec may be as "
+            "like."
+            if len(finding.found) == 1
+            else "Which of them made it, if any, this cannot tell.",
+        ]
+    told += [
+        f"{safe(one.model)}: likeness {one.likeness:.2f} to {one.n_pieces} pieces, p "
+        f"{p_value(one.p_value, finding.resolution)} by {n} controls; the test finds {one.power:.0%} of its pieces."
+        for one in finding.models
+    ]
+    return told
+
+
+def influence(report: Report) -> list[str]:
+    """What the catalog contributed, and how far that is known."""
+    finding = report.influence
+    if finding is None:
+        return [
+            "Not known: no effects were fitted for this model and this catalog, so shares are uncalibrated. They tell "
+            "likeness, and not what training on a song did."
+        ]
+    told = [
+        "An effect is by how much the loss would rise, in nats per code, if songs had been left out of the training. "
+        f"It is told from similarities, by a map that was fitted on {finding.n_models} retrained models and queries of "
+        f"the kind “{safe(finding.query_kind)}”.",
+    ]
+    if finding.of == "output":
+        told.append("On queries of this kind a clip's own similarities predict no better than those of another clip.")
+    return [
+        *told,
+        _influence(report),
+        "An interval is of the group as it stands. Groups that overlap are not ranked by it, and a song with no effect "
+        "here is not shown to have none.",
+    ]
 
 
 def stream_taken(report: Report) -> str | None:
@@ -78,7 +171,7 @@ def verdict(report: Report, channel: ChannelReport) -> str:
     """The result of a channel."""
     noise, policy, qualified = channel.noise, report.policy, channel.qualified
     if not channel.retrieved:
-        return "No song was there to be compared with. Nothing is attributed."
+        return "No song was there to be compared with."
     if policy.published:
         passes = "passes" if qualified == 1 else "pass"
         return (
@@ -88,19 +181,19 @@ def verdict(report: Report, channel: ChannelReport) -> str:
     if not qualified:
         return (
             f"No near copy of a catalog song found: the best match is no better than what {noise.n_controls} unrelated "
-            f"control tracks find among these {songs(noise.n_songs)}. Nothing is attributed. Music can owe much to "
+            f"control tracks find among these {songs(noise.n_songs)}. Music can owe much to "
             "many songs and be a near copy of none: this is no finding about influence."
         )
     stands = "stands" if qualified == 1 else "stand"
     return (
         f"{songs(qualified)} of {noise.n_songs} {stands} above the noise of {noise.n_controls} unrelated control "
-        f"tracks; {channel.unattributed:.1%} of the query's fingerprint stays unattributed."
+        f"tracks; {channel.unattributed:.1%} of the clip stays unattributed."
     )
 
 
 def basis(report: Report, channel: ChannelReport) -> str:
     """The basis of a channel's shares: likeness alone, or likeness and membership evidence."""
-    found, source = channel.membership, report.provenance.membership
+    found, source = channel.membership, report.basis.membership
     if found is None or source is None:
         return (
             "The shares rest on likeness alone: there is no reference model, so nothing is known of whether the model "

@@ -35,7 +35,7 @@ class ShownReport(Report):
     def __repr__(self) -> str:
         answers = (
             f"{name}: {channel.qualified} of {channel.searched} songs qualify, {channel.unattributed:.1%} unattributed"
-            for name, channel in self.channels.items()
+            for name, channel in self.near_copies.items()
         )
         return f"Report({'; '.join(answers)})"
 

@@ -15,6 +15,9 @@ from lumina_ray.report.words import (
     clock,
     counted,
     driving_times,
+    effect,
+    effect_groups,
+    effect_parts,
     equal_song,
     group,
     level,
@@ -42,25 +45,50 @@ def print_table(report: Report, console: Console, top: int = 10, wide: bool = Fa
     console.print(Text.assemble(("Attribution", "bold"), f"  policy {POLICY_TITLES[report.policy.name]}"))
     console.print(
         Text(
-            f"query {clock(query.duration_s)} in {counted(len(query.chunks), 'chunk')}, audio "
-            f"{query.audio_sha256[:12]}; index {report.provenance.index_version} "
-            f"({report.provenance.index_key[:12]})",
+            f"query {clock(query.duration_s)} in {counted(len(query.chunks), 'stretch', 'stretches')}, audio "
+            f"{query.audio_sha256[:12]}; index {report.basis.index_version} "
+            f"({report.basis.index_key[:12]})",
             style="dim",
         )
     )
     if stream := sentences.stream_taken(report):
         console.print(Text(stream))
-    for name, channel in report.channels.items():
+    for finding, sentence in sentences.findings(report):
+        console.print(Text.assemble((f"{finding}  ", "bold"), sentence))
+    for name, channel in report.near_copies.items():
         _print_channel(report, name, channel, console, top, wide)
+    console.print()
+    console.print(Text(sentences.PROVENANCE, style="bold"))
+    for sentence in sentences.provenance(report):
+        console.print(Text(sentence))
+    _print_influence(report, console)
+    console.print()
     console.print(Text(sentences.evidence(report), style="italic"))
     console.print(Text(f"report sha256 {report_sha256(report)}", style="dim"))
+
+
+def _print_influence(report: Report, console: Console) -> None:
+    console.print()
+    console.print(Text(sentences.INFLUENCE, style="bold"))
+    for sentence in sentences.influence(report):
+        console.print(Text(sentence))
+    if report.influence is None:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("songs left out", overflow="fold", min_width=20)
+    for title in ("n", "nats [95 %]", "of all", *(f"{name} part" for name in effect_parts(report.influence.catalog))):
+        table.add_column(title, justify="right", no_wrap=True)
+    for label, of in effect_groups(report):
+        table.add_row(label, str(of.n_songs), effect(of), f"{of.share:.0%}", *effect_parts(of).values())
+    console.print(table)
 
 
 def _print_channel(
     report: Report, name: Channel, channel: ChannelReport, console: Console, top: int, wide: bool
 ) -> None:
     console.print()
-    console.print(Text(channel_title(name, channel), style="bold cyan" if name == "P" else "bold green"))
+    style = "bold cyan" if name == "P" else "bold green"
+    console.print(Text(f"{sentences.NEAR_COPIES}: {channel_title(name, channel)}", style=style))
     console.print(Text(sentences.verdict(report, channel)))
     console.print(Text(sentences.basis(report, channel)))
     for warning in sentences.warnings(report, channel):
@@ -77,7 +105,7 @@ def _print_channel(
             style="dim",
         )
     )
-    if source := report.provenance.membership:
+    if source := report.basis.membership:
         console.print(
             Text(
                 "mem. is the membership p-value, of the song alone, whatever the query: could the model never have "
@@ -91,7 +119,7 @@ def _table(report: Report, name: Channel, channel: ChannelReport, top: int, wide
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=True)
     numbers = ["share", "similarity", "kernel", "z", "p (family)"] if wide else ["share", "sim.", "p"]
     table.add_column("#", justify="right", no_wrap=True)
-    for title in (*numbers, *(("mem.",) if report.provenance.membership else ())):
+    for title in (*numbers, *(("mem.",) if report.basis.membership else ())):
         footer = percent(channel.unattributed) if title == "share" else ""
         table.add_column(title, justify="right", no_wrap=True, footer=footer)
     table.add_column("song", footer="unattributed", overflow="fold", min_width=20)
@@ -106,7 +134,7 @@ def _table(report: Report, name: Channel, channel: ChannelReport, top: int, wide
             f"{candidate.similarity:.3f}",
             *((f"{candidate.kernel_score:.3f}", f"{candidate.z:.1f}") if wide else ()),
             p_value(candidate.family_wise_p, channel.noise.resolution),
-            *((membership_p(report, candidate),) if report.provenance.membership else ()),
+            *((membership_p(report, candidate),) if report.basis.membership else ()),
             _song(name, candidate, None if wide or not candidate.qualified else f"{level(report, candidate)}, {times}"),
             *((level(report, candidate), times) if wide else ()),
             style=None if candidate.qualified else "dim",

@@ -20,7 +20,7 @@ from lumina_ray.vocabulary import QueryFingerprint
 
 # Largest difference of numbers that another device or library computed: absolute, or relative to the larger one.
 TOLERANCE = 1e-3
-_ENVIRONMENT = ("/provenance/environment", "/provenance/software")
+_ENVIRONMENT = ("/basis/environment", "/basis/software")
 _SHOWN = 100
 
 
@@ -136,7 +136,7 @@ def reported_folder(index: Location, report: Report) -> Path:
         ReportMismatch: it is not there, or another one has its name.
         StoreError: it is damaged.
     """
-    named = report.provenance
+    named = report.basis
     folder: Location | None = index
     if not (index / MANIFEST_FILE).is_file():
         # The report is somebody else's: what it calls the snapshot is looked up among names, and never made a path.
@@ -159,7 +159,7 @@ def reported_folder(index: Location, report: Report) -> Path:
 
 def as_searched(snapshot: Snapshot, report: Report) -> Snapshot:
     """The snapshot as it was when the report was made: songs withdrawn since are searched again."""
-    searched = min(channel.searched for channel in report.channels.values())
+    searched = min(channel.searched for channel in report.near_copies.values())
     then = snapshot.withdrawals.when(len(snapshot) - searched)
     # Never so many: then the report is wrong, and the comparison shows where.
     return snapshot if then is None else snapshot.withdrawn_as(then)

@@ -1,8 +1,10 @@
 """How numbers and names are written for people, the same in the terminal and on the page."""
 
-from lumina_ray.attribution import Candidate, ChannelReport, QueryChunk, Report, SongFacts
+from collections.abc import Iterator
+
+from lumina_ray.attribution import Candidate, ChannelReport, GroupEffect, QueryChunk, Report, SongFacts
 from lumina_ray.report.rows import OWNERS
-from lumina_ray.vocabulary import Channel, counted
+from lumina_ray.vocabulary import CHANNELS, Channel, counted
 
 _JOINERS = "\u200c\u200d"
 OWNER_LABELS = {
@@ -17,7 +19,8 @@ _RULES = {
     "one_owner": "all of one owner",
     "even": "in equal parts for each owner",
 }
-_NAMED = 3
+_PARTIES = {"creator": "creator", "publisher": "publisher", "master_owner": "master owner"}
+_NAMED, _SHOWN = 3, 5
 POLICY_TITLES = {
     "calibrated": "calibrated (lumina-ray)",
     "v8": "v8 (published, not proven)",
@@ -85,6 +88,33 @@ def p_value(p: float, resolution: float = 0.0) -> str:
     return text + "*" if p <= resolution else text
 
 
+def effect(group: GroupEffect) -> str:
+    """With its interval: `0.071 [0.030, 0.120]`."""
+    return f"{group.effect:.3f} [{group.low:.3f}, {group.high:.3f}]"
+
+
+def effect_parts(group: GroupEffect) -> dict[Channel, str]:
+    """The part that each channel tells, composition first."""
+    return {c: f"{group.channels[c]:.3f}" for c in CHANNELS if c in group.channels}
+
+
+def effect_groups(report: Report) -> list[tuple[str, GroupEffect]]:
+    """Groups of songs with their effects, as they are shown: large ones first, single songs last."""
+    finding = report.influence
+    if finding is None:
+        return []
+    names = {song.song_id: song_name(song) for song in _listed(report)}
+    out = [(f"all {songs(finding.catalog.n_songs)}", finding.catalog)]
+    out += [(f"the {group.n_songs} with the largest effects", group) for group in reversed(finding.best)]
+    for by, groups in finding.parties.items():
+        out += [(f"{_PARTIES[by]} {safe(group.name or '')}", group) for group in groups[:_SHOWN]]
+    return out + [(names.get(of.name or "", safe(of.name or "")), of) for of in finding.songs[:_SHOWN]]
+
+
+def _listed(report: Report) -> Iterator[SongFacts]:
+    return (candidate.song for channel in report.near_copies.values() for candidate in channel.candidates)
+
+
 def level(report: Report, candidate: Candidate) -> str:
     """Names that the published rules give are quoted: they are names, not findings."""
     return f"“{candidate.level}”" if report.policy.published and candidate.qualified else candidate.level
@@ -119,7 +149,7 @@ def channel_title(name: str, channel: ChannelReport) -> str:
 
 def membership_p(report: Report, candidate: Candidate) -> str:
     """The p-value of the membership evidence; a dash if there is none."""
-    source = report.provenance.membership
+    source = report.basis.membership
     if candidate.membership is None or source is None:
         return "–"
     return p_value(candidate.membership.p_value, source.resolution)

@@ -2,8 +2,8 @@
 
 The model, "own and shared errors": the error of clip i's share is a_i + b_i(k).
 
-- a_i, of its own: normal, with mean 0 and the standard deviation that the clip's report shows beyond what the controls
-  explain (draws of its chunks). Independent between clips.
+- a_i, of its own: normal, with mean 0 and the standard deviation that the clip's report shows (draws of its stretches);
+  of a clip that is too short for that, the largest that a share of its size can have. Independent between clips.
 - b_i(k), shared: what the share becomes under draw k of the controls. The same draw for all clips, as the same controls
   judge them all; so these errors add up, and the interval of a mean never gets narrower than they are, however many
   clips there are.

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 from scipy.special import bdtrc
 
-from lumina_ray.attribution import Candidate, ChannelReport, GroupFacts, NoiseBand, Report
-from lumina_ray.attribution.policies import above_noise
+from lumina_ray.attribution import Candidate, ChannelReport, GroupFacts, Report
+from lumina_ray.attribution.intervals import MIN_STRETCHES, quantile
+from lumina_ray.attribution.policies import shares_of
 from lumina_ray.calibration import ALPHA, Guarantee, bar_rank
 from lumina_ray.errors import StatementError
 from lumina_ray.vocabulary import Channel
@@ -28,7 +29,6 @@ LEVELS = 20
 """Draws of the controls that a share is computed for, at equally likely ranks: the first and the last are the ends of a
 central 95 % interval."""
 
-_Z95 = 1.959963984540054
 # Shares and the unattributed rest are sums of as many float64 as there are songs.
 _ROUNDING = 1e-9
 # A query that a client hands in may be longer than 1 by a little.
@@ -57,10 +57,10 @@ class Share(NamedTuple):
     Attributes:
         songs: the song that the share is given to, and all others of equal audio.
         share: 0 to 1.
-        own_sd: standard deviation of the part of the share's error that no other clip has: of the draws of its chunks.
-            None where the report gives the share no interval.
+        own_sd: standard deviation of the part of the share's error that no other clip has: of the draws of its
+            stretches. None where `drawn` is None.
         drawn: the share under each of `LEVELS` draws of the controls, float64, descending: the part of the error that
-            all clips have in common. None where the report gives the share no interval.
+            all clips have in common. None for a published rule, and where too many songs qualify.
     """
 
     songs: tuple[Song, ...]
@@ -125,26 +125,28 @@ def read_clip(data: bytes, name: str) -> Clip:
         )
     if not _HEX32.fullmatch(report.query.audio_sha256):
         raise StatementError(f"{name}: names no SHA-256 of its audio; is it damaged? Attribute the audio again")
-    provenance, policy = report.provenance, report.policy
+    basis, policy = report.basis, report.policy
     return Clip(
         report_sha256=hashlib.sha256(data).digest(),
         audio_sha256=bytes.fromhex(report.query.audio_sha256),
         settings=Settings(
             report.format_version,
-            provenance.weights_sha256,
-            provenance.specification_sha256,
+            basis.weights_sha256,
+            basis.specification_sha256,
             policy.name,
             policy.ridge,
             policy.top_k,
         ),
-        snapshot=SnapshotName(provenance.index_version, provenance.index_key, provenance.calibration_sha256),
-        environment=repr((sorted(provenance.environment.items()), sorted(provenance.software.items()))),
-        membership=provenance.membership is not None,
+        snapshot=SnapshotName(basis.index_version, basis.index_key, basis.calibration_sha256),
+        environment=repr((sorted(basis.environment.items()), sorted(basis.software.items()))),
+        membership=basis.membership is not None,
         published=policy.published,
-        warnings=tuple(sorted({warning.code for channel in report.channels.values() for warning in channel.warnings})),
+        warnings=tuple(
+            sorted({warning.code for channel in report.near_copies.values() for warning in channel.warnings})
+        ),
         channels=tuple(
-            (channel, tuple(_shares(answer, f"{name}, channel {channel}")))
-            for channel, answer in report.channels.items()
+            (channel, tuple(_shares(answer, len(report.query.chunks), f"{name}, channel {channel}")))
+            for channel, answer in report.near_copies.items()
         ),
     )
 
@@ -189,7 +191,7 @@ def _as_python(found: re.Match[bytes]) -> bytes:
 def _is_sorted(report: dict[str, Any]) -> bool:
     """Whether all keys of a report's parsed JSON are in order, of a report that has been found to have its fields."""
     waiting = [report]
-    for channel in report["channels"].values():
+    for channel in report["near_copies"].values():
         for candidate in channel["candidates"]:
             # Nearly all of a report's objects are these two, so they are not searched for others.
             if not (_are_sorted(tuple(candidate)) and _are_sorted(tuple(candidate["song"]))):
@@ -214,7 +216,7 @@ def _are_sorted(keys: tuple[str, ...]) -> bool:
     return all(one <= other for one, other in pairwise(keys))
 
 
-def _shares(channel: ChannelReport, name: str) -> Iterator[Share]:
+def _shares(channel: ChannelReport, n_stretches: int, name: str) -> Iterator[Share]:
     given = [candidate for candidate in channel.candidates if candidate.share > 0]
     total = sum(candidate.share for candidate in given)
     if given and not channel.noise.control_maxima:
@@ -227,19 +229,28 @@ def _shares(channel: ChannelReport, name: str) -> Iterator[Share]:
             "attribute the audio again"
         )
     _check_groups(given, name)
-    measured = [c for c in given if None not in (c.share_low, c.share_high, c.explained, c.threshold_slope)]
-    drawn_of = dict(zip(map(id, measured), drawn_shares(measured, channel.noise), strict=True)) if measured else {}
+    # Without an interval of a clip that is long enough, too many songs qualify for any.
+    measured = [
+        c
+        for c in given
+        if None not in (c.explained, c.threshold_slope) and (c.share_low is not None or n_stretches < MIN_STRETCHES)
+    ]
+    drawn_of = dict(zip(map(id, measured), drawn_shares(measured, channel), strict=True)) if measured else {}
     for candidate in given:
         own_sd, drawn = None, drawn_of.get(id(candidate))
-        if drawn is not None and candidate.share_low is not None and candidate.share_high is not None:
+        if drawn is not None:
             low, high = candidate.share_low, candidate.share_high
+            if low is None or high is None:
+                low, high = 0.0, candidate.share
+                own_sd = largest_error(candidate.share)
+            else:
+                own_sd = (high - low) / (2 * quantile(n_stretches))
             # Also false for what is no number.
             if not (0 <= low <= high <= _MOST and 0 <= drawn[-1] <= drawn[0] <= _MOST):
                 raise StatementError(
                     f"{name}: the interval of a share, {low:.9g} to {high:.9g}, does not fit its similarity and the "
                     "controls; attribute the audio again"
                 )
-            own_sd = own_error(high - low, drawn)
         yield Share(
             songs=tuple(
                 Song(
@@ -277,16 +288,17 @@ def _check_groups(given: Sequence[Candidate], name: str) -> None:
         )
 
 
-def drawn_shares(candidates: Sequence[Candidate], noise: NoiseBand) -> list[tuple[float, ...]]:
+def drawn_shares(candidates: Sequence[Candidate], channel: ChannelReport) -> list[tuple[float, ...]]:
     """Compute the share of each candidate under each of `LEVELS` draws of the controls, descending.
 
-    With other controls, the standard score that songs must exceed moves by the same number for all, as in
-    `lumina_ray.attribution.intervals`: so shares of all clips and songs are large, or small, in the same draws. Of near
-    copies, which are paid as one song, what lies above the noise is that of the one that stands for them.
+    With other controls, the standard score that songs must exceed moves by the same number for all: so shares of all
+    clips and songs are large, or small, in the same draws. Of near copies, which are paid as one song, what lies above
+    the noise is that of the one that stands for them.
 
     Args:
-        candidates: all with a share in a channel, with `explained`, that is of policy `calibrated`.
+        candidates: all with a share in the channel, with `explained`, that is of policy `calibrated`.
     """
+    noise = channel.noise
     moved = _moved(noise.control_maxima, noise.critical, noise.guarantee)
     stands_for = _representatives(candidates)
     similarity, threshold, slope = np.array(
@@ -295,9 +307,10 @@ def drawn_shares(candidates: Sequence[Candidate], noise: NoiseBand) -> list[tupl
     explained = np.array([c.explained for c in candidates], dtype=np.float64)
     with np.errstate(all="ignore"):
         # What is no number then is refused by the caller: songs with a share have a similarity above 0.
-        counted_kL = above_noise(similarity[:, None], threshold[:, None] + np.outer(slope, moved))
-        drawn_kL = explained[:, None] * counted_kL
-    return [tuple(drawn) for drawn in drawn_kL.tolist()]
+        thresholds_kL = threshold[:, None] + np.outer(slope, moved)
+        drawn_kL = shares_of(explained[:, None], similarity[:, None], thresholds_kL, channel.self_likeness)
+    # Where shares are divided by their sum, one may rise a little as the threshold does.
+    return [tuple(sorted(drawn, reverse=True)) for drawn in drawn_kL.tolist()]
 
 
 def _representatives(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -333,12 +346,9 @@ def _drawn_ranks(n_controls: int, guarantee: Guarantee) -> np.ndarray:
     return np.minimum(np.searchsorted(at_most_C, levels), n_controls - 1)[::-1].copy()
 
 
-def own_error(width: float, drawn: tuple[float, ...]) -> float:
-    """Standard deviation of the error that a clip has for itself: what its interval is wider than the controls make it.
+def largest_error(share: float) -> float:
+    """Standard deviation of the own error of a share without an interval: the largest that it can have.
 
-    Args:
-        width: of the report's 95 % interval, over draws of chunks and controls.
-        drawn: the share under draws of the controls alone.
+    A number between 0 and 1 with this mean varies most where it is 0 or 1 and nothing between.
     """
-    shared = drawn[0] - drawn[-1]
-    return math.sqrt(max(0.0, width**2 - shared**2)) / (2 * _Z95)
+    return math.sqrt(max(0.0, share * (1 - share)))

@@ -73,9 +73,10 @@ def basis(statement: Statement) -> list[str]:
             if on.catalog
             else "one state of the catalog."
         ),
-        "A share is the part of a clip's fingerprint that a song accounts for beyond what unrelated music shows. It is "
-        "evidence of likeness: no proof that the model used the song, and no proven causal fraction. In tests with "
-        "small models, a model that never heard the catalog judged likeness as well as the audited one.",
+        "Shares are of the finding “near copies”: the part of a clip that a song accounts for beyond what unrelated "
+        "music shows. They are uncalibrated: evidence of likeness, no finding of influence, no proof that the model "
+        "used the song, and no proven causal fraction. In tests with small models, a model that never heard the "
+        "catalog judged likeness as well as the audited one.",
     ]
     if on.published:
         told.append(
@@ -118,7 +119,7 @@ def limits(statement: Statement) -> list[str]:
         "That the catalog's names, splits and codes are right: they are given as the catalog has them, and names that "
         "differ in one character are different names.",
         "How far another model, or other controls, would change the shares: the intervals hold draws of the clips' "
-        "chunks and of these controls, and no more.",
+        "stretches and of these controls, and no more.",
     ]
 
 
@@ -127,9 +128,10 @@ def certainty(statement: Statement) -> str:
     if all(line.low is None for channel in statement.channels.values() for line in channel.lines):
         return "These shares have no intervals, as the reports give none."
     return (
-        f"Intervals are of 95 %, by the model “{statement.interval_model}”: errors from the draw of a clip's chunks "
-        "are independent between clips; errors from the draw of the controls are the same for all clips, and do not "
-        "average out, however many clips there are."
+        f"Intervals are of 95 %, by the model “{statement.interval_model}”: errors from the draw of a clip's stretches "
+        "are independent between clips, and taken to be as large as they can be for a clip of fewer than three; errors "
+        "from the draw of the controls are the same for all clips, and do not average out, however many clips there "
+        "are."
     )
 
 

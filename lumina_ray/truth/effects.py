@@ -21,6 +21,7 @@ from scipy.optimize import nnls
 from scipy.stats import gamma, norm
 
 from lumina_ray.calibration import MIN_CONTROLS
+from lumina_ray.calibration.effects import effect_interval, gamma_shape
 from lumina_ray.errors import NumericsError, UsageError
 from lumina_ray.truth.measures import Estimate, bootstrap
 from lumina_ray.vocabulary import Channel
@@ -33,10 +34,6 @@ FOLDS = (slice(0, None, 2), slice(1, None, 2))
 """The two halves of the models: what one is judged by is fitted on the other."""
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """How files are checked: every number is finite, and nothing is in a file that is not known."""
-LEVEL = 0.95
-"""Probability that an interval holds the truth."""
-# A gamma distribution of this shape is a point, to three digits.
-_MAX_SHAPE = 1e6
 _GAMMA_POINTS = 64
 # Weights of the fit of scatter depend on its result; it changes by less than a hundredth after these.
 _ROUNDS = 4
@@ -120,12 +117,7 @@ class EffectMap:
         Args:
             effects_n: the songs' predicted effects on one query; one number for a single song.
         """
-        total = float(effects_n.sum())
-        if total == 0:
-            return 0.0, 0.0
-        shape = _shape(np.array(total), self.variance(np.array(total), np.array((effects_n**2).sum())))
-        low, high = gamma.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], shape, scale=total / shape)
-        return float(low), float(high)
+        return effect_interval(effects_n, self.song_scatter, self.query_scatter)
 
 
 def z_scores(scores_QN: np.ndarray, controls_CN: np.ndarray) -> np.ndarray:
@@ -234,7 +226,7 @@ def probability_below(
         observed, mean, variance: of one shape; the latter two of the effect itself, 0 where there is none.
         noise_variance: of the measurement, above 0.
     """
-    shape = _shape(mean, variance)
+    shape = gamma_shape(mean, variance)
     out, points = np.zeros(observed.shape), (np.arange(_GAMMA_POINTS) + 0.5) / _GAMMA_POINTS
     for point in points:
         effect = gamma.ppf(point, shape) * mean / shape
@@ -277,9 +269,3 @@ def _scatter(left: np.ndarray, of_songs: np.ndarray, of_queries: np.ndarray, noi
         variances, _ = nnls(causes * weight[:, None], target * weight)
     song, query = np.sqrt(variances)
     return float(song), float(query)
-
-
-def _shape(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Shape of the gamma distribution with a mean and a variance; without a mean any, since its scale is then 0."""
-    square = mean**2
-    return np.where(square > 0, square / np.maximum(variance, np.maximum(square, 1e-300) / _MAX_SHAPE), 1.0)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm
 
+from lumina_ray.calibration.effects import LEVEL
 from lumina_ray.errors import UsageError
 from lumina_ray.truth.effects import (
     FOLDS,
-    LEVEL,
     MIN_QUERIES,
     STRICT,
     EffectMap,

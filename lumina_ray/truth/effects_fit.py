@@ -9,6 +9,7 @@ from typing import Literal, cast
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from lumina_ray.calibration.effects import FIT_VERSION, catalog_sha256
 from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.files import atomic_path, read_file
 from lumina_ray.methods import METHODS
@@ -18,13 +19,13 @@ from lumina_ray.truth.effects import STRICT, EffectMap, Retrained, fit_map, retr
 from lumina_ray.truth.effects_check import EffectCheck, check_halves, check_removals
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.fingerprints import AllFingerprints, make_fingerprints, required_fingerprints
-from lumina_ray.truth.queries import Query, QueryKind, Split
+from lumina_ray.truth.queries import TRAINED_FRAMES, Query, QueryKind, Split
 from lumina_ray.truth.scores import control_scores, scores
+from lumina_ray.truth.unlearning import song_codes
 from lumina_ray.vocabulary import Channel
 
 KINDS: tuple[QueryKind, ...] = ("excerpt", "generated", "captioned", "guided", "prompted", "continued")
 """Kinds of queries that have effects: music beside what a model learned, and what it made up."""
-FILE_VERSION: Literal[1] = 1
 _MODEL: Audited = "A"
 _FITTED_ON: Split = "dev"
 _CHECKED_ON: Split = "test"
@@ -55,6 +56,8 @@ class Effects:
     Attributes:
         method: whose scores they are.
         model: the bank's audited model.
+        weights_sha256, specification_sha256: its weights, and how it made fingerprints.
+        catalog_sha256: the music of its catalog, by `lumina_ray.calibration.effects.catalog_sha256`.
         n_layers, dim, heads: of its decoder.
         n_songs: of its catalog.
         n_controls: that z is told by.
@@ -64,9 +67,12 @@ class Effects:
 
     __pydantic_config__ = STRICT
 
-    version: Literal[1]
+    version: Literal[2]
     method: str
     model: Audited
+    weights_sha256: str
+    specification_sha256: str
+    catalog_sha256: str
     n_layers: int
     dim: int
     heads: int
@@ -97,6 +103,7 @@ def fit_effects(bank: Bank, method: str) -> Effects:
     for split, of in asked.items():
         made = {key: make_fingerprints(bank, key[1], key[2], of) for key in required}
         z[split] = z_of(bank, method, of, made)
+        first = made[required[0]]
     kinds: dict[QueryKind, KindEffects] = {}
     for kind in KINDS:
         if kind not in left_out:
@@ -107,9 +114,12 @@ def fit_effects(bank: Bank, method: str) -> Effects:
     _check_any(left_out)
     recipe = bank.recipe
     return Effects(
-        version=FILE_VERSION,
+        version=FIT_VERSION,
         method=method,
         model=_MODEL,
+        weights_sha256=first.weights_sha256,
+        specification_sha256=first.specification_sha256,
+        catalog_sha256=_catalog_sha256(bank),
         n_layers=recipe.n_layers,
         dim=recipe.dim,
         heads=recipe.heads,
@@ -201,8 +211,8 @@ def load_effects(path: Path) -> Effects:
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: no effects ({error}); `lumina effects fit` makes them") from error
     version = found.get("version") if isinstance(found, dict) else None
-    if version != FILE_VERSION:
-        raise StoreError(f"{path}: effects of version {version}, this software reads {FILE_VERSION}; fit them again")
+    if version != FIT_VERSION:
+        raise StoreError(f"{path}: effects of version {version}, this software reads {FIT_VERSION}; fit them again")
     try:
         # As JSON: lists are tuples there.
         return TypeAdapter(Effects).validate_json(text, strict=True)
@@ -237,6 +247,13 @@ def _check_any(left_out: dict[QueryKind, str]) -> None:
     if len(left_out) == len(KINDS):
         reasons = "; ".join(f"{kind}: {reason}" for kind, reason in left_out.items())
         raise UsageError(f"the bank has no kind of query that effects can be fitted for: {reasons}")
+
+
+def _catalog_sha256(bank: Bank) -> str:
+    """Hash what a bank's audited model was trained on, as the catalog of an index is hashed."""
+    # Of the codes alone, so at whatever rate.
+    of = (song_codes(bank.codes[i][:, :TRAINED_FRAMES], 1.0) for i in members(bank.recordings, _MODEL))
+    return catalog_sha256(song.sha256 for song in of)
 
 
 def _retrained(bank: Bank, rows: list[int], queries: Sequence[Query]) -> Retrained:

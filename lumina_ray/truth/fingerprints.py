@@ -41,6 +41,7 @@ class Fingerprints:
         blocks: how many tensors of its own each vector is made of.
         seconds_per_song: processor time for a song of 15 s, both channels.
         chunk_vectors: float32 `[chunks, D]` for each copy of the evaluation set; of kinds that are `JUDGED`.
+        weights_sha256, specification_sha256: of what made them; empty where that has no specification.
     """
 
     vectors: dict[Channel, np.ndarray]
@@ -49,6 +50,8 @@ class Fingerprints:
     blocks: dict[Channel, int]
     seconds_per_song: float
     chunk_vectors: dict[Channel, list[np.ndarray]]
+    weights_sha256: str = ""
+    specification_sha256: str = ""
 
 
 FingerprintKey = tuple[Audited, str, Kind]
@@ -123,6 +126,8 @@ def make_fingerprints(
         blocks={c: specification.blocks(c) for c in CHANNELS},
         seconds_per_song=seconds / n_frames * TRAINED_FRAMES,
         chunk_vectors={c: [one.chunk_vectors[c] for one in in_chunks] for c in CHANNELS},
+        weights_sha256=specification.weights_sha256,
+        specification_sha256=specification.sha256,
     )
 
 

@@ -1,6 +1,6 @@
-"""Stability of shares when the query's chunks and the controls are drawn again, for copies whose song is known.
+"""Stability of shares when the query's stretches are drawn again, for copies whose song is known.
 
-N songs, C controls, Q copies, n chunks of a copy, D dimensions.
+N songs, C controls, Q copies, n stretches of a copy, D dimensions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class Stability:
 
     Attributes:
         share: on average over copies.
-        width: of the share's 95 % interval, on average.
+        width: of the share's 95 % interval, on average; 1 where a copy is too short for one.
     """
 
     share: Estimate
@@ -40,14 +40,16 @@ def stability(
 
     Args:
         catalog, controls, copies: channel → float32 unit vectors.
-        chunks: channel → of each copy, float32 `[n, D]`.
+        chunks: channel → of each copy, float32 `[n, D]`, unit vectors of its stretches.
         originals: the row of the catalog that each copy was made of.
     """
     noise = calibrate(catalog, controls)
     measured: dict[Channel, list[tuple[float, float]]] = {c: [] for c in catalog}
     for q, original in enumerate(originals):
-        for c, evidence in evidence_on_all(noise, catalog, {c: of[q] for c, of in copies.items()}).items():
+        of_copy = {c: of[q] for c, of in copies.items()}
+        judged = evidence_on_all(noise, catalog, of_copy, stretches={c: of[q] for c, of in chunks.items()})
+        for c, evidence in judged.items():
             verdict = calibrated(evidence)
-            low, high = share_intervals(evidence, verdict, chunks[c][q])
-            measured[c].append((verdict.shares[original], high[original] - low[original]))
+            ends = share_intervals(evidence, verdict)
+            measured[c].append((verdict.shares[original], ends[1][original] - ends[0][original] if ends else 1.0))
     return {c: Stability(*(mean(np.array(values)) for values in zip(*of, strict=True))) for c, of in measured.items()}

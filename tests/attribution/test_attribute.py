@@ -41,7 +41,7 @@ def test_report_of_a_derived_query(catalog):
     report = attribute(q, snapshot, candidates=130)
     assert report.policy.name == "calibrated"
     for c in ("P", "M"):
-        channel = report.channels[c]
+        channel = report.near_copies[c]
         assert (channel.searched, channel.retrieved, len(channel.candidates)) == (130, 130, 130)
         top = channel.candidates[0]
         assert top.song.song_id == "song-0017"
@@ -73,8 +73,8 @@ def test_a_catalog_of_one_channel(catalog, tmp_path):
     both = derived(catalog)
     q = query({"P": both.channels["P"].vector}, {"P": both.channels["P"].chunk_vectors}, spec_sha256=spec.sha256)
     report = attribute(q, alone)
-    assert list(report.channels) == ["P"]
-    assert report.channels["P"].candidates[0].song.song_id == "catalog-0017"
+    assert list(report.near_copies) == ["P"]
+    assert report.near_copies["P"].candidates[0].song.song_id == "catalog-0017"
     assert Report.model_validate_json(to_json(report)) == report
     assert "master right" not in render_html(report)
 
@@ -108,7 +108,7 @@ def test_the_best_are_listed_and_all_that_qualify_or_have_a_share(catalog, polic
     whole, some = (attribute(q, snapshot, policy, candidates=n) for n in (130, candidates))
     assert some.policy.candidates == candidates
     for c in DIMS:
-        everything, listed = whole.channels[c], some.channels[c]
+        everything, listed = whole.near_copies[c], some.near_copies[c]
         assert len(everything.candidates) == 130
         wanted = [x for x in everything.candidates if x.rank <= candidates or x.qualified or x.share > 0]
         assert list(listed.candidates) == wanted
@@ -120,18 +120,18 @@ def test_channels_are_two_rights_and_never_merged(catalog):
     store, snapshot, worlds = catalog
     vectors = {"P": store.vectors("P")[3], "M": store.vectors("M")[90]}
     report = attribute(query(vectors), snapshot)
-    assert report.channels["P"].candidates[0].song.song_id == "song-0003"
-    assert report.channels["M"].candidates[0].song.song_id == "song-0090"
-    assert (report.channels["P"].subject, report.channels["P"].right) == ("composition", "publishing")
-    assert (report.channels["M"].subject, report.channels["M"].right) == ("production", "master")
+    assert report.near_copies["P"].candidates[0].song.song_id == "song-0003"
+    assert report.near_copies["M"].candidates[0].song.song_id == "song-0090"
+    assert (report.near_copies["P"].subject, report.near_copies["P"].right) == ("composition", "publishing")
+    assert (report.near_copies["M"].subject, report.near_copies["M"].right) == ("production", "master")
     other = query(vectors | {"M": store.vectors("M")[5]})
     for policy in ("v8", "v7"):
-        of_both = [attribute(q, snapshot, policy, candidates=130).channels["P"] for q in (query(vectors), other)]
+        of_both = [attribute(q, snapshot, policy, candidates=130).near_copies["P"] for q in (query(vectors), other)]
         shares = [{c.song.song_id: c.share for c in channel.candidates} for channel in of_both]
         assert shares[0] == shares[1]
     # `calibrated` asks once, of both channels, what stands out; each channel shares that out by its own likeness.
-    mine = {c.song.song_id: c for c in report.channels["P"].candidates}
-    others = {c.song.song_id: c for c in attribute(other, snapshot).channels["P"].candidates}
+    mine = {c.song.song_id: c for c in report.near_copies["P"].candidates}
+    others = {c.song.song_id: c for c in attribute(other, snapshot).near_copies["P"].candidates}
     assert mine["song-0003"].similarity == others["song-0003"].similarity
     assert mine["song-0003"].standard_score != others["song-0003"].standard_score
 
@@ -139,11 +139,12 @@ def test_channels_are_two_rights_and_never_merged(catalog):
 def test_an_unrelated_query_is_left_unattributed_and_says_so(catalog):
     _, snapshot, worlds = catalog
     report = attribute(query({c: w.music(1)[0] for c, w in worlds.items()}), snapshot)
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         if channel.qualified == 0:
             assert channel.unattributed == 1
-            assert "Nothing is attributed" in sentences.verdict(report, channel)
-    assert any(channel.qualified == 0 for channel in report.channels.values())
+            assert "No near copy of a catalog song found" in sentences.verdict(report, channel)
+            assert "othing is attributed" not in sentences.verdict(report, channel)
+    assert any(channel.qualified == 0 for channel in report.near_copies.values())
 
 
 def test_published_policies_carry_a_warning_with_their_error_rate(catalog):
@@ -151,18 +152,18 @@ def test_published_policies_carry_a_warning_with_their_error_rate(catalog):
     q = query({c: w.music(1)[0] for c, w in worlds.items()})
     for policy in ("v8", "v7"):
         report = attribute(q, snapshot, policy)
-        first = sentences.warnings(report, report.channels["P"])[0]
+        first = sentences.warnings(report, report.near_copies["P"])[0]
         assert "published, not proven, and not corrected for the 130 songs searched" in first
-    assert attribute(q, snapshot, "v8").channels["P"].noise.expected_false_positives > 10
-    assert attribute(q, snapshot, "v7").channels["P"].candidates[0].confidence is not None
-    assert attribute(q, snapshot).channels["P"].candidates[0].confidence is None
+    assert attribute(q, snapshot, "v8").near_copies["P"].noise.expected_false_positives > 10
+    assert attribute(q, snapshot, "v7").near_copies["P"].candidates[0].confidence is not None
+    assert attribute(q, snapshot).near_copies["P"].candidates[0].confidence is None
 
 
 def test_a_query_unlike_all_controls_is_warned_about(catalog):
     _, snapshot, worlds = catalog
     q = query({c: w.music(1, common=4.0)[0] for c, w in worlds.items()})
     report = attribute(q, snapshot)
-    told = sentences.warnings(report, report.channels["P"])
+    told = sentences.warnings(report, report.near_copies["P"])
     assert any("resembles the catalog more than the controls" in warning for warning in told)
 
 
@@ -170,11 +171,11 @@ def test_more_songs_than_intervals_can_be_worked_out_for_have_none_and_that_is_s
     _, snapshot, _ = catalog
     q = derived(catalog, weight=0.8)
     report = attribute(q, snapshot)
-    with_intervals = report.channels["P"]
+    with_intervals = report.near_copies["P"]
     assert with_intervals.qualified > 0
     assert with_intervals.candidates[0].share_high is not None
     monkeypatch.setattr("lumina_ray.attribution.intervals.MAX_SONGS", with_intervals.qualified - 1)
-    without = attribute(q, snapshot).channels["P"]
+    without = attribute(q, snapshot).near_copies["P"]
     assert {(c.share_low, c.share_high) for c in without.candidates} == {(None, None)}
     assert [c.share for c in without.candidates] == [c.share for c in with_intervals.candidates]
     told = set(sentences.warnings(report, without)) - set(sentences.warnings(report, with_intervals))
@@ -184,7 +185,7 @@ def test_more_songs_than_intervals_can_be_worked_out_for_have_none_and_that_is_s
 def test_top_k(catalog):
     _, snapshot, _ = catalog
     report = attribute(derived(catalog), snapshot, top_k=5)
-    channel = report.channels["P"]
+    channel = report.near_copies["P"]
     assert channel.retrieved == 5
     assert "Only the 5 most similar of 130 songs were judged" in sentences.warnings(report, channel)[-1]
 
@@ -206,10 +207,10 @@ def test_the_smallest_catalogs(tmp_path, n_songs, policy):
     write_calibration(calibrate_store(store, controls), store.path)
     snapshot = load_snapshot(build_index(store, tmp_path / "index"))
     own = {c: store.vectors(c)[0] for c in DIMS}
-    channel = attribute(query(own), snapshot, policy).channels["P"]
+    channel = attribute(query(own), snapshot, policy).near_copies["P"]
     assert channel.candidates[0].song.song_id == "song-0000"
     assert channel.candidates[0].share > 0.98
-    opposite = attribute(query({c: -v for c, v in own.items()}), snapshot, policy).channels["P"]
+    opposite = attribute(query({c: -v for c, v in own.items()}), snapshot, policy).near_copies["P"]
     assert opposite.unattributed == 1
 
 
@@ -220,15 +221,15 @@ def test_numbers_do_not_depend_on_threads(catalog):
     assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
 
 
-def test_provenance_is_complete(catalog):
+def test_the_basis_is_complete(catalog):
     _, snapshot, _ = catalog
-    provenance = attribute(derived(catalog), snapshot).provenance
-    assert provenance.index_version == "v0001"
-    assert provenance.index_key == snapshot.key
-    assert provenance.calibration_sha256 == snapshot.calibration.sha256
-    assert provenance.specification["kind"] == "influence"
-    assert {"numpy", "scipy", "lumina_ray"} <= set(provenance.software)
-    assert provenance.environment == {"torch": "2.11.0", "device": "x86_64"}
+    basis = attribute(derived(catalog), snapshot).basis
+    assert basis.index_version == "v0001"
+    assert basis.index_key == snapshot.key
+    assert basis.calibration_sha256 == snapshot.calibration.sha256
+    assert basis.specification["kind"] == "influence"
+    assert {"numpy", "scipy", "lumina_ray"} <= set(basis.software)
+    assert basis.environment == {"torch": "2.11.0", "device": "x86_64"}
 
 
 def test_other_specification(catalog):

@@ -61,7 +61,7 @@ def catalogs(tmp_path_factory: pytest.TempPathFactory) -> Catalogs:
 
 
 def first(report: Report) -> list[Candidate]:
-    return [channel.candidates[0] for channel in report.channels.values()]
+    return [channel.candidates[0] for channel in report.near_copies.values()]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -75,7 +75,7 @@ def test_a_song_under_three_ids_keeps_its_share(catalogs: Catalogs, policy: str)
         # The catalog's mean, and so what unrelated music shows, moves a little with two songs more.
         assert found.share == pytest.approx(alone.share, abs=0.03)
         assert found.share > 0.2
-    for channel in often.channels.values():
+    for channel in often.near_copies.values():
         assert (channel.searched, channel.retrieved, len(channel.candidates)) == (62, 62, 60)
         assert "nearest_only" not in {warning.code for warning in channel.warnings}
         assert channel.qualified == sum(c.qualified for c in channel.candidates)
@@ -97,11 +97,11 @@ def test_shards_give_the_same_report(catalogs: Catalogs) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_equal_audio_beyond_the_songs_judged_is_named(catalogs: Catalogs, policy: str) -> None:
     once, often = (attribute(catalogs.query, s, policy, top_k=1) for s in (catalogs.once, catalogs.often))
-    for name, found in often.channels.items():
+    for name, found in often.near_copies.items():
         (candidate,) = found.candidates
         assert (found.retrieved, candidate.song.song_id) == (1, "a copy")
         assert [song.song_id for song in candidate.equal_songs] == ["song-17", "z copy"]
-        assert candidate.share == pytest.approx(once.channels[name].candidates[0].share, abs=0.03)
+        assert candidate.share == pytest.approx(once.near_copies[name].candidates[0].share, abs=0.03)
         assert candidate.share + found.unattributed == pytest.approx(1)
 
 
@@ -154,7 +154,7 @@ def test_every_id_of_a_listed_song_is_named_once_and_none_that_is_withdrawn(
     (folder.parent / WITHDRAWN_FILE).write_text(json.dumps({"songs": gone}))
     snapshot = living(whole, folder.parent)
     report = attribute(asked, snapshot, policy, top_k, candidates=7)
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         named = []
         for candidate in channel.candidates:
             equal = [song.song_id for song in candidate.equal_songs]
@@ -180,17 +180,17 @@ def test_a_report_that_names_what_was_withdrawn_since_comes_out_the_same(
     removals.write_text(json.dumps({"songs": []}))
     snapshot = living(whole, folder.parent)
     report = attribute(asked, snapshot, top_k=1)
-    named = report.channels["P"].candidates[0].equal_songs
+    named = report.near_copies["P"].candidates[0].equal_songs
     assert named
     removals.write_text(json.dumps({"songs": [(song.song_id, song.codes_sha256, 2) for song in named]}))
-    assert attribute(asked, snapshot, top_k=1).channels["P"].candidates[0].equal_songs == ()
+    assert attribute(asked, snapshot, top_k=1).near_copies["P"].candidates[0].equal_songs == ()
     found = verify_query(report, asked, snapshot)
     assert (found.result, found.withdrawn_since) == ("identical", len(named))
 
 
 def test_whoever_shows_it_names_all_ids_and_owners(catalogs: Catalogs, tmp_path: Path) -> None:
     values = attribute(catalogs.query, catalogs.often).model_dump(mode="json")
-    for channel in values["channels"].values():
+    for channel in values["near_copies"].values():
         for song, owner in zip(
             [channel["candidates"][0]["song"], *channel["candidates"][0]["equal_songs"]],
             ["One", "[b]Two", "One"],

@@ -141,11 +141,13 @@ def test_intervals_are_divided_as_shares_are(world):
     worlds, catalog, _ = world
     chunks = {c: mixture(np.repeat(catalog[c][5:6], 4, 0), worlds[c].music(4), 0.75) for c in CHANNELS}
     query = {c: x.sum(axis=0) / np.linalg.norm(x.sum(axis=0)) for c, x in chunks.items()}
-    of, verdicts = judged(world, copies_of(world, 5, 3, np.random.default_rng(2)), query)
+    of, _ = judged(world, copies_of(world, 5, 3, np.random.default_rng(2)), query)
     for c in CHANNELS:
-        low, high = share_intervals(of[c], verdicts[c], chunks[c])
-        group = next(group for group in verdicts[c].groups if 5 in group.members)
-        ends = low[group.members], verdicts[c].shares[group.members], high[group.members]
+        e = replace(of[c], stretches=chunks[c], stretch_weights=np.full(4, 0.25))
+        verdict = calibrated(e)
+        low, high = share_intervals(e, verdict)
+        group = next(group for group in verdict.groups if 5 in group.members)
+        ends = low[group.members], verdict.shares[group.members], high[group.members]
         assert (ends[0] <= ends[1]).all()
         assert (ends[1] <= ends[2]).all()
         for end in ends:
@@ -177,7 +179,7 @@ def test_a_report_shows_the_collision_and_pays_the_earliest(tmp_path: Path):
     snapshot = load_snapshot(folder)
     asked = query({c: mixture(songs[c][40], worlds[c].music(1)[0], 0.8) for c in DIMS})
     report = attribute(asked, snapshot)
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         group = {c.song.song_id: c for c in channel.candidates if c.group}
         assert set(group) == {"song-0007", "song-0020", "song-0040", "song-0060"}
         assert group["song-0040"].similarity > group["song-0007"].similarity

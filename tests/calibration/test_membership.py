@@ -176,7 +176,7 @@ def test_a_report_says_what_its_shares_rest_on_and_keeps_them(made, snapshots) -
     q = asked_for(made, {60: 0.6, 17: 0.6})
     likeness, both = (attribute(q, snapshot) for snapshot in snapshots)
     for c in DIMS:
-        plain, judged = likeness.channels[c], both.channels[c]
+        plain, judged = likeness.near_copies[c], both.near_copies[c]
         assert [x.share for x in plain.candidates] == [x.share for x in judged.candidates]
         assert "likeness alone: there is no reference model" in sentences.basis(likeness, plain)
         assert {x.membership for x in plain.candidates} == {None}
@@ -190,10 +190,10 @@ def test_a_report_says_what_its_shares_rest_on_and_keeps_them(made, snapshots) -
             f"was trained on {'it' if found == 1 else 'them'} (p ≤ 0.05 by 50 controls; {n * 2 / 51:.2g} expected by "
             "chance)."
         )
-    assert likeness.provenance.membership is None
-    provenance = both.provenance.membership
-    assert (provenance.reference_weights_sha256, provenance.n_controls) == ("e" * 64, 50)
-    assert provenance.file_sha256 == snapshots[1].record.files[MEMBERSHIP_FILE]
+    assert likeness.basis.membership is None
+    basis = both.basis.membership
+    assert (basis.reference_weights_sha256, basis.n_controls) == ("e" * 64, 50)
+    assert basis.file_sha256 == snapshots[1].record.files[MEMBERSHIP_FILE]
     assert "not that it made use of it for this query" in sentences.evidence(both)
     assert sentences.evidence(both).startswith(sentences.evidence(likeness))
 
@@ -212,4 +212,4 @@ def test_the_sentence_fits_the_songs(made, snapshots, weights: dict[int, float],
     if not weights:
         q = replace(q, channels={c: replace(v, vector=-v.vector) for c, v in q.channels.items()})
     report = attribute(q, snapshots[1])
-    assert sentence in sentences.basis(report, report.channels["P"])
+    assert sentence in sentences.basis(report, report.near_copies["P"])

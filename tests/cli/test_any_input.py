@@ -55,7 +55,7 @@ MANIFESTS = {
     "good.csv": b"song_id,path\n1,clip.raw\n",
     "junk.parquet": b"PAR1 junk PAR1",
     "empty.csv": b"",
-    "report.json": b'{"format_version": 6}',
+    "report.json": b'{"format_version": 7}',
     "deep.json": b"[" * 100_000,
     "clip.raw": b"RIFF\0\0\0\0WAVEfmt ",
     "a:b.m4a": b"no audio",

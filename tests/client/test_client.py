@@ -42,7 +42,7 @@ READY = {
     "max_upload_bytes": 1,
     "max_audio_s": 1.5,
 }
-SONG = json.loads(Path(serve.__file__).with_name("example_report.json").read_text("utf-8"))["channels"]["P"][
+SONG = json.loads(Path(serve.__file__).with_name("example_report.json").read_text("utf-8"))["near_copies"]["P"][
     "candidates"
 ][0]["song"]
 JOB = {

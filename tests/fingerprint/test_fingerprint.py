@@ -47,17 +47,56 @@ def test_same_codes_same_bits_whatever_came_before(model: MusicModel, kind: Kind
         assert first.vectors[channel].tobytes() == again.vectors[channel].tobytes() == fresh.vectors[channel].tobytes()
         assert np.linalg.norm(first.vectors[channel]) == pytest.approx(1, abs=1e-6)
         assert first.vectors[channel].dtype == np.float32
-        assert again.chunk_vectors[channel].shape == (2, len(first.vectors[channel]))
+        assert again.chunk_vectors[channel].shape == (4, len(first.vectors[channel]))
         assert abs(first.vectors[channel] @ fingerprinter(other).vectors[channel]) < 0.999
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_song_of_one_chunk_is_that_chunk(model: MusicModel, kind: Kind) -> None:
+def test_a_song_of_one_stretch_is_that_stretch(model: MusicModel, kind: Kind) -> None:
     fingerprint = Fingerprinter(model, Specification.for_model(model, kind))(
-        random_codes(model, [400], 2), per_chunk=True
+        random_codes(model, [250], 2), per_chunk=True
     )
     for channel in CHANNELS:
         np.testing.assert_array_equal(fingerprint.vectors[channel], fingerprint.chunk_vectors[channel][0])
+
+
+@pytest.mark.parametrize("kind", ["influence", "head-gradient", "tokens", "jl", "gradient"])
+def test_halves_of_a_chunk_add_up_to_it(model: MusicModel, kind: Kind) -> None:
+    """Fingerprints that are linear in the gradient: the song's vector lies in the plane of its halves'."""
+    fingerprint = Fingerprinter(model, Specification.for_model(model, kind))(
+        random_codes(model, [500], 5), per_chunk=True
+    )
+    assert [(of.start, of.stop) for of in fingerprint.stretches] == [(0, 250), (250, 500)]
+    # In the second half, codebook k is predicted up to the last frame but k.
+    assert fingerprint.stretch_weights == pytest.approx((1000 / 1994, 994 / 1994))
+    for channel in CHANNELS:
+        halves, whole = fingerprint.chunk_vectors[channel], fingerprint.vectors[channel]
+        lengths, *_ = np.linalg.lstsq(halves.T, whole, rcond=None)
+        # Steps of the text, which are in neither half, have gradients of their own in "gradient".
+        np.testing.assert_allclose(lengths @ halves, whole, atol=1e-5 if kind != "gradient" else 0.05)
+        assert (lengths > 0).all()
+
+
+def test_half_a_chunk_is_what_a_loss_on_that_half_gives(model: MusicModel) -> None:
+    codes = random_codes(model, [500], 6)
+    fingerprinter = Fingerprinter(model, Specification.for_model(model, "influence"))
+    halves = fingerprinter(codes, per_chunk=True)
+    for half, heard in enumerate((np.arange(500) < 250, np.arange(500) >= 250)):
+        alone = fingerprinter(replace(codes, heard=(heard,)))
+        for channel in CHANNELS:
+            # Codebooks count by the codes that they have in the chunk, or in the half: 497 to 500, or 247 to 250.
+            assert halves.chunk_vectors[channel][half] @ alone.vectors[channel] > 0.9999
+
+
+def test_chunks_are_cut_where_there_are_few_and_both_halves_have_sound(model: MusicModel) -> None:
+    fingerprinter = Fingerprinter(model, Specification.for_model(model, "tokens"))
+    for frames, expected in (([500, 250], 3), ([500, 251], 4), ([500] * 3, 3), ([400], 2)):
+        assert len(fingerprinter(random_codes(model, frames, 7), per_chunk=True).stretches) == expected
+    # A second of sound is 50 frames.
+    for n_heard, expected in ((299, 1), (300, 2)):
+        codes = replace(random_codes(model, [500], 8), heard=(np.arange(500) < n_heard,))
+        assert len(fingerprinter(codes, per_chunk=True).stretches) == expected
+    assert fingerprinter(random_codes(model, [500], 9)).stretches == ()
 
 
 @pytest.mark.parametrize("stream", [None, AudioStream(2, 3, "first_with_sound")])

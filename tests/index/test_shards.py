@@ -94,7 +94,7 @@ def test_withdrawn_songs_are_left_out_of_every_part(store, asked, tmp_path):
     merged = together(load_snapshot(index, NOTHING), selected(parts, asked, 30))
     report = attribute(asked, merged, top_k=30)
     assert to_json(report) == to_json(attribute(asked, whole, top_k=30))
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         assert channel.searched == N - len(gone)
         assert not {store.song_ids[row] for row in gone} & {c.song.song_id for c in channel.candidates}
 

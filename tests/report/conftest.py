@@ -50,7 +50,7 @@ def reports(tmp_path_factory) -> dict[str, Report]:
 def all_qualify(report: Report, n: int) -> Report:
     """The report as if the first `n` songs of each channel had qualified."""
     values = report.model_dump(mode="json")
-    for channel in values["channels"].values():
+    for channel in values["near_copies"].values():
         channel["qualified"] = n
         for candidate in channel["candidates"][:n]:
             candidate["qualified"] = True

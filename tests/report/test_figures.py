@@ -12,7 +12,7 @@ NAMES = ["calibrated", "v8", "v7", "noise"]
 
 
 def channels(reports: dict[str, Report], name: str) -> list[ChannelReport]:
-    return list(reports[name].channels.values())
+    return list(reports[name].near_copies.values())
 
 
 @pytest.mark.parametrize("name", NAMES)

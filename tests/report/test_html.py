@@ -98,19 +98,19 @@ def test_colours_come_from_the_page(page):
 
 def test_numbers_are_the_reports(page):
     report, _, parsed = page
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         assert sentences.verdict(report, channel) in parsed.text
         assert sentences.basis(report, channel) in parsed.text
         assert all(warning in parsed.text for warning in sentences.warnings(report, channel))
         assert f"{channel.candidates[0].similarity:.3f}" in parsed.text
-    for value in (report.query.audio_sha256, report.provenance.index_key, report.provenance.calibration_sha256):
+    for value in (report.query.audio_sha256, report.basis.index_key, report.basis.calibration_sha256):
         assert value in parsed.text
 
 
 def test_each_channel_names_the_owners_of_its_own_right(reports):
     facts = {"isrc": "DEX", "iswc": "T-1", "publisher": "<b>Pub", "master_owner": "Lab", "splits": "A 60, B 40"}
     values = json.loads(to_json(reports["calibrated"]))
-    for channel in values["channels"].values():
+    for channel in values["near_copies"].values():
         channel["candidates"][0]["song"] |= facts
     text = Page(render_html(Report.model_validate(values))).text
     assert text.count("ISWC T-1 · publisher <b>Pub · splits A 60, B 40") == 1
@@ -132,8 +132,8 @@ def test_honest_wording(page):
 @pytest.mark.parametrize("only", ["P", "M"])
 def test_one_channel_is_enough_for_a_page(reports, only):
     report = reports["calibrated"]
-    page = Page(render_html(report.model_copy(update={"channels": {only: report.channels[only]}})))
-    assert f"Catalog {report.channels[only].searched} songs" in page.text
+    page = Page(render_html(report.model_copy(update={"near_copies": {only: report.near_copies[only]}})))
+    assert f"Catalog {report.near_copies[only].searched} songs" in page.text
 
 
 @pytest.mark.parametrize("policy", ["calibrated", "v8", "v7"])
@@ -153,18 +153,18 @@ def test_a_partial_report_warns(reports):
 def test_use_is_told_where_it_is_known(page):
     report, text, parsed = page
     columns = text.count('<th class="n" scope="col">p, mem-<br>bership</th>')
-    assert columns == (2 if report.provenance.membership else 0)
-    assert ("not that it made use of it" in parsed.text) == (report.provenance.membership is not None)
-    if report.provenance.membership:
-        assert report.provenance.membership.reference_weights_sha256 in parsed.text
-        top = report.channels["P"].candidates[0]
+    assert columns == (2 if report.basis.membership else 0)
+    assert ("not that it made use of it" in parsed.text) == (report.basis.membership is not None)
+    if report.basis.membership:
+        assert report.basis.membership.reference_weights_sha256 in parsed.text
+        top = report.near_copies["P"].candidates[0]
         assert (top.song.song_id, top.membership.p_value) == ("song-0017", 1 / 51)
         assert '<td class="n">0.020*</td>' in text
 
 
 def test_the_table_holds_each_candidates_numbers(page):
     report, text, _ = page
-    for name, channel in report.channels.items():
+    for name, channel in report.near_copies.items():
         table = text.split(f'aria-label="Candidates of channel {name}"')[1].split("</table>")[0]
         rows = [re.findall(r"<td.*?</td>", row, re.DOTALL) for row in table.split("<tbody>")[1].split("<tr ")[1:]]
         cells = [[" ".join(Page(cell).text.split()) for cell in row] for row in rows]
@@ -173,7 +173,7 @@ def test_the_table_holds_each_candidates_numbers(page):
             assert found[3] == f"{candidate.similarity:.3f} ({candidate.threshold:.3f})"
             assert found[7] == words.p_value(candidate.family_wise_p, channel.noise.resolution)
             assert found[8] == words.p_value(candidate.q_value)
-            if report.provenance.membership:
+            if report.basis.membership:
                 assert found[9] == words.membership_p(report, candidate)
         assert len(cells) == 1 + max(10, channel.qualified)
         columns = table.count('scope="col"')
@@ -186,5 +186,5 @@ def test_no_song_that_qualified_is_hidden(reports):
     text = Page(render_html(report)).text
     assert text.count("8 more candidates are in the JSON report.") == 2
     assert "more candidate" not in Page(render_html(all_qualify(report, 20))).text
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         assert channel.candidates[11].song.song_id in text

@@ -42,21 +42,21 @@ def test_no_number_that_json_lacks_is_written(reports):
 def test_keys_are_sorted_and_channels_apart(reports):
     report = json.loads(to_json(reports["calibrated"]))
     assert list(report) == sorted(report)
-    assert set(report) == {"channels", "format_version", "policy", "provenance", "query"}
-    assert set(report["channels"]) == {"P", "M"}
-    candidate = report["channels"]["P"]["candidates"][0]
+    assert set(report) == {"basis", "format_version", "influence", "near_copies", "policy", "provenance", "query"}
+    assert set(report["near_copies"]) == {"P", "M"}
+    candidate = report["near_copies"]["P"]["candidates"][0]
     assert {"similarity", "kernel_score", "z", "p_value", "family_wise_p", "level", "share", "song"} <= set(candidate)
     assert len(candidate["chunk_similarities"]) == len(report["query"]["chunks"]) == 4
 
 
 def test_reads_no_other_format(reports):
     with pytest.raises(UsageError, match="not an attribution report of this software version"):
-        from_json('{"format_version": 7}')
-    for older in (1, 2, 3, 4, 5):
-        text = to_json(reports["v8"]).replace('"format_version":6', f'"format_version":{older}')
+        from_json('{"format_version": 8}')
+    for older in (1, 2, 3, 4, 5, 6):
+        text = to_json(reports["v8"]).replace('"format_version":7', f'"format_version":{older}')
         with pytest.raises(UsageError, match=f"version {older} was written by an earlier lumina-ray") as refused:
             from_json(text)
-        assert str(refused.value).endswith("and this one reads version 6; attribute the audio again")
+        assert str(refused.value).endswith("and this one reads version 7; attribute the audio again")
 
 
 def strings(value: object, name: str = "") -> Iterator[tuple[str, str]]:
@@ -76,7 +76,7 @@ def test_a_report_holds_no_sentences(reports, name):
     partial = as_partial(reports[name], [range(50, 70)], 130)
     values = json.loads(to_json(partial))
     # Its texts are part of what the specification's own hash is taken of.
-    del values["provenance"]["specification"]
+    del values["basis"]["specification"]
     texts = [(key, text) for key, text in strings(values) if key not in SongFacts.model_fields]
     # Levels are the policies' own names, of at most three words.
     assert [(key, text) for key, text in texts if len(text.split()) > 3] == []
@@ -99,11 +99,11 @@ def test_the_stream_that_was_taken_is_data_and_a_sentence_where_it_is_shown(repo
 EMPTY = ",".join(["{}"] * 20_000)
 UNKNOWN = ",".join(f'"{i:x}":0' for i in range(20_000))
 BOMBS = {
-    "candidates": f'{{"channels":{{"P":{{"candidates":[{EMPTY}]}}}}}}',
-    "numbers": f'{{"channels":{{"P":{{"noise":{{"control_maxima":[{EMPTY}]}}}}}}}}',
+    "candidates": f'{{"near_copies":{{"P":{{"candidates":[{EMPTY}]}}}}}}',
+    "numbers": f'{{"near_copies":{{"P":{{"noise":{{"control_maxima":[{EMPTY}]}}}}}}}}',
     "fields": f"{{{UNKNOWN}}}",
-    "channels": f'{{"channels":{{{UNKNOWN}}}}}',
-    "environment": f'{{"provenance":{{"environment":{{{UNKNOWN}}}}}}}',
+    "channels": f'{{"near_copies":{{{UNKNOWN}}}}}',
+    "environment": f'{{"basis":{{"environment":{{{UNKNOWN}}}}}}}',
 }
 
 
@@ -132,9 +132,9 @@ def test_what_was_not_searched_is_said(reports):
     text = to_json(partial)
     assert from_json(text) == partial
     values = json.loads(text)
-    assert (values["format_version"], values["unsearched"]) == (6, [{"first_row": 50, "n_songs": 20}])
+    assert (values["format_version"], values["unsearched"]) == (7, [{"first_row": 50, "n_songs": 20}])
     assert "unsearched" not in json.loads(to_json(reports["v8"]))
-    silent = json.loads(to_json(reports["v8"]))["channels"]
-    for change in ({"channels": silent}, {"unsearched": None}, {"unsearched": []}):
+    silent = json.loads(to_json(reports["v8"]))["near_copies"]
+    for change in ({"near_copies": silent}, {"unsearched": None}, {"unsearched": []}):
         with pytest.raises(UsageError, match="unsearched"):
             from_json(json.dumps(values | change))

@@ -22,7 +22,7 @@ from lumina_ray.report.frame import to_frame
 def test_a_frame_has_a_row_for_each_listed_song(
     reports: dict[str, Report], name: str, channel: str, owners: list[str]
 ) -> None:
-    frame, candidates = to_frame(reports[name], channel), reports[name].channels[channel].candidates  # type: ignore[index]
+    frame, candidates = to_frame(reports[name], channel), reports[name].near_copies[channel].candidates  # type: ignore[index]
     assert list(frame.columns) == [
         *(
             "rank",
@@ -55,7 +55,7 @@ def test_a_channel_that_is_not_there_is_named(reports: dict[str, Report]) -> Non
     report = reports["calibrated"]
     with pytest.raises(UsageError, match="channel must be one of P, M, got 'p'"):
         to_frame(report, "p")
-    alone = report.model_copy(update={"channels": {"M": report.channels["M"]}})
+    alone = report.model_copy(update={"near_copies": {"M": report.near_copies["M"]}})
     with pytest.raises(UsageError, match="has no channel P, as its index holds M alone"):
         to_frame(alone, "P")
 
@@ -68,7 +68,7 @@ def test_a_csv_file_has_a_row_for_each_query_channel_and_song(reports: dict[str,
     expected = [
         (name, report_sha256(report), channel, c.song.song_id, c.rank, c.share, c.similarity)
         for name, report in named
-        for channel, answer in report.channels.items()
+        for channel, answer in report.near_copies.items()
         for c in answer.candidates
     ]
     found = frame[["query", "report_sha256", "channel", "song_id", "rank", "share", "similarity"]]
@@ -79,7 +79,7 @@ def test_a_csv_file_has_a_row_for_each_query_channel_and_song(reports: dict[str,
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n=", " =", "＝", "＋", "－", "＠", '"='])
 def test_no_text_is_a_formula_and_numbers_stay_numbers(reports: dict[str, Report], tmp_path: Path, begin: str) -> None:
     values = json.loads(to_json(reports["calibrated"]))
-    for channel in values["channels"].values():
+    for channel in values["near_copies"].values():
         candidate = channel["candidates"][0]
         for field in ("song_id", "title", "creator", "isrc", "iswc", "publisher", "master_owner", "splits"):
             candidate["song"][field] = f"{begin}cmd|' /C calc'!A0,\"x\"\n{field}"

@@ -30,7 +30,7 @@ def test_the_hash_is_that_of_the_file(signed: Path) -> None:
     assert report_sha256(report) in render_html(report)
 
 
-@pytest.mark.parametrize("change", [b"\n", b" ", b'{"format_version":6,'])
+@pytest.mark.parametrize("change", [b"\n", b" ", b'{"format_version":7,'])
 def test_only_canonical_bytes_are_a_report(signed: Path, change: bytes) -> None:
     data = signed.read_bytes()
     # A key that is there twice would be read as one value here, and as the other one elsewhere.
@@ -40,7 +40,7 @@ def test_only_canonical_bytes_are_a_report(signed: Path, change: bytes) -> None:
 
 
 def test_a_report_of_another_format_says_so_in_one_line(signed: Path) -> None:
-    signed.write_bytes(signed.read_bytes().replace(b'"format_version":6', b'"format_version":1'))
+    signed.write_bytes(signed.read_bytes().replace(b'"format_version":7', b'"format_version":1'))
     with pytest.raises(UsageError, match="of this software version: format_version") as refused:
         read_report(signed)
     assert "\n" not in str(refused.value)

@@ -59,21 +59,21 @@ def changed(report: Report, *steps: str | int, to: object) -> Report:
 
 
 def elsewhere(report: Report) -> Report:
-    return changed(report, "provenance", "environment", "device", to="another device")
+    return changed(report, "basis", "environment", "device", to="another device")
 
 
-SHARE = ("channels", "P", "candidates", 0, "share")
+SHARE = ("near_copies", "P", "candidates", 0, "share")
 
 
 def test_in_the_same_environment_the_last_bit_counts(reports: dict[str, Report]) -> None:
     report = reports["calibrated"]
     assert compare(report, report).result == "identical"
-    found = compare(changed(report, *SHARE, to=lambda x: float(np.nextafter(x, 1))), report)
+    found = compare(changed(report, *SHARE, to=lambda x: float(np.nextafter(x, 0))), report)
     assert found.result == "different"
     assert found.difference is not None
     assert found.difference.path == "/" + "/".join(map(str, SHARE))
-    assert found.difference.recomputed == report.channels["P"].candidates[0].share
-    assert "/channels/P/candidates/0/share is 0." in found.sentence
+    assert found.difference.recomputed == report.near_copies["P"].candidates[0].share
+    assert "/near_copies/P/candidates/0/share is 0." in found.sentence
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_in_the_same_environment_the_last_bit_counts(reports: dict[str, Report])
     [
         (SHARE, lambda x: x + 0.9 * TOLERANCE, "close"),
         (SHARE, lambda x: x + 1.1 * TOLERANCE, "different"),
-        (("channels", "P", "candidates", 0, "z"), lambda z: z * (1 + 0.9 * TOLERANCE), "close"),
-        (("channels", "P", "candidates", 0, "rank"), 2, "different"),
-        (("channels", "P", "candidates", 0, "song", "title"), "Another", "different"),
-        (("channels", "P", "candidates", 0, "qualified"), False, "different"),
-        (("channels", "P", "candidates"), lambda candidates: candidates[:-1], "different"),
-        (("channels", "P", "subject"), "production", "different"),
+        (("near_copies", "P", "candidates", 0, "z"), lambda z: z * (1 + 0.9 * TOLERANCE), "close"),
+        (("near_copies", "P", "candidates", 0, "rank"), 2, "different"),
+        (("near_copies", "P", "candidates", 0, "song", "title"), "Another", "different"),
+        (("near_copies", "P", "candidates", 0, "qualified"), False, "different"),
+        (("near_copies", "P", "candidates"), lambda candidates: candidates[:-1], "different"),
+        (("near_copies", "P", "subject"), "production", "different"),
         (("query", "codes_sha256"), "d" * 64, "different"),
     ],
 )
@@ -96,7 +96,7 @@ def test_elsewhere_numbers_may_be_a_little_off_and_nothing_else(
     report = reports["calibrated"]
     found = compare(changed(report, *steps, to=to), elsewhere(report))
     assert found.result == result
-    assert [d.path for d in found.environment] == ["/provenance/environment/device"]
+    assert [d.path for d in found.environment] == ["/basis/environment/device"]
     assert "identical" not in found.sentence.replace("not identical", "")
     assert "another device" in found.sentence
 
@@ -123,7 +123,7 @@ def test_elsewhere_numbers_of_warnings_may_be_off_as_all_others(
     reports: dict[str, Report], name: str, step: str, to: object, result: str
 ) -> None:
     report = reports[name]
-    path = ("channels", "P", "warnings", 0)
+    path = ("near_copies", "P", "warnings", 0)
     if step == "code":
         other = changed(report, *path, to={"code": to, "judged": 5, "searched": 130})
     else:
@@ -158,10 +158,10 @@ def test_songs_that_were_withdrawn_since_are_searched_as_they_were(living: tuple
     assert now.n_present == 128
     assert as_searched(now, report).n_present == 130
     for n_searched, gone in ((130, []), (129, [3]), (128, [3, 5])):
-        then = as_searched(now, changed(report, "channels", "P", "searched", to=n_searched))
+        then = as_searched(now, changed(report, "near_copies", "P", "searched", to=n_searched))
         assert then.withdrawals.rows().tolist() == gone
     # A report that claims what never was is compared with what is.
-    assert as_searched(now, changed(report, "channels", "P", "searched", to=12)) is now
+    assert as_searched(now, changed(report, "near_copies", "P", "searched", to=12)) is now
     assert now.n_present == 128
 
 
@@ -170,12 +170,12 @@ def test_the_snapshot_is_the_one_that_the_report_names(living: tuple[Path, Repor
     assert reported_folder(index, report) == reported_folder(index / "v0001", report) == index / "v0001"
     for name in ("v0002", "../index/v0001", "."):
         with pytest.raises(ReportMismatch, match="does not hold snapshot"):
-            reported_folder(index, changed(report, "provenance", "index_version", to=name))
+            reported_folder(index, changed(report, "basis", "index_version", to=name))
     with pytest.raises(ReportMismatch, match="does not hold snapshot"):
         reported_folder(index.with_name("nowhere"), report)
     for name in ("index_key", "calibration_sha256"):
         with pytest.raises(ReportMismatch, match="not what the report was made from: v0001"):
-            reported_folder(index, changed(report, "provenance", name, to="e" * 64))
+            reported_folder(index, changed(report, "basis", name, to="e" * 64))
 
 
 def test_which_snapshot_a_report_names_is_told_without_its_songs(
@@ -193,7 +193,7 @@ def test_which_snapshot_a_report_names_is_told_without_its_songs(
 
 def test_a_report_on_a_part_of_the_catalog_is_not_computed_again(living: tuple[Path, Report]) -> None:
     index, report = living
-    asked = query({c: load_snapshot(index).vectors(c, np.array([0]))[0] for c in report.channels})
+    asked = query({c: load_snapshot(index).vectors(c, np.array([0]))[0] for c in report.near_copies})
     assert verify_query(report, asked, load_snapshot(index)).result == "different"
     with pytest.raises(ReportMismatch, match="a part of the catalog"):
         verify_query(as_partial(report, [range(3)], 130), asked, load_snapshot(index))
@@ -201,7 +201,7 @@ def test_a_report_on_a_part_of_the_catalog_is_not_computed_again(living: tuple[P
 
 def test_a_path_may_be_a_text(living: tuple[Path, Report], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     index, report = living
-    asked = query({c: load_snapshot(index).vectors(c, np.array([0]))[0] for c in report.channels})
+    asked = query({c: load_snapshot(index).vectors(c, np.array([0]))[0] for c in report.near_copies})
     opened: list[Path] = []
 
     def load(path: Path) -> SimpleNamespace:

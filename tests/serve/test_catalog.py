@@ -194,7 +194,7 @@ def test_health_is_asked_of_the_first_song_that_is_not_withdrawn(
 ) -> None:
     asked, vectors = [], Snapshot.vectors
     monkeypatch.setattr(Snapshot, "vectors", lambda *given: asked.append(given[2].tolist()) or vectors(*given))
-    monkeypatch.setattr("serve.live.attribute", lambda *_, **__: SimpleNamespace(channels={}))
+    monkeypatch.setattr("serve.live.attribute", lambda *_, **__: SimpleNamespace(near_copies={}))
     large = catalog_of(snapshot, ["song"] * 1_000_000, [0, 1, 2, 4])
     tracemalloc.start()
     probe(large)
@@ -232,12 +232,12 @@ def test_a_fingerprint_is_attributed_as_its_song_is(
     assert answer.text == to_json(local)
     report = Report.model_validate(answer.json())
     assert report.query.audio_sha256 == query["audio_sha256"]
-    assert "client" in report.provenance.environment["fingerprint"]
-    for channel in report.channels.values():
+    assert "client" in report.basis.environment["fingerprint"]
+    for channel in report.near_copies.values():
         assert channel.candidates[0].song.song_id == "song-0003"
         assert channel.candidates[0].similarity == pytest.approx(1, abs=1e-5)
     one = client.post(BY_FINGERPRINT, json=query | {"channels": {"M": query["channels"]["M"]}}).json()
-    assert list(one["channels"]) == ["M"]
+    assert list(one["near_copies"]) == ["M"]
 
 
 def test_a_fingerprint_that_does_not_fit_is_refused(client: httpx.Client, snapshot: Snapshot) -> None:

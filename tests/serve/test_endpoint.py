@@ -63,7 +63,7 @@ def test_the_answer_says_which_of_several_streams_was_attributed(client: httpx.C
 def test_a_catalog_song_comes_out_on_top(client: httpx.Client) -> None:
     response = post(client, wav(sound(3)))
     report = Report.model_validate(response.json())
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         assert channel.searched == N_SONGS
         assert channel.candidates[0].song.song_id == "song-0003"
         assert channel.candidates[0].similarity > 0.99
@@ -215,7 +215,7 @@ def test_the_reference_describes_the_report_and_the_upload(client: httpx.Client)
     operation = document["paths"][URL]["post"]
     answer = operation["responses"]["200"]["content"]["application/json"]
     assert answer["schema"] == {"$ref": "#/components/schemas/Report"}
-    assert answer["example"]["format_version"] == 6
+    assert answer["example"]["format_version"] == 7
     upload = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert (upload["required"], upload["properties"]["audio"]["format"]) == (["audio"], "binary")
     for status in ("400", "408", "413", "415", "422", "429", "500", "503", "504"):

@@ -16,7 +16,7 @@ from serve.gateway import create_app
 from tests.serve.app import Deployment, make_services
 
 EXAMPLE = from_json(Path(serve.__file__).with_name("example_report.json").read_text("utf-8"))
-FACTS = EXAMPLE.channels["P"].candidates[0].song
+FACTS = EXAMPLE.near_copies["P"].candidates[0].song
 # What a manifest takes: no control characters, and not blank. Parts that mean something in a path come often.
 PARTS = st.sampled_from(["/", "nearest", "/nearest", ".", "..", "%2F", "%", "?", "#", "//", " ", "a"]) | st.text(
     st.characters(exclude_categories=["Cc", "Cs"]), max_size=10

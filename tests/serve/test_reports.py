@@ -62,18 +62,18 @@ def test_a_true_report_is_identical_and_signed(server: Server, made: Path) -> No
     assert (found.result, found.difference, found.environment) == ("identical", None, ())
     assert found.report_sha256 == unheard.report_sha256 == report_sha256(report)
     assert found.signed_by == json.loads((made / "report.json.sig").read_text())["public_key"]
-    assert (unheard.result, unheard.signed_by, unheard.index_version) == (None, None, report.provenance.index_version)
+    assert (unheard.result, unheard.signed_by, unheard.index_version) == (None, None, report.basis.index_version)
     assert (refused.value.status, refused.value.code) == (422, "report.invalid")
 
 
 def test_a_changed_number_is_pointed_at(client: httpx.Client, made: Path) -> None:
     def raise_share(report: dict) -> None:
-        report["channels"]["P"]["candidates"][0]["share"] = 0.999
+        report["near_copies"]["P"]["candidates"][0]["share"] = 0.999
 
     files = {"report": changed((made / "report.json").read_bytes(), raise_share)}
     files["audio"] = (made / "query.wav").read_bytes()
     answer = client.post(VERIFY, files=files).json()
-    assert (answer["result"], answer["difference"]["path"]) == ("different", "/channels/P/candidates/0/share")
+    assert (answer["result"], answer["difference"]["path"]) == ("different", "/near_copies/P/candidates/0/share")
     assert answer["difference"]["report"] == 0.999
     # The signature is not one of these bytes.
     signed = {"report": files["report"], "signature": (made / "report.json.sig").read_bytes()}
@@ -83,8 +83,8 @@ def test_a_changed_number_is_pointed_at(client: httpx.Client, made: Path) -> Non
 def test_what_cannot_be_verified_is_refused(client: httpx.Client, made: Path) -> None:
     report = (made / "report.json").read_bytes()
 
-    def named(**provenance: str) -> bytes:
-        return changed(report, lambda values: values["provenance"].update(provenance))
+    def named(**basis: str) -> bytes:
+        return changed(report, lambda values: values["basis"].update(basis))
 
     for files, code in (
         ({"report": report, "audio": wav(sound(4, 12.0))}, "report.mismatch"),
@@ -144,14 +144,14 @@ def test_a_drawn_report_says_what_was_not_verified(client: httpx.Client, made: P
     assert f"by key {key}" in signed
     assert "does not know whose" in signed
     assert "no signature" not in signed
-    forged = changed(report, lambda values: values["channels"]["P"].update(unattributed=0.5))
+    forged = changed(report, lambda values: values["near_copies"]["P"].update(unattributed=0.5))
     assert "one was changed" in told(report=forged, signature=signature)
     assert "a signature" in told(report=report, signature=b"{}")
-    elsewhere = changed(report, lambda values: values["provenance"].update(index_key="0" * 64))
+    elsewhere = changed(report, lambda values: values["basis"].update(index_key="0" * 64))
     assert "The snapshot that the report names is not here" in told(report=elsewhere)
     assert "canonical" in told(report=json.dumps(json.loads(report), indent=1).encode())
     # What names another index has no rights on the page.
-    hostile = changed(report, lambda values: values["provenance"].update(index_version="<script>alert(1)</script>"))
+    hostile = changed(report, lambda values: values["basis"].update(index_version="<script>alert(1)</script>"))
     assert "<script>alert" not in client.post(DRAW, files={"report": hostile}).text
 
 

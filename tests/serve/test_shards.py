@@ -104,7 +104,7 @@ def query(sharded: Sharded) -> FingerprintQuery:
 
 
 def version_of(report: str) -> str:
-    return from_json(report).provenance.index_version
+    return from_json(report).basis.index_version
 
 
 @pytest.mark.parametrize("top_k", [1, 7, 256])
@@ -147,11 +147,11 @@ def test_a_missing_shard_is_503_unless_the_answer_may_be_partial(
         assert refused.headers is not None
     missing = Shard(1, 2, OF).rows(N_SONGS)
     report = from_json(sharded.ask("attribute_vectors", query, "v8", 9, 9, True))
-    assert report.format_version == 6
+    assert report.format_version == 7
     assert report.unsearched is not None
     assert [(part.first_row, part.n_songs) for part in report.unsearched] == [(missing.start, len(missing))]
     gone = {sharded.whole.songs["song_id"][row].as_py() for row in missing}
-    for channel in report.channels.values():
+    for channel in report.near_copies.values():
         assert channel.searched == N_SONGS - len(missing)
         told = sentences.warnings(report, channel)
         assert told[0].startswith(f"{len(missing)} of the catalog's {N_SONGS} songs were not searched")

@@ -234,7 +234,7 @@ def test_a_config_exchanges_the_index_and_no_request_is_lost(deploy: Deploy, ser
     for asked in asking:
         answers = asked.result()
         assert {answer.status_code for answer in answers} == {200}
-        named = [Report.model_validate_json(answer.content).provenance.index_version for answer in answers]
+        named = [Report.model_validate_json(answer.content).basis.index_version for answer in answers]
         # Each answer is of one version as a whole, and nobody is answered by the old one after the new one.
         assert all(answer.text == expected[version] for answer, version in zip(answers, named, strict=True))
         assert named == sorted(named)

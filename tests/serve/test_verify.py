@@ -64,7 +64,7 @@ def test_a_true_report_is_identical(verify: Lumina) -> None:
 
 def test_one_number_changed_is_found(verify: Lumina, case: Path) -> None:
     report = json.loads((case / "report.json").read_text())
-    candidate = report["channels"]["M"]["candidates"][1]
+    candidate = report["near_copies"]["M"]["candidates"][1]
     candidate["similarity"], true = candidate["similarity"] + 1e-9, candidate["similarity"]
     (case / "report.json").write_text(
         json.dumps(report, sort_keys=True, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
@@ -72,7 +72,7 @@ def test_one_number_changed_is_found(verify: Lumina, case: Path) -> None:
     code, out, _ = verify("--json")
     assert code == 5
     assert json.loads(out)["difference"] == {
-        "path": "/channels/M/candidates/1/similarity",
+        "path": "/near_copies/M/candidates/1/similarity",
         "report": candidate["similarity"],
         "recomputed": true,
     }

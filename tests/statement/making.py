@@ -37,7 +37,7 @@ def of_audio(report: bytes, number: int) -> bytes:
 
 def give_owners(values: dict) -> None:
     """Give each song of a report its owners, by its number: some have splits, some nobody."""
-    for channel in values["channels"].values():
+    for channel in values["near_copies"].values():
         for candidate in channel["candidates"]:
             for song in (candidate["song"], *candidate["equal_songs"]):
                 number = int(song["song_id"].rpartition("-")[2])

@@ -7,7 +7,7 @@ from scipy.stats import norm
 from lumina_ray.attribution.policies import above_noise
 from lumina_ray.calibration import ALPHA
 from lumina_ray.statement.intervals import total_interval
-from lumina_ray.statement.lines import LEVELS, _drawn_ranks, own_error
+from lumina_ray.statement.lines import LEVELS, _drawn_ranks
 
 
 def test_without_errors_of_their_own_the_draws_alone_make_it() -> None:
@@ -28,11 +28,11 @@ def test_it_is_the_one_that_drawing_gives() -> None:
 
 
 def coverage(n_clips: int, n_worlds: int = 150, n_controls: int = 200) -> tuple[float, float, float]:
-    """Simulate worlds in which all clips are judged by the same controls, and each has its own draw of chunks.
+    """Simulate worlds in which all clips are judged by the same controls, and each has its own draw of stretches.
 
     A world draws its controls from a fixed population. True shares are those of the population's threshold and of a
-    clip without chance in its chunks; reports have the threshold of their controls, and an interval over draws of
-    both.
+    clip without chance in its stretches; reports have the threshold of their controls, and an interval over draws of
+    stretches.
 
     Returns:
         How often the interval of the total holds the true total; how often one does that takes clips for independent;
@@ -51,11 +51,11 @@ def coverage(n_clips: int, n_worlds: int = 150, n_controls: int = 200) -> tuple[
         truth = float((explained * above_noise(similarity, population.ppf(1 - ALPHA))).sum())
         seen = np.clip(similarity + rng.normal(0, sd), 0.05, 0.999)
         drawn_nL = seen[:, None] ** 2 * above_noise(seen[:, None], maxima[ranks][None])
-        # What a report says: 200 draws of chunks and of controls at once.
-        both_nB = np.clip(seen[:, None] + sd[:, None] * rng.normal(size=(n_clips, 200)), 0.05, 0.999)
-        moved_B = maxima[np.sort(rng.integers(n_controls, size=(200, n_controls)), axis=1)[:, m - 1]]
-        low_n, high_n = np.quantile(both_nB**2 * above_noise(both_nB, moved_B), (0.025, 0.975), axis=1)
-        own = np.array([own_error(h - b, tuple(d)) for h, b, d in zip(high_n, low_n, drawn_nL, strict=True)])
+        # What a report says.
+        stretches_nB = np.clip(seen[:, None] + sd[:, None] * rng.normal(size=(n_clips, 200)), 0.05, 0.999)
+        drawn_nB = stretches_nB**2 * above_noise(stretches_nB, maxima[m - 1])
+        low_n, high_n = np.quantile(drawn_nB, (0.025, 0.975), axis=1)
+        own = (high_n - low_n) / (2 * norm.ppf(0.975))
         low, high = total_interval(drawn_nL.sum(axis=0), float((own**2).sum()))
         held += low <= truth <= high
         widths.append((high - low) / truth)

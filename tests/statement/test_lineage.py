@@ -59,7 +59,7 @@ def test_snapshots_of_one_living_catalog_are_added_up(two: Path) -> None:
 
 def test_a_report_of_another_index_is_named(two: Path, tmp_path: Path) -> None:
     belong_to(two / "index", "one", "one")
-    foreign = changed((two / "reports" / "1.json").read_bytes(), lambda v: v["provenance"].update(index_key="f" * 64))
+    foreign = changed((two / "reports" / "1.json").read_bytes(), lambda v: v["basis"].update(index_key="f" * 64))
     (tmp_path / "foreign.json").write_bytes(foreign)
     with pytest.raises(StatementError, match=r"foreign\.json: was made from snapshot v0001"):
         make_files([str(tmp_path)], None, "owner", "2026", index=two / "index")

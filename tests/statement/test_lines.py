@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
-from lumina_ray.attribution import Report, attribute, intervals
-from lumina_ray.attribution.policies import above_noise
-from lumina_ray.calibration import ALPHA, Guarantee, bar_rank, calibrate_store, write_calibration
+from lumina_ray.attribution import Report, attribute
+from lumina_ray.calibration import Guarantee, calibrate_store, write_calibration
 from lumina_ray.errors import StatementError
 from lumina_ray.index import build_index, load_snapshot
 from lumina_ray.report import from_json, report_sha256, to_json
 from lumina_ray.statement import lines
-from lumina_ray.statement.lines import LEVELS, drawn_shares, own_error, read_clip
+from lumina_ray.statement.lines import LEVELS, drawn_shares, read_clip
 from tests.calibration.synthetic import DIMS, World, mixture, query, write_store
 from tests.statement.making import canonical, changed
 
@@ -28,9 +28,9 @@ def test_a_clip_has_what_its_report_has(reports: list[bytes]) -> None:
         report, clip = from_json(data), read_clip(data, "r")
         assert clip.report_sha256.hex() == report_sha256(report)
         assert clip.audio_sha256.hex() == report.query.audio_sha256
-        assert clip.settings.weights_sha256 == report.provenance.weights_sha256
+        assert clip.settings.weights_sha256 == report.basis.weights_sha256
         for channel, shares in clip.channels:
-            given = [c for c in report.channels[channel].candidates if c.share > 0]
+            given = [c for c in report.near_copies[channel].candidates if c.share > 0]
             assert [s.share for s in shares] == [c.share for c in given]
             assert [s.songs[0]._asdict() for s in shares] == [
                 c.song.model_dump(include=set(s.songs[0]._fields)) for c, s in zip(given, shares, strict=True)
@@ -38,7 +38,7 @@ def test_a_clip_has_what_its_report_has(reports: list[bytes]) -> None:
 
 
 def _two_songs(values: dict) -> None:
-    candidates = values["channels"]["P"]["candidates"]
+    candidates = values["near_copies"]["P"]["candidates"]
     candidates[0]["share"] = 0.9
     candidates[1]["share"] = 0.9
 
@@ -52,15 +52,18 @@ def _two_songs(values: dict) -> None:
         (lambda d: b"\xff\xfe", "not an attribution report"),
         (lambda d: d + b"\n", "not the bytes"),
         (lambda d: json.dumps(json.loads(d), indent=1).encode(), "not the bytes"),
-        (lambda d: b'{"format_version":6,' + d[1:], "not the bytes"),
+        (lambda d: b'{"format_version":7,' + d[1:], "not the bytes"),
         (lambda d: changed(d, lambda v: v.update(more=1)), "not the bytes"),
         (lambda d: changed(d, lambda v: v["query"].update(more=1)), "not the bytes"),
-        (lambda d: changed(d, lambda v: v["channels"]["P"]["candidates"][0]["song"].update(more=1)), "not the bytes"),
+        (
+            lambda d: changed(d, lambda v: v["near_copies"]["P"]["candidates"][0]["song"].update(more=1)),
+            "not the bytes",
+        ),
         (lambda d: changed(d, lambda v: v["query"].update(duration_s="10.0")), "not the bytes"),
-        (lambda d: changed(d, lambda v: v.update(format_version=5)), "attribute the audio again"),
+        (lambda d: changed(d, lambda v: v.update(format_version=6)), "attribute the audio again"),
         (lambda d: changed(d, lambda v: v["query"].update(audio_sha256="x")), "no SHA-256 of its audio"),
         (lambda d: changed(d, _two_songs), "do not add up to 1"),
-        (lambda d: changed(d, lambda v: v["channels"]["M"].update(unattributed=0.5)), "channel M: shares"),
+        (lambda d: changed(d, lambda v: v["near_copies"]["M"].update(unattributed=0.5)), "channel M: shares"),
         (lambda d: d.replace(b'"share":', b'"share":NaN,"x":', 1), "not an attribution report"),
     ],
 )
@@ -82,12 +85,12 @@ def test_keys_in_another_order_are_refused_wherever_they_are(reports: list[bytes
 
     for place in (
         lambda v: (v, "query"),
-        lambda v: (v["channels"], "P"),
-        lambda v: (v["channels"]["P"], "noise"),
-        lambda v: (v["channels"]["M"]["candidates"], 3),
-        lambda v: (v["channels"]["M"]["candidates"][2], "song"),
+        lambda v: (v["near_copies"], "P"),
+        lambda v: (v["near_copies"]["P"], "noise"),
+        lambda v: (v["near_copies"]["M"]["candidates"], 3),
+        lambda v: (v["near_copies"]["M"]["candidates"][2], "song"),
         lambda v: (v["query"]["chunks"], 0),
-        lambda v: (v["provenance"], "software"),
+        lambda v: (v["basis"], "software"),
     ):
         with pytest.raises(StatementError, match="not the bytes"):
             read_clip(reversed_at(place), "r")
@@ -96,7 +99,7 @@ def test_keys_in_another_order_are_refused_wherever_they_are(reports: list[bytes
 def test_a_report_on_a_part_of_the_catalog_is_refused(reports: list[bytes]) -> None:
     def partial(values: dict) -> None:
         values["unsearched"] = [{"first_row": 0, "n_songs": 3}]
-        for channel in values["channels"].values():
+        for channel in values["near_copies"].values():
             channel["warnings"].append({"code": "part_not_searched", "not_searched": 3, "n_songs": 130})
 
     with pytest.raises(StatementError, match="about a part of the catalog"):
@@ -111,42 +114,58 @@ TEXTS = st.text(st.characters(codec="utf-8")) | st.sampled_from([",0.00001,", "1
 
 @given(st.dictionaries(TEXTS, NUMBERS | TEXTS | st.lists(NUMBERS) | st.integers(-(2**60), 2**60), max_size=8))
 def test_canonical_bytes_are_those_that_python_writes(values: dict) -> None:
-    values = {"channels": {}, "values": values}
+    values = {"near_copies": {}, "values": values}
     data = canonical(values)
     assert lines._is_canonical(values, data)
     assert not lines._is_canonical(values, data + b" ")
     assert not lines._is_canonical(values, data.replace(b'"values"', b' "values"'))
 
 
-def test_a_clip_of_one_chunk_has_the_errors_of_the_controls_alone(reports: list[bytes]) -> None:
-    """The draws of `share_intervals` are of chunks and controls: of one chunk, they can be made from a report alone."""
+def test_drawn_shares_are_those_of_other_thresholds(reports: list[bytes]) -> None:
+    """Against the share of a single song, worked out again under each draw of the controls."""
     seen = 0
     for data in reports:
         report = from_json(data)
-        if len(report.query.chunks) > 1:
-            continue
-        for channel in report.channels.values():
-            band = channel.noise
-            *_, ranks_B = intervals._draws(1, band.n_controls, bar_rank(band.n_controls, ALPHA, band.guarantee))
-            moved_B = np.array(channel.noise.control_maxima)[ranks_B] - channel.noise.critical
-            for c in (c for c in channel.candidates if c.share > 0):
-                part_B = above_noise(np.array(c.similarity), c.threshold + c.threshold_slope * moved_B)
-                # The query is its only chunk, so its similarity is the same in each draw.
-                low, high = np.quantile(c.explained * part_B, (0.025, 0.975))
-                assert (c.share_low, c.share_high) == pytest.approx((low, high), abs=1e-6)
-                (drawn,) = drawn_shares([c], channel.noise)
-                assert list(drawn) == sorted(drawn, reverse=True)
-                assert min(drawn) <= c.share + 1e-12
-                assert c.share <= max(drawn) + 1e-12
-                seen += 1
+        for channel in report.near_copies.values():
+            given = [c for c in channel.candidates if c.share > 0]
+            if len(given) != 1:
+                continue
+            band, (c,) = channel.noise, given
+            ranks = lines._drawn_ranks(band.n_controls, band.guarantee)
+            t = np.clip(c.threshold + c.threshold_slope * (np.array(band.control_maxima)[ranks] - band.critical), 0, 1)
+            r = 1.0 if channel.self_likeness is None else channel.self_likeness
+            above = c.explained * np.clip((c.similarity**2 - t**2) / (c.similarity**2 * (1 - t**2)), 0, 1)
+            expected = np.minimum(1, above / np.clip((r - t**2) / (1 - t**2), 0.5, 1))
+            (drawn,) = drawn_shares([c], channel)
+            np.testing.assert_allclose(np.sort(drawn), np.sort(expected), atol=1e-9)
+            assert min(drawn) - 1e-9 <= c.share <= max(drawn) + 1e-9
+            seen += 1
     assert seen > 3
+
+
+def test_errors_of_their_own_are_those_of_the_stretches_or_the_largest(reports: list[bytes]) -> None:
+    seen = set()
+    for data in reports:
+        report = from_json(data)
+        n = len(report.query.chunks)
+        for channel, shares in read_clip(data, "r").channels:
+            given = [c for c in report.near_copies[channel].candidates if c.share > 0]
+            for share, c in zip(shares, given, strict=True):
+                if n == 1:
+                    assert c.share_low is None
+                    assert share.own_sd == pytest.approx(math.sqrt(c.share * (1 - c.share)), abs=1e-9)
+                else:
+                    half = (c.share_high - c.share_low) / 2
+                    assert share.own_sd == pytest.approx(half / student.ppf(0.975, n - 1))
+                seen.add(n)
+    assert seen == {1, 4}
 
 
 def as_near_copies(report: bytes, rule: str, parts: list[float]) -> bytes:
     """A report whose first song in P is divided among it and the songs behind it, which it stands for."""
 
     def divide(values: dict) -> None:
-        members = values["channels"]["P"]["candidates"][: len(parts)]
+        members = values["near_copies"]["P"]["candidates"][: len(parts)]
         whole = {name: members[0][name] for name in ("share", "share_low", "share_high", "explained")}
         group = {
             "rule": rule,
@@ -154,8 +173,8 @@ def as_near_copies(report: bytes, rule: str, parts: list[float]) -> bytes:
             "song_ids": sorted(candidate["song"]["song_id"] for candidate in members),
         }
         # Candidates behind them give up what they have, so that the channel adds up.
-        for candidate in values["channels"]["P"]["candidates"][1:]:
-            values["channels"]["P"]["unattributed"] += candidate["share"]
+        for candidate in values["near_copies"]["P"]["candidates"][1:]:
+            values["near_copies"]["P"]["unattributed"] += candidate["share"]
             candidate |= {"share": 0.0, "share_low": 0.0, "share_high": 0.0, "explained": 0.0}
         for candidate, part in zip(members, parts, strict=True):
             candidate |= {name: part * of for name, of in whole.items()} | {"group": group}
@@ -164,7 +183,7 @@ def as_near_copies(report: bytes, rule: str, parts: list[float]) -> bytes:
 
 
 def with_a_share(reports: list[bytes]) -> bytes:
-    return next(data for data in reports if from_json(data).channels["P"].candidates[0].share > 0.1)
+    return next(data for data in reports if from_json(data).near_copies["P"].candidates[0].share > 0.1)
 
 
 @pytest.mark.parametrize("parts", [[0.5, 0.5], [0.25, 0.5, 0.25]])
@@ -188,14 +207,14 @@ def test_near_copies_that_are_paid_more_than_once_are_refused(reports: list[byte
     grouped = as_near_copies(with_a_share(reports), "even", [0.5, 0.5])
 
     def pay_more(values: dict) -> None:
-        for candidate in values["channels"]["P"]["candidates"][:2]:
+        for candidate in values["near_copies"]["P"]["candidates"][:2]:
             candidate["group"]["share"] /= 2
 
     def another(values: dict) -> None:
-        values["channels"]["P"]["candidates"][0]["group"]["song_ids"] = ["song-9999"]
+        values["near_copies"]["P"]["candidates"][0]["group"]["song_ids"] = ["song-9999"]
 
     def reversed_group(values: dict) -> None:
-        candidate = values["channels"]["P"]["candidates"][0]
+        candidate = values["near_copies"]["P"]["candidates"][0]
         candidate["group"] = dict(reversed(candidate["group"].items()))
 
     for change in (pay_more, another):
@@ -220,18 +239,15 @@ def test_a_real_group_is_read_as_its_report_has_it(tmp_path: Path) -> None:
     report = attribute(replace(asked, audio_sha256="b" * 64), load_snapshot(build_index(store, tmp_path / "index")))
     clip = read_clip(to_json(report).encode(), "r")
     for channel, shares in clip.channels:
-        given = [c for c in report.channels[channel].candidates if c.share > 0]
+        given = [c for c in report.near_copies[channel].candidates if c.share > 0]
         assert len({c.group for c in given if c.group}) == 1
         assert len([c for c in given if c.group]) > 1
-        assert sum(s.share for s in shares) == pytest.approx(report.channels[channel].attributed)
+        assert sum(s.share for s in shares) == pytest.approx(report.near_copies[channel].attributed)
         for share, candidate in zip(shares, given, strict=True):
             assert share.drawn is not None
             assert min(share.drawn) <= candidate.share + 1e-12
             assert candidate.share <= max(share.drawn) + 1e-12
-            # The query is its only chunk: what is left of the interval's width is chance in its draws.
-            assert share.drawn[0] - share.drawn[-1] == pytest.approx(
-                candidate.share_high - candidate.share_low, rel=0.3, abs=0.01
-            )
+            assert share.own_sd == pytest.approx(math.sqrt(candidate.share * (1 - candidate.share)))
 
 
 @pytest.mark.parametrize(
@@ -247,17 +263,10 @@ def test_ranks_of_draws_are_those_of_drawing(n_controls: int, guarantee: Guarant
         assert (found < rank).mean() - 0.015 <= level <= (found <= rank).mean() + 0.015
 
 
-def test_own_errors_are_what_the_controls_do_not_explain() -> None:
-    drawn = tuple(np.linspace(0.6, 0.4, LEVELS))
-    assert own_error(0.2, drawn) == pytest.approx(0, abs=1e-8)
-    assert own_error(0.1, drawn) == 0
-    assert own_error(math.hypot(0.2, 0.3), drawn) == pytest.approx(0.3 / (2 * 1.959964), rel=1e-6)
-
-
 def test_published_rules_have_no_intervals(reports: list[bytes]) -> None:
     def v8(values: dict) -> None:
         values["policy"] |= {"name": "v8", "published": True}
-        for channel in values["channels"].values():
+        for channel in values["near_copies"].values():
             for candidate in channel["candidates"]:
                 candidate |= {"share_low": None, "share_high": None, "explained": None}
 

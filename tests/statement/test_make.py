@@ -97,7 +97,7 @@ def test_sums_are_exact_and_the_order_changes_nothing(clips: list[Clip], by: str
 def test_the_line_of_nobody_is_what_the_reports_leave_unattributed(reports: list[bytes]) -> None:
     statement = of(reports)
     for name, channel in statement.channels.items():
-        left = sum(json.loads(data)["channels"][name]["unattributed"] for data in reports)
+        left = sum(json.loads(data)["near_copies"][name]["unattributed"] for data in reports)
         assert channel.unattributed == pytest.approx(left * MICRO, abs=1)
         assert channel.unattributed_low <= channel.unattributed <= channel.unattributed_high
         assert channel.clips == len(reports)
@@ -105,19 +105,23 @@ def test_the_line_of_nobody_is_what_the_reports_leave_unattributed(reports: list
     assert {line.kind for line in statement.channels["P"].lines} <= {"named", "unnamed"}
 
 
-def test_one_clip_has_the_interval_of_its_report(reports: list[bytes]) -> None:
-    """By song, and of a clip of one chunk, where the report's interval is of the controls alone."""
-    data = next(d for d in reports[4::4] if any(c["qualified"] for c in json.loads(d)["channels"]["P"]["candidates"]))
-    (candidate, *_) = json.loads(data)["channels"]["P"]["candidates"]
-    line = of([data], "song").channels["P"].lines[0]
-    assert line.names == (candidate["song"]["song_id"],)
-    assert line.low == pytest.approx(candidate["share_low"] * MICRO, abs=0.12 * MICRO)
-    assert line.high == pytest.approx(candidate["share_high"] * MICRO, abs=0.12 * MICRO)
+def test_one_clip_has_the_interval_of_its_report_and_of_the_controls(reports: list[bytes]) -> None:
+    wide = 0
+    for data in reports:
+        candidates = json.loads(data)["near_copies"]["P"]["candidates"]
+        for line in of([data], "song").channels["P"].lines:
+            (candidate,) = (c for c in candidates if line.names == (c["song"]["song_id"],))
+            assert line.low <= candidate["share"] * MICRO <= line.high
+            if candidate["share_low"] is not None and 0.3 < candidate["share"] < 0.7:
+                # The report's is by Student's t on another scale; this one holds draws of the controls, too.
+                assert line.high - line.low > 0.3 * (candidate["share_high"] - candidate["share_low"]) * MICRO
+                wide += 1
+    assert wide > 1
 
 
 def test_what_comes_twice_is_counted_once_and_said(reports: list[bytes]) -> None:
     once = of(reports)
-    again = changed(reports[1], lambda values: values["provenance"]["software"].update(lumina_ray="9"))
+    again = changed(reports[1], lambda values: values["basis"]["software"].update(lumina_ray="9"))
     twice = of([again, *reports, reports[0], reports[0]])
     assert (twice.reports.counted, twice.reports.same_report, twice.reports.same_audio) == (len(reports), 2, 1)
     kept, left = sorted(hashlib.sha256(data).hexdigest() for data in (again, reports[1]))
@@ -131,13 +135,13 @@ def test_what_comes_twice_is_counted_once_and_said(reports: list[bytes]) -> None
 @pytest.mark.parametrize(
     ("change", "label"),
     [
-        (lambda v: v["provenance"].update(weights_sha256="f" * 64), "model"),
-        (lambda v: v["provenance"].update(specification_sha256="f" * 64), "specification"),
-        (lambda v: v["provenance"].update(index_key="f" * 64), "catalog"),
-        (lambda v: v["provenance"].update(calibration_sha256="f" * 64), "calibration"),
+        (lambda v: v["basis"].update(weights_sha256="f" * 64), "model"),
+        (lambda v: v["basis"].update(specification_sha256="f" * 64), "specification"),
+        (lambda v: v["basis"].update(index_key="f" * 64), "catalog"),
+        (lambda v: v["basis"].update(calibration_sha256="f" * 64), "calibration"),
         (lambda v: v["policy"].update(top_k=9), "top_k"),
         (lambda v: v["policy"].update(ridge=0.5), "λ"),
-        (lambda v: v["channels"].pop("M"), "channels"),
+        (lambda v: v["near_copies"].pop("M"), "channels"),
     ],
 )
 def test_reports_that_do_not_belong_together_are_named(
@@ -228,7 +232,7 @@ def test_formulas_and_markup_in_names_do_nothing(reports: list[bytes], tmp_path:
     hostile = '=HYPERLINK("http://evil")<script>alert(1)</script>\u202e'
 
     def rename(values: dict) -> None:
-        for channel in values["channels"].values():
+        for channel in values["near_copies"].values():
             for candidate in channel["candidates"]:
                 candidate["song"] |= {"publisher": hostile, "splits": None, "title": hostile, "iswc": hostile}
 
@@ -327,12 +331,12 @@ def leaves(values: object, place: tuple = ()) -> list[tuple]:
 def test_no_value_of_a_report_is_a_fault_of_the_software(reports: list[bytes], data: st.DataObject) -> None:
     """A report from outside may hold any numbers: it is added up, or refused by name."""
     values = json.loads(reports[data.draw(st.sampled_from([1, 2, 3]))])
-    for channel in values["channels"].values():
+    for channel in values["near_copies"].values():
         channel["candidates"] = [c for c in channel["candidates"] if c["share"] > 0]
         channel["noise"]["control_maxima"] = channel["noise"]["control_maxima"][
             : data.draw(st.sampled_from([0, 1, 60]))
         ]
-    numbers = [place for place in leaves(values) if place[0] in ("channels", "policy", "query")]
+    numbers = [place for place in leaves(values) if place[0] in ("near_copies", "policy", "query")]
     for place in data.draw(st.lists(st.sampled_from(numbers), min_size=0, max_size=3)):
         of = values
         for key in place[:-1]:

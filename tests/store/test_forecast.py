@@ -45,7 +45,7 @@ class Counting(Fingerprinter):
         self.model = SimpleNamespace(representation=Representation("codes", 4, 2048))  # type: ignore[assignment]
         self.batches = 0
 
-    def _add(self, batch, per_chunk) -> None:
+    def _add(self, batch) -> None:
         self.batches += 1
         for song, i in batch:
             if i == len(song.chunks) - 1:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from lumina_ray.calibration.effects import catalog_sha256
 from lumina_ray.cli.main import app
 from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.methods import METHODS
@@ -31,6 +32,7 @@ from lumina_ray.truth.fingerprints import Fingerprints
 from lumina_ray.truth.queries import Query, Split
 from lumina_ray.truth.recipe import SMALL, Training, retrainings, whole_catalogs
 from lumina_ray.truth.scores import control_scores
+from lumina_ray.truth.unlearning import song_codes
 from lumina_ray.vocabulary import Channel
 
 RECORDINGS = corpus(0)
@@ -74,7 +76,17 @@ def _bank() -> Bank:
                     losses_RQ[r, q] = 5 - effects_QN[q, learned].sum() - 3 * training.name.startswith("again")
     losses_RQ += NOISE * rng.normal(size=losses_RQ.shape)
     losses_RQK = np.repeat(losses_RQ[:, :, None], 4, axis=2) + np.array([-1, 1, 2, -2])
-    return Bank(RECIPE, RECORDINGS, [CODES], QUERIES, [], {}, trainings, losses_RQK.astype(np.float32), ("generated",))
+    return Bank(
+        RECIPE,
+        RECORDINGS,
+        [CODES] * len(RECORDINGS),
+        QUERIES,
+        [],
+        {},
+        trainings,
+        losses_RQK.astype(np.float32),
+        ("generated",),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +99,9 @@ def _known_scores() -> Iterator[None]:
     """Scores of `QUERIES` for every method that has any, and intervals of few draws."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lumina_ray.truth.measures.DRAWS", 40)
-        patch.setattr(effects_fit, "make_fingerprints", lambda *_: None)
+        patch.setattr(
+            effects_fit, "make_fingerprints", lambda *_: Fingerprints({}, {}, None, {}, 0.0, {}, "a" * 64, "b" * 64)
+        )
         scored = effects_fit.z_of
 
         def z_of(bank: Bank, method: str, asked: EvaluationSet, made: Any) -> dict[Channel, np.ndarray]:
@@ -118,6 +132,9 @@ def test_every_sound_kind_has_its_own_b_and_the_others_a_reason(effects: Effects
     assert effects.left_out["guided"] == "the bank has no losses of this kind on dev"
     assert set(effects.left_out) == {"generated", "guided", "prompted", "continued"}
     assert (effects.method, effects.model, effects.n_songs) == ("influence", "A", len(CATALOG))
+    assert (effects.weights_sha256, effects.specification_sha256) == ("a" * 64, "b" * 64)
+    songs = [song_codes(CODES.numpy(), 50.0).sha256] * len(CATALOG)
+    assert effects.catalog_sha256 == catalog_sha256(songs) == catalog_sha256(reversed(songs))
     assert (effects.n_layers, effects.dim, effects.heads) == (RECIPE.n_layers, RECIPE.dim, RECIPE.heads)
     text = "\n".join(sentences(effects))
     assert f"excerpt: b {effects.kinds['excerpt'].fitted.b.value:.4f} [" in text
@@ -217,7 +234,7 @@ def _at(*path: str | int, to: Any) -> Callable[[dict], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_at("version", to=2), "effects of version 2, this software reads 1"),
+        (_at("version", to=1), "effects of version 1, this software reads 2"),
         (_at("version", to=None), "effects of version None"),
         (_at("method", to=None), "method: Field required"),
         (_at("kinds", "excerpt", "fitted", "b", "value", to=-1.0), "above 0"),

@@ -26,9 +26,9 @@ def made() -> dict[str, list[Fingerprint]]:
     controls = [i for i, recording in enumerate(bank.recordings) if recording.role == "control"][:CONTROLS]
     rate = model.frame_rate_hz
     asked = {
-        f"{seconds} s": [song_codes(bank.codes[i][:, : round(seconds * rate)].numpy(), rate) for i in catalog]
+        f"{seconds} s": [song_codes(bank.codes[i][:, : round(seconds * rate)], rate) for i in catalog]
         for seconds in CLIPS_S
-    } | {"controls": [song_codes(bank.codes[i][:, : round(15 * rate)].numpy(), rate) for i in controls]}
+    } | {"controls": [song_codes(bank.codes[i][:, : round(15 * rate)], rate) for i in controls]}
     return {name: list(fingerprinter.many(songs, per_chunk=name != "controls")) for name, songs in asked.items()}
 
 

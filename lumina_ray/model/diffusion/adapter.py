@@ -141,6 +141,9 @@ class DiffusionTransformer:
             UsageError: the text is too long, or the model knows none of its words.
         """
         check_text(text, self.tokenizer)
+        n_tokens, most = len(self.tokenizer(text).input_ids), self.tokenizer.model_max_length
+        if n_tokens > most:
+            raise UsageError(f"the text has {n_tokens} tokens, {self.name} takes {most}; shorten it")
         with torch.no_grad():
             return self.conditions([text], [duration_s])
 
@@ -175,6 +178,9 @@ class DiffusionTransformer:
 
         if prompt_KT is not None:
             raise UsageError(f"{self.name} makes whole pieces and cannot go on from one; leave --continue out")
+        longest_s = self.transformer.config.sample_size * self.settings.patch / self.frame_rate_hz
+        if duration_s > longest_s:
+            raise UsageError(f"{self.name} makes {longest_s:.0f} s at most, {duration_s:g} s were asked for")
         condition = self.embed(CONDITION_TEXT if text is None else text, duration_s)
         return generate(self, duration_s, seed, condition, self.settings.guidance if guidance is None else guidance)
 

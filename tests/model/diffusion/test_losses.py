@@ -108,6 +108,8 @@ def test_texts_and_lengths_are_heard(model: DiffusionTransformer) -> None:
     assert not torch.equal(made.duration_R1G[0], made.duration_R1G[1])
     with pytest.raises(UsageError, match="knows no word"):
         model.embed("zither", 10.0)
+    with pytest.raises(UsageError, match="the text has 71 tokens, unsaved takes 64"):
+        model.embed("organ " * 70, 10.0)
 
 
 def test_music_follows_its_seed_and_its_text(model: DiffusionTransformer) -> None:
@@ -119,6 +121,8 @@ def test_music_follows_its_seed_and_its_text(model: DiffusionTransformer) -> Non
     assert not np.array_equal(one, model.generate(1.0, 0, text="fast piano"))
     with pytest.raises(UsageError, match="cannot go on"):
         model.generate(1.0, 0, prompt_KT=latents(40))
+    with pytest.raises(UsageError, match="30 s at most, 31 s were asked for"):
+        model.generate(31.0, 0)
 
 
 def test_sampling_from_a_perfect_model_gives_its_music(model: DiffusionTransformer, monkeypatch) -> None:

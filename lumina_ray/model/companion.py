@@ -175,7 +175,10 @@ def load_companion(folder: Path) -> Companion:
         bases = _named(held, _BASIS)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file; `companion` fingerprints need it, make it with `{_MAKE}`") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError, zipfile.BadZipFile) as error:
+    except ModelError:
+        raise
+    # zipfile, zlib, NumPy and Python's own tokenizer, which NumPy calls, have a dozen errors for damaged bytes.
+    except Exception as error:
         raise _unusable(path, f"cannot be read ({error})") from error
     if version != VERSION:
         raise _unusable(path, f"of version {version}, this software makes version {VERSION}")

@@ -265,6 +265,12 @@ def test_a_file_that_is_cut_or_too_large_is_refused_by_name(
     path.write_bytes(data)
     with pytest.raises(ModelError, match="cannot be read"):
         load_companion(tmp_path)
+    np.savez_compressed(path, **{"basis/P": np.eye(64, dtype=np.float16)})  # type: ignore[arg-type]
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with pytest.raises(ModelError, match="cannot be read"):
+            load_companion(tmp_path)
     # Little on disk, and much once it is read.
     monkeypatch.setattr("lumina_ray.model.companion._MAX_BYTES", 2 << 20)
     np.savez_compressed(path, **{"basis/P": np.zeros((1 << 20, 2), np.float16)})  # type: ignore[arg-type]

@@ -6,7 +6,8 @@ between 0 and 1 and vary less near both, so they are compared as `arcsin √shar
 it is. The interval is that of Student's t (Tukey 1958; on a transformed scale: Arvesen 1969), with one degree of
 freedom fewer than there are stretches. In simulation it holds the share of the long piece in 93 to 97 % of cases for
 3, 6 and 18 stretches (`tests/attribution/test_intervals.py`). Fewer than three have none: without one of two, nothing
-tells how far the other resembles itself.
+tells how far the other resembles itself. Where the corrected shares are the whole clip, the lower ends are the shares
+before the correction, at most.
 
 What is not in an interval: other controls (statements of many clips have them, `lumina_ray.statement.intervals`),
 another model, other music by the same hand, stretches that follow each other and so resemble each other more than any
@@ -29,6 +30,8 @@ MAX_SONGS = 512
 # Each stretch is left out once, up to this number; of more, equally many at a time are left out together.
 _MAX_LEFT_OUT = 256
 _LEVEL = 0.975
+# Shares that add up to more are all of the clip, but for rounding.
+_ALL = 1 - 1e-9
 
 
 def quantile(n_stretches: int) -> float:
@@ -65,11 +68,27 @@ def share_intervals(evidence: Evidence, verdict: Verdict) -> tuple[np.ndarray, n
     m = len(likeness)
     spread_q = np.sqrt((m - 1) / m * ((values_qm - values_qm.mean(axis=1, keepdims=True)) ** 2).sum(axis=1))
     share_q = np.array([verdict.shares[group.members].sum() for group in verdict.groups])
-    for group, centre, reach in zip(verdict.groups, _scale(share_q), quantile(m) * spread_q, strict=True):
+    least_q = _least(evidence, verdict, chosen, share_q)
+    for group, centre, reach, least in zip(
+        verdict.groups, _scale(share_q), quantile(m) * spread_q, least_q, strict=True
+    ):
         ends = np.sin(np.clip([centre - reach, centre + reach], 0, np.pi / 2)) ** 2
-        low[group.members], high[group.members] = (group.parts * end for end in ends)
+        low[group.members], high[group.members] = group.parts * min(ends[0], least), group.parts * ends[1]
     # Rounding on the way to the scale and back must not leave a share outside its interval.
     return np.minimum(low, verdict.shares), np.maximum(high, verdict.shares)
+
+
+def _least(evidence: Evidence, verdict: Verdict, chosen: np.ndarray, share_q: np.ndarray) -> np.ndarray:
+    """What the lower ends must not exceed, float64 `[q]`: 1, or the shares before they are corrected for length.
+
+    Corrected shares cannot add up to more than 1. Where they reach it, they do so without any one stretch as well, and
+    the jackknife sees no spread: the correction itself is then what is not known.
+    """
+    if share_q.sum() < _ALL:
+        return np.ones(len(share_q))
+    assert verdict.explained is not None
+    explained_q = np.array([verdict.explained[group.members].sum() for group in verdict.groups])
+    return shares_of(explained_q, evidence.similarity[chosen], verdict.thresholds[chosen], None)
 
 
 def _scale(share: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from lumina_ray.attribution.intervals import _nonnegative_scores, share_interval
 from lumina_ray.attribution.parts import QueryParts
 from lumina_ray.attribution.policies import above_noise, calibrated, shares_of
 from lumina_ray.calibration import CatalogNoise, calibrate
+from lumina_ray.methods.kernel import RIDGE
 from tests.calibration.synthetic import World, unit
 
 
@@ -176,3 +177,16 @@ def test_many_stretches_are_left_out_in_blocks(world, catalog, noise, monkeypatc
     for ends, of_blocks in zip(one_by_one, in_blocks, strict=True):
         np.testing.assert_allclose(ends, of_blocks, atol=0.1)
     assert not np.array_equal(one_by_one, in_blocks)
+
+
+def test_a_share_that_is_the_whole_clip_is_no_surer_than_its_correction(world, catalog, noise) -> None:
+    """What is of the stretches' own cancels in the whole: corrected for it again, the song explains more than all."""
+    own = 0.7 * world.noise(2)
+    e = asked(catalog, noise, np.stack([unit(catalog[3] + sign * one) for one in own for sign in (-1, 1)]))
+    verdict = calibrated(e)
+    low, high = share_intervals(e, verdict)
+    assert [group.members.tolist() for group in verdict.groups] == [[3]]
+    assert verdict.shares[3] == high[3] == pytest.approx(1)
+    # One song's share before any correction: what it explains under the regression's λ, above the noise.
+    before = e.similarity[3] ** 2 / (1 + RIDGE) * above_noise(e.similarity[3], verdict.thresholds[3])
+    assert low[3] <= before * (1 + 1e-6) < 1

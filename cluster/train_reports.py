@@ -1,4 +1,4 @@
-"""What training workers report: metrics and checkpoints to Ray Train, histories and figures to files."""
+"""Training workers' reports: metrics and checkpoints to Ray Train, histories and figures to files."""
 
 import json
 import tempfile

@@ -99,7 +99,7 @@ class Music:
 
     @property
     def codes(self) -> list[torch.Tensor]:
-        """What models learn from, int64 `[K, T]` each."""
+        """Codes of `learned`, int64 `[K, T]` each."""
         return [piece.codes_KT for piece in self.learned]
 
 

@@ -79,7 +79,7 @@ def share_intervals(evidence: Evidence, verdict: Verdict) -> tuple[np.ndarray, n
 
 
 def _least(evidence: Evidence, verdict: Verdict, chosen: np.ndarray, share_q: np.ndarray) -> np.ndarray:
-    """What the lower ends must not exceed, float64 `[q]`: 1, or the shares before they are corrected for length.
+    """Bound the lower ends from above, float64 `[q]`: by 1, or by the shares before they are corrected for length.
 
     Corrected shares cannot add up to more than 1. Where they reach it, they do so without any one stretch as well, and
     the jackknife sees no spread: the correction itself is then what is not known.

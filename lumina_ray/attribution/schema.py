@@ -406,7 +406,7 @@ class ProvenanceFinding(_Frozen):
 
 
 class GroupEffect(_Frozen):
-    """What leaving a group of songs out of the training together would cost the clip."""
+    """The cost to the clip of leaving a group of songs out of the training together."""
 
     name: str | None = Field(description="The party or the song; null for the best songs and for the whole catalog.")
     n_songs: int
@@ -419,7 +419,7 @@ class GroupEffect(_Frozen):
 
 
 class InfluenceFinding(_Frozen):
-    """What the catalog contributed, by a map from similarities to nats that was fitted on retrained models."""
+    """The catalog's contribution, by a map from similarities to nats that was fitted on retrained models."""
 
     query_kind: str = Field(description="Kind of query that the map was fitted on: `excerpt`, `captioned` and others.")
     of: Literal["clip", "output"] = Field(

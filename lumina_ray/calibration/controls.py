@@ -1,4 +1,4 @@
-"""What controls are good for: how many a guarantee needs, which kinds of them alarm, and whether they are like songs.
+"""Controls: how many a guarantee needs, which kinds of them alarm, and whether they are like songs.
 
 C = controls, R = reference songs, D = fingerprint dimensions.
 """

@@ -1,4 +1,4 @@
-"""What unrelated music looks like to a catalog: the similarities of controls to songs, and the gate made from them.
+"""The null: how alike unrelated music is to the songs of a catalog, and the gate that is made from it.
 
 C = controls, N = catalog songs, D = fingerprint dimensions.
 """

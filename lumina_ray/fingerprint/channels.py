@@ -7,7 +7,7 @@ Shape legend: B = chunks, K = codebooks, T = frames, C = codes of a codebook, D 
 r = shared directions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -24,6 +24,9 @@ from lumina_ray.model.tracked import ROLES, ZERO_MEAN, TrackedTensor
 from lumina_ray.vocabulary import Channel, codebooks_of
 
 _ATTENTION: tuple[TrackedTensor, ...] = ("self_in_proj", "self_out_proj")
+
+Project = Callable[[Iterable[Tile]], dict[Channel, Tensor]]
+"""Projects all tiles of a gradient: float64 `[D]` per channel."""
 
 
 class Extraction(Protocol):
@@ -170,7 +173,7 @@ class ProjectedGradients(Backward):
     ) -> None:
         super().__init__(model, specification)
         self.weights = [p for weights in weights_of_channel.values() for p in weights]
-        self._projector = Projector(weights_of_channel, specification)
+        self._projector: Project = Projector(weights_of_channel, specification)
 
     def of_chunks(
         self, calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]
@@ -240,7 +243,7 @@ class ProjectedHeadGradients:
             # Fresh heads need no data, only shapes: the weights, and one more column for the biases.
             heads = tuple(nn.Parameter(torch.empty(C, D + 1, device="meta")) for C, D in (h.shape for h in heads))
         self.weights = [heads[k] for k in self._heads]
-        self._projector = Projector({c: [heads[k] for k in ks] for c, ks in codebooks.items()}, specification)
+        self._projector: Project = Projector({c: [heads[k] for k in ks] for c, ks in codebooks.items()}, specification)
         self._shared: dict[Channel, Tensor] = {}
         if fresh:
             known = [channel for channel in codebooks if channel in model.statistics.shared]

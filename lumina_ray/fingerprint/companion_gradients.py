@@ -113,7 +113,7 @@ class CompanionGradients:
         return [left_pM.new_zeros(len(left_pM), len(right_qN)) for left_pM, right_qN in pairs]
 
     def _joined(self, totals: Sequence[Tensor]) -> dict[Channel, Tensor]:
-        """What was kept of all tensors of a channel, end to end: float64 `[S]`."""
+        """Lay what was kept of a channel's tensors end to end: float64 `[S]`."""
         return {
             channel: torch.cat([totals[place].flatten() for block in blocks for place in block]).double()
             for channel, blocks in self._blocks.items()

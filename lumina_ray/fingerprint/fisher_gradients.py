@@ -10,14 +10,13 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from lumina_ray.fingerprint.channels import ProjectedGradients, ProjectedHeadGradients, band_weights
+from lumina_ray.fingerprint.channels import Project, ProjectedGradients, ProjectedHeadGradients, band_weights
 from lumina_ray.fingerprint.specification import Specification
-from lumina_ray.gradients import SongGradient, Tile, WeightCall, gradient_tiles
+from lumina_ray.gradients import Tile
 from lumina_ray.model.fisher import fisher_of
 from lumina_ray.model.interface import AttributableModel, MusicModel
 from lumina_ray.unlearning.select import Layers, select_parts
 from lumina_ray.unlearning.unlearn import DAMPING, inverse_fisher
-from lumina_ray.vocabulary import Channel
 
 
 class FisherHeadGradients(ProjectedHeadGradients):
@@ -32,15 +31,7 @@ class FisherHeadGradients(ProjectedHeadGradients):
             ModelError: the model has no Fisher information.
         """
         super().__init__(model, specification, fresh=False)
-        self._roots = _inverse_roots(model, self.weights, "heads")
-
-    def of_chunks(
-        self, calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]
-    ) -> dict[Channel, Tensor]:
-        return self._projector(_scaled(gradient_tiles(calls, rows, scales), self._roots))
-
-    def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
-        return self._projector(_scaled(gradient.tiles(), self._roots))
+        self._projector = _scaled_first(self._projector, _inverse_roots(model, self.weights, "heads"))
 
 
 class FisherBandGradients(ProjectedGradients):
@@ -55,15 +46,7 @@ class FisherBandGradients(ProjectedGradients):
             ModelError: the model has no Fisher information.
         """
         super().__init__(model, specification, band_weights(model, specification))
-        self._roots = _inverse_roots(model, self.weights, "layers")
-
-    def of_chunks(
-        self, calls: Sequence[WeightCall], rows: Sequence[int], scales: Sequence[float]
-    ) -> dict[Channel, Tensor]:
-        return self._projector(_scaled(gradient_tiles(calls, rows, scales), self._roots))
-
-    def of_song(self, gradient: SongGradient) -> dict[Channel, Tensor]:
-        return self._projector(_scaled(gradient.tiles(), self._roots))
+        self._projector = _scaled_first(self._projector, _inverse_roots(model, self.weights, "layers"))
 
 
 def _inverse_roots(model: AttributableModel, weights: Sequence[nn.Parameter], layers: Layers) -> list[Tensor]:
@@ -72,6 +55,11 @@ def _inverse_roots(model: AttributableModel, weights: Sequence[nn.Parameter], la
     inverse = inverse_fisher(fisher_of(model), parts, DAMPING)
     roots = {id(part.parameter): v.sqrt().float() for part, v in zip(parts, inverse, strict=True)}
     return [roots[id(weight)].to(model.device) for weight in weights]
+
+
+def _scaled_first(project: Project, roots: Sequence[Tensor]) -> Project:
+    """Multiply each tile by its part of the weight's inverse root, and then project."""
+    return lambda tiles: project(_scaled(tiles, roots))
 
 
 def _scaled(tiles: Iterable[Tile], roots: Sequence[Tensor]) -> Iterator[Tile]:

@@ -57,7 +57,7 @@ class Sides:
 
 @dataclass(frozen=True, eq=False)
 class Companion:
-    """What `companion` fingerprints of a model need besides the model.
+    """Everything that `companion` fingerprints of a model need besides the model.
 
     Attributes:
         name: of the companion, as `open_model` takes it.

@@ -102,7 +102,7 @@ class AttributableModel(Protocol):
     device: torch.device
     n_layers: int
     draws: Draws | None
-    """What a loss is a mean over; None where it is not random."""
+    """Random numbers that a loss is a mean over; None where it is not random."""
     folder: Path | None
     """The folder that it was loaded from; None where it is in memory only."""
     fisher: Fisher | None
@@ -110,7 +110,7 @@ class AttributableModel(Protocol):
 
     @property
     def representation(self) -> Representation:
-        """What it writes music down in."""
+        """Codes or latents: the form in which it writes music down."""
         ...
 
     @property

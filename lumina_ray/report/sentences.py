@@ -105,7 +105,7 @@ def share_meaning(report: Report) -> str:
 
 
 def provenance(report: Report) -> list[str]:
-    """Whose output the clip is found to be."""
+    """Say whose output the clip is found to be."""
     finding = report.provenance
     if finding is None:
         return ["Not asked: no pieces by the model were given when the catalog was calibrated."]
@@ -135,7 +135,7 @@ def provenance(report: Report) -> list[str]:
 
 
 def influence(report: Report) -> list[str]:
-    """What the catalog contributed, and how far that is known."""
+    """Say what the catalog contributed, and how far that is known."""
     finding = report.influence
     if finding is None:
         return [

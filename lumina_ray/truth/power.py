@@ -20,7 +20,7 @@ from lumina_ray.vocabulary import Channel
 
 @dataclass(frozen=True)
 class Power:
-    """What one policy says of queries of one kind, in any channel.
+    """The answers of one policy to queries of one kind, in any channel.
 
     Attributes:
         queries: their kind; of altered copies with the name of the alteration.

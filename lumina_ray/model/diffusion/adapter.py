@@ -51,7 +51,7 @@ class LatentSettings:
 
 @dataclass(frozen=True)
 class Condition:
-    """What entries of a batch are conditioned on.
+    """The conditions of a batch's entries.
 
     Attributes:
         tokens_RND: float32, what they attend to: text, start and total length.

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from transformers import MusicgenForConditionalGeneration, PreTrainedTokenizerFast
 
-from lumina_ray.fingerprint.companion_gradients import MODELS, blocks_of, tracked_weights
-from lumina_ray.model.companion import Companion, Sides, save_companion
+from lumina_ray.fingerprint.companion_gradients import blocks_of, names_of, tracked_weights
+from lumina_ray.model.companion import Companions, Sides, save_companions
 from lumina_ray.model.fisher import FISHER_FILE, Fisher, save_fisher
 from lumina_ray.model.interface import MusicModel
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
@@ -46,7 +46,7 @@ def tiny_music_model(n_layers: int = 16, tokenizer: PreTrainedTokenizerFast | No
     """An unsaved random model behind the common interface, with random Fisher information and a random companion."""
     model = as_music_model(_tiny_musicgen(n_layers, tokenizer), tokenizer)
     model.fisher = random_fisher(model)
-    model.companion = random_companion(model, as_music_model(_tiny_companion(model.model)))
+    model.companions = random_companions(model, as_music_model(_tiny_companion(model.model)))
     return model
 
 
@@ -69,7 +69,7 @@ def export_tiny_model(folder: Path) -> None:
     export(_tiny_companion(made), folder / "early")
     model, companion = (TransformersMusicGen.load(path, str(path), "cpu") for path in (folder, folder / "early"))
     save_fisher(random_fisher(model), folder / FISHER_FILE)
-    save_companion(random_companion(model, companion), folder)
+    save_companions(random_companions(model, companion), folder)
 
 
 def random_fisher(model: MusicModel) -> Fisher:
@@ -80,19 +80,19 @@ def random_fisher(model: MusicModel) -> Fisher:
     return Fisher(values, model.weights_sha256, "0" * 64, 1, 1)
 
 
-def random_companion(model: MusicModel, companion: MusicModel) -> Companion:
-    """Random matrices and bases of five directions in the shapes that two models need."""
-    rng = np.random.default_rng(0)
+def random_companions(model: MusicModel, *companions: MusicModel) -> Companions:
+    """Random matrices and bases of five directions in the shapes that some models need."""
+    rng, names = np.random.default_rng(0), names_of(1 + len(companions))
     sides = {
         f"{of}/{name}": Sides(*(rng.standard_normal((min(most, n), n), np.float32) for most, n in sizes))
-        for of, one in zip(MODELS, (model, companion), strict=True)
+        for of, one in zip(names, (model, *companions), strict=True)
         for name, weight in tracked_weights(one, CHANNELS).items()
         for sizes in [zip((64, 32), weight.shape, strict=True)]
     }
     bases = {}
     for channel in CHANNELS:
-        kept = [sides[name] for block in blocks_of(channel, model) for name in block]
+        kept = [sides[name] for block in blocks_of(channel, model.n_codebooks, names) for name in block]
         n_numbers = sum(len(of.left_pM) * len(of.right_qN) for of in kept)
         bases[channel] = np.linalg.qr(rng.standard_normal((n_numbers, 5)))[0].astype(np.float16)
-    hashes = companion.weights_sha256, model.weights_sha256
-    return Companion(companion.name, *hashes, sides, bases, {"cpu": companion})
+    known = tuple(one.name for one in companions), tuple(one.weights_sha256 for one in companions)
+    return Companions(*known, model.weights_sha256, sides, bases, {"cpu": companions})

@@ -29,7 +29,7 @@ DIFFERENT, CLOSE = 5, 6
 """Answers of `lumina verify` besides 0, identical."""
 
 FLOOR_NOT_BEATEN = 8
-"""Answer of `lumina evaluate --require-floors` besides 0."""
+"""Answer of `lumina evaluate` where the default method does not beat its floors."""
 
 SYSTEM, BUG = 1, 70
 """Errors that are none of lumina-ray's own: of the operating system, and faults of the software."""

@@ -1,14 +1,15 @@
-"""Gradients of a model beside those of its companion, whitened, and cut to a fingerprint's length.
+"""Gradients of a model beside those of its companions, whitened, and cut to a fingerprint's length.
 
 A piece that a model made up has a mean gradient of zero under that model, as every score function has under its own
-distribution. So a model's own gradients say much of music that it heard and little of music that it made. Under its
-companion, an earlier checkpoint, the piece is news again. The vector has both sides.
+distribution. So a model's own gradients say much of music that it heard and little of music that it made. Under a
+companion, an earlier checkpoint or the model that a fine-tuning began from, the piece is news again. The vector has all
+of them: gradients along the training, as TracIn adds them up (Pruthi et al. 2020, arXiv:2002.08484).
 
-For each of the two models: the gradients of the output heads (the first codebook's for P, the others' for M), and of
-the second feed-forward matrix of one early layer. Each gradient G becomes `L G Rᵀ`: it is whitened by the second
-moments of the catalog's gradients on both of its sides, as Shampoo does (Gupta et al. 2018, arXiv:1802.09568), and cut
-to their leading directions, as LoGra does (Choe et al. 2024, arXiv:2405.13954). Heads and matrix are a block each. The
-four blocks are brought to one length and laid end to end: z.
+For each of the models: the gradients of the output heads (the first codebook's for P, the others' for M), and of the
+second feed-forward matrix of the middle layer, so that half of a backward pass is enough. Each gradient G becomes
+`L G Rᵀ`: it is whitened by the second moments of the catalog's gradients on both of its sides, as Shampoo does (Gupta
+et al. 2018, arXiv:1802.09568), and cut to their leading directions, as LoGra does (Choe et al. 2024,
+arXiv:2405.13954). Heads and matrix are a block each. All blocks are brought to one length and laid end to end: z.
 
 z has more numbers than a vector may have, and its cosines are so small that a random projection drowns them. What of z
 lies in the span of the catalog's sampled songs is therefore kept exactly, as coordinates in an orthonormal basis, and
@@ -33,33 +34,32 @@ from lumina_ray.fingerprint.kinds import companion_layer
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.gradients import SongGradient, WeightCall, freeze, two_sided_projection
-from lumina_ray.model.companion import COMPANION_FILE, MAX_SONGS, Companion, companion_of
+from lumina_ray.model.companion import COMPANION_FILE, MAX_SONGS, Companions, companions_of
 from lumina_ray.model.interface import MusicModel
 from lumina_ray.vocabulary import Channel, codebooks_of
 
-MODELS = ("model", "companion")
-"""The two models in the names of tensors: `model/heads.0`."""
 _TINY = 1e-30
 
 
 class CompanionGradients:
-    """Whitened gradients of a model and of its companion, with one backward pass under each."""
+    """Whitened gradients of a model and of its companions, with one backward pass under each."""
 
     def __init__(self, model: MusicModel, specification: Specification) -> None:
-        """Open the companion, if it is not open yet, and freeze it.
+        """Open the companions, if they are not open yet, and freeze them.
 
         Raises:
-            ModelError: the model has no companion, it is not at hand, or what was measured does not fit both.
-            SpecificationMismatch: one of the two has other weights than it was measured with.
+            ModelError: the model has no companion, one is not at hand, or what was measured does not fit them.
+            SpecificationMismatch: one of the models has other weights than it was measured with.
         """
-        found = companion_of(model)
-        companion = found.open(model.device, specification.torch_dtype)
-        freeze(companion)
-        channels = specification.channels
-        tracked = {of: tracked_weights(one, channels) for of, one in zip(MODELS, (model, companion), strict=True)}
+        found = companions_of(model)
+        companions = found.open(model.device, specification.torch_dtype)
+        for companion in companions:
+            freeze(companion)
+        channels, models = specification.channels, (model, *companions)
+        tracked = {of: tracked_weights(one, channels) for of, one in zip(names_of(len(models)), models, strict=True)}
         named = {f"{of}/{name}": weight for of, weights in tracked.items() for name, weight in weights.items()}
         self.weights = list(named.values())
-        self._passes = [Backward(one, specification) for one in (model, companion)]
+        self._passes = [Backward(one, specification) for one in models]
         for one, weights in zip(self._passes, tracked.values(), strict=True):
             one.weights = list(weights.values())
         sides = _fitting_sides(found, named, model)
@@ -68,7 +68,10 @@ class CompanionGradients:
         )
         places = {name: place for place, name in enumerate(named)}
         # For each channel: the positions in `weights` of each block of z.
-        self._blocks = {c: [[places[name] for name in block] for block in blocks_of(c, model)] for c in channels}
+        self._blocks = {
+            c: [[places[name] for name in block] for block in blocks_of(c, model.n_codebooks, tracked)]
+            for c in channels
+        }
         self._compressions = {}
         for channel, blocks in self._blocks.items():
             lengths = [sum(self._n_kept(place) for place in block) for block in blocks]
@@ -156,10 +159,19 @@ def tracked_weights(model: MusicModel, channels: Iterable[Channel]) -> dict[str,
     return {f"heads.{k}": heads[k] for k in codebooks} | {"linear2": matrix}
 
 
-def blocks_of(channel: Channel, model: MusicModel) -> list[list[str]]:
-    """Names of the tensors of each block of a channel's z, in their order."""
-    heads = [f"heads.{k}" for k in codebooks_of(channel, model.n_codebooks)]
-    return [[f"{of}/{name}" for name in names] for of in MODELS for names in (heads, ["linear2"])]
+def names_of(n_models: int) -> list[str]:
+    """Names of a model and its companions, in names of tensors: `model/heads.0`, `companion-1/heads.0`."""
+    return ["model", *(f"companion-{i}" for i in range(1, n_models))]
+
+
+def blocks_of(channel: Channel, n_codebooks: int, models: Iterable[str]) -> list[list[str]]:
+    """Names of the tensors of each block of a channel's z, in their order.
+
+    Args:
+        models: from `names_of`.
+    """
+    heads = [f"heads.{k}" for k in codebooks_of(channel, n_codebooks)]
+    return [[f"{of}/{name}" for name in names] for of in models for names in (heads, ["linear2"])]
 
 
 def unit_blocks(blocks: Sequence[Tensor]) -> Tensor:
@@ -168,7 +180,7 @@ def unit_blocks(blocks: Sequence[Tensor]) -> Tensor:
 
 
 def _fitting_sides(
-    found: Companion, weights: Mapping[str, nn.Parameter], model: MusicModel
+    found: Companions, weights: Mapping[str, nn.Parameter], model: MusicModel
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     out = []
     for name, weight in weights.items():
@@ -179,7 +191,7 @@ def _fitting_sides(
     return out
 
 
-def _fitting_basis(found: Companion, channel: Channel, n_numbers: int, model: MusicModel) -> Tensor:
+def _fitting_basis(found: Companions, channel: Channel, n_numbers: int, model: MusicModel) -> Tensor:
     basis_Sr = found.bases[channel]
     if len(basis_Sr) != n_numbers or basis_Sr.shape[1] > MAX_SONGS:
         raise _unfit(
@@ -190,6 +202,6 @@ def _fitting_basis(found: Companion, channel: Channel, n_numbers: int, model: Mu
 
 def _unfit(model: MusicModel, why: str) -> ModelError:
     return ModelError(
-        f"model {model.name!r}: its {COMPANION_FILE} does not fit it and its companion: {why}; make it again with "
+        f"model {model.name!r}: its {COMPANION_FILE} does not fit it and its companions: {why}; make it again with "
         "`lumina statistics STORE MODEL --companion NAME`"
     )

@@ -1,4 +1,4 @@
-"""Measures on a catalog what `companion` fingerprints need of a model and its companion."""
+"""Measures on a catalog what `companion` fingerprints need of a model and its companions."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lumina_ray.errors import ModelError, NumericsError
-from lumina_ray.fingerprint.companion_gradients import MODELS, blocks_of, tracked_weights, unit_blocks
+from lumina_ray.fingerprint.companion_gradients import blocks_of, names_of, tracked_weights, unit_blocks
 from lumina_ray.fingerprint.likelihood import check_codec
-from lumina_ray.model.companion import MAX_SONGS, Companion, Sides
+from lumina_ray.model.companion import MAX_COMPANIONS, MAX_SONGS, Companions, Sides
 from lumina_ray.model.interface import MusicModel
 from lumina_ray.unlearning.losses import chunk_gradients
 from lumina_ray.unlearning.select import Part
@@ -23,47 +23,51 @@ _ROWS, _COLUMNS, _DAMPING = 64, 32, 0.03
 _NOISE = 1e-6
 
 
-def measure_companion(
+def measure_companions(
     model: MusicModel,
-    companion: MusicModel,
+    companions: Sequence[MusicModel],
     songs: Iterable[SongCodes],
     places: Sequence[int],
     progress: Callable[[int, int, str], None] | None = None,
-) -> Companion:
-    """Measure what `companion` fingerprints need, and set it as `model.companion`.
+) -> Companions:
+    """Measure what `companion` fingerprints need, and set it as `model.companions`.
 
     Every model hears every sampled song twice: for the second moments of its gradients, and for what the whitened
     gradients of all songs span. The sampled songs' codes are in memory meanwhile.
 
     Args:
-        companion: the companion, on the model's device. Its name is how it will be opened.
+        companions: from one to `MAX_COMPANIONS`, on the model's device. Their names are how they will be opened.
         songs: codes of all songs.
         places: the position of each of these songs in the catalog's own order, 0 to N − 1. The numbers depend on the
             catalog's order, and not on the order in which `songs` come.
         progress: called with the number of gradients that are done, the number of all, and an empty text.
 
     Raises:
-        ModelError: there are no songs.
-        SpecificationMismatch: the companion, or a song's codes, are of another codec.
+        ModelError: there are no songs, no companions, or too many.
+        SpecificationMismatch: a companion, or a song's codes, are of another codec.
         NumericsError: a gradient is not finite, or all of a tensor's are zero.
     """
-    check_codec(model, companion, "companion")
+    if not 0 < len(companions) <= MAX_COMPANIONS:
+        raise ModelError(f"a model needs from 1 to {MAX_COMPANIONS} companions, got {len(companions)}")
+    for companion in companions:
+        check_codec(model, companion, "companion")
     every = -(-len(places) // MAX_SONGS)
     sampled = {place: codes for place, codes in zip(places, songs, strict=True) if place % every == 0}
     if not sampled:
-        raise ModelError("a companion is measured on songs, and there are none; check the store")
+        raise ModelError("companions are measured on songs, and there are none; check the store")
     ordered = [sampled[place] for place in sorted(sampled)]
+    models = dict(zip(names_of(1 + len(companions)), (model, *companions), strict=True))
     done = 0
 
     def step() -> None:
         nonlocal done
         done += 1
         if progress:
-            progress(done, 4 * len(ordered), "")
+            progress(done, 2 * len(models) * len(ordered), "")
 
     sides: dict[str, Sides] = {}
     kept: list[dict[str, Tensor]] = [{} for _ in ordered]
-    for of, one in zip(MODELS, (model, companion), strict=True):
+    for of, one in models.items():
         weights = tracked_weights(one, CHANNELS).items()
         parts = [Part(f"{of}/{name}", w, slice(0, len(w)), slice(0, len(w))) for name, w in weights]
         sides |= _sides(one, parts, ordered, step)
@@ -72,12 +76,18 @@ def measure_companion(
             step()
     bases: dict[str, np.ndarray] = {}
     for channel in CHANNELS:
-        blocks = blocks_of(channel, model)
+        blocks = blocks_of(channel, model.n_codebooks, models)
         z_NS = [unit_blocks([torch.cat([of_song[name] for name in block]) for block in blocks]) for of_song in kept]
         bases[channel] = _basis(torch.stack(z_NS).numpy())
-    hashes = companion.weights_sha256, model.weights_sha256
-    model.companion = Companion(companion.name, *hashes, sides, bases, {str(companion.device): companion})
-    return model.companion
+    model.companions = Companions(
+        tuple(one.name for one in companions),
+        tuple(one.weights_sha256 for one in companions),
+        model.weights_sha256,
+        sides,
+        bases,
+        {str(model.device): tuple(companions)},
+    )
+    return model.companions
 
 
 def _song_gradient(model: MusicModel, codes: SongCodes, parts: Sequence[Part]) -> list[Tensor]:

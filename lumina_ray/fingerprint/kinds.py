@@ -48,7 +48,7 @@ class FingerprintKind:
         published_loss: whether the loss weights the codebooks as LUMINA published it; otherwise they weigh the same.
         uses_music_statistics: whether the fingerprint depends on the model's `MusicStatistics`.
         uses_fisher: whether it depends on the model's `Fisher` information.
-        uses_companion: whether it depends on the model's `Companion`.
+        uses_companion: whether it depends on the model's `Companions`.
         by_tensor: whether the vector consists of equal pieces that are each made of one tensor.
     """
 
@@ -93,8 +93,8 @@ def band_layers(channel: Channel, n_layers: int) -> list[int]:
 
 
 def companion_layer(n_layers: int) -> int:
-    """The layer whose second feed-forward matrix `companion` looks at, an early one; counted from 0."""
-    return n_layers // 8
+    """The layer whose second feed-forward matrix `companion` looks at, the middle one; counted from 0."""
+    return n_layers // 2
 
 
 def find_kind(name: Kind, representation: RepresentationName = "codes") -> FingerprintKind:

@@ -47,7 +47,7 @@ class Specification:
         seed: the projection's seed; 0 where nothing is projected.
         nonzeros: non-zero entries in each column of the projection; 0 where nothing is projected, or where the
             projection is dense.
-        statistics_sha256: hash of the model's `MusicStatistics`, of its `Fisher` information or of its `Companion`,
+        statistics_sha256: hash of the model's `MusicStatistics`, of its `Fisher` information or of its `Companions`,
             where the fingerprint depends on them; otherwise empty.
         text: the text that the language model is conditioned on.
         chunk_s: length of a full chunk, in seconds.
@@ -223,9 +223,9 @@ def measured_sha256(model: "AttributableModel", kind: Kind) -> str:
     """
     row = find_kind(kind, model.representation.name)
     if row.uses_companion:
-        from lumina_ray.model.companion import companion_of
+        from lumina_ray.model.companion import companions_of
 
-        return companion_of(cast("MusicModel", model)).sha256
+        return companions_of(cast("MusicModel", model)).sha256
     if row.uses_fisher:
         from lumina_ray.model.fisher import fisher_of
 

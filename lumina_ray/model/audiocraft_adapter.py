@@ -19,7 +19,7 @@ from audiocraft.modules.conditioners import ConditionFuser, ConditioningAttribut
 from torch import Tensor, nn
 
 from lumina_ray.errors import ModelError
-from lumina_ray.model.companion import Companion
+from lumina_ray.model.companion import Companions
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.float16 import hold_linears_in_float16
@@ -53,7 +53,7 @@ class AudiocraftMusicGen:
         self.weights_sha256 = sha256
         self.folder: Path | None = None
         self.fisher: Fisher | None = None
-        self.companion: Companion | None = None
+        self.companions: Companions | None = None
         self.device = torch.device(device)
         self.lm = lm.eval().to(self.device)
         self.codec = codec.eval().to(self.device)

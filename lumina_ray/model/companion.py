@@ -1,9 +1,9 @@
-"""A model's companion: another model whose gradients stand beside its own in `companion` fingerprints, and what was
-measured of both on the catalog.
+"""A model's companions: other models whose gradients stand beside its own in `companion` fingerprints, and what was
+measured of all of them on the catalog.
 
-The companion is an earlier checkpoint of the same training, or the model that a fine-tuning began from. The file that
-says which, and keeps what was measured, lies beside the weights; `lumina statistics STORE MODEL --companion NAME`
-writes it.
+A companion is an earlier checkpoint of the same training, or the model that a fine-tuning began from. The file that
+says which there are, and keeps what was measured, lies beside the weights; `lumina statistics STORE MODEL --companion
+NAME` writes it.
 
 Shape legend: M, N = rows and columns of a weight; p, q = directions that are kept of them; S = numbers of a song before
 they are cut to a fingerprint's length; r = directions of a basis.
@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 
 COMPANION_FILE = "companion.npz"
 """Name of the file in a model's folder. Its ending is none of those that weights are hashed by."""
-VERSION = 1
+VERSION = 2
 """Raised whenever the same models and songs would give other numbers."""
+MAX_COMPANIONS = 3
+"""Each of them costs as much as the model itself."""
 MAX_SONGS = 2048
 """A larger catalog is sampled: half the numbers of a fingerprint are for its songs' span, the others for the rest."""
 # Far above what a catalog can give: bases of so many songs in half precision are 100 MB.
 _MAX_BYTES = 1 << 30
 _RECORD, _LEFT, _RIGHT, _BASIS = "record", "left/", "right/", "basis/"
-_FIELDS = ("name", "companion_sha256", "weights_sha256")
+_LISTS = ("names", "companions_sha256")
 _MAKE = "lumina statistics STORE MODEL --companion NAME"
 
 
@@ -56,29 +58,29 @@ class Sides:
 
 
 @dataclass(frozen=True, eq=False)
-class Companion:
+class Companions:
     """Everything that `companion` fingerprints of a model need besides the model.
 
     Attributes:
-        name: of the companion, as `open_model` takes it.
-        companion_sha256: hash of the companion's weights.
-        weights_sha256: hash of the weights of the model that it belongs to.
-        sides: by tensor: `model/heads.0`, `companion/linear2` and so on.
+        names: of the companions, as `open_model` takes them.
+        companions_sha256: hashes of their weights.
+        weights_sha256: hash of the weights of the model that they belong to.
+        sides: by tensor: `model/heads.0`, `companion-1/linear2` and so on.
         bases: by channel, float16 `[S, r]`: directions that songs of the catalog lie in, orthonormal but for rounding.
-        opened: the companion itself, by device, where it was opened or handed over.
+        opened: the companions themselves, by device, where they were opened or handed over.
     """
 
-    name: str
-    companion_sha256: str
+    names: tuple[str, ...]
+    companions_sha256: tuple[str, ...]
     weights_sha256: str
     sides: Mapping[str, Sides]
     bases: Mapping[str, np.ndarray]
-    opened: dict[str, "MusicModel"] = field(default_factory=dict)
+    opened: dict[str, tuple["MusicModel", ...]] = field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the arrays and of the weights of both models; not of where the companion lies."""
-        digest = hashlib.sha256(f"{VERSION} {self.companion_sha256} {self.weights_sha256}".encode())
+        """Hash of the arrays and of the weights of all models; not of where the companions lie."""
+        digest = hashlib.sha256(" ".join((str(VERSION), *self.companions_sha256, self.weights_sha256)).encode())
         for name, values in sorted(self.arrays.items()):
             digest.update(f"{name} {values.shape}\0".encode())
             digest.update(np.ascontiguousarray(values).tobytes())
@@ -114,47 +116,51 @@ class Companion:
             out[channel] = np.ascontiguousarray(np.linalg.solve(lower_rr, basis_Sr.T).T, np.float32)
         return out
 
-    def open(self, device: "torch.device", dtype: "torch.dtype") -> "MusicModel":
-        """The companion on a device, which is opened once.
+    def open(self, device: "torch.device", dtype: "torch.dtype") -> tuple["MusicModel", ...]:
+        """The companions on a device, which are opened once.
 
         Args:
             dtype: as in `open_model`.
 
         Raises:
-            ModelError: it is not at hand.
-            SpecificationMismatch: it has other weights now.
+            ModelError: one is not at hand.
+            SpecificationMismatch: one has other weights now.
         """
         if str(device) not in self.opened:
-            from lumina_ray.model.open import open_music_model
-
-            try:
-                model = open_music_model(self.name, str(device), dtype)
-            except ModelError as error:
-                raise ModelError(
-                    f"the companion that {COMPANION_FILE} names cannot be opened ({error}); put it back, or measure "
-                    f"with another one: `{_MAKE}`"
-                ) from error
-            if model.weights_sha256 != self.companion_sha256:
-                raise SpecificationMismatch(
-                    f"{COMPANION_FILE} was measured with a companion of weights {self.companion_sha256[:12]}, "
-                    f"{self.name!r} has {model.weights_sha256[:12]}; put the former one back, or measure again with "
-                    f"`{_MAKE}`"
-                )
-            self.opened[str(device)] = model
+            named = zip(self.names, self.companions_sha256, strict=True)
+            self.opened[str(device)] = tuple(_open(name, sha256, device, dtype) for name, sha256 in named)
         return self.opened[str(device)]
 
 
-def save_companion(companion: Companion, folder: Path) -> Path:
-    """Write it beside a model's weights, whole or not at all."""
-    record = {name: getattr(companion, name) for name in _FIELDS} | {"version": VERSION}
+def _open(name: str, sha256: str, device: "torch.device", dtype: "torch.dtype") -> "MusicModel":
+    from lumina_ray.model.open import open_music_model
+
+    try:
+        model = open_music_model(name, str(device), dtype)
+    except ModelError as error:
+        raise ModelError(
+            f"a companion that {COMPANION_FILE} names cannot be opened ({error}); put it back, or measure with "
+            f"another one: `{_MAKE}`"
+        ) from error
+    if model.weights_sha256 != sha256:
+        raise SpecificationMismatch(
+            f"{COMPANION_FILE} was measured with a companion of weights {sha256[:12]}, {name!r} has "
+            f"{model.weights_sha256[:12]}; put the former one back, or measure again with `{_MAKE}`"
+        )
+    return model
+
+
+def save_companions(companions: Companions, folder: Path) -> Path:
+    """Write them beside a model's weights, whole or not at all."""
+    record = {name: getattr(companions, name) for name in (*_LISTS, "weights_sha256")} | {"version": VERSION}
     data = np.frombuffer(json.dumps(record).encode(), np.uint8)
     with atomic_path(folder / COMPANION_FILE) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{_RECORD: data}, **companion.arrays)
+        np.savez(file, allow_pickle=False, **{_RECORD: data}, **companions.arrays)
     return folder / COMPANION_FILE
 
 
-def load_companion(folder: Path) -> Companion:
-    """Read what `save_companion` wrote.
+def load_companions(folder: Path) -> Companions:
+    """Read what `save_companions` wrote.
 
     Raises:
         ModelError: no such file, a damaged one, or one of another software version.
@@ -169,7 +175,9 @@ def load_companion(folder: Path) -> Companion:
             held = {name: arrays[name] for name in arrays.files}
         record = json.loads(held.pop(_RECORD).tobytes())
         version = record.pop("version")
-        named = {name: record[name] for name in _FIELDS}
+        names, sha256s, (weights_sha256,) = (
+            _texts(values) for values in (*(record[name] for name in _LISTS), [record["weights_sha256"]])
+        )
         lefts, rights = _named(held, _LEFT), _named(held, _RIGHT)
         sides = {name: Sides(lefts[name], rights[name]) for name in lefts | rights}
         bases = _named(held, _BASIS)
@@ -182,7 +190,7 @@ def load_companion(folder: Path) -> Companion:
         raise _unusable(path, f"cannot be read ({error})") from error
     if version != VERSION:
         raise _unusable(path, f"of version {version}, this software makes version {VERSION}")
-    if not all(isinstance(text, str) for text in named.values()) or set(bases) != set(CHANNELS):
+    if not 0 < len(names) == len(sha256s) <= MAX_COMPANIONS or set(bases) != set(CHANNELS):
         raise _unusable(path, "does not say which models it is of, or lacks a channel")
     wrong = [
         name
@@ -193,27 +201,33 @@ def load_companion(folder: Path) -> Companion:
     ]
     if wrong:
         raise _unusable(path, f"{wrong[0]} is no finite matrix of its type")
-    return Companion(**named, sides=sides, bases=bases)
+    return Companions(names, sha256s, weights_sha256, sides, bases)
 
 
-def companion_of(model: "MusicModel") -> Companion:
-    """Give a model's companion: the one that was set, else the one that its folder names, which is then kept.
+def companions_of(model: "MusicModel") -> Companions:
+    """Give a model's companions: those that were set, else those that its folder names, which are then kept.
 
     Raises:
-        ModelError: there is none, or a damaged file.
-        SpecificationMismatch: it was measured with other weights of the model.
+        ModelError: there are none, or a damaged file.
+        SpecificationMismatch: they were measured with other weights of the model.
     """
-    if model.companion is None:
+    if model.companions is None:
         if model.folder is None:
-            raise ModelError(f"model {model.name!r} is in memory only: set its companion, as `model.companion`")
-        model.companion = load_companion(model.folder)
-    found = model.companion
+            raise ModelError(f"model {model.name!r} is in memory only: set its companions, as `model.companions`")
+        model.companions = load_companions(model.folder)
+    found = model.companions
     if found.weights_sha256 != model.weights_sha256:
         raise SpecificationMismatch(
             f"{COMPANION_FILE} was measured with weights {found.weights_sha256[:12]}, model {model.name!r} has "
             f"{model.weights_sha256[:12]}; measure it again with `{_MAKE}`"
         )
     return found
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise ValueError(f"{values!r} is no list of texts")
+    return tuple(values)
 
 
 def _named(held: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

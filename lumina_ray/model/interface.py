@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lumina_ray.model.companion import Companion
+from lumina_ray.model.companion import Companions
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import MusicStatistics
 from lumina_ray.model.tracked import TrackedTensor
@@ -209,8 +209,8 @@ class MusicModel(AttributableModel, Protocol):
     codebook_size: int
     statistics: MusicStatistics
     """Statistics of the music that it learned from; `no_statistics` where nothing is known of it."""
-    companion: Companion | None
-    """None until it was measured or read (`lumina_ray.model.companion.companion_of`)."""
+    companions: Companions | None
+    """None until it was measured or read (`lumina_ray.model.companion.companions_of`)."""
     sampling: SamplingSettings
     """The settings that the model comes with."""
 

@@ -18,7 +18,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from lumina_ray.errors import ModelError
-from lumina_ray.model.companion import Companion
+from lumina_ray.model.companion import Companions
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.float16 import hold_linears_in_float16
@@ -67,7 +67,7 @@ class TransformersMusicGen:
         self.weights_sha256 = sha256
         self.folder: Path | None = None
         self.fisher: Fisher | None = None
-        self.companion: Companion | None = None
+        self.companions: Companions | None = None
         self.model = model
         self.device = model.device
         config = model.config.decoder

@@ -19,9 +19,14 @@ from lumina_ray.truth.measures import (
     lds_in_draws,
 )
 from lumina_ray.truth.queries import Query, QueryKind
-from lumina_ray.vocabulary import Channel, codebooks_of
+from lumina_ray.truth.scores import BOTH, ScoredChannel
+from lumina_ray.vocabulary import codebooks_of
 
-_KINDS: dict[QueryKind, str] = {
+_POOLED: dict[str, tuple[QueryKind, ...]] = {
+    "pieces": ("captioned", "guided"),
+    "continuations": ("prompted", "continued"),
+}
+_KINDS: dict[str, str] = {
     "excerpt": "unheard excerpts of catalog songs",
     "generated": "music that the model made up under its fixed text",
     "captioned": "music that the model made up under captions",
@@ -34,15 +39,16 @@ _KINDS: dict[QueryKind, str] = {
     "outside": "music that reference models learned from",
     "foreign": "music that a reference model made up under captions",
     "control": "music that no model knows",
+    "pieces": "music that the model made up under captions, with guidance or without",
+    "continuations": "the model's continuations of catalog songs, under their captions or not",
 }
 _VARIANTS = {
     "": "linear datamodeling score, by the loss of all codebooks",
     "_own": "the same by the loss of the channel's own codebooks: the first (P), the others (M)",
-    "_specific": "placebo: the LDS of the scores less their mean over the queries of the kind, so that only what is a "
-    "query's own is left",
+    "_specific": "the LDS of what is a query's own: scores and losses less their means over the queries of the kind",
     "_other": "placebo: the LDS of the scores for another query of the kind, in place of the query's own",
 }
-LDS: dict[str, QueryKind] = {f"lds_{kind}": kind for kind in _KINDS}
+LDS: dict[str, str] = {f"lds_{kind}": kind for kind in _KINDS}
 """The kind of query of each measure of agreement by the loss of all codebooks."""
 AGREEMENT = {
     f"lds_{kind}{variant}": f"agreement with retraining on {of}: {what}"
@@ -51,7 +57,7 @@ AGREEMENT = {
 } | {"creators": "agreement with retraining without each creator's songs, on unheard excerpts of catalog songs"}
 """All measures by name."""
 # One text, or few, may make all pieces of a kind so alike that they are one query.
-_MADE_UP: tuple[QueryKind, ...] = ("generated", "captioned", "guided")
+_MADE_UP = ("generated", "captioned", "guided", "pieces")
 
 
 @dataclass(frozen=True)
@@ -61,22 +67,26 @@ class Diversity:
     Attributes:
         queries: how many there are.
         effective: how many queries without anything in common would be worth as much (`effective_queries`).
-        judged: whether they are enough for an LDS; only kinds that a model made up can be too few.
+        own: the same of what is a query's own, its loss less the mean loss of its kind.
+        judged, own_judged: whether they are enough for an LDS; only kinds that a model made up can be too few.
     """
 
     queries: int
     effective: float
+    own: float
     judged: bool
+    own_judged: bool
 
 
 @dataclass(frozen=True)
 class _Questions:
-    """Queries of one kind, and what some retrained models think of them.
+    """Queries of one kind, or of several together, and what some retrained models think of them.
 
     Attributes:
         places: of the queries in the evaluation set.
         others: for each query, the position among these of another query, with another recording or caption.
         draws: of models and queries.
+        kinds: positions among these of the queries of each kind.
     """
 
     places: list[int]
@@ -84,10 +94,21 @@ class _Questions:
     losses_RQK: np.ndarray
     others: np.ndarray
     draws: Draws
+    kinds: list[list[int]]
 
-    def lds(self, scores_QN: np.ndarray, codebooks: list[int] | slice = slice(None)) -> Resampled:
-        losses_RQ = self.losses_RQK[:, :, codebooks].mean(axis=2, dtype=np.float64)
+    def mean_losses(self, codebooks: list[int] | slice = slice(None)) -> np.ndarray:
+        """Mean over some codebooks: float64 `[R, Q]`."""
+        return self.losses_RQK[:, :, codebooks].mean(axis=2, dtype=np.float64)
+
+    def lds(self, scores_QN: np.ndarray, losses_RQ: np.ndarray) -> Resampled:
         return lds_in_draws(scores_QN, self.masks_RN, losses_RQ, self.draws)
+
+    def own(self, values_QX: np.ndarray) -> np.ndarray:
+        """Take the mean over the queries of its kind off each query's values, such as its scores of all songs."""
+        out = values_QX.astype(np.float64)
+        for places in self.kinds:
+            out[places] -= out[places].mean(axis=0)
+        return out
 
 
 class Agreement:
@@ -98,38 +119,44 @@ class Agreement:
     """
 
     def __init__(self, bank: Bank, asked: EvaluationSet) -> None:
-        self._halves: dict[QueryKind, _Questions] = {}
-        self.diversity: dict[QueryKind, Diversity] = {}
+        self._halves: dict[str, _Questions] = {}
+        self.diversity: dict[str, Diversity] = {}
         for kind in _KINDS:
             questions = _questions(bank, asked, kind, "half")
             if questions is None:
                 continue
-            effective = effective_queries(questions.losses_RQK.mean(axis=2, dtype=np.float64))
-            judged = kind not in _MADE_UP or effective >= MIN_EFFECTIVE_QUERIES
-            self.diversity[kind] = Diversity(len(questions.places), effective, judged)
-            if judged:
-                self._halves[kind] = questions
+            losses_RQ = questions.mean_losses()
+            effective, own = effective_queries(losses_RQ), effective_queries(questions.own(losses_RQ.T).T)
+            judged, own_judged = (kind not in _MADE_UP or n >= MIN_EFFECTIVE_QUERIES for n in (effective, own))
+            self.diversity[kind] = Diversity(len(questions.places), effective, own, judged, own_judged)
+            self._halves[kind] = questions
         self._creators = _questions(bank, asked, "excerpt", "without-creator")
 
-    def __call__(self, channel: Channel, scores_QN: np.ndarray) -> dict[str, Resampled]:
+    def __call__(self, channel: ScoredChannel, scores_QN: np.ndarray) -> dict[str, Resampled]:
         """Judge scores of the catalog's songs for the set's queries, by all of the measures that the bank allows."""
         out = {}
         for kind, questions in self._halves.items():
-            of_kind_QN = scores_QN[questions.places]
-            codebooks = codebooks_of(channel, questions.losses_RQK.shape[2])
-            out[f"lds_{kind}"] = questions.lds(of_kind_QN)
-            out[f"lds_{kind}_own"] = questions.lds(of_kind_QN, codebooks)
-            out[f"lds_{kind}_specific"] = questions.lds(of_kind_QN - of_kind_QN.mean(axis=0))
-            out[f"lds_{kind}_other"] = questions.lds(of_kind_QN[questions.others])
+            of_kind_QN, losses_RQ = scores_QN[questions.places], questions.mean_losses()
+            diversity = self.diversity[kind]
+            if diversity.judged:
+                out[f"lds_{kind}"] = questions.lds(of_kind_QN, losses_RQ)
+                if channel != BOTH:
+                    codebooks = codebooks_of(channel, questions.losses_RQK.shape[2])
+                    out[f"lds_{kind}_own"] = questions.lds(of_kind_QN, questions.mean_losses(codebooks))
+            if diversity.own_judged:
+                out[f"lds_{kind}_specific"] = questions.lds(questions.own(of_kind_QN), questions.own(losses_RQ.T).T)
+            if diversity.judged:
+                out[f"lds_{kind}_other"] = questions.lds(of_kind_QN[questions.others], losses_RQ)
         if self._creators is not None:
-            out["creators"] = self._creators.lds(scores_QN[self._creators.places])
+            out["creators"] = self._creators.lds(scores_QN[self._creators.places], self._creators.mean_losses())
         return out
 
     def refusals(self) -> list[str]:
         """Say which kinds of queries are too few for an LDS."""
         return [
             f"Not measured: LDS on {_KINDS[kind]} (`{kind}`): the {of.queries} pieces are worth {of.effective:.1f} "
-            f"queries, and {MIN_EFFECTIVE_QUERIES} are the least."
+            f"queries, what is their own {of.own:.1f}, and {MIN_EFFECTIVE_QUERIES} are the least"
+            + (": the latter alone is judged." if of.own_judged else ".")
             for kind, of in self.diversity.items()
             if not of.judged
         ]
@@ -141,8 +168,9 @@ def with_losses(bank: Bank, asked: EvaluationSet) -> list[int]:
     return [q for q, query in enumerate(asked.queries) if id(query) in known]
 
 
-def _questions(bank: Bank, asked: EvaluationSet, kind: QueryKind, trainings: str) -> _Questions | None:
-    places = [q for q in with_losses(bank, asked) if asked.queries[q].kind == kind]
+def _questions(bank: Bank, asked: EvaluationSet, kind: str, trainings: str) -> _Questions | None:
+    kinds = _POOLED.get(kind, (kind,))
+    places = [q for q in with_losses(bank, asked) if asked.queries[q].kind in kinds]
     rows = bank.of_kind(trainings)
     if not places or not rows:
         return None
@@ -153,6 +181,7 @@ def _questions(bank: Bank, asked: EvaluationSet, kind: QueryKind, trainings: str
         losses_RQK=bank.losses_RQK[np.ix_(rows, bank.columns([asked.queries[q] for q in places]))],
         others=deranged(clusters),
         draws=draw_again(len(rows), clusters),
+        kinds=[of for one in kinds if (of := [i for i, q in enumerate(places) if asked.queries[q].kind == one])],
     )
 
 

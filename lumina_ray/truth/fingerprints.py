@@ -10,7 +10,7 @@ import torch
 
 from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint import Fingerprinter, Specification
-from lumina_ray.fingerprint.companion_statistics import measure_companion
+from lumina_ray.fingerprint.companion_statistics import measure_companions
 from lumina_ray.fingerprint.music_statistics import measure_music_statistics
 from lumina_ray.methods import METHODS, Method
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
@@ -105,7 +105,8 @@ def make_fingerprints(
         if kind == "influence":
             measure_music_statistics(model, lambda: songs_of, range(len(songs_of)))
         else:
-            measure_companion(model, _model(bank, companion_name(bank, weights)), songs_of, range(len(songs_of)))
+            beside = [_model(bank, name) for name in companion_names(bank, weights)]
+            measure_companions(model, beside, songs_of, range(len(songs_of)))
     specification = Specification.for_model(model, kind)
     fingerprinter = Fingerprinter(model, specification)
     songs, controls = (beginnings(bank, model, of, TRAINED_FRAMES) for of in (asked.songs, asked.controls))
@@ -131,13 +132,14 @@ def make_fingerprints(
     )
 
 
-def companion_name(bank: Bank, weights: str) -> str:
-    """The model that stands beside some weights in `companion` fingerprints: their own earlier checkpoint.
+def companion_names(bank: Bank, weights: str) -> list[str]:
+    """The models that stand beside some weights in `companion` fingerprints.
 
-    Where there is none, as of stand-ins, it is the model that all models start from, or else untrained.
+    They are their own earlier checkpoint, where the bank has it, and the model that all models start from; beside that
+    model itself, one that is untrained.
     """
-    names = (f"{weights}-early", BASE)
-    return next((name for name in names if name in bank.models), UNTRAINED)
+    names = [name for name in (f"{weights}-early", BASE) if name in bank.models and name != weights]
+    return names or [UNTRAINED]
 
 
 def _probabilities(model: TransformersMusicGen, pieces: Sequence[SongCodes]) -> np.ndarray:

@@ -14,17 +14,17 @@ from lumina_ray.truth.evaluation_set import EvaluationSet, evaluation_set
 from lumina_ray.truth.fingerprints import BIGRAM, UNTRAINED, AllFingerprints, FingerprintKey
 from lumina_ray.truth.measures import Estimate, Resampled
 from lumina_ray.truth.queries import Split
-from lumina_ray.truth.scores import scores
-from lumina_ray.vocabulary import Channel, Kind
+from lumina_ray.truth.scores import ScoredChannel, scores
+from lumina_ray.vocabulary import Kind
 
 _METHODS = ("tokens", "random")
 # Other fingerprints need more of a model than hidden states.
-_OF_BIGRAM: tuple[Kind, ...] = ("influence",)
+_BY_BIGRAM = "influence"
 FLOORS = {
     UNTRAINED: "the same method with random weights of the audited model's size",
     "reference": "the same method with a model that never heard the catalog; where there are several, by number",
     BASE: "the same method with the model that all models of the bank start from",
-    BIGRAM: "the same method with hidden states that are decayed sums of random embeddings of the previous codes",
+    BIGRAM: "`influence` with hidden states that are decayed sums of random embeddings of the previous codes",
     "tokens": "code histograms",
     "random": "random scores",
 }
@@ -46,7 +46,7 @@ def floor_set(bank: Bank, split: Split) -> EvaluationSet:
 
 def required_floors(bank: Bank, names: Sequence[str]) -> list[FingerprintKey]:
     """List the fingerprints of `floor_set` that the floors of some methods take."""
-    required: dict[FingerprintKey, None] = {("A", "A", "tokens"): None}
+    required: dict[FingerprintKey, None] = {("A", "A", "tokens"): None, ("A", BIGRAM, _BY_BIGRAM): None}
     for kind in (METHODS[name].kind for name in names):
         if kind is not None and find_kind(kind).needs != "codes":
             required |= {("A", weights, kind): None for weights in _weights(bank, kind)}
@@ -64,9 +64,11 @@ class Floors:
         """Take fingerprints of `floor_set` that were made before; those that `required_floors` lists."""
         self._bank, self._asked, self._made = bank, asked, made
         self.agreement = Agreement(bank, asked)
-        self._judged: dict[tuple[str, Channel, str | None], dict[str, Resampled]] = {}
+        self._judged: dict[tuple[str, ScoredChannel, str | None], dict[str, Resampled]] = {}
 
-    def ahead(self, method: Method, channel: Channel, measures: dict[str, Resampled]) -> dict[str, dict[str, Estimate]]:
+    def ahead(
+        self, method: Method, channel: ScoredChannel, measures: dict[str, Resampled]
+    ) -> dict[str, dict[str, Estimate]]:
         """How far a method is ahead of each of its floors, by measure and floor.
 
         Args:
@@ -78,15 +80,16 @@ class Floors:
                 out.setdefault(name, {})[floor] = (measures[name] - judged[name]).estimate
         return {name: out[name] for name in measures if name in out}
 
-    def _of(self, method: Method, channel: Channel) -> Iterator[tuple[str, dict[str, Resampled]]]:
+    def _of(self, method: Method, channel: ScoredChannel) -> Iterator[tuple[str, dict[str, Resampled]]]:
         if method.kind is not None and find_kind(method.kind).needs != "codes":
             for weights in _weights(self._bank, method.kind):
                 yield weights, self._judge(method, channel, weights)
+        yield BIGRAM, self._judge(METHODS[_BY_BIGRAM], channel, BIGRAM)
         for name in _METHODS:
             if name != method.name:
                 yield name, self._judge(METHODS[name], channel)
 
-    def _judge(self, method: Method, channel: Channel, weights: str | None = None) -> dict[str, Resampled]:
+    def _judge(self, method: Method, channel: ScoredChannel, weights: str | None = None) -> dict[str, Resampled]:
         key = (method.name, channel, weights)
         if key not in self._judged:
             n_songs, stand_in = self._asked.n_catalog, (weights,) if weights else None
@@ -98,4 +101,4 @@ class Floors:
 def _weights(bank: Bank, kind: Kind) -> list[str]:
     references = [name for name in bank.models if name.startswith("reference")]
     base = [BASE] if BASE in bank.models else []
-    return [UNTRAINED, *references, *base, *([BIGRAM] if kind in _OF_BIGRAM else [])]
+    return [UNTRAINED, *references, *base]

@@ -16,8 +16,8 @@ from lumina_ray.truth.evaluation_set import AGAINST_REFERENCE, EvaluationSet, tw
 from lumina_ray.truth.fingerprints import AllFingerprints, checkpoints
 from lumina_ray.truth.floors import Floors
 from lumina_ray.truth.measures import Estimate, mean, precedence
-from lumina_ray.truth.scores import scores
-from lumina_ray.vocabulary import Channel
+from lumina_ray.truth.scores import BOTH, ScoredChannel, scores
+from lumina_ray.vocabulary import CHANNELS
 
 RELATIVE = " − reference"
 """Ends the name of a row from which the reference model's scores are taken off."""
@@ -35,7 +35,7 @@ MEASURES = AGREEMENT | {
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One method in one channel.
+    """One method in one channel, or in both together.
 
     Attributes:
         measures: by name; see `MEASURES`.
@@ -47,7 +47,7 @@ class MethodRow:
     """
 
     method: str
-    channel: Channel
+    channel: ScoredChannel
     measures: dict[str, Estimate]
     found: dict[str, Estimate]
     numbers: int
@@ -62,7 +62,7 @@ def method_rows(
     made: AllFingerprints,
     floors: Floors | None = None,
 ) -> Iterator[MethodRow]:
-    """Measure some methods, each in each of its channels.
+    """Measure some methods, each in each of its channels, and in both together.
 
     Args:
         asked: by audited model.
@@ -72,7 +72,7 @@ def method_rows(
     agreement = Agreement(bank, asked["A"])
     for name in names:
         method = METHODS[name]
-        for channel in method.channels:
+        for channel in (*method.channels, *([BOTH] if len(method.channels) > 1 else [])):
             for relative in (False, True) if name in AGAINST_REFERENCE else (False,):
                 yield _row(bank, method, channel, asked, made, agreement, floors, relative=relative)
 
@@ -80,7 +80,7 @@ def method_rows(
 def _row(
     bank: Bank,
     method: Method,
-    channel: Channel,
+    channel: ScoredChannel,
     asked: Mapping[Audited, EvaluationSet],
     made: AllFingerprints,
     agreement: Agreement,
@@ -100,7 +100,8 @@ def _row(
     size, seconds = 0, 0.0
     if method.source is not None:
         used = [made["A", name, method.source] for name in (*checkpoints(method, "A"), *(("reference",) * relative))]
-        size = 0 if method.needs_model else sum(one.vectors[channel].shape[1] for one in used)
+        of_channels = CHANNELS if channel == BOTH else (channel,)
+        size = 0 if method.needs_model else sum(one.vectors[c].shape[1] for one in used for c in of_channels)
         seconds = sum(one.seconds_per_song for one in used)
     name = method.name + RELATIVE * relative
     return MethodRow(name, channel, measures, _found(A, of_catalog), size, seconds, ahead)

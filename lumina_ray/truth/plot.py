@@ -8,9 +8,11 @@ from matplotlib import pyplot as plt
 
 from lumina_ray.truth.card import shown_measures
 from lumina_ray.truth.method_rows import MethodRow
+from lumina_ray.truth.scores import BOTH, ScoredChannel
 from lumina_ray.truth.tables import HEADINGS
 
 matplotlib.use("Agg")
+_COLOURS: dict[ScoredChannel, str] = {"P": "tab:blue", "M": "tab:orange", BOTH: "tab:green"}
 
 
 def plot_rows(rows: Sequence[MethodRow], path: Path) -> None:
@@ -22,7 +24,7 @@ def plot_rows(rows: Sequence[MethodRow], path: Path) -> None:
         estimates = [row.measures[name] for row in rows]
         values = [estimate.value for estimate in estimates]
         errors = [[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]]
-        colours = ["tab:blue" if row.channel == "P" else "tab:orange" for row in rows]
+        colours = [_COLOURS[row.channel] for row in rows]
         axis.barh(range(len(rows)), values, xerr=errors, color=colours, ecolor="0.3")
         axis.axvline(0.0 if name.startswith("lds") else 0.5, color="0.3", linewidth=0.8)
         axis.set_title(HEADINGS[name], fontsize=9)

@@ -1,6 +1,7 @@
 """Scores of an evaluation set by a method, from fingerprints that were made before."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -10,7 +11,11 @@ from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.fingerprints import AllFingerprints, Fingerprints, checkpoints
 from lumina_ray.truth.models import learning_rates
-from lumina_ray.vocabulary import Channel
+from lumina_ray.vocabulary import CHANNELS, Channel
+
+BOTH: Literal["P+M"] = "P+M"
+"""The sum of both channels' scores, each standardised: one score of influence, whatever the right."""
+ScoredChannel = Channel | Literal["P+M"]
 
 # Scores by forgetting come as vectors whose inner products they are.
 _INNER_PRODUCTS = Method("inner products", "", METHODS["unlearning"].source, normalisation="none")
@@ -19,7 +24,7 @@ _INNER_PRODUCTS = Method("inner products", "", METHODS["unlearning"].source, nor
 def scores(
     bank: Bank,
     method: Method,
-    channel: Channel,
+    channel: ScoredChannel,
     asked: EvaluationSet,
     n_songs: int,
     made: AllFingerprints,
@@ -34,6 +39,11 @@ def scores(
         relative: take off the scores under the reference model.
         weights: that the fingerprints were made with; by default the audited model's (`checkpoints`).
     """
+    if channel == BOTH:
+        of_channels = (
+            scores(bank, method, one, asked, n_songs, made, relative=relative, weights=weights) for one in CHANNELS
+        )
+        return np.sum([standardised(scores_QN) for scores_QN in of_channels], axis=0)
     audited = _scores(bank, method, channel, asked, n_songs, made, weights or checkpoints(method, asked.model))
     if not relative:
         return audited

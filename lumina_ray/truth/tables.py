@@ -39,8 +39,8 @@ _NARROW_ALTERATIONS = {
     "slower": "2 %\nslower",
     "faster": "2 %\nfaster",
 }
-_VARIANTS = {"": "LDS", "_own": "own codebooks", "_specific": "less the mean", "_other": "another query's"}
-_NARROW_VARIANTS = {"": "LDS", "_own": "own\ncodes", "_specific": "less\nmean", "_other": "other\nquery"}
+_VARIANTS = {"": "LDS", "_own": "own codebooks", "_specific": "what is its own", "_other": "another query's"}
+_NARROW_VARIANTS = {"": "LDS", "_specific": "its\nown", "_other": "other\nquery"}
 _WIDE_COLUMNS = 260
 
 
@@ -75,26 +75,29 @@ def tables(card: Card, *, wide: bool) -> tuple[Table, ...]:
 def _queries(card: Card, wide: bool) -> Table:
     out = _table("Kinds of queries with losses", wide)
     out.add_column("kind")
-    for heading in ("queries", "worth as many\nindependent ones"):
+    for heading in ("queries", "worth as many\nindependent ones", "what is\ntheir own"):
         out.add_column(heading, justify="right")
     for kind, of in card.queries.items():
-        out.add_row(kind, str(of.queries), f"{of.effective:.1f}" + " (too few)" * (not of.judged))
+        worth = ((of.effective, of.judged), (of.own, of.own_judged))
+        out.add_row(kind, str(of.queries), *(f"{n:.1f}" + " (too few)" * (not enough) for n, enough in worth))
     return out
 
 
 def _agreement(rows: Sequence[MethodRow], wide: bool) -> Table:
-    """The floor shown is the one whose interval reaches lowest."""
+    """The floor shown is the one whose interval reaches lowest; of what is a query's own where that alone is judged."""
     out = _table("Agreement with retraining, placebos, and how far ahead of the nearest floor", wide)
     out.add_column("method", no_wrap=True)
     for heading in ("", "kind"):
         out.add_column(heading)
-    for heading in (_VARIANTS if wide else _NARROW_VARIANTS).values():
+    variants = _VARIANTS if wide else _NARROW_VARIANTS
+    for heading in variants.values():
         out.add_column(heading, justify="right")
     out.add_column("floor", no_wrap=True)
     out.add_column("ahead", justify="right")
     for row, name in _agreed(rows):
-        values = [_text(row.measures[name + variant], wide) for variant in _VARIANTS if name + variant in row.measures]
-        ahead = row.ahead.get(name, {})
+        found = (row.measures.get(name + variant) for variant in variants)
+        values = [_text(one, wide) if one else "" for one in found]
+        ahead = row.ahead.get(name) or row.ahead.get(f"{name}_specific", {})
         nearest = min(ahead, key=lambda floor: ahead[floor].low, default="")
         difference = _text(ahead[nearest], wide) if nearest else ""
         out.add_row(row.method, row.channel, LDS[name], *values, nearest, difference)
@@ -105,19 +108,24 @@ def _floors(rows: Sequence[MethodRow]) -> Table:
     out = _table("How far ahead of each floor, in LDS", wide=True)
     for heading in ("method", "", "kind"):
         out.add_column(heading, no_wrap=True)
-    floors = list(dict.fromkeys(floor for row, name in _agreed(rows) for floor in row.ahead.get(name, {})))
+    shown = [
+        (row, LDS[name] + what, row.ahead[name + variant])
+        for row, name in _agreed(rows)
+        for variant, what in (("", ""), ("_specific", ", its own"))
+        if name + variant in row.ahead
+    ]
+    floors = list(dict.fromkeys(floor for _, _, ahead in shown for floor in ahead))
     for floor in floors:
         out.add_column(floor, justify="right")
-    for row, name in _agreed(rows):
-        ahead = row.ahead.get(name, {})
+    for row, what, ahead in shown:
         values = (_text(ahead[floor], True) if floor in ahead else "" for floor in floors)
-        out.add_row(row.method, row.channel, LDS[name], *values)
+        out.add_row(row.method, row.channel, what, *values)
     return out
 
 
 def _agreed(rows: Sequence[MethodRow]) -> Iterator[tuple[MethodRow, str]]:
     """Kind by kind, so that methods can be compared."""
-    return ((row, name) for name in LDS for row in rows if name in row.measures)
+    return ((row, name) for name in LDS for row in rows if {name, f"{name}_specific"} & row.measures.keys())
 
 
 def _methods(rows: Sequence[MethodRow], wide: bool) -> Table:

@@ -67,7 +67,7 @@ COMMANDS = {
         "--json",
     },
     "effects fit": {"--out", "--method", "--json"},
-    "evaluate": {"--method", "--split", "--out", "--wide", "--require-floors", "--json"},
+    "evaluate": {"--method", "--split", "--out", "--wide", "--json"},
     "evidence build": {"--out", "--controls", "--json"},
     "evidence search": {"--catalog", "--controls", "--top", "--json"},
     "export": {"--out", "--json"},

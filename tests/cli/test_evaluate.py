@@ -1,48 +1,46 @@
-"""`lumina evaluate --require-floors`: the exit code says whether the default method beats its floors."""
+"""`lumina evaluate`: the exit code says whether the default method beats its floors."""
 
 import json
 
 import pytest
 
-from lumina_ray.truth.card import Card
+from lumina_ray.truth.card import MUST_BEAT, Card
 from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.method_rows import MethodRow
+from lumina_ray.truth.scores import BOTH, ScoredChannel
 from tests.cli.running import run_lumina
 
 CLEAR, TOUCHING = Estimate(0.2, 0.1, 0.3), Estimate(0.2, -0.1, 0.3)
 
 
-def card(*aheads: dict[str, Estimate]) -> Card:
-    rows = [MethodRow("influence", "P", {"lds_excerpt": CLEAR}, {}, 1, 0.0, {"lds_excerpt": of}) for of in aheads]
-    return Card("test", rows, {}, {}, [], [])
+def card(ahead: Estimate | None, method: str = "companion", channel: ScoredChannel = BOTH) -> Card:
+    floors = {} if ahead is None else {"base": CLEAR, "bigram": ahead}
+    row = MethodRow(method, channel, {MUST_BEAT[1]: CLEAR}, {}, 1, 0.0, {MUST_BEAT[1]: floors})
+    return Card("test", [row], {}, {}, [], [])
 
 
 @pytest.mark.parametrize(
-    ("made", "required", "code", "words"),
+    ("made", "code", "words"),
     [
-        (card({"bigram": CLEAR}), True, 0, "beats all floors"),
-        (card({"bigram": TOUCHING}), True, 8, "bigram (excerpt P)"),
-        (card({"bigram": TOUCHING}), False, 0, "bigram (excerpt P)"),
-        (card({}), True, 8, "influence"),
-        (card(), True, 8, ""),
+        (card(CLEAR), 0, "companion beats all floors in lds_excerpt, lds_continuations, lds_pieces_specific"),
+        (card(TOUCHING), 8, "companion is not shown to beat these floors"),
+        (card(TOUCHING), 8, "bigram (lds_continuations)"),
+        # Nothing was compared.
+        (card(None), 0, ""),
+        (card(TOUCHING, method="tokens"), 0, ""),
+        (card(TOUCHING, channel="P"), 0, ""),
     ],
 )
 def test_the_exit_code_says_whether_floors_are_beaten(
-    made: Card, required: bool, code: int, words: str, monkeypatch: pytest.MonkeyPatch
+    made: Card, code: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cluster.evaluate.evaluate", lambda *_: made)
     monkeypatch.setattr("lumina_ray.truth.bank.load_bank", lambda _: None)
-    flags = ["--require-floors"] if required else []
-    done = run_lumina("evaluate", *flags)
+    done = run_lumina("evaluate")
     assert done.exit_code == code
     # The sentence may take several lines.
     assert words in " ".join(done.stdout.split())
-    as_json = run_lumina("evaluate", "--json", *flags)
+    as_json = run_lumina("evaluate", "--json")
     assert as_json.exit_code == code
-    assert words in json.loads(as_json.stdout)["verdict"] or not made.rows or not made.rows[0].ahead["lds_excerpt"]
-
-
-def test_floors_are_those_of_the_default_method() -> None:
-    done = run_lumina("evaluate", "--require-floors", "--method", "tokens")
-    assert done.exit_code == 2
-    assert "--method influence" in done.stderr
+    verdict = json.loads(as_json.stdout)["verdict"]
+    assert words in verdict if words else verdict == ""

@@ -9,7 +9,7 @@ import pytest
 
 from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.model import find_model, open_model
-from lumina_ray.model.companion import COMPANION_FILE, load_companion
+from lumina_ray.model.companion import COMPANION_FILE, load_companions
 from lumina_ray.model.files import weights_sha256
 from lumina_ray.storage import locate
 from lumina_ray.store.stream import stored_codes, stream_store
@@ -28,10 +28,10 @@ def test_nano_and_an_earlier_checkpoint_find_excerpts_of_songs(small_catalog: Sm
     asked = ("statistics", str(small_catalog.store), str(folder), "--device", "cpu", "--json")
     done = run_lumina(*asked, "--companion", "nano-early")
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout) == {"companion": str(folder / COMPANION_FILE), "songs": N_SONGS}
+    assert json.loads(done.stdout) == {"companions": str(folder / COMPANION_FILE), "songs": N_SONGS}
     assert "companion fingerprints made before are no longer comparable" in done.stderr
-    found = load_companion(folder)
-    assert (found.name, found.companion_sha256) == ("nano-early", weights_sha256(find_model("nano-early")))
+    found = load_companions(folder)
+    assert (found.names, found.companions_sha256) == (("nano-early",), (weights_sha256(find_model("nano-early")),))
     model = open_model(str(folder))
     fingerprinter = Fingerprinter(model, Specification.for_model(model, "companion"))
     songs = list(stored_codes(stream_store(locate(small_catalog.store))))
@@ -44,11 +44,12 @@ def test_nano_and_an_earlier_checkpoint_find_excerpts_of_songs(small_catalog: Sm
 
 def test_a_companion_that_is_none_is_refused(small_catalog: SmallCatalog, folder: Path, tmp_path: Path) -> None:
     asked = ("statistics", str(small_catalog.store), str(folder), "--device", "cpu", "--companion")
-    for name, message in (
-        ("nano", "has the weights of"),
-        (str(tmp_path / "nowhere"), "not found"),
+    for names, message in (
+        (["nano"], f"has the weights of {folder}"),
+        ([str(tmp_path / "nowhere")], "not found"),
+        (["nano-early", "--companion", "nano-early"], "has the weights of nano-early"),
     ):
-        done = run_lumina(*asked, name)
+        done = run_lumina(*asked, *names)
         assert done.exit_code == 2
         assert message in done.stderr
     assert not (folder / COMPANION_FILE).exists()

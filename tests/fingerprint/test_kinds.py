@@ -8,7 +8,7 @@ from lumina_ray.fingerprint import KINDS, Specification
 from lumina_ray.fingerprint.extraction import make_extraction
 from lumina_ray.fingerprint.kinds import KINDS_OF, find_kind
 from lumina_ray.model import MusicModel, open_model
-from lumina_ray.model.companion import Companion
+from lumina_ray.model.companion import Companions
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import no_statistics
 from lumina_ray.vocabulary import CHANNELS, Draws, Representation
@@ -25,7 +25,7 @@ NANO = {
     "logra": "240741b845ab8bf8df3b9ded864867b66f89ddd3fe2b05a199d64abce6e2dc76",
     "factgrass": "da9b56ab1b5047102574348f3353775ba10d7c064f9c96695eef317d48f1f84c",
     "fisher": "4081117a82664f0458a0fc1c0e1fac817b46a64a4e87bb8d0e2fd87c8dfc0878",
-    "companion": "76c5713513cca6aa94281d26053c4584abc1df591a106138685c0cd1d68a4a57",
+    "companion": "25c3ce6305b3040b2a19bb77f91e52e3d3f801de016c3b0f2fcf274748573e59",
     "tokens": "d88d75d28032917add2258e891fd8cb92154fe41454423b662a4f24c88ff24ee",
 }
 # A model of MusicGen-large's sizes, whose 3 × 2048 codes of channel M are projected, which nano's are not.
@@ -38,7 +38,7 @@ LARGE = {
     "logra": "2fb66dee6b038db9226acd39f92895e2c3a2e41e50e2ed36cebf0ff5224c2826",
     "factgrass": "176a5f500cea180cdafbe0d9a01420f262cd2f0f3925e8d82d44dc0c07fdfc30",
     "fisher": "b62a9c3181b5780f0b0a3fb8f3dc3575c2163dfffb3eef260ce0491f519bd7e0",
-    "companion": "69353e5ba93b0c12c7d437b49f33ffdcd3e328423870ad70b34b78924281d55a",
+    "companion": "1a7879cb751a8782fd2c098f48d907a157681baac90142e9aff42d8560d43be4",
     "tokens": "43ca86e9477cac6817387c06d3898cbaddaa4550e6c0bebcaec21bc04ea10fff",
 }
 
@@ -58,7 +58,7 @@ def nano() -> MusicModel:
     model = open_model("nano", "cpu")
     # It comes with neither: whoever needs one measures it.
     model.fisher = Fisher({}, model.weights_sha256, "0" * 64, 0, 0)
-    model.companion = Companion("nano-early", "0" * 64, model.weights_sha256, {}, {})
+    model.companions = Companions(("nano-early",), ("0" * 64,), model.weights_sha256, {}, {})
     return model
 
 
@@ -76,7 +76,7 @@ def test_a_large_models_specifications_are_those_that_stores_name(kind: str) -> 
         draws=None,
         statistics=no_statistics(4, 2048),
         fisher=Fisher({}, "a" * 64, "0" * 64, 0, 0),
-        companion=Companion("early", "0" * 64, "a" * 64, {}, {}),
+        companions=Companions(("early",), ("0" * 64,), "a" * 64, {}, {}),
     )
     assert Specification.for_model(large, kind).sha256 == LARGE[kind]
 

@@ -12,14 +12,14 @@ from lumina_ray.fingerprint.batching import choose_chunks_in_flight, keeps_bits,
 from lumina_ray.gradients.memory import MAX_CHUNKS_IN_FLIGHT, chunks_that_fit
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.vocabulary import Channel, Dtype, Kind, SongCodes
-from tests.tiny_model import random_companion
+from tests.tiny_model import random_companions
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[Dtype, MusicModel]:
     whole, half = open_model("nano"), open_model("nano", dtype=torch.half)
     for model in (whole, half):
-        model.companion = random_companion(model, open_model("nano-early"))
+        model.companions = random_companions(model, open_model("nano-early"))
     return {"float32": whole, "bfloat16": half, "float16": half}
 
 

@@ -11,7 +11,7 @@ from lumina_ray.fingerprint import KINDS, Fingerprint, Fingerprinter, Specificat
 from lumina_ray.fingerprint.spot_check import TOLERANCE
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.vocabulary import Dtype, Kind, SongCodes
-from tests.tiny_model import random_companion, random_fisher
+from tests.tiny_model import random_companions, random_fisher
 
 
 @pytest.fixture(scope="module", params=["nano", "tiny"])
@@ -19,7 +19,7 @@ def model(request: pytest.FixtureRequest, tiny_model_dir: Path) -> MusicModel:
     opened = open_model("nano" if request.param == "nano" else str(tiny_model_dir))
     if request.param == "nano":
         opened.fisher = random_fisher(opened)
-        opened.companion = random_companion(opened, open_model("nano-early"))
+        opened.companions = random_companions(opened, open_model("nano-early"))
     return opened
 
 

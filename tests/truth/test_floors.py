@@ -15,13 +15,14 @@ from lumina_ray.truth.bigram import Bigram
 from lumina_ray.truth.card import floors_not_beaten, verdict
 from lumina_ray.truth.corpus import corpus, members
 from lumina_ray.truth.evaluation_set import evaluation_set
-from lumina_ray.truth.fingerprints import Fingerprints, companion_name, make_fingerprints
+from lumina_ray.truth.fingerprints import Fingerprints, companion_names, make_fingerprints
 from lumina_ray.truth.floors import Floors, floor_set, required_floors
 from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.method_rows import MethodRow, method_rows
 from lumina_ray.truth.models import new_model, weights_of
 from lumina_ray.truth.queries import Query
 from lumina_ray.truth.recipe import SMALL, retrainings
+from lumina_ray.truth.scores import BOTH, ScoredChannel
 from lumina_ray.vocabulary import CHANNELS, SongCodes
 
 RECORDINGS = corpus(0)
@@ -79,7 +80,8 @@ def test_floors_are_asked_about_the_catalog_and_about_queries_with_losses(bank: 
     assert asked.controls == ()
     assert required_floors(bank, ["influence", "tokens", "random", "trak"]) == [
         ("A", "A", "tokens"),
-        *(("A", weights, "influence") for weights in ("untrained", "reference", "reference-1", "bigram")),
+        ("A", "bigram", "influence"),
+        *(("A", weights, "influence") for weights in ("untrained", "reference", "reference-1")),
         *(("A", weights, "gradient") for weights in ("untrained", "reference", "reference-1")),
     ]
 
@@ -98,12 +100,13 @@ def test_a_stand_in_has_the_statistics_of_the_audited_catalog(bank: Bank) -> Non
     assert audited.probabilities is None
 
 
-def test_a_companion_is_an_earlier_checkpoint_or_what_all_models_start_from(bank: Bank) -> None:
+def test_companions_are_an_earlier_checkpoint_and_what_all_models_start_from(bank: Bank) -> None:
     asked = replace(floor_set(bank, "test"), songs=tuple(CATALOG[:3]), n_catalog=3, queries=tuple(bank.queries[:2]))
-    assert companion_name(bank, "A") == "A-early"
-    assert companion_name(bank, "reference") == companion_name(bank, "untrained") == "untrained"
+    assert companion_names(bank, "A") == ["A-early"]
+    assert companion_names(bank, "reference") == companion_names(bank, "untrained") == ["untrained"]
     started = replace(bank, models=bank.models | {"base": bank.models["A"]})
-    assert companion_name(started, "reference") == companion_name(started, "base") == "base"
+    assert companion_names(started, "reference") == ["base"]
+    assert companion_names(started, "base") == ["untrained"]
     assert ("A", "base", "companion") in required_floors(started, ["companion"])
     audited = make_fingerprints(bank, "A", "companion", asked)
     stand_in = make_fingerprints(started, "reference", "companion", asked, stand_in=True)
@@ -140,33 +143,38 @@ def test_a_floor_with_the_methods_own_fingerprints_is_no_way_behind(bank: Bank) 
     floors_made["A", "untrained", "influence"] = same
     floors = Floors(bank, of_floors, floors_made)
     rows = list(method_rows(bank, ["influence"], asked, made, floors))
-    row = next(row for row in rows if row.method == "influence")
+    row = next(row for row in rows if (row.method, row.channel) == ("influence", "P"))
+    assert [row.channel for row in rows if row.method == "influence"] == ["P", "M", BOTH]
     expected = {"untrained", "reference", "reference-1", "bigram", "tokens", "random"}
     for measure in ("lds_excerpt", "lds_excerpt_own", "lds_excerpt_specific", "creators"):
         assert set(row.ahead[measure]) == expected
         assert row.ahead[measure]["untrained"] == Estimate(0, 0, 0)
         assert row.ahead[measure]["bigram"] != Estimate(0, 0, 0)
+    (both,) = (row for row in rows if (row.method, row.channel) == ("influence", BOTH))
+    assert both.ahead["lds_excerpt"]["untrained"] == Estimate(0, 0, 0)
+    assert both.numbers == 2 * row.numbers
     # Paired: both are drawn alike.
     scored = Agreement(bank, of_floors)("P", same.vectors["P"][n:].astype(float) @ same.vectors["P"][:n].T)
     assert row.measures["lds_excerpt"].value == pytest.approx(scored["lds_excerpt"].value, abs=1e-6)
     assert "tokens" not in floors.ahead(METHODS["tokens"], "P", scored)["lds_excerpt"]
 
 
-def with_floors(method: str, channel: str, **ahead: Estimate) -> MethodRow:
-    return MethodRow(method, channel, {}, {}, 1, 0.0, {"lds_excerpt": ahead, "lds_excerpt_own": ahead})  # type: ignore[arg-type]
+def with_floors(method: str, channel: ScoredChannel, name: str = "lds_excerpt", **ahead: Estimate) -> MethodRow:
+    return MethodRow(method, channel, {}, {}, 1, 0.0, {name: ahead})
 
 
 def test_the_verdict_is_on_the_default_method_and_names_every_floor_that_stands() -> None:
     clear, touching = Estimate(0.2, 0.1, 0.3), Estimate(0.2, 0.0, 0.3)
     rows = [
-        with_floors("influence", "P", bigram=clear, untrained=clear),
-        with_floors("influence", "M", bigram=touching, untrained=clear),
-        with_floors("influence − reference", "M", bigram=touching, untrained=touching),
-        with_floors("tokens", "P", random=touching),
+        with_floors("companion", BOTH, bigram=clear, untrained=clear),
+        with_floors("companion", BOTH, "lds_pieces_specific", bigram=touching, untrained=clear),
+        with_floors("companion", "P", base=touching),
+        with_floors("companion", BOTH, "lds_control", base=touching),
+        with_floors("tokens", BOTH, random=touching),
     ]
-    assert floors_not_beaten(rows) == {"bigram": ["excerpt M"]}
-    assert "bigram (excerpt M)" in verdict(rows)
+    assert floors_not_beaten(rows) == {"bigram": ["lds_pieces_specific"]}
+    assert "bigram (lds_pieces_specific)" in verdict(rows)
     assert floors_not_beaten(rows[:1]) == {}
     assert "beats all floors" in verdict(rows[:1])
-    assert floors_not_beaten(rows[3:]) is None
-    assert verdict(rows[3:]) == ""
+    assert floors_not_beaten(rows[2:]) is None
+    assert verdict(rows[2:]) == ""

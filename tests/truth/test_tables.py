@@ -13,6 +13,7 @@ from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.membership import MembershipRow
 from lumina_ray.truth.method_rows import MEASURES, MethodRow
 from lumina_ray.truth.power import Power
+from lumina_ray.truth.scores import BOTH, ScoredChannel
 from lumina_ray.truth.stability import Stability
 from lumina_ray.truth.tables import print_card
 
@@ -99,23 +100,28 @@ def test_a_card_of_the_shipped_bank_says_what_it_leaves_out(tmp_path: Path) -> N
     assert "gener." not in captured.get()
 
 
+METHODS: tuple[tuple[str, ScoredChannel], ...] = (("companion", BOTH), ("influence − reference", "M"))
+
+
 def test_agreement_comes_with_its_placebos_and_its_floors(tmp_path: Path) -> None:
     high, low = Estimate(0.25, 0.125, 0.5), Estimate(-0.03, -0.1, 0.0625)
     ahead = {"untrained": high, "reference-1": low, "base": high, "bigram": high, "tokens": high, "random": high}
     rows = [
         MethodRow(
-            method, "M", dict.fromkeys(MEASURES, Estimate(0.5, 0.25, 0.75)), {}, 512, 0.1, dict.fromkeys(LDS, ahead)
+            method, channel, dict.fromkeys(MEASURES, Estimate(0.5, 0.25, 0.75)), {}, 512, 0.1, dict.fromkeys(LDS, ahead)
         )
-        for method in ("influence", "influence − reference")
+        for method, channel in METHODS
     ]
-    queries = {"excerpt": Diversity(54, 23.25, True), "captioned": Diversity(48, 5.75, False)}
+    queries = {"excerpt": Diversity(54, 23.25, 22.5, True, True), "captioned": Diversity(48, 5.75, 8.25, False, False)}
     card = Card("test", rows, {}, {}, [], ["Too few."], queries)  # type: ignore[arg-type]
     save_card(card, tmp_path)
     read = json.loads((tmp_path / "card.json").read_text())
-    assert read["queries"]["captioned"] == {"queries": 48, "effective": 5.75, "judged": False}
+    assert read["queries"]["captioned"] == {
+        "queries": 48, "effective": 5.75, "own": 8.25, "judged": False, "own_judged": False,
+    }  # fmt: skip
     assert read["rows"][0]["ahead"]["lds_guided"]["tokens"]["low"] == 0.125
     assert set(read["not_beaten"]) == {"reference-1"}
-    assert "captioned M" in read["verdict"]
+    assert "reference-1 (lds_excerpt, lds_continuations)" in read["verdict"]
     shown = {}
     for width, wide in ((80, False), (300, True)):
         console = Console(width=width)
@@ -123,7 +129,7 @@ def test_agreement_comes_with_its_placebos_and_its_floors(tmp_path: Path) -> Non
             print_card(card, console, wide=wide)
         shown[wide] = captured.get()
         assert "…" not in shown[wide]
-        for words in ("5.8 (too few)", "23.2", "reference-1", "is not shown to beat", "Too few."):
+        for words in ("5.8 (too few)", "8.2 (too few)", "23.2", "reference-1", "is not shown to beat", "Too few."):
             assert words in shown[wide]
     assert max(map(len, shown[False].splitlines())) <= 80
     assert max(map(len, shown[True].split("\n\n")[0].splitlines())) <= 260

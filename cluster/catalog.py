@@ -10,6 +10,7 @@ from cluster.progress import say
 from lumina_ray.catalog.manifest import read_manifest
 from lumina_ray.errors import UsageError
 from lumina_ray.files import check_lasting
+from lumina_ray.fingerprint.default import default_kind
 from lumina_ray.index.withdrawn import withdraw_removed
 from lumina_ray.storage import AnyPath, local
 from lumina_ray.store.changes import add_segment, check_addition, next_segment
@@ -61,11 +62,12 @@ def add_songs(
     settings = _complete(settings, catalog)
     segment = next_segment(catalog)
     console = console or Console(stderr=True)
+    model = settings.model or "nano"
     summary = run_fingerprint_job(
         manifest,
         segment,
-        model=settings.model or "nano",
-        kind=settings.kind or "influence",
+        model=model,
+        kind=settings.kind or default_kind(model),
         channels=settings.channels or CHANNELS,
         dtype=settings.dtype or "float32",
         device=device,

@@ -71,7 +71,7 @@ def test_verbs_that_are_packages_stay_packages() -> None:
 def test_fingerprints_have_the_bits_of_a_job(model: Model, small_catalog: SmallCatalog) -> None:
     store = read_store(small_catalog.store)
     for row, path in enumerate(store.songs["path"].to_pylist()[:2]):
-        made = model.fingerprint(path)
+        made = model.fingerprint(path, "influence")
         for channel in ("P", "M"):
             assert made.vectors[channel].dtype == np.float32
             np.testing.assert_array_equal(made.vectors[channel], store.vectors(channel)[row])
@@ -81,7 +81,8 @@ def test_fingerprints_have_the_bits_of_a_job(model: Model, small_catalog: SmallC
 
 
 def test_similarity_is_a_mapping_of_channels(model: Model, small_catalog: SmallCatalog) -> None:
-    one, other = (model.fingerprint(small_catalog.songs / f"tone-000{i}.flac") for i in (0, 1))
+    files = [small_catalog.songs / f"tone-000{i}.flac" for i in (0, 1)]
+    one, other = (model.fingerprint(file, "influence") for file in files)
     found = one.similarity(other)
     store = read_store(small_catalog.store)
     assert list(found) == ["P", "M"]
@@ -92,7 +93,7 @@ def test_similarity_is_a_mapping_of_channels(model: Model, small_catalog: SmallC
     assert str(found) == f"P {found['P']:.3f}  M {found['M']:.3f}"
     assert dict(one.similarity(one)) == pytest.approx({"P": 1, "M": 1}, abs=1e-6)
     assert "influence" in repr(one)
-    only_p = model.fingerprint(small_catalog.songs / "tone-0000.flac", channels="P")
+    only_p = model.fingerprint(small_catalog.songs / "tone-0000.flac", "influence", channels="P")
     assert dict(only_p.similarity(only_p)).keys() == {"P"}
     tokens = model.fingerprint(small_catalog.songs / "tone-0000.flac", kind="tokens")
     with pytest.raises(SpecificationMismatch, match="kind: influence and tokens"):

@@ -119,7 +119,7 @@ def add(
     model: Annotated[str | None, typer.Option(help="Default: the catalog's, or nano for a new one.")] = None,
     fingerprint: Annotated[
         KindName | None,
-        typer.Option(help="For a new catalog; default influence."),
+        typer.Option(help="For a new catalog; default as in `lumina fingerprint`."),
     ] = None,
     channels: Annotated[ChannelChoice | None, typer.Option(help="For a new catalog; default both.")] = None,
     dtype: Annotated[

@@ -16,7 +16,7 @@ def fingerprint(
     ],
     out: Annotated[str, typer.Option(help="The store to write, or to resume: a folder, s3://… or gs://….")],
     model: ModelOption = "nano",
-    fingerprint: KindOption = "influence",
+    fingerprint: KindOption | None = None,
     channels: Annotated[Literal["both", "P", "M"], typer.Option(help="One channel alone costs less.")] = "both",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"],

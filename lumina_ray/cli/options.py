@@ -19,8 +19,8 @@ else:
 KindOption = Annotated[
     KindName,
     typer.Option(
-        help="influence (ours), stats (LUMINA v8), jl (LUMINA v7), or the one that another method needs: "
-        "see `lumina methods`."
+        help="companion or influence (ours), stats (LUMINA v8), jl (LUMINA v7), or the one that another method needs: "
+        "see `lumina methods`. By default companion for a model that comes with companion.npz, else influence."
     ),
 ]
 

@@ -15,7 +15,7 @@ from lumina_ray.front.ray_address import check_ray_address
 def plan(
     manifest: Annotated[str, typer.Argument(help="A manifest (.parquet or .csv).")],
     model: Annotated[str, typer.Option(help="See `lumina fingerprint`.")] = "nano",
-    fingerprint: KindOption = "influence",
+    fingerprint: KindOption | None = None,
     channels: Annotated[ChannelChoice, typer.Option(help="See `lumina fingerprint`.")] = "both",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], typer.Option(help="See `lumina fingerprint`.")
@@ -29,11 +29,12 @@ def plan(
     """Predict time, memory and disk of fingerprinting MANIFEST. Measures for some seconds, on this cluster."""
     check_ray_address()
     from cluster.plan import plan_job
+    from lumina_ray.fingerprint.default import default_kind
 
     found = plan_job(
         manifest,
         model=model,
-        kind=fingerprint,
+        kind=fingerprint or default_kind(model),
         channels=chosen_channels(channels),
         dtype=dtype,
         gpus=gpus,

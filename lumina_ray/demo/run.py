@@ -18,13 +18,15 @@ from lumina_ray.audio.encode import encode_mp3
 from lumina_ray.catalog import read_manifest, write_manifest
 from lumina_ray.cli.catalog import progress_bar
 from lumina_ray.demo import build_demo_catalog
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+from lumina_ray.vocabulary import SAMPLE_RATE_HZ, Kind
 
 MODEL = "nano"
 _MP3_BIT_RATE = 64_000
 _GENERATED_S = 20.0
 _SEED = 7
 _REQUEST_TIMEOUT_S = 120.0
+# Kinds of fingerprints that the default is shown beside.
+_PUBLISHED: tuple[Kind, ...] = ("stats", "jl")
 
 
 @dataclass
@@ -78,6 +80,7 @@ def run_demo(out: Path, port: int) -> None:
     from cluster.fingerprint import run_fingerprint_job
     from cluster.session import ray_session
     from lumina_ray.calibration import calibrate_store, write_calibration
+    from lumina_ray.fingerprint.default import default_kind
     from lumina_ray.index import build_index
     from lumina_ray.report import print_table, render_html, to_json
     from lumina_ray.store import read_store
@@ -87,6 +90,7 @@ def run_demo(out: Path, port: int) -> None:
     for stale in ("stores", "index", "queries", "reports"):
         shutil.rmtree(out / stale, ignore_errors=True)
     stores, index, reports = out / "stores", out / "index", out / "reports"
+    kind = default_kind(MODEL)
 
     with stages.stage("Catalog: render real scores"):
         with progress_bar("rendering") as update:
@@ -96,14 +100,14 @@ def run_demo(out: Path, port: int) -> None:
 
     # All stages below use one Ray. Each command by itself would start its own.
     with ray_session():
-        with stages.stage("Fingerprints: influence, catalog and controls"):
-            run_fingerprint_job(built.catalog, stores / "influence", model=MODEL, kind="influence")
-            run_fingerprint_job(controls, stores / "controls", model=MODEL, kind="influence")
-        with stages.stage("Fingerprints: stats and jl, from the stored codes"):
-            run_fingerprint_job(stores / "influence", stores / "stats", model=MODEL, kind="stats")
-            run_fingerprint_job(stores / "influence", stores / "jl", model=MODEL, kind="jl")
+        with stages.stage(f"Fingerprints: {kind}, catalog and controls"):
+            run_fingerprint_job(built.catalog, stores / kind, model=MODEL, kind=kind)
+            run_fingerprint_job(controls, stores / "controls", model=MODEL, kind=kind)
+        with stages.stage(f"Fingerprints: {' and '.join(_PUBLISHED)}, from the stored codes"):
+            for published in _PUBLISHED:
+                run_fingerprint_job(stores / kind, stores / published, model=MODEL, kind=published)
         with stages.stage("Calibration and index"):
-            catalog = read_store(stores / "influence")
+            catalog = read_store(stores / kind)
             write_calibration(calibrate_store(catalog, read_store(stores / "controls")), catalog.path)
             console.print(f"index snapshot {build_index(catalog, index)}", markup=False)
         with stages.stage("Queries: a re-encoded song, a generated clip, a control"):
@@ -117,8 +121,8 @@ def run_demo(out: Path, port: int) -> None:
         console.rule(f"[bold]{query.what}", align="left")
         print_table(report, console, top=3)
 
-    with stages.stage("Ranks: where stats and jl put the re-encoded song"):
-        ranks = {kind: ranks_of(song_id, queries[0].path, stores / kind) for kind in ("influence", "stats", "jl")}
+    with stages.stage(f"Ranks: where {' and '.join(_PUBLISHED)} put the re-encoded song"):
+        ranks = {name: ranks_of(song_id, queries[0].path, stores / name) for name in (kind, *_PUBLISHED)}
     console.print(_ranks_table(song_id, built.n_catalog, ranks))
     console.print(stages.table())
     for query, _ in answers:

@@ -20,7 +20,7 @@ def fingerprint(
     out: AnyPath,
     *,
     model: str | os.PathLike[str] = "nano",
-    kind: Kind = "influence",
+    kind: Kind | None = None,
     channels: Sequence[Channel] = CHANNELS,
     dtype: Dtype = "float32",
     device: str = "auto",
@@ -37,7 +37,8 @@ def fingerprint(
         manifest: a manifest (.parquet or .csv), or a finished store, whose codes are then used again.
         out: the store to write, or to resume: a folder, or an address in a bucket.
         model: "nano", "nano-early", a hub name, or a folder.
-        kind: a name in `lumina_ray.fingerprint.KINDS`.
+        kind: a name in `lumina_ray.fingerprint.KINDS`; by default `companion` for a model that comes with
+            companion.npz, else `influence`.
         channels: "P", "M" or both; one alone costs less.
         dtype: number format of the model's matrix products; "float32" is the reference.
         device: "auto", "cpu" or "cuda".
@@ -61,12 +62,13 @@ def fingerprint(
     check_job_device(device)
     check_ray_address()
     from cluster.fingerprint import run_fingerprint_job
+    from lumina_ray.fingerprint.default import default_kind
 
     return run_fingerprint_job(
         locate(manifest),
         locate(out),
         model=os.fspath(model),
-        kind=kind,
+        kind=kind or default_kind(os.fspath(model)),
         channels=tuple(channels),
         dtype=dtype,
         device=device,

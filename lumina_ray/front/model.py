@@ -92,13 +92,13 @@ class Model:
         return self.music_model.weights_sha256
 
     def fingerprint(
-        self, audio: AnyPath, kind: Kind = "influence", channels: Sequence[Channel] = CHANNELS
+        self, audio: AnyPath, kind: Kind | None = None, channels: Sequence[Channel] = CHANNELS
     ) -> SongFingerprint:
         """Fingerprint one audio file. The vectors have the bits of a catalog job on the same kind of machine.
 
         Args:
             audio: path of an audio file, or its address in a bucket.
-            kind: a name in `lumina_ray.fingerprint.KINDS`.
+            kind: a name in `lumina_ray.fingerprint.KINDS`; by default that of a catalog job (`default_kind`).
             channels: "P", "M" or both; one alone costs less.
 
         Raises:
@@ -107,8 +107,9 @@ class Model:
         """
         from lumina_ray.audio import load_chunks
         from lumina_ray.fingerprint import encode_song
+        from lumina_ray.fingerprint.default import default_kind
 
-        fingerprinter = self._fingerprinter(kind, tuple(channels))
+        fingerprinter = self._fingerprinter(kind or default_kind(self.name), tuple(channels))
         decoded = load_chunks(locate(audio))
         codes = encode_song(self.music_model, decoded.chunks)
         made = fingerprinter(codes)

@@ -86,8 +86,8 @@ _TRACIN = "Pruthi et al. 2020, arXiv:2002.08484"
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("influence", "ours", "influence"),
         Method("companion", "ours", "companion"),
+        Method("influence", "ours", "influence"),
         Method("head-gradient", _V7 + ", one tensor", "head-gradient"),
         Method("stats", _V8, "stats"),
         Method("stats-kernel", _V8 + _KERNEL, "stats", kernel=Kernel()),

@@ -12,7 +12,7 @@ from lumina_ray.truth.corpus import Audited, members
 from lumina_ray.truth.queries import Query, QueryKind, Split
 from lumina_ray.vocabulary import Kind
 
-JUDGED: tuple[Kind, ...] = ("companion", "influence", "stats", "jl", "tokens")
+JUDGED: tuple[Kind, ...] = ("companion", "influence", "tokens")
 """Kinds of fingerprints that policies are judged on; code histograms are the floor, which needs no model."""
 AGAINST_REFERENCE = ("influence",)
 """Methods that also have a row with the reference model's scores taken off."""

@@ -5,12 +5,13 @@
 
 A point is one of the bank's models, "untrained", or a model half way between the base model and another ("A/2"); points
 joined by "+" stand side by side. Each song's and query's gradient of all output heads, and of all layers, under its own
-text, is whitened tensor by tensor: `L^(−¼) G R^(−¼)`, where L and R are the songs' mean `G Gᵀ` and `Gᵀ G` (Gupta et al.
-2018, arXiv:1802.09568), damped. A score is the sum, over points, of the cosines of heads and of layers. Nothing is
-projected: this is what fingerprints of these gradients could reach. Takes two minutes and 3 GB of memory a point.
+text or (--fixed-text) the one that fingerprints are made under, is whitened tensor by tensor: `L^(−¼) G R^(−¼)`, where
+L and R are the songs' mean `G Gᵀ` and `Gᵀ G` (Gupta et al. 2018, arXiv:1802.09568), damped. A score is the sum, over
+points, of the cosines of heads and of layers. Nothing is projected: this is what fingerprints of these gradients could
+reach. Takes a minute or two and 3 GB of memory a point.
 """
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,16 +22,20 @@ from torch import Tensor
 
 from lumina_ray.model.tracked import CONDITION_TEXT
 from lumina_ray.replay.learner import DecoderLearner
-from lumina_ray.truth.bank import BASE, Bank, load_bank
-from lumina_ray.truth.corpus import members
+from lumina_ray.truth.agreement import Agreement
+from lumina_ray.truth.bank import BASE, SHIPPED, Bank, load_bank
 from lumina_ray.truth.fingerprints import UNTRAINED
-from lumina_ray.truth.measures import Resampled, draw_again, lds_in_draws
+from lumina_ray.truth.floors import floor_set
+from lumina_ray.truth.measures import Resampled
 from lumina_ray.truth.models import Weights, new_model, with_weights
-from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, Query, QueryKind, Split
+from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, QueryKind
+from lumina_ray.truth.scores import BOTH
 
 KINDS: tuple[QueryKind, ...] = ("excerpt", "captioned", "guided", "prompted", "continued")
-POINTS = ("A+A-early", "untrained", BASE, "A-early", "A/2", "A", "reference", "reference/2", "A+base", "A+A/2+base",
-          "A+reference", "reference+base", "reference+reference/2+base")  # fmt: skip
+POINTS = ("A+A-early+base", "A", "untrained", BASE, "A-early", "A/2", "reference", "A+A-early", "A+base", "A+A/2+base",
+          "A+reference", "reference+base", "reference+reference/2+base", "reference+reference-early+base")  # fmt: skip
+MEASURES = ("lds_excerpt", "lds_continuations", "lds_pieces_specific", "lds_captioned_specific", "lds_guided_specific",
+            "lds_prompted", "lds_continued")  # fmt: skip
 _DAMPING = 0.03
 
 
@@ -58,10 +63,11 @@ def gradient(learner: DecoderLearner, codes_KT: Tensor, text: str) -> dict[str, 
     return {name: p.grad.numpy().copy() for name, p in named if p.grad is not None and p.ndim == 2}
 
 
-def whitened_cosines(learner: DecoderLearner, songs: list[tuple[Tensor, str]], queries: list[Query]) -> np.ndarray:
-    """Cosines of queries with songs, heads' and layers' added up: float64 `[Q, N]`."""
-    of_all = [gradient(learner, *song) for song in songs]
-    of_all += [gradient(learner, query.codes_KT, query.caption) for query in queries]
+def whitened_cosines(
+    learner: DecoderLearner, songs: list[tuple[Tensor, str]], queries: list[tuple[Tensor, str]]
+) -> np.ndarray:
+    """Cosines of queries with songs, codes and texts each, heads' and layers' added up: float64 `[Q, N]`."""
+    of_all = [gradient(learner, *piece) for piece in (*songs, *queries)]
     N, total = len(songs), np.zeros((len(queries), len(songs)))
     for part in ("lm_heads", "layers"):
         inner_QN, length_N, length_Q = np.zeros_like(total), np.zeros(N), np.zeros(len(queries))
@@ -88,41 +94,38 @@ def _inverse_root(moment_MM: np.ndarray) -> np.ndarray:
     return ((vectors_MM * (values_M + _DAMPING * values_M.mean()) ** -0.25) @ vectors_MM.T).astype(np.float32)
 
 
-def judged(bank: Bank, queries: list[Query], scores_QN: np.ndarray, songs: list[int]) -> Iterator[Resampled]:
-    """LDS over models of random halves, by kind of query in the order of `KINDS`."""
-    rows = bank.of_kind("half")
-    for kind in KINDS:
-        places = [q for q, query in enumerate(queries) if query.kind == kind]
-        losses_RQ = bank.losses_RQK[np.ix_(rows, bank.columns([queries[q] for q in places]))].mean(axis=2)
-        draws = draw_again(len(rows), [queries[q].caption or queries[q].recording for q in places])
-        yield lds_in_draws(scores_QN[places], bank.masks(rows, songs), losses_RQ, draws)
-
-
 def main(
-    bank: Annotated[Path, typer.Argument(help="A ground-truth bank of version 3.")],
+    bank: Annotated[Path, typer.Argument(help="A ground-truth bank.")] = SHIPPED,
     split: Annotated[str, typer.Option(help="Queries to judge by: dev or test.")] = "dev",
     points: Annotated[
         list[str] | None, typer.Option(help="Points, joined by +; the first is what others are held against.")
     ] = None,
+    fixed_text: Annotated[bool, typer.Option(help="All gradients under the text of fingerprints.")] = False,
 ) -> None:
-    """Print LDS by kind of query for each set of points, and how far the first is ahead of it."""
+    """Print agreement with retraining for each set of points, and how far the first is ahead of it."""
     torch.set_num_threads(1)
     of_bank = load_bank(bank)
-    wanted: Split = "test" if split == "test" else "dev"
-    songs = members(of_bank.recordings, "A")
-    queries = [q for q in of_bank.queries if q.model == "A" and q.split == wanted and q.kind in KINDS]
-    learned = [(of_bank.codes[i][:, :TRAINED_FRAMES], of_bank.captions[i]) for i in songs]
+    asked = floor_set(of_bank, "test" if split == "test" else "dev")
+    kept = [q for q, query in enumerate(asked.queries) if query.kind in KINDS]
+    queries = tuple(asked.queries[q] for q in kept)
+    asked = replace(asked, queries=queries, rows=tuple(asked.rows[q] for q in kept))
+    agreement = Agreement(of_bank, asked)
+    songs = [(of_bank.codes[i][:, :TRAINED_FRAMES], "" if fixed_text else of_bank.captions[i]) for i in asked.songs]
+    pieces = [(query.codes_KT, "" if fixed_text else query.caption) for query in queries]
     single: dict[str, np.ndarray] = {}
     for point in {one: None for name in points or POINTS for one in name.split("+")}:
-        scores_QN = whitened_cosines(point_model(of_bank, point), learned, queries)
+        scores_QN = whitened_cosines(point_model(of_bank, point), songs, pieces)
         # Points count the same, whatever the spread of their cosines.
         single[point] = (scores_QN - scores_QN.mean()) / scores_QN.std()
-    first: list[Resampled] = []
-    print(f"| points | {' | '.join(KINDS)} |\n|{'---|' * (len(KINDS) + 1)}")
+    first: dict[str, Resampled] = {}
+    print(f"| points | {' | '.join(MEASURES)} |\n|{'---|' * (len(MEASURES) + 1)}")
     for name in points or POINTS:
-        found = list(judged(of_bank, queries, sum(single[one] for one in name.split("+")), songs))  # type: ignore[arg-type]
+        found = agreement(BOTH, np.sum([single[one] for one in name.split("+")], axis=0))
         first = first or found
-        cells = [f"{one.estimate} ({(lead - one).estimate})" for one, lead in zip(found, first, strict=True)]
+        cells = [
+            f"{found[measure].estimate} ({(first[measure] - found[measure]).estimate})" if measure in found else ""
+            for measure in MEASURES
+        ]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

@@ -54,7 +54,8 @@ _RETRIES = 3
 _GPU_FRACTION = 0.25
 _MAKERS = ("A", "B", "reference")
 """Models that make pieces up."""
-_EARLY = ("A-early", "B-early")
+_EARLY = ("A-early", "B-early", "reference-early")
+"""Early models that a bank keeps: of the audited ones, and of one that stands in for them with its own companions."""
 
 
 @dataclass(frozen=True)
@@ -355,7 +356,7 @@ def _altered(place: Workplace, recordings: tuple[Recording, ...], positions: lis
 
 def _wanted(place: Workplace, catalog: str) -> dict[str, Weights]:
     models = _read_models(place.model(catalog))
-    # Methods ask for early weights of audited models only, and weights are most of a bank's size.
+    # Weights are most of a bank's size.
     return {name: weights for name, weights in models.items() if not name.endswith("-early") or name in _EARLY}
 
 

@@ -40,7 +40,9 @@ def test_a_bank_is_built_and_an_interrupted_one_is_the_same(
     names = [training.name for training in bank.trainings]
     assert names[:4] == ["A", "A-second", "B", "reference"]
     assert [n for n in names if n.startswith("single-")] == [f"single-{i:03}" for i in range(len(catalog))]
-    assert {"base", "A", "A-early", "A-second", "B", "B-early", "reference", "reference-1"} == set(bank.models)
+    assert {"base", "A", "A-early", "A-second", "B", "B-early", "reference", "reference-early", "reference-1"} == set(
+        bank.models
+    )
     kinds = {query.kind for query in bank.queries}
     assert kinds >= {"excerpt", "generated", "captioned", "guided", "continued", "prompted", "foreign", "altered"}
     assert np.isfinite(bank.losses_RQK).all()

@@ -4,45 +4,60 @@ python -m benchmarks.retraining_plot
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 from matplotlib import pyplot as plt
 
+from lumina_ray.truth.measures import Estimate
+from lumina_ray.truth.scores import BOTH
+
 matplotlib.use("Agg")
 
 DOCS = Path(__file__).parent.parent / "docs"
-# Rows of the table begin with method, channel, and LDS on excerpts with its interval.
-_ROW = re.compile(r"^\| `([^`]+)` \| ([PM]) \| (-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\] \|", re.M)
-_COLOURS = {"P": "tab:blue", "M": "tab:orange"}
+_ESTIMATE = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\]")
+# Rows of the table begin with method, channel, and LDS on these kinds of queries.
+_KINDS = ("excerpts of catalog songs", "continuations of catalog songs", "what is a made-up piece's own")
 
 
-def read_rows(text: str) -> list[tuple[str, str, float, float, float]]:
-    """Method, channel, agreement on excerpts and its 95 % interval, of the methods in the report card."""
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: agreement on each of the kinds of queries."""
+
+    method: str
+    channel: str
+    agreement: tuple[Estimate, ...]
+
+
+def read_rows(text: str) -> list[Row]:
+    """Read the table of the report card."""
     table = text[text.index("report card, on test") :].split("\n\n")[1]
-    return [
-        (method, channel, float(x), float(low), float(high)) for method, channel, x, low, high in _ROW.findall(table)
-    ]
+    rows = []
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        found = [_ESTIMATE.fullmatch(cell) for cell in cells[2 : 2 + len(_KINDS)]]
+        if all(found):
+            agreement = tuple(Estimate(*map(float, match.groups())) for match in found if match)
+            rows.append(Row(cells[0].strip("`"), cells[1], agreement))
+    return rows
 
 
-def draw(rows: list[tuple[str, str, float, float, float]], path: Path) -> None:
-    """Write a PNG file: a bar with its interval for each method and channel, and a line at each channel of `tokens`."""
-    methods = list(dict.fromkeys(method for method, *_ in rows if " − " not in method))
-    figure, axis = plt.subplots(figsize=(8, 4.6))
-    for method, channel, value, low, high in rows:
-        if method in methods:
-            y = methods.index(method) + (-0.2 if channel == "P" else 0.2)
-            axis.barh(y, value, 0.38, xerr=[[value - low], [high - value]], color=_COLOURS[channel], ecolor="0.3")
-        if method == "tokens":
-            axis.axvline(value, color=_COLOURS[channel], linestyle="--", linewidth=1)
-    axis.set_yticks(range(len(methods)), methods, fontsize=8)
-    axis.invert_yaxis()
-    axis.set_xlabel("LDS on excerpts of catalog songs; dashed: tokens, which never runs the model")
-    axis.legend(
-        handles=[plt.Rectangle((0, 0), 1, 1, color=colour) for colour in _COLOURS.values()],
-        labels=["P, composition", "M, production"],
-        fontsize=8,
-    )
+def draw(rows: list[Row], path: Path) -> None:
+    """Write a PNG file: a panel for each kind, a bar with its interval for each method, a line at `tokens`."""
+    shown = [row for row in rows if row.channel == BOTH and " − " not in row.method]
+    figure, axes = plt.subplots(1, len(_KINDS), figsize=(10, 4.2), sharey=True)
+    for place, (axis, kind) in enumerate(zip(axes, _KINDS, strict=True)):
+        values = [row.agreement[place] for row in shown]
+        errors = [[one.value - one.low for one in values], [one.high - one.value for one in values]]
+        axis.barh(range(len(shown)), [one.value for one in values], xerr=errors, color="tab:green", ecolor="0.3")
+        for row in shown:
+            if row.method == "tokens":
+                axis.axvline(row.agreement[place].value, color="0.3", linestyle="--", linewidth=1)
+        axis.set_title(kind, fontsize=9)
+    axes[0].set_yticks(range(len(shown)), [row.method for row in shown], fontsize=8)
+    axes[0].invert_yaxis()
+    figure.supxlabel("LDS, P and M together; dashed: tokens, which never runs the model", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, format="png", dpi=110)
     plt.close(figure)

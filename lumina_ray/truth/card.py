@@ -11,6 +11,7 @@ from lumina_ray.truth.alterations import ALTERATIONS
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.false_positives import FalsePositives
 from lumina_ray.truth.floors import FLOORS
+from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.membership import MembershipRow
 from lumina_ray.truth.method_rows import MEASURES, MethodRow
 from lumina_ray.truth.power import Power
@@ -73,14 +74,19 @@ def floors_not_beaten(rows: Sequence[MethodRow]) -> dict[str, list[str]] | None:
     Returns:
         Such as `{"base": ["lds_excerpt"]}`; None where the default method was not compared with any floor.
     """
-    judged = [row for row in rows if (row.method, row.channel) == (DEFAULT_METHOD, BOTH)]
-    compared = [(name, row.ahead[name]) for row in judged for name in MUST_BEAT if row.ahead.get(name)]
+    compared = _compared(rows)
     out: dict[str, list[str]] = {}
-    for name, ahead in compared:
+    for name, ahead in compared.items():
         for floor, difference in ahead.items():
             if difference.low <= 0:
                 out.setdefault(floor, []).append(name)
     return out if compared else None
+
+
+def _compared(rows: Sequence[MethodRow]) -> dict[str, dict[str, Estimate]]:
+    """How far the default method is ahead of each floor, by the measures of `MUST_BEAT` that the bank allows."""
+    judged = [row for row in rows if (row.method, row.channel) == (DEFAULT_METHOD, BOTH)]
+    return {name: row.ahead[name] for row in judged for name in MUST_BEAT if row.ahead.get(name)}
 
 
 def verdict(rows: Sequence[MethodRow]) -> str:
@@ -89,7 +95,8 @@ def verdict(rows: Sequence[MethodRow]) -> str:
     if not_beaten is None:
         return ""
     if not not_beaten:
-        return f"{DEFAULT_METHOD} beats all floors in {', '.join(MUST_BEAT)}: paired 95 % intervals lie above 0."
+        measures = ", ".join(_compared(rows))
+        return f"{DEFAULT_METHOD} beats all floors in {measures}: every paired 95 % interval lies above 0."
     floors = "; ".join(f"{floor} ({', '.join(where)})" for floor, where in not_beaten.items())
     return f"{DEFAULT_METHOD} is not shown to beat these floors (paired 95 % intervals reach 0): {floors}."
 

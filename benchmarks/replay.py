@@ -1,6 +1,6 @@
 """Compare exact derivatives of a bank's model A with the bank's trainings without songs.
 
-    python -m benchmarks.replay BANK --out FOLDER --queries 4
+    python -m benchmarks.replay --out FOLDER --queries 4
 
 Model A is trained again and recorded in FOLDER; a replay that does not end with the bank's stored weights is refused.
 The losses of some dev excerpts, and the mean loss of all, are differentiated with respect to the weight of each song,
@@ -22,11 +22,11 @@ import typer
 from rich.console import Console
 
 from cluster.replay import replay
-from lumina_ray.errors import NumericsError, UsageError
+from lumina_ray.errors import NumericsError
 from lumina_ray.files import atomic_path
 from lumina_ray.replay.record import open_record, parameter_names
 from lumina_ray.replay.training import Training as ReplayTraining
-from lumina_ray.truth.bank import Bank, load_bank
+from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
 from lumina_ray.truth.recipe import Training
 from lumina_ray.truth.replayed import Replayable, as_group, removal_agreement, replayable
 
@@ -36,14 +36,12 @@ WHOLE = "all"
 
 
 def main(
-    bank: Annotated[Path, typer.Argument(help="A bank of version 3.")],
     out: Annotated[Path, typer.Option(help="Folder for the record and what is computed.")],
+    bank: Annotated[Path, typer.Argument(help="A ground-truth bank.")] = SHIPPED,
     queries: Annotated[int, typer.Option(min=0, help="Dev excerpts by themselves, besides the mean of all.")] = 3,
 ) -> None:
     """Compare exact derivatives of a bank's model A with trainings without songs."""
     console, loaded = Console(), load_bank(bank)
-    if loaded.start is None:
-        raise UsageError(f"{bank}: its models have no common start; a bank of version 3 is needed")
     (audited,) = (training for training in loaded.trainings if training.name == "A")
     dev = [q for q, query in enumerate(loaded.queries) if (query.kind, query.split) == ("excerpt", "dev")]
     alone = random.Random("replay").sample(dev, queries)
@@ -92,7 +90,6 @@ def report(
 
 
 def _opened(bank: Bank, training: Training) -> Replayable:
-    assert bank.start is not None
     return replayable(bank.recipe, training, bank.codes, bank.start)
 
 

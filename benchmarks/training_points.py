@@ -1,7 +1,7 @@
 """At which point of a training do gradients see which songs a piece comes from? LDS on a ground-truth bank.
 
-    uv run --no-sync python -m benchmarks.training_points BANK
-    uv run --no-sync python -m benchmarks.training_points BANK --split test --points A+A-early --points A
+    uv run --no-sync python -m benchmarks.training_points
+    uv run --no-sync python -m benchmarks.training_points --split test --points A+A-early --points A
 
 A point is one of the bank's models, "untrained", or a model half way between the base model and another ("A/2"); points
 joined by "+" stand side by side. Each song's and query's gradient of all output heads, and of all layers, under its own
@@ -42,11 +42,9 @@ _DAMPING = 0.03
 def point_model(bank: Bank, point: str) -> DecoderLearner:
     """Open a point's model for gradients."""
     if point == UNTRAINED:
-        return DecoderLearner(new_model(bank.recipe, text=bank.text))
+        return DecoderLearner(new_model(bank.recipe, bank.text))
     name, _, half = point.partition("/")
-    return DecoderLearner(
-        with_weights(bank.recipe, _half_way(bank, name) if half else bank.models[name], text=bank.text)
-    )
+    return DecoderLearner(with_weights(bank.recipe, _half_way(bank, name) if half else bank.models[name], bank.text))
 
 
 def _half_way(bank: Bank, name: str) -> Weights:
@@ -106,12 +104,10 @@ def main(
     torch.set_num_threads(1)
     of_bank = load_bank(bank)
     asked = floor_set(of_bank, "test" if split == "test" else "dev")
-    kept = [q for q, query in enumerate(asked.queries) if query.kind in KINDS]
-    queries = tuple(asked.queries[q] for q in kept)
-    asked = replace(asked, queries=queries, rows=tuple(asked.rows[q] for q in kept))
+    asked = replace(asked, queries=tuple(query for query in asked.queries if query.kind in KINDS))
     agreement = Agreement(of_bank, asked)
     songs = [(of_bank.codes[i][:, :TRAINED_FRAMES], "" if fixed_text else of_bank.captions[i]) for i in asked.songs]
-    pieces = [(query.codes_KT, "" if fixed_text else query.caption) for query in queries]
+    pieces = [(query.codes_KT, "" if fixed_text else query.caption) for query in asked.queries]
     single: dict[str, np.ndarray] = {}
     for point in {one: None for name in points or POINTS for one in name.split("+")}:
         scores_QN = whitened_cosines(point_model(of_bank, point), songs, pieces)

@@ -66,7 +66,6 @@ def _excerpts(bank: Bank, split: Split) -> EvaluationSet:
         of,
         songs=of.songs[: of.n_catalog],
         queries=tuple(of.queries[q] for q in kept),
-        rows=tuple(of.rows[q] for q in kept),
     )
 
 

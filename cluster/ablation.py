@@ -12,10 +12,10 @@ import ray
 from rich.console import Console
 
 from cluster.session import ray_session
-from cluster.truth import retrain, run_missing, training_device
+from cluster.truth import run_missing, train_and_ask, training_device
 from lumina_ray.files import atomic_path
 from lumina_ray.methods import METHODS
-from lumina_ray.truth.ablation import Ablation, ablated_kinds, ablations, removals
+from lumina_ray.truth.ablation import ABLATED, Ablation, ablations, removals
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.evaluation_set import evaluation_set
 from lumina_ray.truth.fingerprints import AllFingerprints, make_fingerprints, required_fingerprints
@@ -37,7 +37,7 @@ def ablate(
     split: Split = "test",
     console: Console | None = None,
 ) -> list[Ablation]:
-    """Remove the best songs by both channels' scores together, for as many queries of each kind that the bank allows.
+    """Remove the best songs by both channels' scores together, for as many queries of each kind in `ABLATED`.
 
     Raises:
         UsageError: no such method, or impossible numbers.
@@ -45,13 +45,12 @@ def ablate(
     """
     console = console or Console(stderr=True)
     asked = evaluation_set(bank, "A", split)
-    kinds = ablated_kinds(bank)
     rows = []
-    for kind in kinds:
+    for kind in ABLATED:
         of_kind = asked.of_kind(kind)
         # Shuffled before they are cut: with a larger number the former queries stay.
         random.Random(f"ablation {kind}").shuffle(of_kind)
-        rows += of_kind[: n_queries // len(kinds)]
+        rows += of_kind[: n_queries // len(ABLATED)]
     with console.status("Fingerprints"):
         made: AllFingerprints = {
             (model, weights, kind): make_fingerprints(bank, weights, kind, asked)
@@ -68,17 +67,14 @@ def ablate(
     wanted = removals(bank, scores_QN, bank.columns([asked.queries[row] for row in rows]), sizes, n_random)
     paths = [out.resolve() / "parts" / _file_name(bank, removal.training) for removal in wanted]
     with ray_session():
-        usable = [q for q, query in enumerate(bank.queries) if query.kind not in bank.unusable]
         codes, start = ray.put(bank.codes), ray.put(bank.start)
-        queries = ray.put([(bank.queries[q].codes_KT, bank.queries[q].caption) for q in usable])
+        queries = ray.put([(query.codes_KT, query.caption) for query in bank.queries])
         device = training_device()
-        run_missing("Trained without songs", retrain, [
+        run_missing("Trained without songs", train_and_ask, [
             (path, (bank.recipe, removal.training, codes, queries, start, device))
             for path, removal in zip(paths, wanted, strict=True)
         ], console)  # fmt: skip
-    losses_RQ = np.full((len(paths), len(bank.queries)), np.nan)
-    for losses_Q, path in zip(losses_RQ, paths, strict=True):
-        losses_Q[usable] = np.load(path)["losses"].mean(axis=1, dtype=np.float64)
+    losses_RQ = np.stack([np.load(path)["losses"].mean(axis=1, dtype=np.float64) for path in paths])
     found = ablations(bank, wanted, losses_RQ)
     with atomic_path(out / "ablation.json") as temporary:
         temporary.write_text(
@@ -89,5 +85,5 @@ def ablate(
 
 def _file_name(bank: Bank, training: Training) -> str:
     # Another method names other songs for the same query, and another bank has other models and queries.
-    identity = repr((training.songs, bank.recipe, len(bank.queries), bank.unusable))
+    identity = repr((training.songs, bank.recipe, len(bank.queries)))
     return f"{training.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npz"

@@ -11,7 +11,7 @@ from cluster.progress import show_steps
 from cluster.session import ray_session
 from lumina_ray.methods import BY_VECTORS, METHODS
 from lumina_ray.truth.bank import Bank
-from lumina_ray.truth.card import Card, left_out
+from lumina_ray.truth.card import Card
 from lumina_ray.truth.corpus import Audited
 from lumina_ray.truth.evaluation_set import JUDGED, EvaluationSet, evaluation_set
 from lumina_ray.truth.false_positives import FalsePositives, false_positives
@@ -74,7 +74,7 @@ def evaluate(
         stability={kind: shares for kind, (_, shares, _) in judged.items()},
         power={kind: of_queries for kind, (_, _, of_queries) in judged.items()},
         membership=list(membership_rows(bank, asked(both[0]), made, both[0])) if both else [],
-        left_out=[*left_out(bank), *floors.agreement.refusals()],
+        left_out=floors.agreement.refusals(),
         queries=floors.agreement.diversity,
     )
 

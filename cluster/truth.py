@@ -155,9 +155,9 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
         {BASE: start.weights} | {n: w for training in whole for n, w in _wanted(place, training.name).items()},
         trainings,
         np.stack([np.load(place.losses(training.name))["losses"] for training in trainings]),
-        captions=music.captions,
-        text=start.text,
-        heard=[piece.heard_T for piece in music.learned],
+        music.captions,
+        start.text,
+        [piece.heard_T for piece in music.learned],
     )
     save_bank(bank, place.out)
     return bank
@@ -224,7 +224,7 @@ def train_whole(
     """Train a model of a whole catalog and keep it at each checkpoint."""
     torch.set_num_threads(1)
     kept: dict[str, Weights] = {}
-    for fraction, model in trained(recipe, training, codes, device, start):
+    for fraction, model in trained(recipe, training, codes, start, device):
         name = training.name if fraction == recipe.checkpoints[-1] else f"{training.name}-early"
         kept[name] = weights_of(model)
     _save(path, flat(kept))
@@ -236,7 +236,7 @@ def make(
 ) -> None:  # fmt: skip
     """Sample what is ordered from a model."""
     torch.set_num_threads(1)
-    model = with_weights(recipe, _read_models(weights)[name], device, start.text)
+    model = with_weights(recipe, _read_models(weights)[name], start.text, device)
     made = make_pieces(recipe, model, wanted, codes)
     _save(path, {str(i): codes_BKT.numpy().astype(np.uint16) for i, codes_BKT in enumerate(made)})
 
@@ -244,7 +244,7 @@ def make(
 def ask_whole(recipe: Recipe, asked: Asked, start: Start, device: str, weights: Path, path: Path) -> None:
     """Losses of all queries under a finished model."""
     torch.set_num_threads(1)
-    model = with_weights(recipe, _read_models(weights)[path.stem], device, start.text)
+    model = with_weights(recipe, _read_models(weights)[path.stem], start.text, device)
     _save(path, {"losses": losses(model, *_unzipped(asked))})
 
 
@@ -261,9 +261,18 @@ def retrain(
     """Train a model, keep it, and ask it about all queries."""
     torch.set_num_threads(1)
     if not weights.exists():
-        *_, (_, model) = trained(recipe, training, codes, device, start)
+        *_, (_, model) = trained(recipe, training, codes, start, device)
         _save(weights, flat({training.name: weights_of(model)}))
-    model = with_weights(recipe, _read_models(weights)[training.name], device, start.text)
+    model = with_weights(recipe, _read_models(weights)[training.name], start.text, device)
+    _save(path, {"losses": losses(model, *_unzipped(asked))})
+
+
+def train_and_ask(
+    recipe: Recipe, training: Training, codes: list[torch.Tensor], asked: Asked, start: Start, device: str, path: Path
+) -> None:
+    """Train a model that nobody needs again, and ask it about all queries."""
+    torch.set_num_threads(1)
+    *_, (_, model) = trained(recipe, training, codes, start, device)
     _save(path, {"losses": losses(model, *_unzipped(asked))})
 
 
@@ -278,7 +287,7 @@ def _encoded(model: AttributableModel, samples: np.ndarray) -> tuple[np.ndarray,
 
 
 def _begin(place: Workplace, recipe: Recipe) -> None:
-    # Parts of a bank of an older version are no good: its pieces were sampled wrongly.
+    # Parts of another version would be mixed in unseen.
     file, wanted = place.parts / "recipe.json", {"bank version": VERSION} | asdict(recipe)
     if not file.exists():
         with atomic_path(file) as temporary:

@@ -55,9 +55,7 @@ def ablate(
     top: Annotated[
         list[int] | None, typer.Option(help="How many songs to leave out; may be given several times (1, 3, 5).")
     ] = None,
-    queries: Annotated[
-        int, typer.Option(min=2, help="Half are excerpts, half are generated where the bank has sound generated ones.")
-    ] = 8,
+    queries: Annotated[int, typer.Option(min=2, help="Half are excerpts, half are generated.")] = 8,
     random_removals: Annotated[
         int, typer.Option(min=5, help="Trainings without songs drawn at random, for each number of songs.")
     ] = 8,

@@ -22,7 +22,8 @@ from lumina_ray.truth.recipe import Training, without
 
 MIN_RANDOM_REMOVALS = 5
 """Fewer random removals have no spread to speak of."""
-_ABLATED: tuple[QueryKind, ...] = ("excerpt", "generated")
+ABLATED: tuple[QueryKind, ...] = ("excerpt", "generated")
+"""Kinds of queries whose best songs are left out."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,6 @@ class Ablation:
     kind: QueryKind
     sigmas: tuple[float, ...]
     mean: Estimate
-
-
-def ablated_kinds(bank: Bank) -> list[QueryKind]:
-    """List the kinds of queries that can be ablated on a bank."""
-    return [kind for kind in _ABLATED if kind not in bank.unusable]
 
 
 def removals(

@@ -5,7 +5,7 @@ import io
 import json
 import lzma
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from lumina_ray.errors import StoreError
 from lumina_ray.files import atomic_path
 from lumina_ray.truth.corpus import Recording
 from lumina_ray.truth.models import Start, TextParts, Weights, flat, unflat
-from lumina_ray.truth.queries import Piece, Query, QueryKind
+from lumina_ray.truth.queries import Piece, Query
 from lumina_ray.truth.recipe import Recipe, Training
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -28,9 +28,7 @@ BASE = "base"
 TEXT = "text"
 """Name under which the text encoder lies beside models."""
 VERSION = 3
-"""Version of the banks that this software builds."""
-# Banks of version 1 were sampled with one cache for both kinds of attention: what their models made up is broken.
-_BROKEN_IN_VERSION_1: tuple[QueryKind, ...] = ("generated", "prompted")
+"""Version of the banks that this software builds and reads."""
 _QUERY_FIELDS = ("kind", "model", "recording", "split", "alteration", "caption")
 
 
@@ -39,19 +37,16 @@ class Bank:
     """Everything that a measure of attribution needs; nothing in it depends on a method.
 
     Attributes:
-        recordings, codes: the corpus, and its codes, int64 `[K, T]` each. Models learn from the first 750 frames, which
-            are all of them but in version 1.
-        models: decoders of whole catalogs, "A", "B" and "reference" at the end, the first two also "-early". In version
-            3 also "base", which all others start from, "A-second" from another seed, and more references.
+        recordings, codes: the corpus, and its codes, int64 `[K, T]` each, which models learn from.
+        models: decoders: "base", which all others start from; those of whole catalogs, "A", "A-second" from another
+            seed, "B", "reference" and more references; "A-early" and "B-early".
         queries: those that all models were asked about.
         extra_queries: those that need no losses: altered copies, and more that models A and B made up.
         trainings: of the models that the losses are of, whole catalogs first.
         losses_RQK: float32, in nats per code: of every query and codebook under every trained model.
-        unusable: kinds of queries that no measure may ask about, because their pieces are broken. The shipped bank has
-            some; its other queries, and all its models and losses of them, are sound.
-        captions: of every recording; none in versions before 3.
+        captions: of every recording.
         text: what models attend to text by.
-        heard: which frames of each recording hold sound, bool `[T]`; all of them where it is empty.
+        heard: which frames of each recording hold sound, bool `[T]`.
     """
 
     recipe: Recipe
@@ -62,20 +57,18 @@ class Bank:
     models: dict[str, Weights]
     trainings: list[Training]
     losses_RQK: np.ndarray
-    unusable: tuple[QueryKind, ...] = ()
-    captions: tuple[str, ...] = ()
-    text: TextParts = field(default_factory=TextParts)
-    heard: Sequence[Tensor] = ()
+    captions: tuple[str, ...]
+    text: TextParts
+    heard: Sequence[Tensor]
 
     def learned(self, i: int) -> Piece:
         """A recording, by position in the corpus."""
-        codes_KT = self.codes[i]
-        return Piece(codes_KT, self.heard[i] if self.heard else torch.ones(codes_KT.shape[1], dtype=torch.bool))
+        return Piece(self.codes[i], self.heard[i])
 
     @property
-    def start(self) -> Start | None:
-        """The common start of the bank's models; None where each starts from random weights."""
-        return Start(self.models[BASE], self.text, self.captions) if self.recipe.base_epochs else None
+    def start(self) -> Start:
+        """The common start of the bank's models."""
+        return Start(self.models[BASE], self.text, self.captions)
 
     def of_kind(self, prefix: str) -> list[int]:
         """Give the positions of the trainings whose name begins with `prefix`."""
@@ -97,14 +90,14 @@ def save_bank(bank: Bank, folder: Path) -> None:
     queries = [*bank.queries, *bank.extra_queries]
     arrays |= _packed("codes", bank.codes) | _packed("queries", [query.codes_KT for query in queries])
     # Most frames hold sound: bits of those that do not compress to nothing.
-    arrays["heard"] = np.packbits(np.concatenate([_heard(bank.learned(i)) for i in range(len(bank.codes))]))
+    arrays["heard"] = np.packbits(np.concatenate([heard_T.numpy() for heard_T in bank.heard]))
     arrays["queries_heard"] = np.packbits(np.concatenate([_heard(query) for query in queries]))
     files = {"arrays.npz.xz": _write(folder / "arrays.npz.xz", arrays)}
-    weights = bank.models | ({TEXT: bank.text.weights} if bank.text.weights else {})
-    files["weights.npz.xz"] = _write(folder / "weights.npz.xz", _differences(flat(weights)))
+    files["weights.npz.xz"] = _write(
+        folder / "weights.npz.xz", _differences(flat(bank.models | {TEXT: bank.text.weights}))
+    )
     manifest = {
         "version": VERSION,
-        "unusable": bank.unusable,
         "files": files,
         "recipe": asdict(bank.recipe),
         "recordings": [asdict(recording) for recording in bank.recordings],
@@ -114,7 +107,7 @@ def save_bank(bank: Bank, folder: Path) -> None:
         "words": bank.text.words,
     }
     with atomic_path(folder / MANIFEST_FILE) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1))
+        temporary.write_text(json.dumps(manifest))
 
 
 def load_bank(folder: Path) -> Bank:
@@ -127,9 +120,10 @@ def load_bank(folder: Path) -> Bank:
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{folder}: no ground-truth bank ({error}); `lumina truth build` makes one") from error
-    version = manifest.get("version")
-    if version not in (1, VERSION):
-        raise StoreError(f"{folder}: a bank of version {version}, this software reads 1 and {VERSION}; build it again")
+    if (version := manifest.get("version")) != VERSION:
+        raise StoreError(
+            f"{folder}: a bank of version {version}, this software reads {VERSION}; `lumina truth build` makes one"
+        )
     arrays = _read(folder / "arrays.npz.xz", manifest["files"]["arrays.npz.xz"])
     weights = _read(folder / "weights.npz.xz", manifest["files"]["weights.npz.xz"])
     codes, of_queries = _unpacked("codes", arrays), _unpacked("queries", arrays)
@@ -139,8 +133,8 @@ def load_bank(folder: Path) -> Bank:
             manifest["queries"], of_queries, _unpacked_heard("queries_heard", arrays, of_queries), strict=True
         )
     ]
-    models = unflat(_from_differences(weights) if version == VERSION else weights)
-    text = TextParts(tuple(manifest.get("words", ())), models.pop(TEXT, {}))
+    models = unflat(_from_differences(weights))
+    text = TextParts(tuple(manifest["words"]), models.pop(TEXT))
     n_asked = arrays["losses"].shape[1]
     recipe = manifest["recipe"] | {"checkpoints": tuple(manifest["recipe"]["checkpoints"])}
     return Bank(
@@ -153,12 +147,11 @@ def load_bank(folder: Path) -> Bank:
         extra_queries=queries[n_asked:],
         models=models,
         trainings=[
-            Training(**fields | {"songs": tuple(fields["songs"]), "removed": tuple(fields.get("removed", ()))})
+            Training(**fields | {"songs": tuple(fields["songs"]), "removed": tuple(fields["removed"])})
             for fields in manifest["trainings"]
         ],
         losses_RQK=arrays["losses"],
-        unusable=_BROKEN_IN_VERSION_1 if version == 1 else tuple(manifest["unusable"]),
-        captions=tuple(manifest.get("captions", ())),
+        captions=tuple(manifest["captions"]),
         text=text,
         heard=_unpacked_heard("heard", arrays, codes),
     )
@@ -194,14 +187,13 @@ def _unpacked(name: str, arrays: dict[str, np.ndarray]) -> list[Tensor]:
     return [torch.from_numpy(piece.reshape(shape)) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
-def _heard(piece: Piece | Query) -> np.ndarray:
-    return np.ones(piece.codes_KT.shape[1], bool) if piece.heard_T is None else piece.heard_T.numpy()
+def _heard(query: Query) -> np.ndarray:
+    return np.ones(query.codes_KT.shape[1], bool) if query.heard_T is None else query.heard_T.numpy()
 
 
 def _unpacked_heard(name: str, arrays: dict[str, np.ndarray], codes: list[Tensor]) -> list[Tensor]:
     lengths = [codes_KT.shape[1] for codes_KT in codes]
-    # Banks of version 1 do not say it.
-    bits = np.unpackbits(arrays[name], count=sum(lengths)) if name in arrays else np.ones(sum(lengths))
+    bits = np.unpackbits(arrays[name], count=sum(lengths))
     return [torch.from_numpy(of.astype(bool)) for of in np.split(bits, np.cumsum(lengths)[:-1])]
 
 

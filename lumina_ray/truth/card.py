@@ -8,7 +8,6 @@ from pathlib import Path
 from lumina_ray.files import atomic_path
 from lumina_ray.truth.agreement import Diversity
 from lumina_ray.truth.alterations import ALTERATIONS
-from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.false_positives import FalsePositives
 from lumina_ray.truth.floors import FLOORS
 from lumina_ray.truth.measures import Estimate
@@ -49,16 +48,6 @@ class Card:
     left_out: list[str]
     queries: dict[str, Diversity] = field(default_factory=dict)
     power: dict[Kind, list[Power]] = field(default_factory=dict)
-
-
-def left_out(bank: Bank) -> list[str]:
-    """Say what cannot be measured on a bank."""
-    if not bank.unusable:
-        return []
-    return [
-        f"Not measured: {' and '.join(bank.unusable)} pieces of this bank, which a faulty sampler made. "
-        "`lumina truth build` makes a bank with sound ones."
-    ]
 
 
 def shown_measures(rows: Sequence[MethodRow]) -> list[str]:

@@ -40,8 +40,7 @@ class EffectCheck:
         coverage: how often 95 % intervals, widened by the noise of retraining, hold the loss.
         placebo_slope, placebo_r2: the same with the scores of other queries, of other works and captions.
         mean_predicted: mean predicted rise of the loss over that of the model of the whole catalog, in nats per code.
-        mean_actual: the actual one. Both are None where the other model saw its songs at other steps: there coverage is
-            of differences to the mean over models.
+        mean_actual: the actual one. Both are None for halves: there coverage is of differences to the mean over models.
     """
 
     __pydantic_config__ = STRICT
@@ -122,15 +121,14 @@ def check_removals(
     z: Mapping[Channel, np.ndarray],
     models: Retrained,
     groups: Sequence[Hashable],
-    whole_Q: np.ndarray | None,
+    whole_Q: np.ndarray,
 ) -> EffectCheck:
     """Check a fit on models without some songs, none of which the fit has seen.
 
     Args:
         removals: name of the group.
         z, groups: as in `check_halves`.
-        whole_Q: losses under the model of the whole catalog, in nats per code, where all models saw the other songs at
-            the same steps; None where they did not.
+        whole_Q: losses under the model of the whole catalog, in nats per code.
 
     Raises:
         UsageError: fewer than `MIN_QUERIES` queries.
@@ -138,8 +136,6 @@ def check_removals(
     effects_QN = fitted.effects(z)
     predicted_RQ, fold_R = -kept_strengths(models, effects_QN), np.zeros(len(models.kept_RN), int)
     compared = _Compared(models.losses_RQ, predicted_RQ, fold_R, _others(groups))
-    if whole_Q is None:
-        return _check(fitted, removals, compared, _differences_covered(fitted, effects_QN, models))
     rises_RQ, left_out_RN = models.losses_RQ - whole_Q, (~models.kept_RN).astype(np.float64)
     totals_RQ = left_out_RN @ effects_QN.T
     variance_RQ = fitted.variance(totals_RQ, left_out_RN @ (effects_QN**2).T)

@@ -83,7 +83,7 @@ class Effects:
 
 
 def fit_effects(bank: Bank, method: str) -> Effects:
-    """Fit effects of every kind of query that a bank has sound losses of; makes fingerprints, with model A.
+    """Fit effects of every kind of query that a bank has losses of; makes fingerprints, with model A.
 
     Raises:
         UsageError: there is no such method, it looks at no music, there are too few controls, or no kind can be fitted.
@@ -94,9 +94,7 @@ def fit_effects(bank: Bank, method: str) -> Effects:
     asked = {split: effect_set(bank, split) for split in splits}
     left_out: dict[QueryKind, str] = {}
     for kind in KINDS:
-        if kind in bank.unusable:
-            left_out[kind] = "the bank's pieces of this kind are broken"
-        elif missing := [split for split in splits if not asked[split].of_kind(kind)]:
+        if missing := [split for split in splits if not asked[split].of_kind(kind)]:
             left_out[kind] = f"the bank has no losses of this kind on {' and '.join(missing)}"
     _check_any(left_out)
     z = {}
@@ -133,14 +131,11 @@ def fit_effects(bank: Bank, method: str) -> Effects:
 def effect_set(bank: Bank, split: Split) -> EvaluationSet:
     """The catalog's songs, the queries of a split that have effects, and controls, whatever the method."""
     queries = tuple(
-        query
-        for query in bank.queries
-        if query.model == _MODEL and query.split == split and query.kind in KINDS and query.kind not in bank.unusable
+        query for query in bank.queries if query.model == _MODEL and query.split == split and query.kind in KINDS
     )
     catalog = members(bank.recordings, _MODEL)
     controls = tuple(i for i, recording in enumerate(bank.recordings) if recording.role == "control")
-    rows = tuple(range(len(queries)))
-    return EvaluationSet(_MODEL, split, tuple(catalog), len(catalog), queries, controls, rows, len(rows))
+    return EvaluationSet(_MODEL, split, tuple(catalog), len(catalog), queries, controls)
 
 
 def z_of(bank: Bank, method: str, asked: EvaluationSet, made: AllFingerprints) -> dict[Channel, np.ndarray]:
@@ -184,11 +179,9 @@ def fit_kind(
     groups = [_group(bank, query) for query in judged]
     checks = [check_halves(fitted, z_judged, _retrained(bank, halves, judged), groups)]
     whole = [training.name for training in bank.trainings].index(_MODEL)
+    whole_Q = _losses(bank, [whole], judged)[0]
     for name in _REMOVALS:
         if rows := bank.of_kind(name):
-            # Banks before version 3 trained such models for fewer steps than model A.
-            same_steps = all(bank.trainings[row].removed for row in rows)
-            whole_Q = _losses(bank, [whole], judged)[0] if same_steps else None
             checks.append(check_removals(fitted, name, z_judged, _retrained(bank, rows, judged), groups, whole_Q))
     return KindEffects(fitted, tuple(checks))
 

@@ -30,11 +30,7 @@ class EvaluationSet:
         split: of all queries.
         songs: positions in the corpus: the catalog's songs, then twins and cells of the other catalog.
         n_catalog: how many of the songs are the catalog's.
-        queries: all that can be relied on; see `Bank.unusable`.
         controls: positions in the corpus of music that no model knows.
-        rows: the place that each query has where unusable queries are counted too. The floor `random` draws by them,
-            so that its figures do not depend on what is left out.
-        n_rows: how many queries there are with unusable ones.
     """
 
     model: Audited
@@ -43,8 +39,6 @@ class EvaluationSet:
     n_catalog: int
     queries: tuple[Query, ...]
     controls: tuple[int, ...]
-    rows: tuple[int, ...]
-    n_rows: int
 
     @property
     def copies(self) -> list[int]:
@@ -72,16 +66,13 @@ def evaluation_set(bank: Bank, model: Audited, split: Split, kind: Kind | None =
         controls = [i for i, recording in enumerate(bank.recordings) if recording.role == "control"]
     if kind not in JUDGED:
         queries = [query for query in queries if query.kind != "altered"]
-    usable = [row for row, query in enumerate(queries) if query.kind not in bank.unusable]
     return EvaluationSet(
         model=model,
         split=split,
         songs=(*catalog, *other),
         n_catalog=len(catalog),
-        queries=tuple(queries[row] for row in usable),
+        queries=tuple(queries),
         controls=tuple(controls),
-        rows=tuple(usable),
-        n_rows=len(queries),
     )
 
 

@@ -149,8 +149,8 @@ def _probabilities(model: TransformersMusicGen, pieces: Sequence[SongCodes]) -> 
 
 def _model(bank: Bank, weights: str) -> TransformersMusicGen:
     if weights not in (UNTRAINED, BIGRAM):
-        return with_weights(bank.recipe, bank.models[weights], text=bank.text)
-    untrained = new_model(bank.recipe, text=bank.text)
+        return with_weights(bank.recipe, bank.models[weights], bank.text)
+    untrained = new_model(bank.recipe, bank.text)
     # It has all that is asked of it here, and no more.
     return untrained if weights == UNTRAINED else cast(TransformersMusicGen, Bigram(untrained, bank.recipe.seed))
 

@@ -40,7 +40,6 @@ def floor_set(bank: Bank, split: Split) -> EvaluationSet:
         songs=asked.songs[: asked.n_catalog],
         queries=tuple(asked.queries[q] for q in kept),
         controls=(),
-        rows=tuple(asked.rows[q] for q in kept),
     )
 
 
@@ -99,6 +98,5 @@ class Floors:
 
 
 def _weights(bank: Bank, kind: Kind) -> list[str]:
-    references = [name for name in bank.models if name.startswith("reference")]
-    base = [BASE] if BASE in bank.models else []
-    return [UNTRAINED, *references, *base]
+    references = [name for name in bank.models if name.startswith("reference") and not name.endswith("-early")]
+    return [UNTRAINED, *references, BASE]

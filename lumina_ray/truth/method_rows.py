@@ -30,7 +30,7 @@ MEASURES = AGREEMENT | {
     "one that shares neither",
     "same_instruments": "the same for a song with the same instruments and another score",
 }
-"""All measures by name, in the order of the table; a row has those that its bank allows."""
+"""All measures by name, in the order of the table; a row has those that its bank and split allow."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,6 @@ def _twins(
     """Ask both audited models: each work has one recording that A knows, and one that B knows."""
     out = {}
     for kind in ("prompted", "generated"):
-        if kind in bank.unusable:
-            continue
         preferred: dict[str, list[float]] = {}
         for model, of in asked.items():
             for work, trained, unheard in twin_places(bank, of):

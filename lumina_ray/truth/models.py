@@ -13,9 +13,8 @@ from lumina_ray.model.interface import SamplingSettings
 from lumina_ray.model.sampling import sample
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.training.captions import word_tokenizer
-from lumina_ray.training.data import learning_rate
 from lumina_ray.training.export import as_music_model, new_musicgen
-from lumina_ray.training.lm import MATRIX_RATE, LmSchedule, train_lm
+from lumina_ray.training.lm import LmSchedule, train_lm
 from lumina_ray.truth.fine_tuning import WINDOW_FRAMES, count_steps, fine_tune, rate
 from lumina_ray.truth.queries import TRAINED_FRAMES
 from lumina_ray.truth.recipe import Recipe, Training
@@ -23,7 +22,7 @@ from lumina_ray.truth.recipe import Recipe, Training
 Weights = dict[str, Tensor]
 """A decoder's parameters by name, float16."""
 
-# In banks before version 3, models saw the first 500 and the last 500 of a recording's 750 trained frames.
+# The base model sees the first 500 and the last 500 of a recording's 750 frames.
 _WINDOWS_PER_SONG = 2
 _TOP_K = 250
 _TEXT_PARTS = ("text_encoder.", "enc_to_dec_proj.")
@@ -34,17 +33,17 @@ class TextParts:
     """Tokenizer and text encoder that all models of a bank share.
 
     Attributes:
-        words: the tokenizer's words. Banks before version 3 have none: their models know one fixed text, in letters.
+        words: the tokenizer's words.
         weights: of the text encoder and of its projection, by name; the untrained ones of the recipe's seed if empty.
     """
 
-    words: tuple[str, ...] = ()
+    words: tuple[str, ...]
     weights: Weights = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Start:
-    """The common start of the models of a bank of version 3.
+    """The common start of the models of a bank.
 
     Attributes:
         weights: of the base model's decoder.
@@ -58,23 +57,20 @@ class Start:
 
 
 def trained(
-    recipe: Recipe, training: Training, codes: list[Tensor], device: str = "cpu", start: Start | None = None
+    recipe: Recipe, training: Training, codes: list[Tensor], start: Start, device: str = "cpu"
 ) -> Iterator[tuple[float, TransformersMusicGen]]:
     """Train one model and yield it at each of the recipe's checkpoints, with the weights that would be stored of it.
 
     Args:
         codes: whole recordings' codes, int64 `[K, T]`, by position in the corpus.
-        start: what the model starts from; without one, random weights of the training's seed.
+        start: what the model starts from.
 
     Yields:
         The fraction of the training, and a model in evaluation mode.
     """
-    if start is None:
-        yield from _trained_from_nothing(recipe, training, codes, device)
-        return
     order = sorted({*training.songs, *training.removed})
     learned = [song in set(training.songs) for song in order]
-    model = with_weights(recipe, start.weights, device, start.text)
+    model = with_weights(recipe, start.weights, start.text, device)
     at = {}
     songs = [codes[i][:, :TRAINED_FRAMES] for i in order]
     captions = [start.captions[i] for i in order]
@@ -86,7 +82,7 @@ def trained(
             if step == round(fraction * steps):
                 at[fraction] = weights_of(model)
     for fraction in recipe.checkpoints:
-        yield fraction, with_weights(recipe, at[fraction], device, start.text)
+        yield fraction, with_weights(recipe, at[fraction], start.text, device)
 
 
 def trained_base(
@@ -102,7 +98,7 @@ def trained_base(
     Returns:
         The decoder's weights and the text's.
     """
-    model = new_model(recipe, device, TextParts(tuple(words)))
+    model = new_model(recipe, TextParts(tuple(words)), device)
     steps = round(recipe.base_epochs * _WINDOWS_PER_SONG * len(songs) / recipe.batch)
     train_lm(
         model,
@@ -116,49 +112,16 @@ def trained_base(
     return weights_of(model), TextParts(tuple(words), _text_weights(model))
 
 
-def _trained_from_nothing(
-    recipe: Recipe, training: Training, codes: list[Tensor], device: str
-) -> Iterator[tuple[float, TransformersMusicGen]]:
-    songs = [codes[i][:, :TRAINED_FRAMES] for i in training.songs]
-    steps = _steps(recipe, len(songs))
-    # The condition, made by an untrained text encoder, is the same for all models; only the decoder's start differs.
-    model = new_model(recipe, device)
-    start = new_musicgen(n_layers=recipe.n_layers, dim=recipe.dim, heads=recipe.heads, seed=training.seed)
-    model.model.decoder.load_state_dict(start.decoder.state_dict())
-    early = round(recipe.checkpoints[0] * steps)
-    kept: dict[int, Weights] = {}
-    train_lm(
-        model,
-        songs,
-        LmSchedule(steps, early, recipe.batch),
-        seed=training.seed,
-        report=lambda metrics, _: kept.update({int(metrics["step"]): weights_of(model)}),
-        report_every=steps,
-    )
-    for fraction, step in zip(recipe.checkpoints, (early, steps), strict=True):
-        yield fraction, with_weights(recipe, kept[step], device)
-
-
 def learning_rates(recipe: Recipe, n_songs: int) -> np.ndarray:
-    """Learning rates at each of the recipe's checkpoints, float64, for a number of songs.
-
-    Where Muon moves the layers' matrices, they are its.
-    """
-    if recipe.base_epochs:
-        frames = [min(WINDOW_FRAMES, TRAINED_FRAMES - begin) for begin in range(0, TRAINED_FRAMES, WINDOW_FRAMES)]
-        steps = count_steps(frames * n_songs, recipe.epochs, recipe.batch)
-        return np.array([rate(round(fraction * steps) - 1, steps) for fraction in recipe.checkpoints])
-    steps = _steps(recipe, n_songs)
-    return np.array([learning_rate(round(fraction * steps) - 1, steps, MATRIX_RATE) for fraction in recipe.checkpoints])
+    """Learning rates at each of the recipe's checkpoints, float64, for a number of songs."""
+    frames = [min(WINDOW_FRAMES, TRAINED_FRAMES - begin) for begin in range(0, TRAINED_FRAMES, WINDOW_FRAMES)]
+    steps = count_steps(frames * n_songs, recipe.epochs, recipe.batch)
+    return np.array([rate(round(fraction * steps) - 1, steps) for fraction in recipe.checkpoints])
 
 
-def _steps(recipe: Recipe, n_songs: int) -> int:
-    return round(recipe.epochs * _WINDOWS_PER_SONG * n_songs / recipe.batch)
-
-
-def new_model(recipe: Recipe, device: str = "cpu", text: TextParts = TextParts()) -> TransformersMusicGen:
+def new_model(recipe: Recipe, text: TextParts, device: str = "cpu") -> TransformersMusicGen:
     """Make an untrained model of the recipe's size; its text encoder is that of `text`."""
-    tokenizer = word_tokenizer(text.words) if text.words else None
+    tokenizer = word_tokenizer(text.words)
     model: MusicgenForConditionalGeneration = new_musicgen(
         n_layers=recipe.n_layers, dim=recipe.dim, heads=recipe.heads, seed=recipe.seed, tokenizer=tokenizer
     )
@@ -170,11 +133,9 @@ def new_model(recipe: Recipe, device: str = "cpu", text: TextParts = TextParts()
     return as_music_model(model.to(torch.device(device)), tokenizer)  # type: ignore[arg-type]
 
 
-def with_weights(
-    recipe: Recipe, weights: Weights, device: str = "cpu", text: TextParts = TextParts()
-) -> TransformersMusicGen:
+def with_weights(recipe: Recipe, weights: Weights, text: TextParts, device: str = "cpu") -> TransformersMusicGen:
     """Make the model that has these weights; its identity is their hash."""
-    model = new_model(recipe, device, text)
+    model = new_model(recipe, text, device)
     model.model.decoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     model.weights_sha256 = _sha256(weights)
     return model

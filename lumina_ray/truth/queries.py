@@ -41,8 +41,7 @@ class Query:
             is a model's continuation of a recording, and "continued" one under the recording's caption; "altered" is a
             copy of a catalog song that was made worse; "catalog" is trained on; "unheard" is a twin or a cell of the
             other catalog; "outside" is what reference models learn from; "foreign" was made up under a caption by a
-            reference model; "control" has a composer that no model knows. Some kinds of some banks are broken: see
-            `Bank.unusable`.
+            reference model; "control" has a composer that no model knows.
         model: the audited model that is asked, "A" or "B".
         recording: position in the corpus of the recording that it is made of; −1 where there is none.
         split: see `Split`.

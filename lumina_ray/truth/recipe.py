@@ -21,8 +21,7 @@ class Recipe:
 
     Attributes:
         n_layers, dim, heads: of every model's decoder.
-        base_epochs: passes over other music of the model that all others start from; 0 in banks before version 3, whose
-            models each started from random weights.
+        base_epochs: passes over other music of the model that all others start from.
         epochs: how often a model sees each of its songs' windows, however many songs it has.
         batch: windows of 10 s in a step.
         checkpoints: fractions of the training after which models of whole catalogs are kept: early, and at the end.
@@ -36,20 +35,20 @@ class Recipe:
         prompt_frames: with which models continue recordings.
     """
 
-    n_layers: int = 8
-    dim: int = 96
-    heads: int = 2
-    base_epochs: float = 0.0
-    epochs: float = 6.0
-    batch: int = 4
-    checkpoints: tuple[float, float] = (0.4, 1.0)
-    subsets: int = 64
-    removals: int = 0
-    repeats: int = 4
-    references: int = 1
-    captions: int = 0
-    free: int = 64
-    prompt_frames: int = 125
+    n_layers: int
+    dim: int
+    heads: int
+    base_epochs: float
+    epochs: float
+    batch: int
+    checkpoints: tuple[float, float]
+    subsets: int
+    removals: int
+    repeats: int
+    references: int
+    captions: int
+    free: int
+    prompt_frames: int
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,12 +57,13 @@ class Recipe:
 
 
 SMALL = Recipe(
-    base_epochs=16.0, epochs=4.0, removals=32, repeats=4, references=4, captions=48, free=16, prompt_frames=150
-)
+    n_layers=8, dim=96, heads=2, base_epochs=16.0, epochs=4.0, batch=4, checkpoints=(0.4, 1.0), subsets=64, removals=32,
+    repeats=4, references=4, captions=48, free=16, prompt_frames=150,
+)  # fmt: skip
 """Hours on two cores."""
 NANO = Recipe(
-    n_layers=16, dim=128, heads=4, base_epochs=16.0, epochs=8.0, subsets=200, removals=64, repeats=16, references=4,
-    captions=48, free=32, prompt_frames=150,
+    n_layers=16, dim=128, heads=4, base_epochs=16.0, epochs=8.0, batch=4, checkpoints=(0.4, 1.0), subsets=200,
+    removals=64, repeats=16, references=4, captions=48, free=32, prompt_frames=150,
 )  # fmt: skip
 """For nano's own size; wants a GPU."""
 
@@ -75,7 +75,7 @@ class Training:
     Attributes:
         name: of the model.
         songs: positions in the corpus of the recordings that it learns from.
-        seed: of its start, where it starts from random weights, and of the order of its songs.
+        seed: of the order of its songs, and of their texts.
         removed: positions of recordings that take part in the order of songs, at weight 0: so a model without some
             songs sees all others at the same steps as the model with them.
     """
@@ -108,16 +108,14 @@ def whole_catalogs(recipe: Recipe, recordings: tuple[Recording, ...]) -> tuple[T
     )
 
 
-def retrainings(
-    recipe: Recipe, recordings: tuple[Recording, ...], captions: Sequence[str] = ()
-) -> tuple[Training, ...]:
+def retrainings(recipe: Recipe, recordings: tuple[Recording, ...], captions: Sequence[str]) -> tuple[Training, ...]:
     """Models of parts of catalog A, in the order of what they are worth to a bank that is not whole yet.
 
     Random halves, without random tenths, without each creator, without each class of captions, without each single
     song; and some of them again from the seed of "A-second", which differs from "A" by its seed alone.
 
     Args:
-        captions: of every recording of the corpus; without any, no class is left out.
+        captions: of every recording of the corpus.
     """
     catalog = members(recordings, "A")
     halves = [_drawn(recipe, "half", i, catalog, len(catalog) - len(catalog) // 2) for i in range(recipe.subsets)]
@@ -128,7 +126,7 @@ def retrainings(
         {i for i in catalog if recordings[i].song.creator == creator}
         for creator in sorted({recordings[i].song.creator for i in catalog})
     ]
-    classes = list(caption_classes({i: captions[i] for i in catalog}).values()) if captions else []
+    classes = list(caption_classes({i: captions[i] for i in catalog}).values())
     singles = [{i} for i in catalog]
     groups = {
         "half": halves,

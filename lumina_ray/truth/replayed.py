@@ -47,7 +47,7 @@ def replayable(
     learned = set(training.songs)
     return Replayable(
         ReplayTraining(
-            DecoderLearner(with_weights(recipe, start.weights, device, start.text)),
+            DecoderLearner(with_weights(recipe, start.weights, start.text, device)),
             [codes[i][:, :TRAINED_FRAMES] for i in songs],
             [start.captions[i] for i in songs],
             Plan(training.seed, recipe.epochs, recipe.batch),

@@ -85,7 +85,7 @@ def _scores(
     weights: Sequence[str],
 ) -> np.ndarray:
     if method.source is None:
-        return np.random.default_rng(0).standard_normal((asked.n_rows, n_songs))[list(asked.rows)]
+        return np.random.default_rng(0).standard_normal((len(asked.queries), n_songs))
     of_checkpoints = [made[asked.model, name, method.source] for name in weights]
     N, Q = len(asked.songs), len(asked.queries)
     return _attributed(bank, method, channel, asked, n_songs, of_checkpoints, slice(N, N + Q))

@@ -26,18 +26,19 @@ _NARROW_HEADINGS = {
     "same_score": "same\nscore",
     "same_instruments": "same\ninstr.",
 }
+# With the longest method's name, they just go into 80 columns.
 _NARROW_ALTERATIONS = {
     "mp3": "MP3",
-    "quieter": "6 dB\nquieter",
-    "much_quieter": "20 dB\nquieter",
-    "louder": "6 dB\nlouder",
-    "noise": "noise",
+    "quieter": "−6\ndB",
+    "much_quieter": "−20\ndB",
+    "louder": "+6\ndB",
+    "noise": "hiss",
     "low_pass": "low\npass",
-    "silence": "silence\ninside",
+    "silence": "with\ngap",
     "excerpt": "5 s\nof it",
     "end": "its\nend",
-    "slower": "2 %\nslower",
-    "faster": "2 %\nfaster",
+    "slower": "2 %\nslow",
+    "faster": "2 %\nfast",
 }
 _VARIANTS = {"": "LDS", "_own": "own codebooks", "_specific": "what is its own", "_other": "another query's"}
 _NARROW_VARIANTS = {"": "LDS", "_specific": "its\nown", "_other": "other\nquery"}
@@ -149,13 +150,11 @@ def _found(rows: Sequence[MethodRow], wide: bool) -> Table:
     out = _table("How often a song is first for an altered copy of it", wide)
     out.add_column("method", no_wrap=True)
     out.add_column("")
-    # Banks before version 3 have fewer.
-    shown = [name for name in ALTERATIONS if any(name in row.found for row in rows)]
-    for name in shown:
-        out.add_column((ALTERATIONS if wide else _NARROW_ALTERATIONS)[name], justify="right")
+    for heading in (ALTERATIONS if wide else _NARROW_ALTERATIONS).values():
+        out.add_column(heading, justify="right")
     for row in rows:
         if row.found:
-            texts = (_text(row.found[name], wide) if name in row.found else "" for name in shown)
+            texts = (_text(row.found[name], wide) if name in row.found else "" for name in ALTERATIONS)
             out.add_row(row.method, row.channel, *texts)
     return out
 

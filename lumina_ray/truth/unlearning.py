@@ -51,7 +51,7 @@ def model_with_fisher(
     bank: Bank, weights: str, catalog: Sequence[int], frames: int = TRAINED_FRAMES
 ) -> TransformersMusicGen:
     """Open a bank's model, with its Fisher information over the beginnings of some recordings."""
-    model = with_weights(bank.recipe, bank.models[weights], text=bank.text)
+    model = with_weights(bank.recipe, bank.models[weights], bank.text)
     model.fisher = fisher_diagonal(model, beginnings(bank, model, catalog, frames))
     return model
 

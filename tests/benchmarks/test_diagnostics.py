@@ -6,9 +6,10 @@ from scipy.stats import spearmanr
 
 from benchmarks.diagnostics import CONTROLS, RANDOM, Matrix, planned, rank_agreement
 from lumina_ray.diagnostics.reliability import Diagnostics
-from lumina_ray.truth.bank import BASE, Bank
+from lumina_ray.truth.bank import BASE
 from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.recipe import SMALL
+from tests.truth.small_bank import small_bank
 
 KINDS = ("tokens", "stats", "jl", "influence")
 
@@ -56,8 +57,6 @@ def test_it_is_spearmans_and_noise_of_lds_widens_it() -> None:
 
 
 def test_kinds_without_a_backward_pass_are_made_under_every_model() -> None:
-    bank = Bank(
-        SMALL, (), [], [], [], {name: {} for name in ("A", "A-early", "B", "reference", BASE)}, [], np.zeros((0, 0, 4))
-    )
+    bank = small_bank(SMALL, models={name: {} for name in ("A", "A-early", "B", "reference", BASE)})
     assert planned(bank, ["stats", "tokens"]) == [("A", "stats"), ("A", "tokens")]
     assert [weights for weights, _ in planned(bank, ["influence"])] == ["A", "A-early", "reference", BASE, "untrained"]

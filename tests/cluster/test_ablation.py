@@ -5,33 +5,33 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
+import torch
 from rich.console import Console
 
 from cluster.ablation import ablate
-from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
+from lumina_ray.truth.bank import Bank
+from lumina_ray.truth.corpus import corpus, members
+from lumina_ray.truth.models import new_model, weights_of
+from lumina_ray.truth.queries import Query
+from lumina_ray.truth.recipe import SMALL
+from tests.truth.small_bank import TEXT, small_bank
+
+RECIPE = replace(SMALL, n_layers=1, dim=32, epochs=2.0)
 
 
-def _small(bank: Bank) -> Bank:
-    """Four of its queries, and models that hardly learn anything: even its broken pieces serve here."""
-    kept = [
-        q
-        for kind in ("excerpt", "generated")
-        for q in [q for q, query in enumerate(bank.queries) if (query.kind, query.split) == (kind, "test")][:2]
-    ]
-    return replace(
-        bank,
-        recipe=replace(bank.recipe, epochs=0.05),
-        queries=[bank.queries[q] for q in kept],
-        extra_queries=[],
-        unusable=(),
-        losses_RQK=bank.losses_RQK[:, kept],
-    )
+def tiny_bank() -> Bank:
+    """Random songs of a second, and four queries."""
+    recordings, generator = corpus(0), torch.Generator().manual_seed(0)
+    codes = [torch.randint(512, (4, 50), generator=generator) for _ in recordings]
+    excerpts = members(recordings, "A")[:2]
+    queries = [Query("excerpt", "A", i, "test", codes[i][:, :20]) for i in excerpts]
+    queries += [Query("generated", "A", -1, "test", codes[i][:, 20:]) for i in excerpts]
+    models = {"base": weights_of(new_model(RECIPE, TEXT))}
+    return small_bank(RECIPE, recordings, codes, queries, models=models)
 
 
-@pytest.mark.soak
 def test_songs_are_left_out_models_trained_and_what_is_there_used_again(ray_cluster: str, tmp_path: Path) -> None:
-    bank, console = _small(load_bank(SHIPPED)), Console(file=(tmp_path / "log").open("w"))
+    bank, console = tiny_bank(), Console(file=(tmp_path / "log").open("w"))
     found = ablate(bank, tmp_path / "out", "random", sizes=[2], n_queries=2, n_random=5, console=console)
     assert [(one.size, one.n_catalog, one.kind, len(one.sigmas)) for one in found] == [
         (2, 104, "excerpt", 1),

@@ -32,7 +32,7 @@ def test_a_build_is_continued_by_its_own_recipe_and_version_alone(tmp_path: Path
     _begin(place, SMALL)
     with pytest.raises(SpecificationMismatch, match="n_layers = 8, not 16"):
         _begin(place, NANO)
-    # Version 1 was sampled wrongly, and named no version.
+    # The first builds named no version.
     (place.parts / "recipe.json").write_text(json.dumps(asdict(SMALL)))
     with pytest.raises(SpecificationMismatch, match="bank version = None, not 3; give another --out"):
         _begin(place, SMALL)

@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from lumina_ray.errors import UsageError
-from lumina_ray.truth.ablation import ablated_kinds, ablations, removals
-from lumina_ray.truth.bank import Bank
+from lumina_ray.truth.ablation import ablations, removals
 from lumina_ray.truth.corpus import corpus, members
 from lumina_ray.truth.queries import Query
 from lumina_ray.truth.recipe import SMALL
+from tests.truth.small_bank import small_bank
 
 RECORDINGS = corpus(0)
 CATALOG = members(RECORDINGS, "A")
 RECIPE = replace(SMALL, subsets=1, repeats=0)
 CODES = torch.zeros(4, 1, dtype=torch.int64)
 QUERIES = [Query("generated" if i == 2 else "excerpt", "A", -1, "test", CODES) for i in range(10)]
-BANK = Bank(RECIPE, RECORDINGS, [CODES], QUERIES, [], {}, [], np.zeros((0, 0, 4), np.float32))
+BANK = small_bank(RECIPE, RECORDINGS, [CODES], QUERIES)
 
 
 @pytest.fixture
@@ -71,8 +71,3 @@ def test_intervals_hold_the_random_removals_that_all_queries_share() -> None:
 def test_impossible_numbers_are_refused(scores: np.ndarray, sizes: list[int], n_random: int) -> None:
     with pytest.raises(UsageError):
         removals(BANK, scores, [0, 1, 2], sizes, n_random)
-
-
-def test_broken_pieces_are_not_ablated() -> None:
-    assert ablated_kinds(BANK) == ["excerpt", "generated"]
-    assert ablated_kinds(replace(BANK, unusable=("generated",))) == ["excerpt"]

@@ -17,6 +17,7 @@ from lumina_ray.truth.measures import DRAWS, lds
 from lumina_ray.truth.queries import Query, QueryKind
 from lumina_ray.truth.recipe import SMALL, retrainings
 from lumina_ray.truth.scores import BOTH
+from tests.truth.small_bank import captions_of, small_bank
 
 RECORDINGS = corpus(0)
 CATALOG = members(RECORDINGS, "A")
@@ -34,10 +35,10 @@ def bank_of(kind: QueryKind, effects_QKN: np.ndarray, captions: Sequence[str] = 
         )
         for q in range(Q)
     ]
-    trainings = [training for training in retrainings(RECIPE, RECORDINGS) if training.name.startswith("half")]
+    trainings = [t for t in retrainings(RECIPE, RECORDINGS, captions_of(RECORDINGS)) if t.name.startswith("half")]
     masks_RN = np.array([[song in training.songs for song in CATALOG] for training in trainings], float)
     losses_RQK = 5 - np.einsum("rn,qkn->rqk", masks_RN, effects_QKN)
-    return Bank(RECIPE, RECORDINGS, [CODES] * len(RECORDINGS), queries, [], {}, trainings, losses_RQK)
+    return small_bank(RECIPE, RECORDINGS, [CODES] * len(RECORDINGS), queries, [], {}, trainings, losses_RQK)
 
 
 def judge(bank: Bank) -> tuple[Agreement, EvaluationSet]:

@@ -264,7 +264,7 @@ def test_figures_are_those_of_one_number_at_a_time() -> None:
     fitted = fit_map(world.z, world.halves(rng, 16), noise=0.02)
     models = world.halves(rng, 9)
     groups = ["a", "b", "a", "c", "d"]
-    check = check_removals(fitted, "tenth", world.z, models, groups, None)
+    check = check_removals(fitted, "tenth", world.z, models, groups, models.losses_RQ.mean(axis=0))
     predicted = np.array([
         [-sum(fitted.effects(world.z)[q, n] for n in range(12) if models.kept_RN[r, n]) for q in range(5)]
         for r in range(9)

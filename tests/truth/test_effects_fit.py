@@ -34,6 +34,7 @@ from lumina_ray.truth.recipe import SMALL, Training, retrainings, whole_catalogs
 from lumina_ray.truth.scores import control_scores
 from lumina_ray.truth.unlearning import song_codes
 from lumina_ray.vocabulary import Channel
+from tests.truth.small_bank import captions_of, small_bank
 
 RECORDINGS = corpus(0)
 CATALOG = members(RECORDINGS, "A")
@@ -47,7 +48,7 @@ QUERIES = [
     # Others lie between them: places in the bank and in the evaluation set differ.
     *(Query("control", "A", -1, "dev", CODES) for _ in range(3)),
     *(Query("excerpt", "A", i, SPLITS[number % 2], CODES) for number, i in enumerate(CATALOG[:16])),
-    *(Query("generated", "A", -1, SPLITS[i % 2], CODES) for i in range(10)),
+    *(Query("foreign", "A", -1, SPLITS[i % 2], CODES) for i in range(10)),
     *(Query("captioned", "A", -1, SPLITS[i % 2], CODES, caption=f"caption {i}") for i in range(12)),
     *(Query("guided", "A", -1, "test", CODES, caption=f"caption {i}") for i in range(12)),
 ]
@@ -63,7 +64,7 @@ def z_of_set(asked: EvaluationSet) -> dict[Channel, np.ndarray]:
 def _bank() -> Bank:
     """Losses that are made of effects; models from another seed are all a little better, and noise is in all."""
     rng = np.random.default_rng(1)
-    trainings = [*whole_catalogs(RECIPE, RECORDINGS), *retrainings(RECIPE, RECORDINGS)]
+    trainings = [*whole_catalogs(RECIPE, RECORDINGS), *retrainings(RECIPE, RECORDINGS, captions_of(RECORDINGS))]
     losses_RQ = np.zeros((len(trainings), len(QUERIES)))
     for kind, b in B.items():
         fitted_on = [q for q, query in enumerate(QUERIES) if (query.kind, query.split) == (kind, "dev")]
@@ -76,17 +77,8 @@ def _bank() -> Bank:
                     losses_RQ[r, q] = 5 - effects_QN[q, learned].sum() - 3 * training.name.startswith("again")
     losses_RQ += NOISE * rng.normal(size=losses_RQ.shape)
     losses_RQK = np.repeat(losses_RQ[:, :, None], 4, axis=2) + np.array([-1, 1, 2, -2])
-    return Bank(
-        RECIPE,
-        RECORDINGS,
-        [CODES] * len(RECORDINGS),
-        QUERIES,
-        [],
-        {},
-        trainings,
-        losses_RQK.astype(np.float32),
-        ("generated",),
-    )
+    codes = [CODES] * len(RECORDINGS)
+    return small_bank(RECIPE, RECORDINGS, codes, QUERIES, [], {}, trainings, losses_RQK.astype(np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -116,19 +108,20 @@ def effects(bank: Bank) -> Effects:
     return fit_effects(bank, "influence")
 
 
-def test_every_sound_kind_has_its_own_b_and_the_others_a_reason(effects: Effects) -> None:
+def test_every_kind_has_its_own_b_and_others_a_reason(effects: Effects) -> None:
     assert list(effects.kinds) == ["excerpt", "captioned"]
     for kind, one in effects.kinds.items():
         assert one.fitted.b.value == pytest.approx(B[kind], rel=0.1)
         assert one.fitted.noise == pytest.approx(NOISE, rel=0.4)
         assert (one.fitted.n_models, one.fitted.n_queries) == (16, 8 if kind == "excerpt" else 6)
-        assert [check.removals for check in one.checks] == ["half", "tenth", "single", "without-creator"]
+        removals = [check.removals for check in one.checks]
+        assert removals == ["half", "tenth", "single", "without-creator", "without-class"]
         for check in one.checks:
             assert check.slope.value == pytest.approx(1, abs=0.15)
-        # Fits of halves are told apart from models that see other songs at the same steps as model A.
-        assert [check.mean_actual is None for check in one.checks] == [True, False, False, False]
+        # Only halves are not compared with model A.
+        assert [check.mean_actual is None for check in one.checks] == [True, False, False, False, False]
         assert one.checks[1].mean_actual.value == pytest.approx(one.checks[1].mean_predicted, rel=0.1)  # type: ignore[union-attr]
-    assert "broken" in effects.left_out["generated"]
+    assert effects.left_out["generated"] == "the bank has no losses of this kind on dev and test"
     assert effects.left_out["guided"] == "the bank has no losses of this kind on dev"
     assert set(effects.left_out) == {"generated", "guided", "prompted", "continued"}
     assert (effects.method, effects.model, effects.n_songs) == ("influence", "A", len(CATALOG))
@@ -154,14 +147,6 @@ def test_the_fit_never_sees_test(bank: Bank, effects: Effects) -> None:
     assert changed.checks != again.checks
 
 
-def test_models_of_other_steps_are_not_compared_with_the_whole_one(bank: Bank) -> None:
-    """Banks before version 3 say nothing of removed songs."""
-    older = replace(bank, trainings=[replace(training, removed=()) for training in bank.trainings])
-    asked = {split: effect_set(bank, split) for split in SPLITS}
-    found = fit_kind(older, "excerpt", asked, {split: z_of_set(of) for split, of in asked.items()})
-    assert all(check.mean_actual is None for check in found.checks)
-
-
 def test_a_bank_of_few_models_or_no_repeats_is_refused(bank: Bank) -> None:
     def only(wanted: Callable[[Training], bool]) -> Bank:
         rows = [row for row, training in enumerate(bank.trainings) if wanted(training)]
@@ -179,9 +164,9 @@ def test_methods_and_banks_without_scores_are_refused(bank: Bank) -> None:
         fit_effects(bank, "nonsense")
     with pytest.raises(UsageError, match="looks at no music"):
         fit_effects(bank, "random")
-    broken = replace(bank, unusable=("excerpt", "generated", "captioned", "guided"))
+    controls_alone = replace(bank, queries=bank.queries[:3], losses_RQK=bank.losses_RQK[:, :3])
     with pytest.raises(UsageError, match="no kind of query"):
-        fit_effects(broken, "influence")
+        fit_effects(controls_alone, "influence")
 
 
 def test_controls_are_scored_as_queries_are(bank: Bank) -> None:

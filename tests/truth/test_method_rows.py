@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from lumina_ray.errors import UsageError
-from lumina_ray.truth.agreement import AGREEMENT
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import corpus, members
 from lumina_ray.truth.evaluation_set import EvaluationSet, evaluation_set
@@ -17,6 +16,7 @@ from lumina_ray.truth.method_rows import MethodRow, method_rows
 from lumina_ray.truth.queries import Query
 from lumina_ray.truth.recipe import SMALL, Training, retrainings
 from lumina_ray.vocabulary import CHANNELS
+from tests.truth.small_bank import captions_of, small_bank
 
 RECORDINGS = corpus(0)
 RECIPE = replace(SMALL, subsets=24, repeats=1)
@@ -53,11 +53,11 @@ def bank(rng: np.random.Generator) -> Bank:
     queries += [Query("unheard", "A", i, "test", CODES[:, :500]) for i in unheard]
     twin_queries = [Query("prompted", m, i, "test", CODES[:, :500]) for m in ("A", "B") for i in twins]
     twin_queries += [Query("altered", "A", i, "test", CODES[:, :500], "mp3") for i in catalog[:6]]
-    trainings = [Training("A", tuple(catalog), 0), *retrainings(RECIPE, RECORDINGS)]
+    trainings = [Training("A", tuple(catalog), 0), *retrainings(RECIPE, RECORDINGS, captions_of(RECORDINGS))]
     effects_QN = rng.normal(size=(len(queries), len(RECORDINGS)))
     losses_RQ = np.array([5 - effects_QN[:, list(training.songs)].sum(axis=1) for training in trainings])
     losses_RQK = np.repeat(losses_RQ[:, :, None], 4, axis=2).astype(np.float32)
-    return Bank(RECIPE, RECORDINGS, [CODES] * len(RECORDINGS), queries, twin_queries, {}, trainings, losses_RQK)
+    return small_bank(RECIPE, RECORDINGS, [CODES] * len(RECORDINGS), queries, twin_queries, {}, trainings, losses_RQK)
 
 
 def effects_of(bank: Bank) -> np.ndarray:
@@ -170,27 +170,3 @@ def test_only_queries_of_the_split_are_asked(bank: Bank) -> None:
     asked = evaluation_set(bank, "B", "test")
     assert {query.model for query in asked.queries} == {"B"}
     assert set(asked.songs[: asked.n_catalog]) == set(members(RECORDINGS, "B"))
-
-
-def test_broken_pieces_are_asked_nothing_and_change_no_other_figure(bank: Bank, rng: np.random.Generator) -> None:
-    broken = replace(bank, unusable=("generated", "prompted"))
-    asked, asked_all = ({model: evaluation_set(of, model, "test") for model in ("A", "B")} for of in (broken, bank))
-    effects = {model: rng.normal(size=(len(of.queries), len(of.songs))) for model, of in asked_all.items()}
-    kept = {}
-    for model, of in asked.items():
-        assert not {query.kind for query in of.queries} & {"generated", "prompted"}
-        assert of.n_rows == len(asked_all[model].queries) > len(of.rows)
-        kept[model] = effects[model][list(of.rows)]
-    few, all_of_them = row(broken, kept, asked), row(bank, effects, asked_all)
-    of_generated = {name for name in AGREEMENT if name.startswith("lds_generated")}
-    assert set(all_of_them.measures) - set(few.measures) == of_generated | {"twins_prompted", "twins_generated"}
-    assert few.measures == {name: all_of_them.measures[name] for name in few.measures}
-    assert few.found == all_of_them.found
-    floors = [list(method_rows(of, ["random"], sets, {})) for of, sets in ((broken, asked), (bank, asked_all))]
-    for one, other in zip(*floors, strict=True):
-        assert one.measures == {name: other.measures[name] for name in one.measures}
-    membership = [
-        list(membership_rows(of, sets, of_effects(e, of, sets), "influence"))
-        for of, sets, e in ((broken, asked, kept), (bank, asked_all, effects))
-    ]
-    assert membership[0] == membership[1]

@@ -1,19 +1,17 @@
 """What a bank is made of: roles that do not overlap, halves that are halves, the same whenever it is asked."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from lumina_ray.errors import UsageError
 from lumina_ray.truth.corpus import corpus, members
-from lumina_ray.truth.recipe import SMALL, Recipe, caption_classes, retrainings, whole_catalogs
+from lumina_ray.truth.recipe import SMALL, caption_classes, retrainings, whole_catalogs
+from tests.truth.small_bank import captions_of
 
 RECORDINGS = corpus(0)
-# As they would be after rendering, but for the instruments, which take turns.
-_INSTRUMENTS = ("organ", "piano", "strings", "guitar, bass, drums")
-CAPTIONS = [
-    f"slow {r.song.style} {r.song.form}, {_INSTRUMENTS[i % len(_INSTRUMENTS)]}" for i, r in enumerate(RECORDINGS)
-]
+CAPTIONS = captions_of(RECORDINGS)
 
 
 def test_catalogs_hold_opposite_twins_and_the_reference_shares_nothing() -> None:
@@ -110,4 +108,4 @@ def test_the_same_seed_gives_the_same_bank_and_another_one_another() -> None:
 
 def test_more_repeats_than_subsets_are_refused() -> None:
     with pytest.raises(UsageError, match=r"repeats \(3\) must not be more than subsets \(2\)"):
-        Recipe(subsets=2, repeats=3)
+        replace(SMALL, subsets=2, repeats=3)

@@ -11,12 +11,12 @@ from torch import Tensor
 from lumina_ray.replay.record import record
 from lumina_ray.replay.reverse import group_losses
 from lumina_ray.training.captions import vocabulary
-from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.models import Start, TextParts, new_model, trained, weights_of
 from lumina_ray.truth.queries import Query, losses
 from lumina_ray.truth.recipe import SMALL, Training
 from lumina_ray.truth.replayed import as_group, removal_agreement, replayable
 from tests.training.synthetic import patterned_codes
+from tests.truth.small_bank import small_bank
 
 RECIPE = replace(SMALL, n_layers=1, dim=32, epochs=2.0)
 CAPTIONS = ("slow organ, bells", "fast guitar", "slow organ", "medium bells, drums")
@@ -35,7 +35,7 @@ def start() -> Start:
 
 def test_the_replay_is_the_banks_training(tmp_path: Path, codes: list[Tensor], start: Start) -> None:
     training = Training("half", (0, 3), 5, (1,))
-    *_, (_, model) = trained(RECIPE, training, codes, start=start)
+    *_, (_, model) = trained(RECIPE, training, codes, start)
     found = replayable(RECIPE, training, codes, start)
     assert (found.songs, found.weights_N) == ((0, 1, 3), (1.0, 0.0, 1.0))
     record(found.training, tmp_path / "run", found.weights_N)
@@ -73,7 +73,7 @@ def test_agreement_is_perfect_where_effects_are_linear_and_none_where_they_are_a
     lost_RQ = np.stack([effects_QN[:, [s - 100 for s in training.removed]].sum(axis=1) for training in trainings])
     losses_RQ = 5 + np.arange(3) + 2 * lost_RQ
     losses_RQK = np.stack([losses_RQ - 0.5, losses_RQ + 0.5], axis=2).astype(np.float32)
-    bank = Bank(RECIPE, (), [], [], [], {}, trainings, losses_RQK)
+    bank = small_bank(RECIPE, trainings=trainings, losses_RQK=losses_RQK)
     columns = [[0], [1, 2]]
     derivatives_QN = -np.stack([effects_QN[0], effects_QN[1:].mean(axis=0)])
     found = removal_agreement(bank, "tenth-", columns, songs, derivatives_QN)

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from lumina_ray.truth.agreement import LDS, Diversity
-from lumina_ray.truth.bank import SHIPPED, load_bank
-from lumina_ray.truth.card import Card, left_out, save_card
+from lumina_ray.truth.alterations import ALTERATIONS
+from lumina_ray.truth.card import Card, save_card
 from lumina_ray.truth.false_positives import FalsePositives
 from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.membership import MembershipRow
@@ -21,7 +21,12 @@ from lumina_ray.truth.tables import print_card
 def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
     half = Estimate(0.5, 0.25, 0.75)
     row = MethodRow(
-        "influence − reference", "M", dict.fromkeys(MEASURES, half), {"mp3": Estimate(0.875, 0.8, 0.9)}, 4096, 0.25
+        "influence − reference",
+        "M",
+        dict.fromkeys(MEASURES, half),
+        dict.fromkeys(ALTERATIONS, Estimate(0.875, 0.8, 0.9)),
+        4096,
+        0.25,
     )
     false = FalsePositives("v8", 1000, True, Estimate(1.0, 1.0, 1.0), Estimate(159.0, 150.0, 170.0))
     steady = Stability(Estimate(0.7, 0.6, 0.8), Estimate(0.125, 0.1, 0.15))
@@ -82,22 +87,19 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
     assert max(map(len, captured.get().splitlines())) <= 80
 
 
-def test_a_card_of_the_shipped_bank_says_what_it_leaves_out(tmp_path: Path) -> None:
-    bank = load_bank(SHIPPED)
-    assert bank.unusable == ("generated", "prompted")
-    (words,) = left_out(bank)
-    assert "generated and prompted pieces" in words
+def test_a_card_has_no_column_for_what_was_not_measured(tmp_path: Path) -> None:
     half = Estimate(0.5, 0.25, 0.75)
     measures = {name: half for name in MEASURES if name in ("lds_excerpt", "creators")}
-    card = Card("test", [MethodRow("jl", "P", measures, {}, 512, 0.1)], {}, {}, [], left_out(bank))
+    card = Card("test", [MethodRow("jl", "P", measures, {}, 512, 0.1)], {}, {}, [], ["Not measured: twins."])
     save_card(card, tmp_path)
     read = json.loads((tmp_path / "card.json").read_text())
     assert list(read["measures"]) == ["lds_excerpt", "creators"]
     console = Console(width=80)
     with console.capture() as captured:
         print_card(card, console, wide=False)
-    assert "faulty sampler" in captured.get()
-    assert "gener." not in captured.get()
+    assert "Not measured: twins." in captured.get()
+    assert "creator" in captured.get()
+    assert "cont." not in captured.get()
 
 
 METHODS: tuple[tuple[str, ScoredChannel], ...] = (("companion", BOTH), ("influence − reference", "M"))

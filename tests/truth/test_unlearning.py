@@ -33,10 +33,11 @@ from lumina_ray.unlearning.losses import code_losses
 from lumina_ray.unlearning.scores import first_order, rises
 from lumina_ray.unlearning.select import LAYERS
 from lumina_ray.unlearning.unlearn import DAMPING, Forgetting
+from tests.truth.small_bank import TEXT, small_bank
 
 RECORDINGS = tuple(recording for recording in corpus(0) if recording.side != "B")
 CATALOG = members(RECORDINGS, "A")[:6]
-RECIPE = replace(SMALL, n_layers=1, dim=32, heads=2, base_epochs=0.0, subsets=2, removals=0, repeats=0)
+RECIPE = replace(SMALL, n_layers=1, dim=32, heads=2, subsets=2, removals=0, repeats=0)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,8 @@ def bank() -> Bank:
     everything = tuple(range(len(recordings)))
     trainings = [Training("A", everything, 0), Training("without-creator-000", everything[1:], 0, everything[:1])]
     losses_RQK = np.array([[[5.0] * 4] * 3, [[5.5] * 4, [5.1] * 4, [4.9] * 4]], np.float32)
-    weights = weights_of(new_model(RECIPE))
-    return Bank(RECIPE, recordings, codes, queries, [], {"A": weights, "B": weights}, trainings, losses_RQK)
+    weights = weights_of(new_model(RECIPE, TEXT))
+    return small_bank(RECIPE, recordings, codes, queries, [], {"A": weights, "B": weights}, trainings, losses_RQK)
 
 
 def test_the_cards_scores_are_the_rises_of_losses(bank: Bank) -> None:

@@ -18,10 +18,11 @@ from rich.console import Console
 from cluster.evaluate import evaluate
 from lumina_ray.methods import BY_VECTORS
 from lumina_ray.truth.bank import SHIPPED, load_bank
-from lumina_ray.truth.card import DEFAULT_METHOD, MUST_BEAT, Card, as_dict, save_card, shown_measures
+from lumina_ray.truth.card import MUST_BEAT, Card, as_dict, save_card, shown_measures
 from lumina_ray.truth.method_rows import MethodRow
 from lumina_ray.truth.queries import Split
 from lumina_ray.truth.tables import print_card
+from lumina_ray.vocabulary import DEFAULT_METHOD
 
 RESULTS = Path(__file__).parent / "results"
 # The cost of a fingerprint is told as a ratio to that of the published system.

@@ -22,6 +22,7 @@ from lumina_ray.truth.fingerprints import AllFingerprints, make_fingerprints, re
 from lumina_ray.truth.queries import Split
 from lumina_ray.truth.recipe import Training
 from lumina_ray.truth.scores import scores, standardised
+from lumina_ray.vocabulary import DEFAULT_METHOD
 
 SIZES = (1, 3, 5)
 QUERIES = RANDOM = 8
@@ -30,7 +31,7 @@ QUERIES = RANDOM = 8
 def ablate(
     bank: Bank,
     out: Path,
-    method: str = "influence",
+    method: str = DEFAULT_METHOD,
     sizes: Sequence[int] = SIZES,
     n_queries: int = QUERIES,
     n_random: int = RANDOM,

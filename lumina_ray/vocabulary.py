@@ -35,6 +35,8 @@ Kind = str
 Dtype = Literal["float32", "bfloat16", "float16"]
 """Number format of the language model's matrix products."""
 
+DEFAULT_METHOD = "companion"
+"""The method that must beat all floors, and that is fitted and put to the test unless another one is named."""
 DEFAULT_POLICY = "calibrated"
 DEFAULT_TOP_K = 256
 """Songs of each channel that an answer judges, the most similar ones."""

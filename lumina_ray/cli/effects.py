@@ -8,6 +8,7 @@ import typer
 
 from lumina_ray.cli.options import JsonOption, output_path
 from lumina_ray.cli.output import announce, answer
+from lumina_ray.vocabulary import DEFAULT_METHOD
 
 effects = typer.Typer(
     help="Effects in nats: what leaving a song out of the training costs a query.", no_args_is_help=True
@@ -26,7 +27,7 @@ def fit(
     bank: Annotated[
         Path | None, typer.Argument(help="A ground-truth bank (`lumina truth build`); by default the shipped one.")
     ] = None,
-    method: Annotated[str, typer.Option(help="Method whose scores are fitted (`lumina methods`).")] = "influence",
+    method: Annotated[str, typer.Option(help="Method whose scores are fitted (`lumina methods`).")] = DEFAULT_METHOD,
     as_json: JsonOption = False,
 ) -> None:
     """Learn from retrained models what scores are worth: fitted on split dev, checked on test."""

@@ -11,7 +11,7 @@ from lumina_ray.cli.catalog import progress_bar
 from lumina_ray.cli.options import JsonOption, ModelOption, output_path
 from lumina_ray.cli.output import announce, answer
 from lumina_ray.front.ray_address import check_ray_address
-from lumina_ray.vocabulary import counted
+from lumina_ray.vocabulary import DEFAULT_METHOD, counted
 
 truth = typer.Typer(
     help="Ground truth: what songs really do to a model, by training it without them.", no_args_is_help=True
@@ -51,7 +51,7 @@ def ablate(
     bank: Annotated[
         Path | None, typer.Argument(help="A ground-truth bank (`lumina truth build`); by default the shipped one.")
     ] = None,
-    method: Annotated[str, typer.Option(help="Method whose best songs are left out.")] = "influence",
+    method: Annotated[str, typer.Option(help="Method whose best songs are left out.")] = DEFAULT_METHOD,
     top: Annotated[
         list[int] | None, typer.Option(help="How many songs to leave out; may be given several times (1, 3, 5).")
     ] = None,

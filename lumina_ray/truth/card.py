@@ -17,13 +17,11 @@ from lumina_ray.truth.power import Power
 from lumina_ray.truth.queries import Split
 from lumina_ray.truth.scores import BOTH
 from lumina_ray.truth.stability import Stability
-from lumina_ray.vocabulary import Channel, Kind
+from lumina_ray.vocabulary import DEFAULT_METHOD, Channel, Kind
 
-DEFAULT_METHOD = "companion"
-"""The method that must beat the floors."""
 MUST_BEAT = ("lds_excerpt", "lds_continuations", "lds_pieces_specific")
-"""The measures in which it must: of both channels together, on music that catalog songs are in. Music made up under few
-captions is alike: of it, what is a piece's own."""
+"""The measures in which the default method must beat all floors: of both channels together, on music that catalog songs
+are in. Music made up under few captions is alike: of it, what is a piece's own."""
 
 
 @dataclass(frozen=True)

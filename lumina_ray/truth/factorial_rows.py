@@ -22,7 +22,7 @@ from lumina_ray.vocabulary import Channel
 if TYPE_CHECKING:
     from lumina_ray.model import MusicModel
 
-DEFAULT_METHODS = ("influence", "stats", "jl", "tokens", "random")
+DEFAULT_METHODS = ("companion", "influence", "stats", "jl", "tokens", "random")
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,15 @@ class Membership:
         """Songs with p ≤ `ALPHA`."""
         return int((self.songs["p_value"].to_numpy() <= ALPHA).sum())
 
+    def refuted(self) -> np.ndarray:
+        """Say whose use is refuted, bool `[N]`: songs of lower excess than nearly all controls.
+
+        Training on a song raises its excess. A song that was used is therefore among the lowest `ALPHA` at most as
+        often as a control, which is what refutes, at that level, that it was used. One song was chosen before looking.
+        """
+        low_N = membership_p_values(-self.songs["excess"].to_numpy(), -np.array(self.basis.control_excess))
+        return low_N <= ALPHA
+
     def aligned(self, song_ids: pa.ChunkedArray) -> "Membership":
         """Membership evidence in another order: row i is that of `song_ids[i]`, each of which is a song of this one."""
         return Membership(self.basis, self.songs.take(pc.index_in(song_ids, value_set=self.songs["song_id"])))

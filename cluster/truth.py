@@ -169,10 +169,18 @@ def training_device() -> str:
 
 
 def run_missing(
-    what: str, task: Callable[..., None], jobs: Sequence[tuple[Path, tuple[Any, ...]]], console: Console
+    what: str,
+    task: Callable[..., None],
+    jobs: Sequence[tuple[Path, tuple[Any, ...]]],
+    console: Console,
+    gpus: float = _GPU_FRACTION,
 ) -> None:
-    """Run a task on Ray for every file that is not there yet, with its arguments and then the file's path."""
-    gpus = _GPU_FRACTION if training_device() == "cuda" else 0
+    """Run a task on Ray for every file that is not there yet, with its arguments and then the file's path.
+
+    Args:
+        gpus: that a task takes, where the cluster has any.
+    """
+    gpus = gpus if training_device() == "cuda" else 0
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(task)
     missing = [(*arguments, path) for path, arguments in jobs if not path.exists()]
     with show_steps(what, len(missing), console) as step:
@@ -288,13 +296,21 @@ def _encoded(model: AttributableModel, samples: np.ndarray) -> tuple[np.ndarray,
 
 def _begin(place: Workplace, recipe: Recipe) -> None:
     # Parts of another version would be mixed in unseen.
-    file, wanted = place.parts / "recipe.json", {"bank version": VERSION} | asdict(recipe)
+    begin(place, {"bank version": VERSION} | asdict(recipe))
+
+
+def begin(place: Workplace, settings: Mapping[str, Any]) -> None:
+    """Note what a bank is built by, or check that an interrupted build was begun by the same.
+
+    Raises:
+        SpecificationMismatch: it was not.
+    """
+    file, wanted = place.parts / "recipe.json", json.loads(json.dumps(settings))
     if not file.exists():
         with atomic_path(file) as temporary:
             temporary.write_text(json.dumps(wanted))
         return
     begun = json.loads(file.read_text())
-    begun["checkpoints"] = tuple(begun["checkpoints"])
     for name, value in wanted.items():
         if begun.get(name) != value:
             raise SpecificationMismatch(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import MusicgenForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import EncodecConfig, MusicgenForConditionalGeneration, PreTrainedTokenizerFast
 
 from lumina_ray.fingerprint.companion_gradients import blocks_of, names_of, tracked_weights
 from lumina_ray.model.companion import Companions, Sides, save_companions
@@ -18,7 +18,8 @@ from lumina_ray.unlearning.select import named_tensors
 from lumina_ray.vocabulary import CHANNELS
 
 
-def _tiny_codec_config():
+def tiny_codec_config() -> EncodecConfig:
+    """Make nano's codec with few filters."""
     config = codec_config()
     config.num_filters = 4
     config.num_lstm_layers = 1
@@ -28,7 +29,7 @@ def _tiny_codec_config():
 def _tiny_musicgen(
     n_layers: int = 16, tokenizer: PreTrainedTokenizerFast | None = None
 ) -> MusicgenForConditionalGeneration:
-    model = new_musicgen(_tiny_codec_config(), n_layers=n_layers, dim=32, heads=2, tokenizer=tokenizer)
+    model = new_musicgen(tiny_codec_config(), n_layers=n_layers, dim=32, heads=2, tokenizer=tokenizer)
     # Untrained codebooks are all zero, and would give every song the same codes.
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

@@ -415,6 +415,12 @@ class GroupEffect(_Frozen):
     low: float = Field(description="Lower end of the effect's 95 % interval.")
     high: float = Field(description="Upper end of the effect's 95 % interval.")
     share: float = Field(description="Part of the whole catalog's effect, 0 to 1.")
+    payable: float | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="The same of songs alone whose use is not refuted: part of the effect of all such songs of the "
+        "catalog, 0 to 1. A song that no evidence is about counts as not refuted. Absent in older reports.",
+    )
     channels: dict[Channel, float] = Field(description="The parts of the effect that each channel tells.")
 
 
@@ -430,6 +436,12 @@ class InfluenceFinding(_Frozen):
     fit_sha256: str = Field(description="sha256 of the file of the fit (`lumina effects fit`).")
     n_models: int = Field(description="Retrained models that the map was fitted on.")
     retraining_noise: float = Field(description="By how much one retraining differs from the next, in nats per code.")
+    refuted: int | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Songs of the catalog whose use is refuted: the model finds them less likely than it finds "
+        "95 % of the controls of `lumina use`. Absent if that was not measured: then no song's use is refuted.",
+    )
     catalog: GroupEffect = Field(description="All songs together.")
     best: tuple[GroupEffect, ...] = Field(
         fail_fast=True, description="The 5, 10 and 20 songs with the largest effects, each group together."

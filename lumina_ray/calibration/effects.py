@@ -96,9 +96,9 @@ class SongEffects(BaseModel):
         """Compute the effect of leaving out each song, in nats per code, as the channels' parts of it, `[N]` each."""
         return {c: self.b * np.maximum(z[c], 0) / self.scales[c] for c in CHANNELS if c in self.scales}
 
-    def interval(self, effects_n: np.ndarray) -> tuple[float, float]:
-        """Compute the central 95 % of the effect of leaving a group of songs out together."""
-        return effect_interval(effects_n, self.song_scatter, self.query_scatter)
+    def interval(self, total: float, squares: float) -> tuple[float, float]:
+        """Compute the central 95 % of the effect of leaving a group of songs out together: see `interval_of_sums`."""
+        return interval_of_sums(total, squares, self.song_scatter, self.query_scatter)
 
 
 def effect_interval(effects_n: np.ndarray, song_scatter: float, query_scatter: float) -> tuple[float, float]:
@@ -108,10 +108,14 @@ def effect_interval(effects_n: np.ndarray, song_scatter: float, query_scatter: f
         effects_n: the songs' predicted effects on one query; one number for a single song.
         song_scatter, query_scatter: of single songs, and of all effects on a query together, as parts of them.
     """
-    total = float(effects_n.sum())
+    return interval_of_sums(float(effects_n.sum()), float((effects_n**2).sum()), song_scatter, query_scatter)
+
+
+def interval_of_sums(total: float, squares: float, song_scatter: float, query_scatter: float) -> tuple[float, float]:
+    """Compute what `effect_interval` does, from the sum of the songs' effects and that of their squares."""
     if total == 0:
         return 0.0, 0.0
-    variance = song_scatter**2 * float((effects_n**2).sum()) + query_scatter**2 * total**2
+    variance = song_scatter**2 * squares + query_scatter**2 * total**2
     shape = gamma_shape(np.array(total), np.array(variance))
     low, high = gammaincinv(shape, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * total / shape
     return float(low), float(high)

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lumina_ray.calibration.calibration import check_controls
-from lumina_ray.calibration.controls import ALPHA
+from lumina_ray.calibration.controls import ALPHA, UNLIKE_AUC
 from lumina_ray.calibration.null import MIN_CONTROLS
 from lumina_ray.calibration.vectors import store_sha256
 from lumina_ray.errors import StoreError, UsageError
@@ -42,6 +42,8 @@ MEMBERSHIP_FILE = "membership.parquet"
 EARLIER_FILE = "use.parquet"
 """Name of the same file in versions before 0.2."""
 _METADATA_KEY = b"lumina_ray"
+# A refusal, where calibration only warns at 0.01: of right controls, it may hit one in a thousand.
+_UNLIKE_P = 0.001
 _SCHEMA = pa.schema(
     [pa.field("song_id", pa.string(), nullable=False)]
     + [pa.field(name, pa.float64(), nullable=False) for name in ("audited", "reference", "excess", "p_value")]
@@ -94,6 +96,15 @@ class Membership:
         """Songs with p ≤ `ALPHA`."""
         return int((self.songs["p_value"].to_numpy() <= ALPHA).sum())
 
+    def refuted(self) -> np.ndarray:
+        """Say whose use is refuted, bool `[N]`: songs of lower excess than nearly all controls.
+
+        Training on a song raises its excess. A song that was used is therefore among the lowest `ALPHA` at most as
+        often as a control, which is what refutes, at that level, that it was used. One song was chosen before looking.
+        """
+        low_N = membership_p_values(-self.songs["excess"].to_numpy(), -np.array(self.basis.control_excess))
+        return low_N <= ALPHA
+
     def aligned(self, song_ids: pa.ChunkedArray) -> "Membership":
         """Membership evidence in another order: row i is that of `song_ids[i]`, each of which is a song of this one."""
         return Membership(self.basis, self.songs.take(pc.index_in(song_ids, value_set=self.songs["song_id"])))
@@ -124,7 +135,7 @@ def judge_membership(
 
     Raises:
         SpecificationMismatch, StoreError: see `check_controls`; or songs without a log-likelihood.
-        UsageError: fewer than `MIN_CONTROLS` distinct controls.
+        UsageError: fewer than `MIN_CONTROLS` distinct controls, or such as the reference model tells from the songs.
     """
     check_controls(store, controls)
     # A recording that occurs twice is one observation.
@@ -135,6 +146,7 @@ def judge_membership(
         )
     audited_N, reference_N = _arrays(store, store.song_ids, of_songs)
     audited_C, reference_C = _arrays(controls, list(distinct), of_controls)
+    _check_kind(reference_N, reference_C, controls.path, reference[0])
     excess_N, excess_C = audited_N - reference_N, audited_C - reference_C
     columns = [store.song_ids, audited_N, reference_N, excess_N, membership_p_values(excess_N, excess_C)]
     basis = MembershipBasis(
@@ -201,6 +213,25 @@ def current_membership(store: "Store", data_sha256: str) -> Membership | None:
             f"{store.path / MEMBERSHIP_FILE}"
         )
     return membership
+
+
+def _check_kind(reference_N: np.ndarray, reference_C: np.ndarray, controls: Location, reference: str) -> None:
+    """Refuse to claim anything where a model that saw neither songs nor controls tells one from the other.
+
+    Exchangeable music is equally likely to it: a Mann–Whitney test of the log-likelihoods.
+    """
+    # Whoever only reads evidence, as searches do, need not wait for it.
+    from scipy.stats import mannwhitneyu
+
+    found = mannwhitneyu(reference_N, reference_C)
+    auc = float(found.statistic) / (len(reference_N) * len(reference_C))
+    if found.pvalue <= _UNLIKE_P and max(auc, 1 - auc) >= UNLIKE_AUC:
+        raise UsageError(
+            f"{controls}: the reference model {reference} finds {auc:.0%} of the songs likelier than a control, where "
+            f"50 % would be alike (p {found.pvalue:.1g}): the controls are other music than the catalog, or the "
+            "reference has learned some of it. No p-value would mean anything: take controls of the catalog's kind, or "
+            "another reference"
+        )
 
 
 def _arrays(store: "Store", song_ids: list[str], likelihoods: Likelihoods) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import typer
 from lumina_ray.cli.catalog import progress_bar
 from lumina_ray.cli.options import JsonOption, ModelOption, output_path
 from lumina_ray.cli.output import announce, answer
+from lumina_ray.errors import UsageError
 from lumina_ray.front.ray_address import check_ray_address
 from lumina_ray.vocabulary import DEFAULT_METHOD, counted
 
@@ -27,17 +28,76 @@ def build(
         ),
     ],
     size: Annotated[
-        Literal["small", "nano"], typer.Option(help="small: hours on two cores. nano: for a GPU.")
-    ] = "small",
+        Literal["small", "nano"] | None, typer.Option(help="small (default): hours on two cores. nano: for a GPU.")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A bank of your own model: what is fine-tuned, a MusicGen (docs/banks.md)."),
+    ] = None,
+    catalog: Annotated[
+        str | None, typer.Option(metavar="STORE", help="With --base: its catalog, fingerprinted with it.")
+    ] = None,
+    controls: Annotated[
+        str | None, typer.Option(metavar="STORE", help="With --base: 20 tracks or more that are in no catalog.")
+    ] = None,
+    halves: Annotated[int, typer.Option(min=8, help="With --base: models without a random half of the songs.")] = 64,
+    removals: Annotated[int, typer.Option(min=0, help="With --base: models without a random tenth.")] = 32,
+    singles: Annotated[int, typer.Option(min=0, help="With --base: models without one song.")] = 16,
+    repeats: Annotated[int, typer.Option(min=2, help="With --base: of each of these, trained once more.")] = 4,
+    pieces: Annotated[int, typer.Option(min=0, help="With --base: of each kind, made up by the model.")] = 48,
+    epochs: Annotated[float, typer.Option(min=0.01, help="With --base: passes over the songs of each training.")] = 4.0,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="With --base: only predict how many models, hours and bytes it takes.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Retrain small models on many parts of a catalog, and keep what each makes of the same queries."""
-    check_ray_address()
-    from cluster.truth import SIZES, build_bank
+    """Retrain small models on many parts of a catalog, and keep what each makes of the same queries.
 
-    bank = build_bank(out, SIZES[size])
-    counts = {"models": len(bank.trainings), "queries": len(bank.queries), "recordings": len(bank.recordings)}
-    answer({"bank": str(out)} | counts, f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()), as_json)
+    With --base, fine-tune a model of yours on the songs of a store and on parts of them: `lumina effects fit BANK` then
+    tells what its songs are worth in nats.
+    """
+    check_ray_address()
+    if base is None:
+        if catalog or controls or plan:
+            raise UsageError("--catalog, --controls and --plan are for a bank of your own model: name it with --base")
+        from cluster.truth import SIZES, build_bank
+
+        bank = build_bank(out, SIZES[size or "small"])
+        counts = {"models": len(bank.trainings), "queries": len(bank.queries), "recordings": len(bank.recordings)}
+        answer(
+            {"bank": str(out)} | counts, f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()), as_json
+        )
+        return
+    if size or not (catalog and controls):
+        raise UsageError("--base takes --catalog and --controls, both fingerprinted with that model, and no --size")
+    from lumina_ray.storage import locate
+    from lumina_ray.store.stream import stream_store
+    from lumina_ray.truth.bank import BASE
+    from lumina_ray.truth.own_recipe import WHOLE, OwnRecipe
+
+    recipe = OwnRecipe(epochs=epochs, halves=halves, removals=removals, singles=singles, repeats=repeats, pieces=pieces)
+    stores = stream_store(locate(catalog)), stream_store(locate(controls))
+    if plan:
+        from cluster.own_plan import plan_own_bank
+
+        planned = plan_own_bank(base, stores[0], recipe)
+        answer(asdict(planned), planned.sentence, as_json)
+        return
+    from cluster.own_truth import build_own_bank
+
+    own = build_own_bank(base, *stores, out, recipe)
+    kinds = sorted({query.kind for query in own.queries})
+    of_losses = {kind: [own.loss_of(name, kind) for name in (BASE, WHOLE)] for kind in kinds}
+    facts = {"models": len(own.trainings) - 1, "queries": len(own.queries), "songs": len(own.recordings)}
+    answer(
+        {"bank": str(out), "model": str(own.model), "losses": of_losses} | facts,
+        f"{out}: "
+        + ", ".join(f"{n} {what}" for what, n in facts.items())
+        + "; losses before and after learning the catalog, in nats per code: "
+        + ", ".join(f"{kind} {before:.3f} → {after:.3f}" for kind, (before, after) in of_losses.items())
+        + f"; the model that learned it is {own.model}",
+        as_json,
+    )
 
 
 @truth.command()

@@ -15,6 +15,7 @@ from lumina_ray.calibration.membership import Membership
 from lumina_ray.index.exact import FlatIndex, flat_index
 from lumina_ray.index.snapshot import Snapshot, noise_in
 from lumina_ray.index.withdrawn import Withdrawals
+from lumina_ray.index.worth import Worth, add_up
 from lumina_ray.vocabulary import Channel
 
 
@@ -27,23 +28,34 @@ class Selected:
         vectors: channel → float32 `[s, D]`.
         membership: membership evidence of the songs, as in `Snapshot`.
         n_present: songs of the part that could have been found.
+        worth: of all of these, as `Snapshot.worth` has it.
     """
 
     songs: pa.Table
     vectors: dict[Channel, np.ndarray]
     membership: Membership | None
     n_present: int
+    worth: Worth | None
 
 
 @dataclass(frozen=True)
 class Selection(Snapshot):
-    """The songs that all parts selected; `searched` songs could have been found."""
+    """The songs that all parts selected.
+
+    Attributes:
+        searched: songs that could have been found.
+        weighed: worth of all of these to the query; None where the index has no effects.
+    """
 
     searched: int = 0
+    weighed: Worth | None = None
 
     @property
     def n_present(self) -> int:
         return self.searched
+
+    def worth(self, query: Mapping[Channel, np.ndarray]) -> Worth | None:
+        return self.weighed
 
 
 def select(part: Snapshot, query: Mapping[Channel, np.ndarray], k: int) -> Selected:
@@ -57,7 +69,8 @@ def select(part: Snapshot, query: Mapping[Channel, np.ndarray], k: int) -> Selec
     """
     rows = np.unique(np.concatenate([part.search(channel, vector[None], k)[1][0] for channel, vector in query.items()]))
     membership = part.membership and replace(part.membership, songs=part.membership.songs.take(rows))
-    return Selected(part.songs.take(rows), {c: part.vectors(c, rows) for c in query}, membership, part.n_present)
+    vectors = {c: part.vectors(c, rows) for c in query}
+    return Selected(part.songs.take(rows), vectors, membership, part.n_present, part.worth(query))
 
 
 def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
@@ -71,6 +84,7 @@ def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
     """
     songs = pa.concat_tables([part.songs for part in selected])
     evidence = [part.membership.songs for part in selected if part.membership]
+    worth = [part.worth for part in selected if part.worth]
     vectors = {c: np.concatenate([part.vectors[c] for part in selected]) for c in selected[0].vectors}
     return Selection(
         version=catalog.version,
@@ -85,5 +99,7 @@ def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
         withdrawals=Withdrawals(Path(), songs, generation=None),
         equal_songs=catalog.equal_songs,
         membership=catalog.membership and replace(catalog.membership, songs=pa.concat_tables(evidence)),
+        effects=catalog.effects,
         searched=sum(part.n_present for part in selected),
+        weighed=add_up(worth) if worth else None,
     )

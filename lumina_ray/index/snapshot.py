@@ -1,6 +1,6 @@
 """Reading a snapshot and searching it. Shapes: Q queries, k results, N songs, D dimensions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from lumina_ray.calibration import (
     noise_columns,
     read_calibration,
 )
-from lumina_ray.calibration.effects import EFFECTS_FILE, SongEffects, read_effects
+from lumina_ray.calibration.effects import EFFECTS_FILE, SongEffects, read_effects, z_of
 from lumina_ray.calibration.membership import EARLIER_FILE, MEMBERSHIP_FILE, Membership, read_membership
+from lumina_ray.calibration.vectors import blocks
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.files import sha256_of
 from lumina_ray.index.bucket import fetch
@@ -34,6 +35,7 @@ from lumina_ray.index.files import (
 )
 from lumina_ray.index.record import SnapshotRecord, read_record
 from lumina_ray.index.withdrawn import Withdrawals
+from lumina_ray.index.worth import PARTIES, Worth, weigh
 from lumina_ray.storage import AnyPath, Location, RemotePath, locate
 from lumina_ray.vocabulary import CHANNELS, Channel
 
@@ -135,6 +137,31 @@ class Snapshot:
         """Find what `search` finds, with the vectors of the songs found: query by query, since they may be large."""
         return nearest(*self._asked(channel, query_QD, k))
 
+    def worth(self, query: Mapping[Channel, np.ndarray]) -> Worth | None:
+        """Weigh the songs that may be found by what leaving them out of the training would cost a query.
+
+        Args:
+            query: channel → float32 `[D]`.
+
+        Returns:
+            None where the index has no effects, or the query not just their channels.
+        """
+        if self.effects is None or set(self.effects.scales) != set(query):
+            return None
+        rows = np.setdiff1d(np.arange(len(self.songs)), self.withdrawals.rows())
+        parts = self.effects.effects({c: self._z(c, query[c], rows) for c in self.effects.scales})
+        # Without evidence no song's use is refuted.
+        refuted_N = self.membership.refuted()[rows] if self.membership else np.zeros(len(rows), bool)
+        return weigh(parts, self.songs_at(rows, ["song_id", *PARTIES]), refuted_N)
+
+    def _z(self, channel: Channel, query_D: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        similarity_N = np.empty(len(rows))
+        for block in blocks(len(rows)):
+            vectors = self.vectors(channel, rows[block]).astype(np.float64)
+            # Row by row, so that a number does not depend on what else is computed with it.
+            similarity_N[block] = np.einsum("nd,d->n", vectors, query_D.astype(np.float64))
+        return z_of(similarity_N, self.noise[channel].take(rows), self.references[channel].noise)
+
     def _asked(
         self, channel: Channel, query_QD: np.ndarray, k: int
     ) -> tuple[ChannelIndex, np.ndarray, int, np.ndarray]:
@@ -224,11 +251,6 @@ def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
         raise StoreError(
             f"{folder} holds membership evidence of an earlier version ({EARLIER_FILE}): run `lumina use` on its store "
             "again, and build the index again"
-        )
-    if shard and shard.of > 1 and EFFECTS_FILE in record.files:
-        raise UsageError(
-            f"{folder}: an index with effects is searched as a whole, as they are of all songs together: take one "
-            "shard, or build the index without --effects"
         )
     membership = read_membership(folder) if MEMBERSHIP_FILE in record.files else None
     measured_on = {calibration.catalog_sha256} | ({membership.basis.catalog_sha256} if membership else set())

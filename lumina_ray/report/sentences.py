@@ -5,6 +5,7 @@ from typing import assert_never
 from lumina_ray.attribution import (
     ChannelReport,
     ControlsUnlikeCatalog,
+    InfluenceFinding,
     NearestOnly,
     NoIntervals,
     PartNotSearched,
@@ -14,6 +15,7 @@ from lumina_ray.attribution import (
     ReportWarning,
 )
 from lumina_ray.report.words import effect, p_value, safe, song_name, songs
+from lumina_ray.vocabulary import counted
 
 NEAR_COPIES, PROVENANCE, INFLUENCE = "Near copies", "Provenance", "Influence"
 """Names of the three findings, the same wherever a report is shown."""
@@ -152,9 +154,21 @@ def influence(report: Report) -> list[str]:
     return [
         *told,
         _influence(report),
+        _payable(finding),
         "An interval is of the group as it stands. Groups that overlap are not ranked by it, and a song with no effect "
         "here is not shown to have none.",
     ]
+
+
+def _payable(finding: InfluenceFinding) -> str:
+    if finding.refuted is None:
+        use = "Whether the model was trained on them was not measured, so no song's use is refuted"
+    else:
+        use = (
+            f"The use of {counted(finding.refuted, 'song')} is refuted: the model finds such songs less likely "
+            "than 95 % of the controls, which it never saw"
+        )
+    return f"Payable is a group's part of the effect of all songs whose use is not refuted. {use}."
 
 
 def stream_taken(report: Report) -> str | None:

@@ -25,6 +25,7 @@ from lumina_ray.report.words import (
     noise_sentence,
     owner_facts,
     p_value,
+    payable,
     percent,
     safe,
     share,
@@ -76,10 +77,16 @@ def _print_influence(report: Report, console: Console) -> None:
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("songs left out", overflow="fold", min_width=20)
-    for title in ("n", "nats [95 %]", "of all", *(f"{name} part" for name in effect_parts(report.influence.catalog))):
+    for title in (
+        "n",
+        "nats [95 %]",
+        "of all",
+        "payable",
+        *(f"{name} part" for name in effect_parts(report.influence.catalog)),
+    ):
         table.add_column(title, justify="right", no_wrap=True)
     for label, of in effect_groups(report):
-        table.add_row(label, str(of.n_songs), effect(of), f"{of.share:.0%}", *effect_parts(of).values())
+        table.add_row(label, str(of.n_songs), effect(of), f"{of.share:.0%}", payable(of), *effect_parts(of).values())
     console.print(table)
 
 

@@ -93,6 +93,11 @@ def effect(group: GroupEffect) -> str:
     return f"{group.effect:.3f} [{group.low:.3f}, {group.high:.3f}]"
 
 
+def payable(group: GroupEffect) -> str:
+    """Part of the effect of all songs whose use is not refuted; empty in older reports."""
+    return "" if group.payable is None else f"{group.payable:.0%}"
+
+
 def effect_parts(group: GroupEffect) -> dict[Channel, str]:
     """The part that each channel tells, composition first."""
     return {c: f"{group.channels[c]:.3f}" for c in CHANNELS if c in group.channels}

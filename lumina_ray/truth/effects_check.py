@@ -191,11 +191,14 @@ def _others(groups: Sequence[Hashable]) -> np.ndarray:
 
 
 def _slope(actual_RQ: np.ndarray, predicted_RQ: np.ndarray, _: np.ndarray) -> float:
-    return float((actual_RQ * predicted_RQ).sum() / (predicted_RQ**2).sum())
+    # A draw of one model alone, of few, differs from nothing.
+    variance = (predicted_RQ**2).sum()
+    return float((actual_RQ * predicted_RQ).sum() / variance) if variance else 0.0
 
 
 def _r2(actual_RQ: np.ndarray, predicted_RQ: np.ndarray, _: np.ndarray) -> float:
-    return float(1 - ((actual_RQ - predicted_RQ) ** 2).sum() / (actual_RQ**2).sum())
+    variance = (actual_RQ**2).sum()
+    return float(1 - ((actual_RQ - predicted_RQ) ** 2).sum() / variance) if variance else 0.0
 
 
 def _placebo_slope(actual_RQ: np.ndarray, predicted_RQ: np.ndarray, other_QQ: np.ndarray) -> float:

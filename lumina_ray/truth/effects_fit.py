@@ -4,7 +4,7 @@ import json
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +20,7 @@ from lumina_ray.truth.effects_check import EffectCheck, check_halves, check_remo
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.fingerprints import AllFingerprints, make_fingerprints, required_fingerprints
 from lumina_ray.truth.queries import TRAINED_FRAMES, Query, QueryKind, Split
+from lumina_ray.truth.recipe import Training
 from lumina_ray.truth.scores import control_scores, scores
 from lumina_ray.truth.unlearning import song_codes
 from lumina_ray.vocabulary import Channel
@@ -82,6 +83,25 @@ class Effects:
     left_out: dict[QueryKind, str]
 
 
+class _Work(Protocol):
+    @property
+    def work(self) -> str: ...
+
+
+class Retrainings(Protocol):
+    """The part of a bank that effects are fitted on; see `Bank`."""
+
+    @property
+    def recordings(self) -> Sequence[_Work]: ...
+    @property
+    def trainings(self) -> Sequence[Training]: ...
+    @property
+    def losses_RQK(self) -> np.ndarray: ...  # noqa: N802
+    def of_kind(self, prefix: str) -> list[int]: ...
+    def columns(self, queries: Sequence[Query]) -> list[int]: ...
+    def masks(self, rows: list[int], songs: list[int]) -> np.ndarray: ...
+
+
 def fit_effects(bank: Bank, method: str) -> Effects:
     """Fit effects of every kind of query that a bank has losses of; makes fingerprints, with model A.
 
@@ -102,14 +122,7 @@ def fit_effects(bank: Bank, method: str) -> Effects:
         made = {key: make_fingerprints(bank, key[1], key[2], of) for key in required}
         z[split] = z_of(bank, method, of, made)
         first = made[required[0]]
-    kinds: dict[QueryKind, KindEffects] = {}
-    for kind in KINDS:
-        if kind not in left_out:
-            try:
-                kinds[kind] = fit_kind(bank, kind, asked, z)
-            except UsageError as error:
-                left_out[kind] = str(error)
-    _check_any(left_out)
+    kinds = fit_kinds(bank, asked, z, left_out)
     recipe = bank.recipe
     return Effects(
         version=FIT_VERSION,
@@ -154,8 +167,35 @@ def z_of(bank: Bank, method: str, asked: EvaluationSet, made: AllFingerprints) -
     }
 
 
+def fit_kinds(
+    bank: Retrainings,
+    asked: dict[Split, EvaluationSet],
+    z: dict[Split, dict[Channel, np.ndarray]],
+    left_out: dict[QueryKind, str],
+) -> dict[QueryKind, KindEffects]:
+    """Fit every kind of query that is not left out yet, or note why it cannot be.
+
+    Args:
+        asked, z: as in `fit_kind`.
+        left_out: kinds that have no effects, and why; it gets those that cannot be fitted.
+
+    Raises:
+        UsageError: no kind can be fitted.
+        NumericsError: see `fit_kind`.
+    """
+    kinds: dict[QueryKind, KindEffects] = {}
+    for kind in KINDS:
+        if kind not in left_out:
+            try:
+                kinds[kind] = fit_kind(bank, kind, asked, z)
+            except UsageError as error:
+                left_out[kind] = str(error)
+    _check_any(left_out)
+    return kinds
+
+
 def fit_kind(
-    bank: Bank,
+    bank: Retrainings,
     kind: QueryKind,
     asked: dict[Split, EvaluationSet],
     z: dict[Split, dict[Channel, np.ndarray]],
@@ -173,16 +213,19 @@ def fit_kind(
     z_of_kind = {split: {c: z_QN[at[split]] for c, z_QN in z[split].items()} for split in at}
     queries = {split: [asked[split].queries[q] for q in places] for split, places in at.items()}
     halves = bank.of_kind(_HALVES)
+    songs = list(asked[_FITTED_ON].songs[: asked[_FITTED_ON].n_catalog])
     noise = retraining_noise(_differences(bank, queries[_FITTED_ON]))
-    fitted = fit_map(z_of_kind[_FITTED_ON], _retrained(bank, halves, queries[_FITTED_ON]), noise)
+    fitted = fit_map(z_of_kind[_FITTED_ON], _retrained(bank, halves, songs, queries[_FITTED_ON]), noise)
     judged, z_judged = queries[_CHECKED_ON], z_of_kind[_CHECKED_ON]
     groups = [_group(bank, query) for query in judged]
-    checks = [check_halves(fitted, z_judged, _retrained(bank, halves, judged), groups)]
+    checks = [check_halves(fitted, z_judged, _retrained(bank, halves, songs, judged), groups)]
     whole = [training.name for training in bank.trainings].index(_MODEL)
     whole_Q = _losses(bank, [whole], judged)[0]
     for name in _REMOVALS:
-        if rows := bank.of_kind(name):
-            checks.append(check_removals(fitted, name, z_judged, _retrained(bank, rows, judged), groups, whole_Q))
+        # One model alone differs from no other.
+        if len(rows := bank.of_kind(name)) > 1:
+            models = _retrained(bank, rows, songs, judged)
+            checks.append(check_removals(fitted, name, z_judged, models, groups, whole_Q))
     return KindEffects(fitted, tuple(checks))
 
 
@@ -249,15 +292,15 @@ def _catalog_sha256(bank: Bank) -> str:
     return catalog_sha256(song.sha256 for song in of)
 
 
-def _retrained(bank: Bank, rows: list[int], queries: Sequence[Query]) -> Retrained:
-    return Retrained(bank.masks(rows, members(bank.recordings, _MODEL)), _losses(bank, rows, queries))
+def _retrained(bank: Retrainings, rows: list[int], songs: list[int], queries: Sequence[Query]) -> Retrained:
+    return Retrained(bank.masks(rows, songs), _losses(bank, rows, queries))
 
 
-def _losses(bank: Bank, rows: list[int], queries: Sequence[Query]) -> np.ndarray:
+def _losses(bank: Retrainings, rows: list[int], queries: Sequence[Query]) -> np.ndarray:
     return bank.losses_RQK[np.ix_(rows, bank.columns(queries))].mean(axis=2, dtype=np.float64)
 
 
-def _differences(bank: Bank, queries: Sequence[Query]) -> dict[Hashable, np.ndarray]:
+def _differences(bank: Retrainings, queries: Sequence[Query]) -> dict[Hashable, np.ndarray]:
     """Losses of models that were trained again minus those of the first, by group of trainings."""
     again = set(bank.of_kind(_AGAIN))
     first = {training.songs: row for row, training in enumerate(bank.trainings) if row not in again}
@@ -270,7 +313,7 @@ def _differences(bank: Bank, queries: Sequence[Query]) -> dict[Hashable, np.ndar
     return {name: np.stack(rows) for name, rows in out.items()}
 
 
-def _group(bank: Bank, query: Query) -> Hashable:
+def _group(bank: Retrainings, query: Query) -> Hashable:
     """Name what a query shares with others: a work or a caption; of free pieces, nothing."""
     if query.recording >= 0:
         return bank.recordings[query.recording].work

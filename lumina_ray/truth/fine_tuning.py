@@ -25,7 +25,7 @@ RATE = _PLAN.rate
 def fine_tune(
     model: TransformersMusicGen,
     songs: Sequence[Tensor],
-    captions: Sequence[str],
+    captions: Sequence[str | None],
     learned: Sequence[bool],
     *,
     epochs: float,
@@ -36,7 +36,7 @@ def fine_tune(
 
     Args:
         songs: codes, int64 `[K, T]` each, of the songs that learn and of those that only keep their places.
-        captions: one for each song.
+        captions: one for each song; None for a song without.
         learned: whether each song has weight 1; the others have weight 0.
         epochs: passes over all songs.
         batch: windows of 10 s in a step; of shorter windows, as many as have that many frames together.

@@ -27,7 +27,8 @@ from lumina_ray.vocabulary import CHANNELS, Channel, Kind, SongCodes
 UNTRAINED, BIGRAM = "untrained", "bigram"
 """Names of weights that are in no bank: random ones of the recipe's size; and none at all (`Bigram`)."""
 _UNLEARNING = METHODS["unlearning"].source
-_OF_RESIDUALS = {method.kind for method in METHODS.values() if method.residual}
+OF_RESIDUALS = {method.kind for method in METHODS.values() if method.residual}
+"""Kinds of fingerprints that probabilities of pieces belong to."""
 
 
 @dataclass(frozen=True)
@@ -107,19 +108,35 @@ def make_fingerprints(
         else:
             beside = [_model(bank, name) for name in companion_names(bank, weights)]
             measure_companions(model, beside, songs_of, range(len(songs_of)))
-    specification = Specification.for_model(model, kind)
-    fingerprinter = Fingerprinter(model, specification)
     songs, controls = (beginnings(bank, model, of, TRAINED_FRAMES) for of in (asked.songs, asked.controls))
     queries = [query_codes(query, model.frame_rate_hz) for query in asked.queries]
-    pieces = [*songs, *queries, *controls]
+    # Losses take a pass of their own.
+    with_losses = kind in OF_RESIDUALS or (kind in MEMBERSHIP_KINDS and len(controls) > 0)
+    copies = [queries[q] for q in asked.copies] if kind in JUDGED else []
+    return fingerprint_pieces(model, kind, [*songs, *queries, *controls], copies, with_losses=with_losses)
+
+
+def fingerprint_pieces(
+    model: TransformersMusicGen,
+    kind: Kind,
+    pieces: Sequence[SongCodes],
+    copies: Sequence[SongCodes] = (),
+    *,
+    with_losses: bool = False,
+) -> Fingerprints:
+    """Fingerprint pieces of music.
+
+    Args:
+        copies: pieces whose chunks are fingerprinted, too.
+        with_losses: whether the probabilities of the pieces are wanted.
+    """
+    specification = Specification.for_model(model, kind)
+    fingerprinter = Fingerprinter(model, specification)
     begin_s = time.process_time()
     made = list(fingerprinter.many(pieces))
     seconds = time.process_time() - begin_s
     n_frames = sum(sum(piece.frames) for piece in pieces)
-    copies = [queries[q] for q in asked.copies]
-    in_chunks = list(fingerprinter.many(copies, per_chunk=True)) if kind in JUDGED else []
-    # Losses take a pass of their own.
-    with_losses = kind in _OF_RESIDUALS or (kind in MEMBERSHIP_KINDS and len(controls) > 0)
+    in_chunks = list(fingerprinter.many(copies, per_chunk=True))
     return Fingerprints(
         vectors={c: np.stack([one.vectors[c] for one in made]) for c in CHANNELS},
         norms={c: np.array([one.norms[c] for one in made]) for c in CHANNELS},

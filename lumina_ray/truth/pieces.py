@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -36,6 +37,15 @@ class Order:
     guidance: float = 1.0
 
 
+class Sampled(Protocol):
+    """The part of a recipe that decides pieces: `prompt_frames`, with which models continue recordings, and a seed."""
+
+    @property
+    def prompt_frames(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
 def orders(recipe: Recipe, name: str, recordings: tuple[Recording, ...], captions: Sequence[str]) -> tuple[Order, ...]:
     """List the pieces that a model of a bank makes up, by its name.
 
@@ -63,7 +73,7 @@ def orders(recipe: Recipe, name: str, recordings: tuple[Recording, ...], caption
 
 
 def make_pieces(
-    recipe: Recipe, model: TransformersMusicGen, wanted: Sequence[Order], codes: Sequence[Tensor]
+    recipe: Sampled, model: TransformersMusicGen, wanted: Sequence[Order], codes: Sequence[Tensor]
 ) -> list[Tensor]:
     """Sample what is ordered: int64 `[B, K, T]` for each order, prompts left out.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from lumina_ray.errors import ModelError, UnlearningError, UsageError
 from lumina_ray.files import atomic_path
@@ -134,35 +135,60 @@ def check_copy(model: AttributableModel, out: Path) -> None:
     """Check that a copy of a model with other weights can be written.
 
     Raises:
-        ModelError: the model is in another format, or in memory only.
+        ModelError: see `check_format`.
         UsageError: the folder is not empty.
+    """
+    check_format(model)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: is there already; choose another --out")
+
+
+def check_format(model: AttributableModel) -> None:
+    """Check that a model is of the format that copies with other weights are written in.
+
+    Raises:
+        ModelError: it is in another one, or in memory only.
     """
     if model.folder is None or not isinstance(model, TransformersMusicGen):
         raise ModelError(f"model {model.name!r}: only a copy of a folder in the transformers format can be written")
     if not (model.folder / _WEIGHTS_FILE).is_file():
         raise ModelError(f"{model.folder}: has no {_WEIGHTS_FILE}; save the model in one file first")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: is there already; choose another --out")
 
 
 def _write_copy(model: AttributableModel, out: Path, how: Forgetting, report: ForgetReport) -> None:
     assert isinstance(model, TransformersMusicGen)
+    told = json.dumps(report.to_dict(), indent=1, sort_keys=True) + "\n"
+    write_copy(model, out, [part.parameter for part in select_parts(model, how.layers)], {RECORD_FILE: told})
+
+
+def write_copy(
+    model: TransformersMusicGen, out: Path, changed: Sequence[nn.Parameter], texts: Mapping[str, str]
+) -> None:
+    """Write a copy of a model's folder in which some weights are those of the model as it is now.
+
+    Changed weights are in float32, where half precision would round a small step away. Weights come last: without them
+    there is no model. What was measured with the former weights is left out.
+
+    Args:
+        texts: files that the copy gets besides, by name.
+
+    Raises:
+        ModelError: the folder's file lacks one of these weights.
+    """
     assert model.folder is not None
-    changed = {id(part.parameter) for part in select_parts(model, how.layers)}
-    named = dict(model.model.named_parameters())
+    places = set(map(id, changed))
     tensors = load_file(model.folder / _WEIGHTS_FILE)
-    new = {name: p.detach().cpu().contiguous() for name, p in named.items() if id(p) in changed}
+    new = {name: p.detach().cpu().contiguous() for name, p in model.model.named_parameters() if id(p) in places}
     if missing := new.keys() - tensors.keys():
         raise ModelError(f"{model.folder / _WEIGHTS_FILE}: lacks {sorted(missing)[0]}; save the model again")
     out.mkdir(parents=True, exist_ok=True)
-    # All were measured with the former weights.
     left_out = {COMPANION_FILE, FISHER_FILE, STATISTICS_FILE, _WEIGHTS_FILE, RECORD_FILE}
     for path in model.folder.iterdir():
         if path.is_file() and path.name not in left_out:
             shutil.copyfile(path, out / path.name)
-    with atomic_path(out / RECORD_FILE) as temporary:
-        temporary.write_text(json.dumps(report.to_dict(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    # float32, where half precision would round the step away. The weights come last: without them there is no model.
+    for name, text in texts.items():
+        with atomic_path(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     with atomic_path(out / _WEIGHTS_FILE) as temporary:
         save_file(tensors | new, temporary, metadata={"format": "pt"})
 

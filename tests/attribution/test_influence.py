@@ -1,12 +1,14 @@
 """Influence: effects against the similarities that they are made of, and files that belong to another catalog."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from rich.console import Console
 from scipy.stats import gamma
@@ -14,11 +16,14 @@ from scipy.stats import gamma
 from lumina_ray.attribution import Report, attribute
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.calibration.effects import catalog_sha256, effect_interval
+from lumina_ray.calibration.membership import write_membership
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.index import IndexConfig, Shard, Snapshot, build_index, load_snapshot
+from lumina_ray.index.shards import select, together
 from lumina_ray.report import from_json, print_table, render_html, sentences, to_json, words
 from lumina_ray.store import Store
-from tests.calibration.synthetic import DIMS, demo_stores, mixture, query
+from lumina_ray.vocabulary import counted
+from tests.calibration.synthetic import DIMS, demo_stores, membership_evidence, mixture, query
 
 B, SCALES, SONG_SCATTER, QUERY_SCATTER, NOISE = 0.01, {"P": 1.2, "M": 0.9}, 0.7, 0.5, 0.008
 
@@ -142,6 +147,61 @@ def test_the_report_says_of_what_and_how_sure(made, snapshot: Snapshot, capsys: 
     assert list(words.effect_parts(from_json(to_json(reports[0])).influence.catalog)) == ["P", "M"]
 
 
+def test_what_is_payable_is_of_songs_whose_use_is_not_refuted(
+    made, snapshot: Snapshot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, controls, _ = made
+    untested = attribute(query(clip(store)), snapshot)
+    finding = untested.influence
+    assert finding.refuted is None
+    groups = (finding.catalog, *finding.best, *finding.songs, *finding.parties["creator"])
+    assert all(group.payable == pytest.approx(group.share) for group in groups)
+    assert "was not measured, so no song's use is refuted" in " ".join(sentences.influence(untested))
+
+    # Song 17 would be worth most, and is less likely to the model than any control. Song 40 was learned.
+    evidence = membership_evidence(store, controls, [40])
+    excess = evidence.songs["excess"].to_numpy().copy()
+    excess[17] = -0.2
+    songs = evidence.songs.set_column(3, "excess", pa.array(excess))
+    lowest = sorted(evidence.basis.control_excess)
+    # 50 controls: at most one of them may be as low.
+    refuted = (np.array([(np.array(lowest) <= one).sum() for one in excess]) + 1) / 51 <= 0.05
+    assert (refuted[17], refuted[40]) == (True, False)
+    shutil.copytree(store.path, tmp_path / "catalog")
+    write_membership(replace(evidence, songs=songs), tmp_path / "catalog")
+    file = written(fit_of(store, {"excerpt": (0.4, -0.2)}), tmp_path)
+    tested = load_snapshot(build_index(tmp_path / "catalog", tmp_path / "index", IndexConfig(effects=file)))
+    report = attribute(query(clip(store)), tested)
+    found = report.influence
+    assert found.refuted == refuted.sum()
+    effects = {of.name: of.effect for of in found.songs}
+    assert effects == {of.name: of.effect for of in finding.songs}
+    by_id = {of.name: of.payable for of in found.songs}
+    assert by_id[store.song_ids[17]] == 0
+    total = found.songs[1].effect / found.songs[1].payable
+    assert total < found.catalog.effect - effects[store.song_ids[17]] + 1e-9
+    for of in found.songs:
+        expected = 0 if refuted[store.song_ids.index(of.name)] else of.effect / total
+        assert of.payable == pytest.approx(expected, rel=1e-6)
+    assert found.catalog.payable == 1
+    assert sum(of.payable for of in found.parties["creator"]) == pytest.approx(1)
+    told = f"The use of {counted(int(refuted.sum()), 'song')} is refuted"
+    print_table(report, Console(width=400))
+    assert told in (printed := capsys.readouterr().out)
+    assert "payable" in printed
+    page = render_html(report)
+    assert told in page
+    assert "Payable" in page
+    assert from_json(to_json(report)) == report
+    # Reports of before say nothing of it, and are read all the same.
+    older = json.loads(to_json(untested))
+    for group in (older["influence"]["catalog"], *older["influence"]["songs"], *older["influence"]["best"]):
+        del group["payable"]
+    read = from_json(json.dumps(older).encode())
+    assert read.influence.catalog.payable is None
+    assert render_html(read)
+
+
 def test_withdrawn_songs_are_left_out(made, snapshot: Snapshot) -> None:
     store, _, _ = made
     before = attribute(query(clip(store)), snapshot).influence
@@ -207,10 +267,21 @@ def test_files_and_kinds_that_are_not_there_are_refused(made, tmp_path: Path) ->
         build_index(store, tmp_path / "index", IndexConfig(effects_kind="excerpt"))
 
 
-def test_an_index_with_effects_is_searched_as_a_whole(made, snapshot: Snapshot) -> None:
-    _, _, folder = made
-    with pytest.raises(UsageError, match="searched as a whole"):
-        load_snapshot(folder / "index", Shard(0, 1, 2))
+@pytest.mark.parametrize("of", [1, 2, 7])
+def test_an_index_in_parts_says_byte_for_byte_the_same(made, snapshot: Snapshot, of: int) -> None:
+    store, _, folder = made
+    asked = query(clip(store))
+    vectors = {c: of_channel.vector for c, of_channel in asked.channels.items()}
+    selected = [select(load_snapshot(folder / "index", Shard(i, i + 1, of)), vectors, 20) for i in range(of)]
+    merged = together(load_snapshot(folder / "index", Shard(0, 0, of)), selected)
+    report = attribute(asked, merged, top_k=20)
+    assert report.influence is not None
+    assert to_json(report) == to_json(attribute(asked, snapshot, top_k=20))
+    # What did not answer is not weighed.
+    some = attribute(asked, together(load_snapshot(folder / "index", Shard(0, 0, of)), selected[:1])).influence
+    assert some is not None
+    assert some.catalog.n_songs == 130 // of
+    assert select(snapshot, {"P": vectors["P"]}, 20).worth is None
 
 
 def test_a_report_without_effects_is_a_report(made, snapshot: Snapshot) -> None:

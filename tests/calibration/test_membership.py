@@ -122,6 +122,27 @@ def test_controls_of_another_kind_or_from_the_catalog_are_refused(made, tmp_path
         judge_membership(store, controls, {}, {}, REFERENCE)
 
 
+@pytest.mark.parametrize("shift", [1.5, -1.5])
+def test_nothing_is_claimed_where_the_reference_tells_songs_from_controls(made, shift: float) -> None:
+    store, controls, _, _ = made
+    rng = np.random.default_rng(4)
+
+    def likelihoods(ids: list[str], level: float) -> dict[str, tuple[float, float]]:
+        # What the audited model finds beyond the reference is the same for all.
+        return {
+            song_id: (found + 0.1, found) for song_id, found in zip(ids, rng.normal(level, 1, len(ids)), strict=True)
+        }
+
+    alike = judge_membership(
+        store, controls, likelihoods(store.song_ids, -4), likelihoods(controls.song_ids, -4), REFERENCE
+    )
+    assert len(alike.songs) == len(store.song_ids)
+    with pytest.raises(UsageError, match=r"a reference finds .*% of the songs likelier than a control"):
+        judge_membership(
+            store, controls, likelihoods(store.song_ids, -4 + shift), likelihoods(controls.song_ids, -4), REFERENCE
+        )
+
+
 def test_a_store_that_changed_is_refused_with_the_command_that_helps(made, tmp_path: Path) -> None:
     store, controls, worlds, evidence = made
     grown = {c: np.concatenate([store.vectors(c), worlds[c].music(1)]) for c in DIMS}

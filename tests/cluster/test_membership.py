@@ -1,5 +1,6 @@
 """Membership evidence on Ray: a living catalog in several parts, against one song after the other in this process."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.store import Run, begin_run, store_schema, stream_store
 from lumina_ray.store.changes import add_segment, next_segment, remove_songs
 from lumina_ray.training.export import export
-from lumina_ray.vocabulary import SongCodes
+from lumina_ray.vocabulary import Channel, SongCodes
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -36,15 +37,22 @@ def reference_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-def write_part(folder: Path, specification: Specification, model: Path, songs: dict[str, SongCodes]) -> None:
-    """A finished store with real codes, in two data files, and a failed song."""
+def write_part(
+    folder: Path,
+    specification: Specification,
+    model: Path,
+    songs: dict[str, SongCodes],
+    vectors: Mapping[str, Mapping[Channel, np.ndarray]] | None = None,
+) -> None:
+    """A finished store with real codes, in two data files, and a failed song; vectors are random by default."""
     rng = np.random.default_rng(0)
     rows: list[dict] = [{"song_id": f"{folder.name}-failed", "status": "failed"}]
     for song_id, codes in songs.items():
-        unit = {c: rng.normal(size=d) for c, d in specification.dims.items()}
+        unit = vectors[song_id] if vectors else {c: rng.normal(size=d) for c, d in specification.dims.items()}
         rows.append(
             dict.fromkeys(METADATA_COLUMNS)
             | {"song_id": song_id, "status": "ok", "codes_sha256": codes.sha256, "codes": codes.to_bytes()}
+            | {"duration_s": 10.0 * len(codes.chunks), "audio_sha256": codes.sha256}
             | {"heard": codes.heard_bytes(), "chunk_frames": codes.frames, "chunk_starts_s": list(codes.starts_s)}
             | {c: (v / np.linalg.norm(v)).astype(np.float32) for c, v in unit.items()}
         )

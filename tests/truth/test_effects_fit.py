@@ -194,6 +194,7 @@ def test_the_command_writes_the_file_and_says_what_is_in_it(
     read: list[Path] = []
     monkeypatch.setattr("lumina_ray.truth.bank.load_bank", lambda folder: read.append(folder) or bank)
     command = ["effects", "fit", str(tmp_path / "bank"), "--out", str(tmp_path / "effects.json")]
+    command += ["--method", "influence"]
     told = CliRunner().invoke(app, command)
     assert told.exit_code == 0
     assert "\n".join(sentences(effects)) in told.stdout

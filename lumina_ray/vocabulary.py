@@ -29,6 +29,13 @@ def codebooks_of(channel: Channel, n_codebooks: int) -> list[int]:
     return [0] if channel == "P" else list(range(1, n_codebooks))
 
 
+Evidence = Literal["composition", "sound"]
+"""Kind of shared evidence: notes, whatever plays them in whatever key; or sound, whatever is played."""
+EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
+EVIDENCE_VERSION = "evidence_version"
+"""Column of a store that says which version of the software made the shared evidence of a row."""
+EVIDENCE_COLUMNS = (EVIDENCE_VERSION, *EVIDENCE)
+
 Kind = str
 """Name of a kind of fingerprint: a row of the table `lumina_ray.fingerprint.kinds.KINDS`."""
 
@@ -262,6 +269,8 @@ class QueryFingerprint:
         environment: adapter, device and versions that made the vectors; an equal environment repeats them bit for bit.
         audio_stream: which of the file's several audio streams was fingerprinted; None where it has one, or where
             nobody knows the file.
+        evidence: shared evidence of the chunks that ask, float16 `[m, D]` of each kind; None where nobody has the
+            audio.
     """
 
     audio_sha256: str
@@ -275,3 +284,4 @@ class QueryFingerprint:
     chunk_weights: tuple[float, ...]
     environment: dict[str, str]
     audio_stream: AudioStream | None = None
+    evidence: "dict[Evidence, np.ndarray] | None" = None

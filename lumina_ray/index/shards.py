@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from lumina_ray.calibration.membership import Membership
+from lumina_ray.index import shared as shared_evidence
 from lumina_ray.index.exact import FlatIndex, flat_index
+from lumina_ray.index.shared import SharedVectors
 from lumina_ray.index.snapshot import Snapshot, noise_in
 from lumina_ray.index.withdrawn import Withdrawals
 from lumina_ray.vocabulary import Channel
@@ -26,12 +28,14 @@ class Selected:
         songs: as of `Snapshot`.
         vectors: channel → float32 `[s, D]`.
         membership: membership evidence of the songs, as in `Snapshot`.
+        shared: their shared evidence, as in `Snapshot`.
         n_present: songs of the part that could have been found.
     """
 
     songs: pa.Table
     vectors: dict[Channel, np.ndarray]
     membership: Membership | None
+    shared: SharedVectors | None
     n_present: int
 
 
@@ -57,7 +61,9 @@ def select(part: Snapshot, query: Mapping[Channel, np.ndarray], k: int) -> Selec
     """
     rows = np.unique(np.concatenate([part.search(channel, vector[None], k)[1][0] for channel, vector in query.items()]))
     membership = part.membership and replace(part.membership, songs=part.membership.songs.take(rows))
-    return Selected(part.songs.take(rows), {c: part.vectors(c, rows) for c in query}, membership, part.n_present)
+    shared = part.shared and part.shared.take(rows)
+    vectors = {c: part.vectors(c, rows) for c in query}
+    return Selected(part.songs.take(rows), vectors, membership, shared, part.n_present)
 
 
 def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
@@ -85,5 +91,6 @@ def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
         withdrawals=Withdrawals(Path(), songs, generation=None),
         equal_songs=catalog.equal_songs,
         membership=catalog.membership and replace(catalog.membership, songs=pa.concat_tables(evidence)),
+        shared=shared_evidence.together([part.shared for part in selected]),
         searched=sum(part.n_present for part in selected),
     )

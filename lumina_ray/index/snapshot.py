@@ -33,6 +33,7 @@ from lumina_ray.index.files import (
     versions,
 )
 from lumina_ray.index.record import SnapshotRecord, read_record
+from lumina_ray.index.shared import SharedVectors, read_shared_vectors
 from lumina_ray.index.withdrawn import Withdrawals
 from lumina_ray.storage import AnyPath, Location, RemotePath, locate
 from lumina_ray.vocabulary import CHANNELS, Channel
@@ -65,6 +66,7 @@ class Snapshot:
         equal_songs: those of the whole catalog that have equal audio, whichever part of it this snapshot holds.
         membership: membership evidence, row i of its songs belongs to vector i; None if no reference model was asked.
         effects: what similarities are worth in nats; None if no fit was given.
+        shared: shared evidence of the songs, row i belongs to vector i; None if their store has none.
     """
 
     version: str
@@ -79,6 +81,7 @@ class Snapshot:
     equal_songs: EqualSongs
     membership: Membership | None = None
     effects: SongEffects | None = None
+    shared: SharedVectors | None = None
 
     def __len__(self) -> int:
         return len(self.songs)
@@ -235,6 +238,7 @@ def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
     if calibration.sha256 != record.calibration_sha256 or measured_on != {record.data_sha256}:
         raise StoreError(f"{folder}: its calibration or membership evidence is not of its songs: build the index again")
     centres, references = read_centres(folder / CENTRES_FILE, channels)
+    shared = read_shared_vectors(folder, record.files)
     return Snapshot(
         version=folder.name,
         record=record,
@@ -248,6 +252,7 @@ def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
         equal_songs=EqualSongs(equal_songs, withdrawals.of(equal_songs)),
         membership=membership and membership.aligned(songs["song_id"]),
         effects=read_effects(folder / EFFECTS_FILE) if EFFECTS_FILE in record.files else None,
+        shared=shared if shared is None or rows is None else shared.of_shard(rows),
     )
 
 

@@ -32,6 +32,12 @@ def codebooks_of(channel: Channel, n_codebooks: int) -> list[int]:
 Evidence = Literal["composition", "sound"]
 """Kind of shared evidence: notes, whatever plays them in whatever key; or sound, whatever is played."""
 EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
+Compared = Literal["composition", "sound", "harmony", "rhythm"]
+"""What is compared of shared evidence: a kind of it, or one of the aspects that its composition has."""
+COMPARED: tuple[Compared, ...] = get_args(Compared)
+Aspect = Literal["harmony", "rhythm", "timbre"]
+"""Musical aspect along which two recordings are alike; timbre is all of their sound."""
+ASPECTS: "dict[Aspect, Compared]" = {"harmony": "harmony", "rhythm": "rhythm", "timbre": "sound"}
 EVIDENCE_VERSION = "evidence_version"
 """Column of a store that says which version of the software made the shared evidence of a row."""
 EVIDENCE_COLUMNS = (EVIDENCE_VERSION, *EVIDENCE)

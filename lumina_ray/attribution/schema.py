@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from lumina_ray.vocabulary import CHANNELS, Channel, Evidence, StreamReason
+from lumina_ray.vocabulary import CHANNELS, Aspect, Channel, Evidence, StreamReason
 
 FORMAT_VERSION: Literal[7] = 7
 """Reports before 3 held English sentences; those before 4 listed equal audio as songs of their own; those before 5
@@ -471,6 +471,10 @@ class SharedSong(_Frozen):
         "bears on the publishing right. sound: it shares sound, which bears on the master right. If there is neither, "
         "the right stays open.",
     )
+    aspects: dict[Aspect, float] = Field(
+        description="z of each musical aspect: how much more alike the clip and the song are in it than songs of the "
+        "catalog are. timbre is that of `sound`. Empty if the song has no evidence in its store."
+    )
 
 
 class SharedFinding(_Frozen):
@@ -488,6 +492,11 @@ class SharedFinding(_Frozen):
     n_references: int = Field(description="Songs of the catalog that `z` is measured against.")
     resolution: float | None = Field(description="Smallest p-value that so many controls can show; null for none.")
     file_sha256: str = Field(description="sha256 of the index's shared.parquet.")
+    alike_z: float = Field(description="z from which the clip and a song are called alike in an aspect.")
+    chance: dict[Aspect, float] = Field(
+        description="How often two songs of the catalog are called alike in each aspect, for one song chosen before "
+        "looking: not corrected for the number of songs."
+    )
     songs: tuple[SharedSong, ...] = Field(
         fail_fast=True,
         description="Songs that `near_copies` or `influence` lists, by id.",

@@ -7,9 +7,10 @@ import numpy as np
 
 from lumina_ray.attribution.schema import ChannelReport, InfluenceFinding, SharedFinding, SharedLikeness, SharedSong
 from lumina_ray.calibration import ALPHA
+from lumina_ray.calibration.shared import ALIKE_Z
 from lumina_ray.index import Snapshot
 from lumina_ray.index.shared import SharedVectors
-from lumina_ray.vocabulary import EVIDENCE, Channel, Evidence, QueryFingerprint
+from lumina_ray.vocabulary import ASPECTS, COMPARED, EVIDENCE, Channel, Compared, QueryFingerprint
 
 SHARED_ALPHA = ALPHA / len(EVIDENCE)
 """Of unrelated tracks, at most `ALPHA` are said to share either notes or sound with any song."""
@@ -33,7 +34,8 @@ def find_shared(
         return None
     listed = _rows(snapshot, _listed(near_copies, influence))
     rows = np.array([row for row in listed.values() if shared.chunks[row]], np.int64)
-    found = {name: _likeness(shared, name, query.evidence[name], rows) for name in EVIDENCE}
+    similarity = shared.similarities(query.evidence, rows)
+    found = {name: _likeness(shared, name, similarity[name], rows) for name in COMPARED}
     place = {int(row): i for i, row in enumerate(rows)}
     return SharedFinding(
         alpha=SHARED_ALPHA,
@@ -41,26 +43,32 @@ def find_shared(
         n_references=shared.basis.n_references,
         resolution=1 / (shared.basis.n_controls + 1) if shared.basis.n_controls else None,
         file_sha256=shared.file_sha256,
+        alike_z=ALIKE_Z,
+        chance={aspect: shared.basis.noise[name].chance for aspect, name in ASPECTS.items()},
         songs=tuple(
-            _song(song_id, {n: found[n][place[row]] for n in EVIDENCE} if row in place else {})
+            _song(song_id, {n: found[n][place[row]] for n in COMPARED} if row in place else {})
             for song_id, row in listed.items()
         ),
     )
 
 
-def _song(song_id: str, found: dict[Evidence, SharedLikeness]) -> SharedSong:
-    shares = [name for name, one in found.items() if one.p_value is not None and one.p_value <= SHARED_ALPHA]
+def _song(song_id: str, found: dict[Compared, SharedLikeness]) -> SharedSong:
+    of = {name: found[name] for name in EVIDENCE if name in found}
+    shares = [name for name, one in of.items() if one.p_value is not None and one.p_value <= SHARED_ALPHA]
     return SharedSong(
-        song_id=song_id, composition=found.get("composition"), sound=found.get("sound"), shares=tuple(shares)
+        song_id=song_id,
+        composition=of.get("composition"),
+        sound=of.get("sound"),
+        shares=tuple(shares),
+        aspects={aspect: found[name].z for aspect, name in ASPECTS.items()} if found else {},
     )
 
 
 def _likeness(
-    shared: SharedVectors, evidence: Evidence, asked_mD: np.ndarray, rows: np.ndarray
+    shared: SharedVectors, compared: Compared, similarity_s: np.ndarray, rows: np.ndarray
 ) -> list[SharedLikeness]:
-    noise = shared.basis.noise[evidence]
-    similarity_s = shared.similarities(evidence, asked_mD, rows)
-    likeness_s = similarity_s - shared.hubs[evidence][rows]
+    noise = shared.basis.noise[compared]
+    likeness_s = similarity_s - shared.hubs[compared][rows]
     ascending_C = np.array(noise.control_maxima[::-1])
     at_least_s = len(ascending_C) - np.searchsorted(ascending_C, likeness_s, side="left")
     return [

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lumina_ray.errors import StoreError
 from lumina_ray.files import atomic_path
 from lumina_ray.storage import AnyPath, Location, locate
-from lumina_ray.vocabulary import EVIDENCE, Evidence
+from lumina_ray.vocabulary import COMPARED, Compared, Evidence
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
@@ -33,18 +33,24 @@ REFERENCES = 128
 """Songs of the catalog that others are compared with, at most."""
 MIN_SONGS = 10
 """With fewer, a catalog has no noise of its own."""
+ALIKE_Z = 2.0
+"""Two songs are called alike in an aspect from here on."""
 _METADATA_KEY = b"lumina_ray_shared"
 _CHUNKS_AT_ONCE = 8192
+# Pairs of songs that `chance` is counted among, at most.
+_PAIRS = 1 << 20
 
 Vectors = dict[Evidence, np.ndarray]
+Parts = dict[Compared, np.ndarray]
 
 
 class SharedNoise(BaseModel):
-    """The likeness of unrelated music, in one kind of evidence."""
+    """The likeness of unrelated music, in one kind or aspect of shared evidence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     std: float = Field(description="Standard deviation of the likeness of reference songs to other songs.", gt=0)
+    chance: float = Field(description="How often a reference song has a z of 2 or more with another song.")
     control_maxima: tuple[float, ...] = Field(description="Each control's likeness to its most alike song, descending.")
 
 
@@ -57,7 +63,7 @@ class SharedBasis(BaseModel):
     catalog_sha256: str = Field(description="sha256 of ids, codes and vectors of the catalog store.")
     controls_sha256: str = Field(description="sha256 of ids, codes and vectors of the control store.")
     n_references: int = Field(description="Songs of the catalog that each song was compared with.")
-    noise: dict[Evidence, SharedNoise]
+    noise: dict[Compared, SharedNoise]
 
     @property
     def n_controls(self) -> int:
@@ -70,17 +76,17 @@ class Shared:
     """The noise of shared evidence of a catalog.
 
     Attributes:
-        songs: song_id; `chunks`, 0 where a song has no evidence; and the hub of each song in each kind, float64, NaN
-            where it has none.
+        songs: song_id; `chunks`, 0 where a song has no evidence; and the hub of each song in each of `COMPARED`,
+            float64, NaN where it has none.
     """
 
     basis: SharedBasis
     songs: pa.Table
 
 
-def hub_column(evidence: Evidence) -> str:
+def hub_column(compared: Compared) -> str:
     """Name of the column with the hub of each song."""
-    return f"{evidence}_hub"
+    return f"{compared}_hub"
 
 
 def measure_shared(
@@ -117,23 +123,29 @@ def measure_shared(
     tracks = [*asked.values(), *of_controls]
     reference_R = np.array([place_of[row] for row in asked])
     chunks_N = np.zeros(len(rows), np.int32)
-    hubs: dict[Evidence, np.ndarray] = {name: np.full(len(rows), np.nan) for name in EVIDENCE}
-    maxima: dict[Evidence, np.ndarray] = {name: np.full(len(of_controls), -np.inf) for name in EVIDENCE}
-    squares: dict[Evidence, float] = dict.fromkeys(EVIDENCE, 0.0)
-    freedom = 0
+    hubs = {name: np.full(len(rows), np.nan) for name in COMPARED}
+    maxima = {name: np.full(len(of_controls), -np.inf) for name in COMPARED}
+    squares = dict.fromkeys(COMPARED, 0.0)
+    likeness: dict[Compared, list[np.ndarray]] = {name: [] for name in COMPARED}
+    freedom = pairs = 0
     songs = ((place_of[row], vectors) for row, vectors in store.evidence() if row in place_of and vectors)
     for block in _blocks(songs):
         places = np.array([place for place, _ in block])
         chunks_N[places] = [len(vectors["sound"]) for _, vectors in block]
         others_RN = reference_R[:, None] != places
         freedom += int((others_RN.sum(axis=0) - 1).sum())
-        for name in EVIDENCE:
-            similarity_TN = similarities([of[name] for of in tracks], [vectors[name] for _, vectors in block])
+        parts = [_parts(vectors) for _, vectors in block]
+        for name in COMPARED:
+            similarity_TN = similarities([of[name] for of in tracks], [of[name] for of in parts])
             of_references, of_others = np.split(similarity_TN, [len(asked)])
             hub_N = of_references.mean(axis=0, where=others_RN)
             hubs[name][places] = hub_N
             squares[name] += float((((of_references - hub_N) ** 2) * others_RN).sum())
             maxima[name] = np.maximum(maxima[name], (of_others - hub_N).max(axis=1))
+            if pairs < _PAIRS:
+                likeness[name].append((of_references - hub_N)[others_RN])
+        pairs += others_RN.size
+    std = {name: max((squares[name] / freedom) ** 0.5, 1e-9) for name in COMPARED}
     basis = SharedBasis(
         version=evidence_version(),
         catalog_sha256=hashes[0],
@@ -141,10 +153,11 @@ def measure_shared(
         n_references=len(asked),
         noise={
             name: SharedNoise(
-                std=max((squares[name] / freedom) ** 0.5, 1e-9),
+                std=std[name],
+                chance=float((np.concatenate(likeness[name]) >= ALIKE_Z * std[name]).mean()),
                 control_maxima=tuple(np.sort(maxima[name])[::-1].tolist()),
             )
-            for name in EVIDENCE
+            for name in COMPARED
         },
     )
     columns = {"song_id": pa.array([store.song_ids[row] for row in rows]), "chunks": pa.array(chunks_N)}
@@ -189,7 +202,7 @@ def read_shared(folder: Location) -> Shared | None:
         # `pq.read_table` imports pandas.
         table = pq.ParquetFile(pa.BufferReader(file.read_bytes())).read()
         basis = SharedBasis.model_validate_json((table.schema.metadata or {})[_METADATA_KEY])
-        columns = {"song_id": pa.string(), "chunks": pa.int32()} | {hub_column(name): pa.float64() for name in EVIDENCE}
+        columns = {"song_id": pa.string(), "chunks": pa.int32()} | {hub_column(name): pa.float64() for name in COMPARED}
         return Shared(basis, table.select(list(columns)).replace_schema_metadata().cast(pa.schema(columns.items())))
     except (pa.ArrowException, KeyError, ValueError, ValidationError) as error:
         raise StoreError(
@@ -211,10 +224,16 @@ def current_shared(store: "Store", data_sha256: str, song_ids: Sequence[str]) ->
     return shared if shared.songs["song_id"].to_pylist() == list(song_ids) else None
 
 
-def _asked(vectors: Vectors) -> Vectors:
+def _asked(vectors: Vectors) -> Parts:
     from lumina_ray.evidence.kept import asking
 
-    return {name: of[asking(len(of))] for name, of in vectors.items()}
+    return _parts({name: of[asking(len(of))] for name, of in vectors.items()})
+
+
+def _parts(vectors: Vectors) -> Parts:
+    from lumina_ray.evidence.aspects import part_of
+
+    return {name: part_of(name, vectors) for name in COMPARED}
 
 
 def _blocks(songs: Iterable[tuple[int, Vectors]]) -> Iterator[list[tuple[int, Vectors]]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -110,5 +110,44 @@ def search(
     answer(
         {"query": query, "evidence": {name: [asdict(one) for one in matches] for name, matches in found.items()}},
         "\n".join(lines),
+        as_json,
+    )
+
+
+@evidence.command()
+def features(
+    store: Annotated[str, typer.Argument(help="A finished store, or a living catalog.")],
+    out: Annotated[Path, typer.Option(parser=output_path, metavar="FILE", help="The table to write (.parquet).")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write harmony, rhythm and timbre of each song of a store as a table for `lumina diagnose`; no audio is read.
+
+    A song without them has a row, whose `error` says why.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from lumina_ray.evidence.aspects import song_features
+    from lumina_ray.files import atomic_path
+    from lumina_ray.store import stream_store
+
+    opened = stream_store(locate(store))
+    rows: list[dict[str, Any]] = [
+        {"song_id": opened.song_ids[row], "error": None if vectors else "an earlier version fingerprinted it"}
+        | (song_features(vectors) if vectors else {})
+        for row, vectors in opened.evidence()
+    ]
+    rows += opened.failed.select(["song_id", "error"]).to_pylist()
+    if not (described := sum(row["error"] is None for row in rows)):
+        raise UsageError(f"{store}: no song has shared evidence: fingerprint the catalog again with this version")
+    columns = next(row for row in rows if row["error"] is None)
+    lists = [pa.field(name, pa.list_(pa.float32())) for name in columns if name not in ("song_id", "error")]
+    schema = pa.schema([pa.field("song_id", pa.string()), pa.field("error", pa.string()), *lists])
+    with atomic_path(out) as temporary:
+        pq.write_table(pa.Table.from_pylist(sorted(rows, key=lambda row: row["song_id"]), schema=schema), temporary)
+    failed = len(rows) - described
+    answer(
+        {"features": str(out), "songs": described, "failed": failed},
+        f"{out}: {counted(described, 'song')}, {failed} failed",
         as_json,
     )

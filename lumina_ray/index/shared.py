@@ -12,7 +12,7 @@ import numpy as np
 
 from lumina_ray.calibration.shared import SHARED_FILE, Shared, SharedBasis, hub_column, read_shared, write_shared
 from lumina_ray.errors import StoreError
-from lumina_ray.vocabulary import EVIDENCE, Evidence
+from lumina_ray.vocabulary import COMPARED, EVIDENCE, Compared, Evidence
 
 if TYPE_CHECKING:
     from lumina_ray.store import Store
@@ -26,7 +26,7 @@ class SharedVectors:
         file_sha256: of the snapshot's `shared.parquet`.
         chunks: int64 `[N]`, how many each song has; 0 where it has no evidence.
         firsts: int64 `[N]`, row of each song's first chunk in `vectors`.
-        hubs: by kind, float64 `[N]`, which a song's likeness is less.
+        hubs: of each of `COMPARED`, float64 `[N]`, which a song's likeness is less.
         vectors: by kind, float16 `[n, D]`.
     """
 
@@ -34,7 +34,7 @@ class SharedVectors:
     file_sha256: str
     chunks: np.ndarray
     firsts: np.ndarray
-    hubs: dict[Evidence, np.ndarray]
+    hubs: dict[Compared, np.ndarray]
     vectors: dict[Evidence, np.ndarray]
 
     def take(self, rows: np.ndarray) -> "SharedVectors":
@@ -56,20 +56,26 @@ class SharedVectors:
         hubs = {name: of[part] for name, of in self.hubs.items()}
         return SharedVectors(self.basis, self.file_sha256, self.chunks[part], self.firsts[part], hubs, self.vectors)
 
-    def similarities(self, evidence: Evidence, asked_mD: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Compute the mean over a query's chunks of the best cosine with a song's chunks, float64 `[s]`.
+    def similarities(self, asked: Mapping[Evidence, np.ndarray], rows: np.ndarray) -> dict[Compared, np.ndarray]:
+        """Compute the mean over a query's chunks of the best cosine with a song's chunks, float64 `[s]` of each.
 
         Args:
-            asked_mD: unit vectors, float.
+            asked: by kind, unit vectors `[m, D]`.
             rows: int64 `[s]`, of songs that have evidence.
         """
         if not len(rows):
-            return np.empty(0)
+            return {name: np.empty(0) for name in COMPARED}
+        from lumina_ray.evidence.aspects import part_of
+
         chunks_s = self.chunks[rows]
-        heard_nD = self.vectors[evidence][_places(self.firsts[rows], chunks_s)].astype(np.float32)
-        # Not through BLAS, whose last bits depend on what else is multiplied.
-        cosines_mn = np.einsum("md,nd->mn", asked_mD.astype(np.float32), heard_nD)
-        return np.maximum.reduceat(cosines_mn, np.cumsum(chunks_s) - chunks_s, axis=1).mean(axis=0, dtype=np.float64)
+        places, starts_s = _places(self.firsts[rows], chunks_s), np.cumsum(chunks_s) - chunks_s
+        heard = {name: np.asarray(of[places]) for name, of in self.vectors.items()}
+        found: dict[Compared, np.ndarray] = {}
+        for name in COMPARED:
+            # Not through BLAS, whose last bits depend on what else is multiplied.
+            cosines_mn = np.einsum("md,nd->mn", part_of(name, asked), part_of(name, heard))
+            found[name] = np.maximum.reduceat(cosines_mn, starts_s, axis=1).mean(axis=0, dtype=np.float64)
+        return found
 
 
 def together(parts: Sequence[SharedVectors | None]) -> SharedVectors | None:
@@ -83,7 +89,7 @@ def together(parts: Sequence[SharedVectors | None]) -> SharedVectors | None:
         some[0].file_sha256,
         chunks,
         np.cumsum(chunks) - chunks,
-        {name: np.concatenate([part.hubs[name] for part in some]) for name in EVIDENCE},
+        {name: np.concatenate([part.hubs[name] for part in some]) for name in COMPARED},
         {name: np.concatenate([part.vectors[name] for part in some]) for name in EVIDENCE},
     )
 
@@ -152,7 +158,7 @@ def read_shared_vectors(folder: Path, files: Mapping[str, str]) -> SharedVectors
         files[SHARED_FILE],
         chunks,
         np.cumsum(chunks) - chunks,
-        {name: columns[hub_column(name)] for name in EVIDENCE},
+        {name: columns[hub_column(name)] for name in COMPARED},
         {name: np.load(folder / evidence_file(name), mmap_mode="r") for name in EVIDENCE},
     )
 

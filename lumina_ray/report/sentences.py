@@ -170,7 +170,11 @@ def shared(report: Report) -> list[str]:
     told = [
         "By audio alone: notes that a song shares with the clip bear on the publishing right, sound on the master "
         f"right. z is against {finding.n_references} songs of the catalog. Neither says that the song's notes or sound "
-        "caused the clip."
+        "caused the clip.",
+        "Aspects: harmony and rhythm of the notes, and timbre, which is all of the sound. A clip and a song are called "
+        f"alike in one from z {finding.alike_z:g} on, as two songs of the catalog are in "
+        + ", ".join(f"{chance:.1%} of cases ({name})" for name, chance in finding.chance.items())
+        + ". Of many listed songs, some are by chance.",
     ]
     if finding.resolution is None:
         return [*told, "Not judged, as the controls have no shared evidence: every right stays open."]

@@ -12,6 +12,7 @@ from lumina_ray.report.rows import shown
 from lumina_ray.report.words import (
     EVIDENCE_NAMES,
     POLICY_TITLES,
+    aspects,
     channel_title,
     clock,
     counted,
@@ -158,7 +159,7 @@ def _table(report: Report, name: Channel, channel: ChannelReport, top: int, wide
             _song(
                 name,
                 candidate,
-                shared(report, candidate.song.song_id),
+                [shared(report, candidate.song.song_id), aspects(report, candidate.song.song_id)],
                 None if wide or not candidate.qualified else f"{level(report, candidate)}, {times}",
             ),
             *((level(report, candidate), times) if wide else ()),
@@ -167,7 +168,7 @@ def _table(report: Report, name: Channel, channel: ChannelReport, top: int, wide
     return table
 
 
-def _song(name: Channel, candidate: Candidate, shares: str | None, found: str | None) -> Text:
+def _song(name: Channel, candidate: Candidate, shares: list[str | None], found: str | None) -> Text:
     """The song and its creator; its id and the owners of the right; equal audio; what it shares; what was found."""
     song = candidate.song
     text = Text(song_name(song))
@@ -181,8 +182,8 @@ def _song(name: Channel, candidate: Candidate, shares: str | None, found: str | 
         text.append(f"\n{equal_song(name, equal)}", "dim")
     if copies := group(candidate):
         text.append(f"\n{copies}", "italic")
-    if shares:
-        text.append(f"\n{shares}", "dim")
+    for line in filter(None, shares):
+        text.append(f"\n{line}", "dim")
     if found:
         text.append(f"\n{found}", "italic")
     return text

@@ -31,6 +31,7 @@ _RULES = {
 }
 _PARTIES = {"creator": "creator", "publisher": "publisher", "master_owner": "master owner"}
 _NAMED, _SHOWN = 3, 5
+_LONGEST_Z = 6.0
 EVIDENCE_NAMES: dict[Evidence, str] = {"composition": "notes", "sound": "sound"}
 POLICY_TITLES = {
     "calibrated": "calibrated (lumina-ray)",
@@ -127,11 +128,8 @@ def shared(report: Report, song_id: str) -> str | None:
 
     None where the report has no shared evidence at all.
     """
-    finding = report.shared
-    if finding is None:
-        return None
-    place = bisect_left(finding.songs, song_id, key=lambda one: one.song_id)
-    if place == len(finding.songs) or (song := finding.songs[place]).song_id != song_id:
+    finding, song = report.shared, _shared_song(report, song_id)
+    if finding is None or song is None:
         return None
     of = {name: one for name in EVIDENCE if (one := getattr(song, name)) is not None}
     if not of:
@@ -143,6 +141,37 @@ def shared(report: Report, song_id: str) -> str | None:
     said = [f"{EVIDENCE_NAMES[name]} (z {of[name].z:.1f}, p {p_value(of[name].p_value)})" for name in song.shares]
     rest = {name: one for name, one in of.items() if name not in song.shares}
     return f"shares {' and '.join(said)}" + (f"; {_z(rest)}, within chance" if rest else "")
+
+
+def aspects(report: Report, song_id: str) -> str | None:
+    """Along which aspects the clip and a song are alike: `alike in harmony (z 2.9); rhythm and timbre within chance`.
+
+    None where the report does not know.
+    """
+    finding, song = report.shared, _shared_song(report, song_id)
+    if finding is None or song is None or not song.aspects:
+        return None
+    alike = [f"{name} (z {z:.1f})" for name, z in song.aspects.items() if z >= finding.alike_z]
+    rest = _listing([name for name, z in song.aspects.items() if z < finding.alike_z])
+    if not alike:
+        return f"alike in nothing: {rest} within chance"
+    return f"alike in {_listing(alike)}" + (f"; {rest} within chance" if rest else "")
+
+
+def _listing(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
+
+
+def aspect_bars(report: Report, song_id: str) -> list[tuple[str, float, float]]:
+    """Each aspect of a song, its z, and the length of its bar, 0 to 1; nothing where the report does not know."""
+    song = _shared_song(report, song_id)
+    return [(name, z, min(max(z / _LONGEST_Z, 0.0), 1.0)) for name, z in song.aspects.items()] if song else []
+
+
+def _shared_song(report: Report, song_id: str) -> SharedSong | None:
+    found = report.shared.songs if report.shared else ()
+    place = bisect_left(found, song_id, key=lambda one: one.song_id)
+    return found[place] if place < len(found) and found[place].song_id == song_id else None
 
 
 def _z(of: dict[Evidence, SharedLikeness]) -> str:

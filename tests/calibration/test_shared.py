@@ -13,6 +13,8 @@ from lumina_ray.attribution import Report, attribute
 from lumina_ray.calibration import calibrate_store, read_calibration, write_calibration
 from lumina_ray.calibration.shared import SHARED_FILE, Shared, measure_shared, read_shared, similarities
 from lumina_ray.cli.main import app
+from lumina_ray.diagnostics.feature_tables import read_features
+from lumina_ray.diagnostics.features import VectorFeature
 from lumina_ray.errors import StoreError
 from lumina_ray.evidence import read_table
 from lumina_ray.evidence.kept import MAX_ASKING, asking, from_columns, to_columns
@@ -23,7 +25,7 @@ from lumina_ray.index.snapshot import Shard, Snapshot
 from lumina_ray.report import from_json, to_json
 from lumina_ray.report.words import shared as shared_words
 from lumina_ray.store import Store, read_store, stream_store
-from lumina_ray.vocabulary import EVIDENCE, EVIDENCE_COLUMNS, Evidence, QueryFingerprint
+from lumina_ray.vocabulary import COMPARED, EVIDENCE, EVIDENCE_COLUMNS, Compared, Evidence, QueryFingerprint
 from tests.calibration.synthetic import DIMS as FINGERPRINT_DIMS
 from tests.calibration.synthetic import World, query, write_store
 
@@ -71,6 +73,13 @@ def of(store: Store) -> list[Drawn]:
     return [vectors for _, vectors in store.evidence() if vectors is not None]
 
 
+def parts(vectors: Drawn) -> dict[Compared, np.ndarray]:
+    """By the definition: the first 224 numbers of a composition are harmony, the last 48 rhythm."""
+    composition = vectors["composition"].astype(np.float64)
+    halves = {"harmony": composition[:, :224], "rhythm": composition[:, 224:]}
+    return {**vectors} | {name: of / np.linalg.norm(of, axis=1, keepdims=True) for name, of in halves.items()}
+
+
 def brute(track: np.ndarray, song: np.ndarray) -> float:
     track, song = track.astype(np.float64), song.astype(np.float64)
     return float(np.mean([max(float(a @ b) for b in song) for a in track[asking(len(track))]]))
@@ -95,13 +104,16 @@ def test_noise_by_brute_force(folder: Path) -> None:
     assert noise is not None
     references = np.flatnonzero(noise["reference"].to_numpy())
     assert shared.basis.n_references == len(references) > 10
-    for name in EVIDENCE:
+    songs, others = [parts(one) for one in songs], [parts(one) for one in others]
+    for name in COMPARED:
         within = np.array([[brute(songs[i][name], b[name]) for b in songs] for i in references])
         off = references[:, None] != np.arange(N_SONGS)
         hubs = within.mean(axis=0, where=off)
         np.testing.assert_allclose(shared.songs[f"{name}_hub"].to_numpy(), hubs, atol=1e-5)
         variance = (((within - hubs) ** 2) * off).sum() / (off.sum() - N_SONGS)
         assert shared.basis.noise[name].std == pytest.approx(variance**0.5, rel=1e-4)
+        alike = (within - hubs)[off] >= 2 * variance**0.5
+        assert shared.basis.noise[name].chance == pytest.approx(alike.mean(), abs=1e-9)
         best = sorted(max(brute(a[name], b[name]) - hub for b, hub in zip(songs, hubs, strict=True)) for a in others)
         np.testing.assert_allclose(shared.basis.noise[name].control_maxima, best[::-1], atol=1e-5)
 
@@ -134,11 +146,19 @@ def test_numbers_of_a_report_by_brute_force(folder: Path, snapshot: Snapshot) ->
     shared, songs = read_shared(folder / "song"), of(read_store(folder / "song"))
     assert report.shared is not None
     assert shared is not None
+    asking_parts, songs_parts = parts(evidence), [parts(one) for one in songs]
     for one in report.shared.songs[:4]:
         row = int(one.song_id[-4:])
-        for name in EVIDENCE:
-            found, noise = getattr(one, name), shared.basis.noise[name]
-            likeness = brute(evidence[name], songs[row][name]) - shared.songs[f"{name}_hub"][row].as_py()
+        assert list(one.aspects) == list(report.shared.chance) == ["harmony", "rhythm", "timbre"]
+        for name in COMPARED:
+            noise = shared.basis.noise[name]
+            likeness = brute(asking_parts[name], songs_parts[row][name]) - shared.songs[f"{name}_hub"][row].as_py()
+            if name != "composition":
+                z = one.aspects["timbre" if name == "sound" else name]
+                assert z == pytest.approx(likeness / noise.std, abs=1e-3)
+            if name not in EVIDENCE:
+                continue
+            found = getattr(one, name)
             assert found.z == pytest.approx(likeness / noise.std, abs=1e-3)
             assert found.p_value == pytest.approx((1 + sum(m >= likeness for m in noise.control_maxima)) / 46)
 
@@ -174,6 +194,22 @@ def test_a_table_of_a_store_has_its_evidence(folder: Path, tmp_path: Path) -> No
         np.testing.assert_allclose(table.vectors[name][:, 0], np.concatenate([one[name] for one in songs]), atol=1e-3)
     refused = CliRunner().invoke(app, [*build, "--controls"])
     assert "give --controls a manifest" in str(refused.exception) + refused.output
+
+
+def test_features_of_a_store_are_read_by_diagnose(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "features.parquet"
+    assert CliRunner().invoke(app, ["evidence", "features", str(folder / "song"), "--out", str(out)]).exit_code == 0
+    store = read_store(folder / "song")
+    table = read_features(out, store.song_ids)
+    assert {aspect: [one.name for one in found] for aspect, found in table.aspects.items()} == {
+        "harmony": ["intervals", "progressions"],
+        "rhythm": ["onsets"],
+        "timbre": ["sound"],
+    }
+    rhythm = table.aspects["rhythm"][0]
+    assert isinstance(rhythm, VectorFeature)
+    expected = [parts(one)["rhythm"].mean(axis=0) for one in of(store)]
+    np.testing.assert_allclose(rhythm.values_ND, expected, atol=1e-5)
 
 
 def test_stores_of_before_keep_working(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ COMMANDS = {
     "effects fit": {"--out", "--method", "--json"},
     "evaluate": {"--method", "--split", "--out", "--wide", "--require-floors", "--json"},
     "evidence build": {"--out", "--controls", "--json"},
+    "evidence features": {"--out", "--json"},
     "evidence search": {"--catalog", "--controls", "--top", "--json"},
     "export": {"--out", "--json"},
     "failed": {"--json"},

@@ -37,6 +37,9 @@ def test_words_of_each_song_and_of_all(shared, reports, show):
     assert f"For the other {n - 1} the right stays open." in text
     assert "notes or sound caused the clip." in text
     assert "shares, z 5.1, p 0.020" in text
+    assert "alike in harmony (z 5.9); rhythm and timbre within chance" in text
+    assert "alike in nothing: harmony, rhythm and timbre within chance" in text
+    assert "3.1% of cases (harmony), 2.4% of cases (rhythm), 2.0% of cases (timbre)" in text
     without = " ".join(show(reports["calibrated"]).split())
     assert "On which right a song bears stays open." in without
     assert "right open" not in without

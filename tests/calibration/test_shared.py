@@ -23,6 +23,7 @@ from lumina_ray.index import build_index, load_snapshot
 from lumina_ray.index.shards import select, together
 from lumina_ray.index.snapshot import Shard, Snapshot
 from lumina_ray.report import from_json, to_json
+from lumina_ray.report.verify import verify_query
 from lumina_ray.report.words import shared as shared_words
 from lumina_ray.store import Store, read_store, stream_store
 from lumina_ray.vocabulary import COMPARED, EVIDENCE, EVIDENCE_COLUMNS, Compared, Evidence, QueryFingerprint
@@ -180,9 +181,17 @@ def test_no_audio_and_no_evidence_say_so(snapshot: Snapshot, tmp_path: Path) -> 
     store, controls = (make_store(tmp_path, name, n, 3, evidence=False) for name, n in (("song", 12), ("control", 30)))
     write_calibration(calibrate_store(store, controls), store.path)
     assert not (store.path / SHARED_FILE).exists()
-    bare = load_snapshot(build_index(store, tmp_path / "index"))
+    made = CliRunner().invoke(app, ["index", str(store.path), "--out", str(tmp_path / "index")])
+    assert (made.exit_code, "No shared evidence: reports will not say" in made.output) == (0, True)
+    bare = load_snapshot(tmp_path / "index")
     assert bare.shared is None
     assert attribute(asked(draw(np.random.default_rng(0), 1)), bare).shared is None
+
+
+def test_a_report_of_a_fingerprint_alone_is_verified_with_audio_too(snapshot: Snapshot) -> None:
+    evidence = draw(np.random.default_rng(4), 2)
+    for made in (attribute(asked(None), snapshot), attribute(asked(evidence), snapshot)):
+        assert verify_query(made, asked(evidence), snapshot).result == "identical"
 
 
 def test_a_table_of_a_store_has_its_evidence(folder: Path, tmp_path: Path) -> None:

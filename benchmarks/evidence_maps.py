@@ -3,7 +3,7 @@
     uv run --no-sync python -m benchmarks.evidence_maps OUT.npz
 
 The file that comes with the software is lumina_ray/evidence/maps.npz. Another file needs a higher
-`lumina_ray.evidence.table.ALGORITHM_VERSION`, and new figures in docs/evidence.md.
+`lumina_ray.evidence.kept.ALGORITHM_VERSION`, and new figures in docs/evidence.md.
 """
 
 from pathlib import Path

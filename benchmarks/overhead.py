@@ -34,9 +34,12 @@ from benchmarks.processes import Sample, sampled
 from cluster.metrics import Times
 from cluster.resources import TASK_CPUS, Workers
 from cluster.session import start_local
+from lumina_ray.evidence.kept import evidence_version
+from lumina_ray.evidence.vectors import DIMS
 from lumina_ray.fingerprint import Specification
 from lumina_ray.model import open_model
 from lumina_ray.store import StoreCounter, store_schema
+from lumina_ray.vocabulary import EVIDENCE_VERSION
 
 RESULTS = Path(__file__).parent / "results"
 CHUNKS_PER_SONG = 3
@@ -76,11 +79,15 @@ class Measured:
 
 
 def songs_with_codes(n: int) -> pa.Table:
-    """Make rows of a manifest, with random codes."""
+    """Make rows of a manifest, with random codes and shared evidence."""
     rng = np.random.default_rng(0)
     frames = [CHUNK_FRAMES] * CHUNKS_PER_SONG
     # Codes below 512 use 9 of their 16 bits, so that files compress as with a real model's codes.
     codes = [rng.integers(0, 512, CODEBOOKS * sum(frames), np.uint16).tobytes() for _ in range(64)]
+    evidence = {
+        name: [rng.normal(size=dims * CHUNKS_PER_SONG).astype("<f2").tobytes() for _ in range(64)]
+        for name, dims in DIMS.items()
+    }
     return pa.table(
         {
             "song_id": [f"song {i:08}" for i in range(n)],
@@ -91,9 +98,11 @@ def songs_with_codes(n: int) -> pa.Table:
             "codes": [codes[i % len(codes)] for i in range(n)],
             "chunk_frames": pa.array([frames] * n, pa.list_(pa.int32())),
             "chunk_starts_s": [[10.0 * c for c in range(CHUNKS_PER_SONG)]] * n,
+            EVIDENCE_VERSION: [evidence_version()] * n,
             "error_code": pa.nulls(n, pa.string()),
             "error": pa.nulls(n, pa.string()),
         }
+        | {name: [vectors[i % 64] for i in range(n)] for name, vectors in evidence.items()}
     )
 
 

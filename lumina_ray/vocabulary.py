@@ -29,6 +29,19 @@ def codebooks_of(channel: Channel, n_codebooks: int) -> list[int]:
     return [0] if channel == "P" else list(range(1, n_codebooks))
 
 
+Evidence = Literal["composition", "sound"]
+"""Kind of shared evidence: notes, whatever plays them in whatever key; or sound, whatever is played."""
+EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
+Compared = Literal["composition", "sound", "harmony", "rhythm"]
+"""What is compared of shared evidence: a kind of it, or one of the aspects that its composition has."""
+COMPARED: tuple[Compared, ...] = get_args(Compared)
+Aspect = Literal["harmony", "rhythm", "timbre"]
+"""Musical aspect along which two recordings are alike; timbre is all of their sound."""
+ASPECTS: "dict[Aspect, Compared]" = {"harmony": "harmony", "rhythm": "rhythm", "timbre": "sound"}
+EVIDENCE_VERSION = "evidence_version"
+"""Column of a store that says which version of the software made the shared evidence of a row."""
+EVIDENCE_COLUMNS = (EVIDENCE_VERSION, *EVIDENCE)
+
 Kind = str
 """Name of a kind of fingerprint: a row of the table `lumina_ray.fingerprint.kinds.KINDS`."""
 
@@ -264,6 +277,8 @@ class QueryFingerprint:
         environment: adapter, device and versions that made the vectors; an equal environment repeats them bit for bit.
         audio_stream: which of the file's several audio streams was fingerprinted; None where it has one, or where
             nobody knows the file.
+        evidence: shared evidence of the chunks that ask, float16 `[m, D]` of each kind; None where nobody has the
+            audio.
     """
 
     audio_sha256: str
@@ -277,3 +292,4 @@ class QueryFingerprint:
     chunk_weights: tuple[float, ...]
     environment: dict[str, str]
     audio_stream: AudioStream | None = None
+    evidence: "dict[Evidence, np.ndarray] | None" = None

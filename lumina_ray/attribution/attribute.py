@@ -18,6 +18,7 @@ from lumina_ray.attribution.influence import find_influence
 from lumina_ray.attribution.policies import POLICIES, Verdict
 from lumina_ray.attribution.provenance import find_provenance
 from lumina_ray.attribution.schema import RIGHTS, ChannelReport, Report
+from lumina_ray.attribution.shared import find_shared
 from lumina_ray.calibration.numerics import use_one_blas_thread
 from lumina_ray.errors import SpecificationMismatch, UsageError
 from lumina_ray.index import Found, Snapshot
@@ -85,14 +86,16 @@ def attribute_all(
             channels = {
                 c: _channel_report(c, query, retrieved[c], snapshot, policy, candidates) for c in query.channels
             }
+            influence = find_influence(query, snapshot)
             reports.append(
                 Report(
                     policy=policy_facts(policy, top_k, candidates),
                     query=query_facts(query),
                     near_copies=channels,
                     provenance=find_provenance(query, snapshot),
-                    influence=find_influence(query, snapshot),
+                    influence=influence,
                     basis=basis_of(query, snapshot),
+                    shared=find_shared(query, snapshot, channels, influence),
                 )
             )
     return reports

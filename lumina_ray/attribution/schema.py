@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from lumina_ray.vocabulary import CHANNELS, Channel, StreamReason
+from lumina_ray.vocabulary import CHANNELS, Aspect, Channel, Evidence, StreamReason
 
 FORMAT_VERSION: Literal[7] = 7
 """Reports before 3 held English sentences; those before 4 listed equal audio as songs of their own; those before 5
@@ -454,6 +454,67 @@ class InfluenceFinding(_Frozen):
     )
 
 
+class SharedLikeness(_Frozen):
+    """How alike the clip and a song are in one kind of evidence."""
+
+    similarity: float = Field(
+        description="Mean, over half of the clip's chunks and six at most, of the cosine with the song's most similar "
+        "chunk."
+    )
+    z: float = Field(
+        description="The similarity less that of other songs of the catalog to this song, in standard deviations of "
+        "what they have with each other's."
+    )
+    p_value: float | None = Field(
+        description="Fraction of tracks, the controls and the clip, whose most alike song in the whole catalog is at "
+        "least as alike: corrected for the number of songs. Null where the controls have no evidence."
+    )
+
+
+class SharedSong(_Frozen):
+    """What the clip shares with one song, by audio alone. It says nothing of the cause."""
+
+    song_id: str
+    composition: SharedLikeness | None = Field(description="Notes. Null if the song has no evidence in its store.")
+    sound: SharedLikeness | None = Field(description="Sound. Null if the song has no evidence in its store.")
+    shares: tuple[Evidence, ...] = Field(
+        fail_fast=True,
+        description="Kinds whose p-value is at most `alpha`. composition: the clip shares notes with the song, which "
+        "bears on the publishing right. sound: it shares sound, which bears on the master right. If there is neither, "
+        "the right stays open.",
+    )
+    aspects: dict[Aspect, float] = Field(
+        description="z of each musical aspect: how much more alike the clip and the song are in it than songs of the "
+        "catalog are. timbre is that of `sound`. Empty if the song has no evidence in its store."
+    )
+
+
+class SharedFinding(_Frozen):
+    """What the clip shares with the songs that any finding lists: on which right each bears.
+
+    The songs' notes and sound are compared with the clip's, and no model is asked: never does it say that the notes or
+    the sound caused the clip.
+    """
+
+    alpha: float = Field(
+        description="p-value up to which a song is said to share notes, and the same of sound: half of 0.05, so that "
+        "at most 5 % of unrelated tracks are said to share either with any song."
+    )
+    n_controls: int = Field(description="Controls that p-values are counted by; 0 if their store has no evidence.")
+    n_references: int = Field(description="Songs of the catalog that `z` is measured against.")
+    resolution: float | None = Field(description="Smallest p-value that so many controls can show; null for none.")
+    file_sha256: str = Field(description="sha256 of the index's shared.parquet.")
+    alike_z: float = Field(description="z from which the clip and a song are called alike in an aspect.")
+    chance: dict[Aspect, float] = Field(
+        description="How often two songs of the catalog are called alike in each aspect, for one song chosen before "
+        "looking: not corrected for the number of songs."
+    )
+    songs: tuple[SharedSong, ...] = Field(
+        fail_fast=True,
+        description="Songs that `near_copies` or `influence` lists, by id.",
+    )
+
+
 class Unsearched(_Frozen):
     """Songs that were not searched, because the part of the index that holds them did not answer."""
 
@@ -484,6 +545,12 @@ class Report(_Frozen):
         "then uncalibrated, and tell likeness alone."
     )
     basis: Basis
+    shared: SharedFinding | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="What the clip shares with the songs listed, notes or sound. Absent if the index holds no shared "
+        "evidence, or if a fingerprint was handed in and no audio.",
+    )
     unsearched: Annotated[tuple[Unsearched, ...], Field(min_length=1, fail_fast=True)] | None = Field(
         None,
         exclude_if=lambda value: value is None,

@@ -17,6 +17,7 @@ from lumina_ray.calibration.null import CatalogNoise, ChannelCalibration, calibr
 from lumina_ray.calibration.numerics import use_one_blas_thread
 from lumina_ray.calibration.profile import ModelProfile, profile_of
 from lumina_ray.calibration.reliability import ScoreReliability, measure_reliability
+from lumina_ray.calibration.shared import Shared, measure_shared, write_shared
 from lumina_ray.calibration.standard import Reference, SongNoise
 from lumina_ray.calibration.vectors import opened, store_sha256, take, usable_songs
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
@@ -64,6 +65,7 @@ class Calibration(BaseModel):
     )
     song_noise_sha256: str = Field(description="sha256 of the noise of every song, which lies beside this file.")
     _songs: pa.Table | None = PrivateAttr(None)
+    _shared: Shared | None = PrivateAttr(None)
 
     @property
     def songs(self) -> pa.Table | None:
@@ -72,6 +74,11 @@ class Calibration(BaseModel):
         None where it lies elsewhere, as in a snapshot.
         """
         return self._songs
+
+    @property
+    def shared(self) -> Shared | None:
+        """The noise of shared evidence, of a calibration that was just made; None where stores have no evidence."""
+        return self._shared
 
     def to_json(self) -> str:
         """Canonical: equal calibrations are equal bytes; floats survive the round trip bit for bit."""
@@ -155,10 +162,11 @@ def calibrate_store(
             for model, of, audited in made_by
         )
         table = _song_table([store.song_ids[row] for row in rows], noise)
+        hashes = store_sha256(store), store_sha256(controls)
         calibration = Calibration(
             specification_sha256=store.specification.sha256,
-            catalog_sha256=store_sha256(store),
-            controls_sha256=store_sha256(controls),
+            catalog_sha256=hashes[0],
+            controls_sha256=hashes[1],
             duplicate_controls=n_controls - len(distinct),
             closest=closest,
             channels=noise.channels,
@@ -170,6 +178,7 @@ def calibrate_store(
             song_noise_sha256=_sha256_of(table),
         )
         calibration._songs = table
+        calibration._shared = measure_shared(store, rows, noise.reference_rows, controls, distinct, hashes)
         return calibration
     except UsageError as error:
         raise UsageError(f"{controls.path}: {error}") from error
@@ -178,12 +187,13 @@ def calibrate_store(
 def write_calibration(calibration: Calibration, store_path: AnyPath) -> Location:
     """Write `calibration.json` into a store, whole or not at all, and return its path.
 
-    The noise of every song is written beside it first, where the calibration has it.
+    The noise of every song, and that of shared evidence, are written beside it first, where the calibration has them.
     """
     path = locate(store_path) / CALIBRATION_FILE
     if calibration.songs is not None:
         with atomic_path(locate(store_path) / SONG_NOISE_FILE) as partial:
             pq.write_table(calibration.songs, partial)
+        write_shared(calibration.shared, store_path)
     with atomic_path(path) as partial:
         partial.write_text(calibration.to_json(), encoding="utf-8")
     return path

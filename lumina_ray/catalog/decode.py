@@ -14,6 +14,7 @@ from lumina_ray.catalog.listed import LISTED_COLUMNS, check_listed
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import AudioError
 from lumina_ray.storage import locate
+from lumina_ray.vocabulary import EVIDENCE, EVIDENCE_VERSION
 
 _PASSED_ON = ("song_id", "path", *METADATA_COLUMNS)
 
@@ -27,6 +28,8 @@ _DECODED_SCHEMA = pa.schema(
         pa.field("chunk_samples", pa.list_(pa.int64())),
         pa.field("chunk_starts_s", pa.list_(pa.float64())),
         pa.field("heard", pa.binary()),
+        pa.field(EVIDENCE_VERSION, pa.string()),
+        *(pa.field(name, pa.binary()) for name in EVIDENCE),
         pa.field("error_code", pa.string()),
         pa.field("error", pa.string()),
     ]
@@ -38,12 +41,16 @@ def decode_rows(manifest: pa.Table, max_duration_s: float = MAX_DURATION_S) -> p
 
     Returns:
         One row for each song. `samples` has the samples of all chunks as bytes, `chunk_samples` how many each chunk
-        has, `heard` one byte a frame; see `decoded_chunks`. They are null where `error_code` and `error` say why the
-        song cannot be fingerprinted.
+        has, `heard` one byte a frame; see `decoded_chunks`. Shared evidence is there as stores keep it
+        (`lumina_ray.evidence.kept`). They are null where `error_code` and `error` say why the song cannot be
+        fingerprinted.
 
     Raises:
         StorageError: a bucket or a file system does not answer; the song itself may be good.
     """
+    # A process that only reads what this one made needs none of SciPy.
+    from lumina_ray.evidence.kept import describe, to_columns
+
     rows = []
     listed = [column for column in LISTED_COLUMNS if column in manifest.column_names]
     files = manifest.select(["path", *listed]).to_pylist()
@@ -65,6 +72,7 @@ def decode_rows(manifest: pa.Table, max_duration_s: float = MAX_DURATION_S) -> p
                     "chunk_starts_s": [chunk.start_s for chunk in chunks],
                     "heard": b"".join(chunk.heard.tobytes() for chunk in chunks),
                 }
+                | to_columns(describe([chunk.samples for chunk in chunks]))
             )
     return pa.Table.from_pylist(rows, schema=_DECODED_SCHEMA)
 

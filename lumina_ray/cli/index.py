@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lumina_ray.cli.options import JsonOption
-from lumina_ray.cli.output import answer, warn_of_collapse
+from lumina_ray.cli.output import announce, answer, warn_of_collapse
 from lumina_ray.vocabulary import counted
 
 
@@ -71,3 +71,8 @@ def index(
         as_json,
     )
     warn_of_collapse(snapshot.calibration)
+    if snapshot.shared is None:
+        announce(
+            "No shared evidence: reports will not say whether a song shares notes or sound. Stores of this version "
+            "have it. Fingerprint catalog (10 songs or more) and controls again, calibrate, and build the index again."
+        )

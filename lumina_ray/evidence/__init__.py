@@ -6,7 +6,8 @@ it says.
 
 from lumina_ray.evidence.search import Match, NoiseBand, find, noise_band
 from lumina_ray.evidence.table import EvidenceTable, read_table, write_table
-from lumina_ray.evidence.vectors import EVIDENCE, Evidence, evidence_vectors, query_vectors
+from lumina_ray.evidence.vectors import evidence_vectors, query_vectors
+from lumina_ray.vocabulary import EVIDENCE, Evidence
 
 __all__ = [
     "EVIDENCE",

@@ -16,7 +16,7 @@ import numpy as np
 
 from lumina_ray.errors import UsageError
 from lumina_ray.evidence.table import EvidenceTable
-from lumina_ray.evidence.vectors import Evidence
+from lumina_ray.vocabulary import Evidence
 
 MIN_CONTROLS = 20
 """With fewer, no p-value reaches 0.05."""

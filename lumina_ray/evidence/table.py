@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 
 from lumina_ray.audio import load_chunks
 from lumina_ray.errors import AudioError, SpecificationMismatch, StoreError, UsageError
-from lumina_ray.evidence.maps import maps_sha256
-from lumina_ray.evidence.vectors import DIMS, EVIDENCE, Evidence, evidence_vectors, query_vectors
+from lumina_ray.evidence.kept import evidence_version
+from lumina_ray.evidence.vectors import DIMS, evidence_vectors, query_vectors
 from lumina_ray.files import atomic_path
 from lumina_ray.storage import AnyPath, local
+from lumina_ray.vocabulary import EVIDENCE, Evidence
 
-ALGORITHM_VERSION = 1
-"""Raise it when the same audio comes to have other vectors. Tables of another version are then refused."""
 _METADATA_KEY = b"lumina_ray_evidence"
 
 Progress = Callable[[int, int, str], None]
@@ -109,7 +108,7 @@ def write_table(table: EvidenceTable, path: Path) -> None:
     for name in EVIDENCE:
         vectors_nVD = table.vectors[name].astype(np.float32)
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(vectors_nVD.ravel()), vectors_nVD[0].size)
-    written = pa.table(columns).replace_schema_metadata({_METADATA_KEY: _version().encode()})
+    written = pa.table(columns).replace_schema_metadata({_METADATA_KEY: evidence_version().encode()})
     with atomic_path(path) as temporary:
         pq.write_table(written, temporary)
 
@@ -132,7 +131,7 @@ def read_table(path: AnyPath) -> EvidenceTable:
         version = (read.schema.metadata or {}).get(_METADATA_KEY)
         if version is None:
             raise StoreError(f"{place} is no table of evidence; {again}")
-        if version.decode() != _version():
+        if version.decode() != evidence_version():
             raise SpecificationMismatch(f"{place} was made by another version of this software; {again}")
         ids = read["song_id"].to_pylist()
         vectors = {
@@ -149,7 +148,3 @@ def read_table(path: AnyPath) -> EvidenceTable:
         if not (np.abs(np.linalg.norm(rows.astype(np.float64), axis=2) - 1) < 1e-3).all():
             raise StoreError(f"{place} is damaged: a vector of {name} has not length 1; {again}")
     return EvidenceTable(tuple(song_ids), tuple(np.diff([*begins, len(ids)]).tolist()), vectors)
-
-
-def _version() -> str:
-    return f"{ALGORITHM_VERSION} {maps_sha256()}"

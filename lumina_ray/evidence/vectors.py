@@ -1,7 +1,5 @@
 """Evidence of a chunk as unit vectors: two chunks share notes, or sound, where their vectors are close."""
 
-from typing import Literal, get_args
-
 import numpy as np
 
 from lumina_ray.evidence import composition, sound
@@ -15,10 +13,8 @@ from lumina_ray.evidence.spectra import (
     pitches_at,
     power_spectra,
 )
+from lumina_ray.vocabulary import Evidence
 
-Evidence = Literal["composition", "sound"]
-"""Kind of evidence: notes, whatever plays them in whatever key; or sound, whatever is played."""
-EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
 DIMS: dict[Evidence, int] = {"composition": sum(composition.PARTS.values()), "sound": SOUND_DIMS}
 """How many numbers a vector has."""
 QUARTER_TONES = (0, -4, -3, -2, -1, 1, 2, 3, 4)

@@ -7,6 +7,7 @@ import torch
 
 import lumina_ray
 from lumina_ray.audio import ChunkedAudio
+from lumina_ray.evidence.kept import asking, describe
 from lumina_ray.fingerprint.codes import encode_song
 from lumina_ray.fingerprint.fingerprint import Fingerprinter
 from lumina_ray.model.interface import AttributableModel
@@ -14,7 +15,10 @@ from lumina_ray.vocabulary import ChannelQuery, QueryFingerprint
 
 
 def fingerprint_query(fingerprinter: Fingerprinter, audio: ChunkedAudio) -> QueryFingerprint:
-    """Fingerprint audio as a whole and stretch by stretch: its chunks, or their halves where there are few."""
+    """Fingerprint audio as a whole and stretch by stretch: its chunks, or their halves where there are few.
+
+    The evidence of what it shares with songs is of half of its chunks, six at most.
+    """
     model = fingerprinter.model
     codes = encode_song(model, audio.chunks)
     fingerprint = fingerprinter(codes, per_chunk=True)
@@ -30,6 +34,7 @@ def fingerprint_query(fingerprinter: Fingerprinter, audio: ChunkedAudio) -> Quer
         chunk_weights=fingerprint.stretch_weights,
         environment=describe_environment(model, fingerprinter.chunks_in_flight),
         audio_stream=audio.stream,
+        evidence=describe([audio.chunks[i].samples for i in asking(len(audio.chunks))]),
     )
 
 

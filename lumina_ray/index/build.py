@@ -29,6 +29,7 @@ from lumina_ray.calibration import (
 )
 from lumina_ray.calibration.effects import EFFECTS_FILE, SongEffects, catalog_sha256, read_fit, write_effects
 from lumina_ray.calibration.membership import current_membership, write_membership
+from lumina_ray.calibration.shared import current_shared
 from lumina_ray.calibration.vectors import check_unit_rows, opened
 from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.files import sha256_of
@@ -48,6 +49,7 @@ from lumina_ray.index.files import (
 from lumina_ray.index.kinds import FLAT, choose_kind, default_memory_bytes
 from lumina_ray.index.pieces import new_index
 from lumina_ray.index.record import ChannelRecord, SnapshotRecord
+from lumina_ray.index.shared import write_shared_vectors
 from lumina_ray.index.withdrawn import follow
 from lumina_ray.storage import AnyPath, Location, RemotePath, locate
 from lumina_ray.store.equal_audio import songs_of_equal_audio
@@ -121,7 +123,9 @@ def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
     membership = current_membership(store, data_sha256)
     rows, excluded = usable_songs(store)
     effects = _effects(store, rows, config)
-    noise = song_noise_of(calibration, [store.song_ids[row] for row in rows], store.path)
+    song_ids = [store.song_ids[row] for row in rows]
+    noise = song_noise_of(calibration, song_ids, store.path)
+    shared = current_shared(store, data_sha256, song_ids)
     reference_R = np.flatnonzero(calibration.songs["reference"].to_numpy())  # type: ignore[index]  # there is noise
     channels = store.specification.channels
     dims = store.specification.dims
@@ -172,6 +176,8 @@ def _build(store: "Store", out: Path, config: IndexConfig, each: Each) -> Path:
         (partial / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
         if membership is not None:
             write_membership(membership, partial)
+        if shared is not None:
+            write_shared_vectors(shared, store, rows, partial)
         if effects is not None:
             write_effects(effects, partial / EFFECTS_FILE)
         record = SnapshotRecord(

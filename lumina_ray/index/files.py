@@ -9,6 +9,9 @@
                                       float32 [R, D], with their noise
                /calibration.json      the noise that answers are judged by
                /membership.parquet    was the model trained on each song? Only if `lumina use` was run
+               /shared.parquet        the hub of each song in shared evidence, and its noise; and of all chunks the
+               /shared-sound.npy      vectors of sound, float16 [n, D], and those of composition likewise. Only if the
+                                      stores of catalog and controls have shared evidence
                /effects.json          what similarities are worth in nats. Only with `lumina index --effects`
                /manifest.json         what it was made of, and the sha256 of every other file
 

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from lumina_ray.calibration.membership import Membership
+from lumina_ray.index import shared as shared_evidence
 from lumina_ray.index.exact import FlatIndex, flat_index
+from lumina_ray.index.shared import SharedVectors
 from lumina_ray.index.snapshot import Snapshot, noise_in
 from lumina_ray.index.withdrawn import Withdrawals
 from lumina_ray.index.worth import Worth, add_up
@@ -27,6 +29,7 @@ class Selected:
         songs: as of `Snapshot`.
         vectors: channel → float32 `[s, D]`.
         membership: membership evidence of the songs, as in `Snapshot`.
+        shared: their shared evidence, as in `Snapshot`.
         n_present: songs of the part that could have been found.
         worth: of all of these, as `Snapshot.worth` has it.
     """
@@ -34,6 +37,7 @@ class Selected:
     songs: pa.Table
     vectors: dict[Channel, np.ndarray]
     membership: Membership | None
+    shared: SharedVectors | None
     n_present: int
     worth: Worth | None
 
@@ -69,8 +73,9 @@ def select(part: Snapshot, query: Mapping[Channel, np.ndarray], k: int) -> Selec
     """
     rows = np.unique(np.concatenate([part.search(channel, vector[None], k)[1][0] for channel, vector in query.items()]))
     membership = part.membership and replace(part.membership, songs=part.membership.songs.take(rows))
+    shared = part.shared and part.shared.take(rows)
     vectors = {c: part.vectors(c, rows) for c in query}
-    return Selected(part.songs.take(rows), vectors, membership, part.n_present, part.worth(query))
+    return Selected(part.songs.take(rows), vectors, membership, shared, part.n_present, part.worth(query))
 
 
 def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
@@ -100,6 +105,7 @@ def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:
         equal_songs=catalog.equal_songs,
         membership=catalog.membership and replace(catalog.membership, songs=pa.concat_tables(evidence)),
         effects=catalog.effects,
+        shared=shared_evidence.together([part.shared for part in selected]),
         searched=sum(part.n_present for part in selected),
         weighed=add_up(worth) if worth else None,
     )

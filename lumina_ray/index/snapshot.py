@@ -34,6 +34,7 @@ from lumina_ray.index.files import (
     versions,
 )
 from lumina_ray.index.record import SnapshotRecord, read_record
+from lumina_ray.index.shared import SharedVectors, read_shared_vectors
 from lumina_ray.index.withdrawn import Withdrawals
 from lumina_ray.index.worth import PARTIES, Worth, weigh
 from lumina_ray.storage import AnyPath, Location, RemotePath, locate
@@ -67,6 +68,7 @@ class Snapshot:
         equal_songs: those of the whole catalog that have equal audio, whichever part of it this snapshot holds.
         membership: membership evidence, row i of its songs belongs to vector i; None if no reference model was asked.
         effects: what similarities are worth in nats; None if no fit was given.
+        shared: shared evidence of the songs, row i belongs to vector i; None if their store has none.
     """
 
     version: str
@@ -81,6 +83,7 @@ class Snapshot:
     equal_songs: EqualSongs
     membership: Membership | None = None
     effects: SongEffects | None = None
+    shared: SharedVectors | None = None
 
     def __len__(self) -> int:
         return len(self.songs)
@@ -257,6 +260,7 @@ def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
     if calibration.sha256 != record.calibration_sha256 or measured_on != {record.data_sha256}:
         raise StoreError(f"{folder}: its calibration or membership evidence is not of its songs: build the index again")
     centres, references = read_centres(folder / CENTRES_FILE, channels)
+    shared = read_shared_vectors(folder, record.files)
     return Snapshot(
         version=folder.name,
         record=record,
@@ -270,6 +274,7 @@ def load_snapshot(path: AnyPath, shard: Shard | None = None) -> Snapshot:
         equal_songs=EqualSongs(equal_songs, withdrawals.of(equal_songs)),
         membership=membership and membership.aligned(songs["song_id"]),
         effects=read_effects(folder / EFFECTS_FILE) if EFFECTS_FILE in record.files else None,
+        shared=shared if shared is None or rows is None else shared.of_shard(rows),
     )
 
 

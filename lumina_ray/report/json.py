@@ -17,6 +17,7 @@ from lumina_ray.attribution import Report
 from lumina_ray.errors import UsageError
 from lumina_ray.files import read_file
 
+_ABSENT_IF_NONE = frozenset(("shared", "unsearched"))
 _NOT_A_REPORT = "not an attribution report of this software version"
 
 
@@ -29,8 +30,8 @@ def _fields(part: object) -> dict[str, Any]:
     """The fields of a report, or of a part of it, that stand in JSON."""
     if not isinstance(part, BaseModel):
         raise TypeError(f"{type(part).__name__} has no place in a report")
-    if isinstance(part, Report) and part.unsearched is None:
-        return {name: value for name, value in vars(part).items() if name != "unsearched"}
+    if isinstance(part, Report):
+        return {name: value for name, value in vars(part).items() if value is not None or name not in _ABSENT_IF_NONE}
     return vars(part)
 
 

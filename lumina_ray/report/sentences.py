@@ -19,6 +19,8 @@ from lumina_ray.vocabulary import counted
 
 NEAR_COPIES, PROVENANCE, INFLUENCE = "Near copies", "Provenance", "Influence"
 """Names of the three findings, the same wherever a report is shown."""
+SHARED = "Shared notes and sound"
+"""Name of the evidence beside them: on which right a song bears."""
 _NAMED = 3
 _LIKENESS = (
     "Similarity-based evidence: how alike the query and the songs are. In tests with small models, a model that never "
@@ -169,6 +171,42 @@ def _payable(finding: InfluenceFinding) -> str:
             "than 95 % of the controls, which it never saw"
         )
     return f"Payable is a group's part of the effect of all songs whose use is not refuted. {use}."
+
+
+def shared(report: Report) -> list[str]:
+    """Say what the clip shares with the songs that the findings list, and how that is known."""
+    finding = report.shared
+    if finding is None:
+        return [
+            "Not known: this answer had no shared evidence of the songs or of the clip. On which right a song bears "
+            "stays open."
+        ]
+    told = [
+        "By audio alone: notes that a song shares with the clip bear on the publishing right, sound on the master "
+        f"right. z is against {finding.n_references} songs of the catalog. Neither says that the song's notes or sound "
+        "caused the clip.",
+        "Aspects: harmony and rhythm of the notes, and timbre, which is all of the sound. A clip and a song are called "
+        f"alike in one from z {finding.alike_z:g} on, as two songs of the catalog are in "
+        + ", ".join(f"{chance:.1%} of cases ({name})" for name, chance in finding.chance.items())
+        + ". Of many listed songs, some are by chance.",
+    ]
+    if finding.resolution is None:
+        return [*told, "Not judged, as the controls have no shared evidence: every right stays open."]
+    if finding.resolution > finding.alpha:
+        return [
+            *told,
+            f"Nothing can stand out: {finding.n_controls} controls show no p-value below {finding.resolution:.3f}, and "
+            f"{finding.alpha:g} is asked for. Every right stays open.",
+        ]
+    n, sharing = len(finding.songs), [one for one in finding.songs if one.shares]
+    notes, sound = (sum(kind in one.shares for one in sharing) for kind in ("composition", "sound"))
+    return [
+        *told,
+        f"Of {songs(n)} listed, {notes} {'shares' if notes == 1 else 'share'} notes and {sound} "
+        f"{'shares' if sound == 1 else 'share'} sound (p ≤ {finding.alpha:g} each, by the best song of each of "
+        f"{finding.n_controls} controls: at most {2 * finding.alpha:.0%} of unrelated tracks share either with any "
+        f"song). For the other {n - len(sharing)} the right stays open.",
+    ]
 
 
 def stream_taken(report: Report) -> str | None:

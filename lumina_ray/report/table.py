@@ -10,7 +10,9 @@ from lumina_ray.report import sentences
 from lumina_ray.report.json import report_sha256
 from lumina_ray.report.rows import shown
 from lumina_ray.report.words import (
+    EVIDENCE_NAMES,
     POLICY_TITLES,
+    aspects,
     channel_title,
     clock,
     counted,
@@ -29,6 +31,8 @@ from lumina_ray.report.words import (
     percent,
     safe,
     share,
+    shared,
+    shared_rows,
     song_name,
 )
 from lumina_ray.vocabulary import Channel
@@ -63,6 +67,7 @@ def print_table(report: Report, console: Console, top: int = 10, wide: bool = Fa
     for sentence in sentences.provenance(report):
         console.print(Text(sentence))
     _print_influence(report, console)
+    _print_shared(report, console)
     console.print()
     console.print(Text(sentences.evidence(report), style="italic"))
     console.print(Text(f"report sha256 {report_sha256(report)}", style="dim"))
@@ -87,6 +92,22 @@ def _print_influence(report: Report, console: Console) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     for label, of in effect_groups(report):
         table.add_row(label, str(of.n_songs), effect(of), f"{of.share:.0%}", payable(of), *effect_parts(of).values())
+    console.print(table)
+
+
+def _print_shared(report: Report, console: Console) -> None:
+    console.print()
+    console.print(Text(sentences.SHARED, style="bold"))
+    for sentence in sentences.shared(report):
+        console.print(Text(sentence))
+    if not (rows := shared_rows(report)):
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("song", overflow="fold", min_width=20)
+    for title in (*EVIDENCE_NAMES.values(), "bears on"):
+        table.add_column(title, overflow="fold")
+    for name, cells, right in rows:
+        table.add_row(Text(name), *(Text(cell) for cell in cells.values()), right)
     console.print(table)
 
 
@@ -142,15 +163,20 @@ def _table(report: Report, name: Channel, channel: ChannelReport, top: int, wide
             *((f"{candidate.kernel_score:.3f}", f"{candidate.z:.1f}") if wide else ()),
             p_value(candidate.family_wise_p, channel.noise.resolution),
             *((membership_p(report, candidate),) if report.basis.membership else ()),
-            _song(name, candidate, None if wide or not candidate.qualified else f"{level(report, candidate)}, {times}"),
+            _song(
+                name,
+                candidate,
+                [shared(report, candidate.song.song_id), aspects(report, candidate.song.song_id)],
+                None if wide or not candidate.qualified else f"{level(report, candidate)}, {times}",
+            ),
             *((level(report, candidate), times) if wide else ()),
             style=None if candidate.qualified else "dim",
         )
     return table
 
 
-def _song(name: Channel, candidate: Candidate, found: str | None) -> Text:
-    """The song and its creator; its id and the owners of the channel's right; songs of equal audio; what was found."""
+def _song(name: Channel, candidate: Candidate, shares: list[str | None], found: str | None) -> Text:
+    """The song and its creator; its id and the owners of the right; equal audio; what it shares; what was found."""
     song = candidate.song
     text = Text(song_name(song))
     if song.creator:
@@ -163,6 +189,8 @@ def _song(name: Channel, candidate: Candidate, found: str | None) -> Text:
         text.append(f"\n{equal_song(name, equal)}", "dim")
     if copies := group(candidate):
         text.append(f"\n{copies}", "italic")
+    for line in filter(None, shares):
+        text.append(f"\n{line}", "dim")
     if found:
         text.append(f"\n{found}", "italic")
     return text

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,6 +125,9 @@ def verify_query(report: Report, query: QueryFingerprint, snapshot: Snapshot) ->
             "computed again: ask for one about all of it"
         )
     then = as_searched(snapshot, report)
+    if report.shared is None:
+        # It was made of a fingerprint without audio.
+        query = replace(query, evidence=None)
     recomputed = attribute(query, then, report.policy.name, report.policy.top_k, report.policy.candidates)
     return compare(report, recomputed, then.n_present - snapshot.n_present)
 

@@ -1,10 +1,20 @@
 """How numbers and names are written for people, the same in the terminal and on the page."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
-from lumina_ray.attribution import Candidate, ChannelReport, GroupEffect, QueryChunk, Report, SongFacts
+from lumina_ray.attribution import (
+    Candidate,
+    ChannelReport,
+    GroupEffect,
+    QueryChunk,
+    Report,
+    SharedLikeness,
+    SharedSong,
+    SongFacts,
+)
 from lumina_ray.report.rows import OWNERS
-from lumina_ray.vocabulary import CHANNELS, Channel, counted
+from lumina_ray.vocabulary import CHANNELS, EVIDENCE, Channel, Evidence, counted
 
 _JOINERS = "\u200c\u200d"
 OWNER_LABELS = {
@@ -21,6 +31,8 @@ _RULES = {
 }
 _PARTIES = {"creator": "creator", "publisher": "publisher", "master_owner": "master owner"}
 _NAMED, _SHOWN = 3, 5
+_LONGEST_Z = 6.0
+EVIDENCE_NAMES: dict[Evidence, str] = {"composition": "notes", "sound": "sound"}
 POLICY_TITLES = {
     "calibrated": "calibrated (lumina-ray)",
     "v8": "v8 (published, not proven)",
@@ -114,6 +126,88 @@ def effect_groups(report: Report) -> list[tuple[str, GroupEffect]]:
     for by, groups in finding.parties.items():
         out += [(f"{_PARTIES[by]} {safe(group.name or '')}", group) for group in groups[:_SHOWN]]
     return out + [(names.get(of.name or "", safe(of.name or "")), of) for of in finding.songs[:_SHOWN]]
+
+
+def shared(report: Report, song_id: str) -> str | None:
+    """What the clip shares with a song: `shares notes (z 5.1, p 0.010); sound within chance (z 0.3)`.
+
+    None where the report has no shared evidence at all.
+    """
+    finding, song = report.shared, _shared_song(report, song_id)
+    if finding is None or song is None:
+        return None
+    of = {name: one for name in EVIDENCE if (one := getattr(song, name)) is not None}
+    if not of:
+        return "nothing known of its notes and sound: right open"
+    if not finding.n_controls:
+        return f"{_z(of)}; not judged: right open"
+    if not song.shares:
+        return f"{_z(of)}, within chance: right open"
+    said = [f"{EVIDENCE_NAMES[name]} (z {of[name].z:.1f}, p {p_value(of[name].p_value)})" for name in song.shares]
+    rest = {name: one for name, one in of.items() if name not in song.shares}
+    return f"shares {' and '.join(said)}" + (f"; {_z(rest)}, within chance" if rest else "")
+
+
+def aspects(report: Report, song_id: str) -> str | None:
+    """Along which aspects the clip and a song are alike: `alike in harmony (z 2.9); rhythm and timbre within chance`.
+
+    None where the report does not know.
+    """
+    finding, song = report.shared, _shared_song(report, song_id)
+    if finding is None or song is None or not song.aspects:
+        return None
+    alike = [f"{name} (z {z:.1f})" for name, z in song.aspects.items() if z >= finding.alike_z]
+    rest = _listing([name for name, z in song.aspects.items() if z < finding.alike_z])
+    if not alike:
+        return f"alike in nothing: {rest} within chance"
+    return f"alike in {_listing(alike)}" + (f"; {rest} within chance" if rest else "")
+
+
+def _listing(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
+
+
+def aspect_bars(report: Report, song_id: str) -> list[tuple[str, float, float]]:
+    """Each aspect of a song, its z, and the length of its bar, 0 to 1; nothing where the report does not know."""
+    song = _shared_song(report, song_id)
+    return [(name, z, min(max(z / _LONGEST_Z, 0.0), 1.0)) for name, z in song.aspects.items()] if song else []
+
+
+def _shared_song(report: Report, song_id: str) -> SharedSong | None:
+    found = report.shared.songs if report.shared else ()
+    place = bisect_left(found, song_id, key=lambda one: one.song_id)
+    return found[place] if place < len(found) and found[place].song_id == song_id else None
+
+
+def _z(of: dict[Evidence, SharedLikeness]) -> str:
+    return ", ".join(f"{EVIDENCE_NAMES[name]} z {one.z:.1f}" for name, one in of.items())
+
+
+def shared_rows(report: Report) -> list[tuple[str, dict[Evidence, str], str]]:
+    """Songs that the clip shares notes or sound with, those most alike first: name, z and p of each kind, the right."""
+    if report.shared is None:
+        return []
+    names = {song.song_id: song_name(song) for song in _listed(report)}
+    sharing = sorted((one for one in report.shared.songs if one.shares), key=_strongest)
+    return [(names.get(one.song_id, safe(one.song_id)), _cells(one), rights(one)) for one in sharing]
+
+
+def rights(song: SharedSong) -> str:
+    """The rights that what a song shares bears on."""
+    return " and ".join({"composition": "publishing", "sound": "master"}[name] for name in song.shares) or "open"
+
+
+def _strongest(song: SharedSong) -> tuple[float, str]:
+    return -max(getattr(song, name).z for name in song.shares), song.song_id
+
+
+def _cells(song: SharedSong) -> dict[Evidence, str]:
+    return {name: _cell(getattr(song, name), name in song.shares) for name in EVIDENCE}
+
+
+def _cell(one: SharedLikeness, shares: bool) -> str:
+    p = "" if one.p_value is None else f", p {p_value(one.p_value)}"
+    return f"{'shares' if shares else 'chance'}, z {one.z:.1f}{p}"
 
 
 def _listed(report: Report) -> Iterator[SongFacts]:

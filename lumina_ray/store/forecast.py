@@ -16,10 +16,12 @@ from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
 # Measured on stores of 1 to 16 songs a file: bytes of a file besides its songs (footer, commit record), and of a song
 # besides its codes and vectors (id, path, title, hashes, lists).
-_BYTES_PER_FILE = 5_300
+_BYTES_PER_FILE = 6_200
 _BYTES_PER_SONG = 300
 _BYTES_PER_NUMBER = 4
 _BYTES_PER_SAMPLE = _BYTES_PER_CODE = 2
+# Of each chunk's shared evidence: 272 numbers of its notes and 32 of its sound, in half precision.
+_BYTES_OF_EVIDENCE = 2 * (272 + 32)
 # Frame rate of MusicGen's codec.
 _FRAMES_PER_S = 50
 # Fraction of the songs that workers compute again, as a check.
@@ -171,4 +173,5 @@ def store_bytes(kept_s: np.ndarray, specification: Specification, songs_per_file
     n = len(kept_s)
     codes = code_bytes(float(kept_s.sum()), len(specification.codebook_weights))
     vectors = _BYTES_PER_NUMBER * sum(specification.dims.values()) * np.count_nonzero(kept_s)
-    return int(codes + vectors + n * _BYTES_PER_SONG + -(-n // songs_per_file) * _BYTES_PER_FILE)
+    evidence = _BYTES_OF_EVIDENCE * int(np.ceil(np.asarray(kept_s) / CHUNK_S).sum())
+    return int(codes + vectors + evidence + n * _BYTES_PER_SONG + -(-n // songs_per_file) * _BYTES_PER_FILE)

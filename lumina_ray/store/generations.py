@@ -7,7 +7,7 @@ Layout of a living catalog:
     purges/0001.json        songs that were deleted for good, and the files that they were deleted from
     indexes.json            index folders that were built from the catalog; they are told which songs are removed
     indexes.lock            held by the process that tells them; left behind, and then without meaning
-    calibration.json        written by `lumina calibrate`, and song_noise.parquet
+    calibration.json        written by `lumina calibrate`, with song_noise.parquet and shared.parquet
     membership.parquet      written by `lumina use`
 
 The newest generation is the catalog as it is. Each generation holds the hash of the one before.

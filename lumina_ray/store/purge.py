@@ -27,7 +27,7 @@ from lumina_ray.store.run import CHECKPOINT_FOLDER, DATA_FOLDER, MANIFEST_FILE
 from lumina_ray.store.segments import ids_of, songs_of, without
 
 # Names in `lumina_ray.calibration`, which may not be imported here; the second is an earlier version's of the first.
-_FILES_OF_SONGS = ("membership.parquet", "use.parquet", "song_noise.parquet")
+_FILES_OF_SONGS = ("membership.parquet", "use.parquet", "song_noise.parquet", "shared.parquet")
 
 
 def purge(catalog: AnyPath, reason: str | None = None) -> Purge | None:

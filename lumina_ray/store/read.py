@@ -1,6 +1,6 @@
 """Reading a finished store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from lumina_ray.fingerprint import Specification
 from lumina_ray.storage import AnyPath, Location, for_each, locate, read_parquet
 from lumina_ray.store.run import DATA_FOLDER, MANIFEST_FILE, SUCCESS_FILE, Run, read_run
 from lumina_ray.store.schema import norm_column, store_schema
-from lumina_ray.vocabulary import Channel
+from lumina_ray.vocabulary import EVIDENCE_COLUMNS, Channel, Evidence
 
 # Arrow sorts and takes a column as one array, and one with offsets of 32 bits ends at 2 GiB.
 _WIDE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
@@ -54,6 +54,20 @@ class Store:
     def norms(self, channel: Channel) -> np.ndarray:
         """Lengths, float64 `[N]`, that the rows of `vectors` had before they were made unit vectors."""
         return self.songs[norm_column(channel)].to_numpy()
+
+    def evidence(self) -> Iterator[tuple[int, dict[Evidence, np.ndarray] | None]]:
+        """Rows of all songs, each once in any order, and the shared evidence of each: float16 `[n, D]` of each kind.
+
+        It is None where a song has none of this version of the software.
+
+        Raises:
+            StoreError: damaged.
+        """
+        # SciPy comes with it.
+        from lumina_ray.evidence.kept import from_columns
+
+        for row, values in enumerate(self.songs.select(EVIDENCE_COLUMNS).to_pylist()):
+            yield row, from_columns(values)
 
 
 def read_rows(store: AnyPath, specification: Specification, columns: list[str] | None = None) -> pa.Table:

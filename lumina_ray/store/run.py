@@ -6,7 +6,7 @@ Layout of a store:
     manifest.parquet    the songs of the run, as they were read
     checkpoint/         Ray Data's records of the songs that are committed
     data/*.parquet      one row a song
-    calibration.json    written by `lumina calibrate`, and song_noise.parquet
+    calibration.json    written by `lumina calibrate`, with song_noise.parquet and shared.parquet
     membership.parquet  written by `lumina use`
     _SUCCESS            empty; present once every song of the manifest has exactly one row
     _LOCK               held by the job that fills the store; left behind, and then without meaning

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint.specification import Specification
-from lumina_ray.vocabulary import Channel
+from lumina_ray.vocabulary import EVIDENCE, EVIDENCE_VERSION, Channel
 
 
 def norm_column(channel: Channel) -> str:
@@ -18,8 +18,9 @@ def store_schema(specification: Specification) -> pa.Schema:
     A failed song has nulls in all columns that come from its audio; `error_code` (for machines) and `error` (for
     people) say why. `codes` is little-endian uint16 `[K, Σ chunk_frames]`; stores of models that predict latents have
     `latents` in its place, float16. `heard` has one bit for each of its frames, whether it holds sound. `audio_stream`
-    says which of several streams of a file the audio is, and why. P and M are unit vectors; `P_norm` and `M_norm` are
-    the lengths that they had before.
+    says which of several streams of a file the audio is, and why. `composition` and `sound` are shared evidence of
+    each chunk, little-endian float16 `[n, D]`, made by `evidence_version` of the software; stores of before it have
+    nulls. P and M are unit vectors; `P_norm` and `M_norm` are the lengths that they had before.
     """
     return pa.schema(
         [
@@ -37,6 +38,8 @@ def store_schema(specification: Specification) -> pa.Schema:
             pa.field("heard", pa.binary()),
             pa.field("chunk_frames", pa.list_(pa.int32())),
             pa.field("chunk_starts_s", pa.list_(pa.float64())),
+            pa.field(EVIDENCE_VERSION, pa.string()),
+            *(pa.field(name, pa.binary()) for name in EVIDENCE),
             *(
                 pa.field(channel, pa.list_(pa.float32(), specification.dims[channel]))
                 for channel in specification.channels

@@ -22,7 +22,7 @@ from lumina_ray.store.read import (
 )
 from lumina_ray.store.schema import store_schema
 from lumina_ray.store.segments import Segment, current_segments
-from lumina_ray.vocabulary import Channel, SongCodes
+from lumina_ray.vocabulary import EVIDENCE_COLUMNS, Channel, Evidence, SongCodes
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,44 @@ class StreamedStore(Store):
             self._mapped[channel] = self._map(channel)
         return self._mapped[channel]
 
+    def evidence(self) -> Iterator[tuple[int, dict[Evidence, np.ndarray] | None]]:
+        """Give what `Store.evidence` gives. One data file at a time is in memory.
+
+        Raises:
+            StoreError: damaged, or changed since it was opened.
+        """
+        from lumina_ray.evidence.kept import from_columns
+
+        done = 0
+        for segment in self.segments:
+            for path in list_data_files(segment.folder):
+                columns = ["song_id", "status", *EVIDENCE_COLUMNS]
+                for values in _ok(segment, read_data_files([path], self.specification, columns)).to_pylist():
+                    if done == len(self.songs):
+                        raise self._changed
+                    yield int(self.places[done]), from_columns(values)
+                    done += 1
+        if done < len(self.songs):
+            raise self._changed
+
+    @property
+    def _changed(self) -> StoreError:
+        return StoreError(f"{self.path} was changed while it was read; run the same command again")
+
     def _map(self, channel: Channel) -> np.ndarray:
         dims = self.specification.dims[channel]
         vectors_ND = temporary_matrix(len(self.songs), dims)
-        changed = StoreError(f"{self.path} was changed while it was read; run the same command again")
         done = 0
         for segment in self.segments:
             for path in list_data_files(segment.folder):
                 rows = _ok(segment, read_data_files([path], self.specification, ["song_id", "status", channel]))
                 places = self.places[done : done + len(rows)]
                 if len(places) < len(rows):
-                    raise changed
+                    raise self._changed
                 vectors_ND[places] = rows[channel].combine_chunks().flatten().to_numpy().reshape(len(rows), dims)
                 done += len(rows)
         if done < len(self.songs):
-            raise changed
+            raise self._changed
         return vectors_ND
 
 
@@ -78,7 +101,7 @@ def stream_store(path: AnyPath) -> StreamedStore:
     segments, generation = current_segments(path)
     runs = [read_finished_run(segment.folder) for segment in segments]
     specification = runs[0].specification
-    large = {specification.representation, "heard", *specification.channels}
+    large = {specification.representation, "heard", *specification.channels, *EVIDENCE_COLUMNS}
     columns = [name for name in store_schema(specification).names if name not in large]
     try:
         tables = [segment.present(read_rows(segment.folder, specification, columns)) for segment in segments]

@@ -16,7 +16,7 @@ from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
 from lumina_ray.fingerprint import Specification, encode_song
 from lumina_ray.store.schema import norm_column, store_schema
-from lumina_ray.vocabulary import STORED_AS, SongCodes
+from lumina_ray.vocabulary import EVIDENCE_COLUMNS, STORED_AS, SongCodes
 
 # Tasks that only read or write import this module too, and need no torch.
 if TYPE_CHECKING:
@@ -162,7 +162,8 @@ def _check_environment(wanted: dict[str, str], own: dict[str, str]) -> None:
 
 
 def _passed_on(row: dict) -> dict:
-    return {column: row.get(column) for column in (*_PASSED_ON, "audio_sha256", "audio_stream", "duration_s")}
+    of_audio = ("audio_sha256", "audio_stream", "duration_s", *EVIDENCE_COLUMNS)
+    return {column: row.get(column) for column in (*_PASSED_ON, *of_audio)}
 
 
 def _failed(code: str, reason: str) -> dict:

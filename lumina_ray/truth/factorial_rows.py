@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from lumina_ray.errors import UsageError
-from lumina_ray.evidence.vectors import EVIDENCE
 from lumina_ray.files import atomic_path
 from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.methods import METHODS, Features, Method, attribute, cache
@@ -17,7 +16,7 @@ from lumina_ray.truth.factorial import MEASURES, measure, similarities
 from lumina_ray.truth.factorial_music import VARIANTS, Part, Variant
 from lumina_ray.truth.factorial_set import FactorialSet
 from lumina_ray.truth.measures import Estimate
-from lumina_ray.vocabulary import Channel
+from lumina_ray.vocabulary import EVIDENCE, Channel
 
 if TYPE_CHECKING:
     from lumina_ray.model import MusicModel

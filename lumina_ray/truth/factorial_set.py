@@ -16,11 +16,11 @@ import numpy as np
 from lumina_ray.audio.chunk import cut_chunks
 from lumina_ray.errors import UsageError
 from lumina_ray.evidence.maps import maps_sha256
-from lumina_ray.evidence.vectors import EVIDENCE, Evidence, evidence_vectors
+from lumina_ray.evidence.vectors import evidence_vectors
 from lumina_ray.files import atomic_path
 from lumina_ray.truth.factorial import Labels
 from lumina_ray.truth.factorial_music import Clip, Part, Variant, clips, render_part
-from lumina_ray.vocabulary import SongCodes
+from lumina_ray.vocabulary import EVIDENCE, Evidence, SongCodes
 
 if TYPE_CHECKING:
     from lumina_ray.model import MusicModel

@@ -69,6 +69,7 @@ COMMANDS = {
     "effects fit": {"--out", "--method", "--device", "--json"},
     "evaluate": {"--method", "--split", "--out", "--wide", "--json"},
     "evidence build": {"--out", "--controls", "--json"},
+    "evidence features": {"--out", "--json"},
     "evidence search": {"--catalog", "--controls", "--top", "--json"},
     "export": {"--out", "--json"},
     "failed": {"--json"},
@@ -235,7 +236,9 @@ def test_public_call_of_the_job_is_frozen() -> None:
 
 
 def test_every_kind_of_fingerprint_can_be_asked_for() -> None:
-    assert get_args(get_args(get_type_hints(fingerprint, include_extras=True)["fingerprint"])[0]) == tuple(KINDS)
+    hints = get_type_hints(fingerprint, include_extras=True)["fingerprint"]
+    named = get_args(hints)[0]
+    assert get_args(get_args(named)[0]) == tuple(KINDS)
 
 
 def test_methods_are_listed_for_people_and_machines() -> None:

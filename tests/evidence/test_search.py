@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.evidence import EVIDENCE, Evidence, EvidenceTable, find, noise_band, read_table, write_table
-from lumina_ray.evidence import table as module
+from lumina_ray.evidence import kept as module
 from lumina_ray.evidence.search import song_similarities
 from lumina_ray.evidence.vectors import DIMS
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lumina_ray.evidence.vectors import DIMS, EVIDENCE, SPEEDS, evidence_vectors, query_vectors
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ
+from lumina_ray.evidence.vectors import DIMS, SPEEDS, evidence_vectors, query_vectors
+from lumina_ray.vocabulary import EVIDENCE, SAMPLE_RATE_HZ
 
 MELODY = (60, 64, 67, 72, 69, 65, 62, 67, 71, 67, 64, 60, 62, 65, 69, 74, 72, 67, 64, 60)
 OTHER = (55, 55, 58, 55, 62, 60, 58, 57, 54, 57, 62, 57, 55, 63, 62, 60, 58, 57, 55, 50)

@@ -47,6 +47,31 @@ def reports(tmp_path_factory) -> dict[str, Report]:
     )
 
 
+def with_shared(report: Report) -> Report:
+    """The report as if the clip shared notes with its first song, none with the second, and no more is known."""
+    values = report.model_dump(mode="json")
+    ids = (one["song"]["song_id"] for of in values["near_copies"].values() for one in of["candidates"])
+    first, second, *others = dict.fromkeys(ids)
+    alike, chance = {"similarity": 0.7, "z": 5.14, "p_value": 0.02}, {"similarity": 0.1, "z": 0.31, "p_value": 0.8}
+    faint, clear = ({"harmony": z, "rhythm": 0.2, "timbre": 0.31} for z in (0.4, 5.9))
+    songs = [
+        {"song_id": first, "composition": alike, "sound": chance, "shares": ["composition"], "aspects": clear},
+        {"song_id": second, "composition": chance, "sound": chance, "shares": [], "aspects": faint},
+        *({"song_id": other, "composition": None, "sound": None, "shares": [], "aspects": {}} for other in others),
+    ]
+    values["shared"] = {
+        "alpha": 0.025,
+        "n_controls": 50,
+        "n_references": 128,
+        "resolution": 1 / 51,
+        "file_sha256": "d" * 64,
+        "alike_z": 2.0,
+        "chance": {"harmony": 0.031, "rhythm": 0.024, "timbre": 0.02},
+        "songs": sorted(songs, key=lambda one: one["song_id"]),
+    }
+    return Report.model_validate(values)
+
+
 def all_qualify(report: Report, n: int) -> Report:
     """The report as if the first `n` songs of each channel had qualified."""
     values = report.model_dump(mode="json")

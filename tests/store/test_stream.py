@@ -15,6 +15,7 @@ from lumina_ray.store import read as reading
 from lumina_ray.store.changes import add_segment, next_segment, remove_songs
 from lumina_ray.store.read import sort_rows
 from lumina_ray.store.stream import stored_codes
+from lumina_ray.vocabulary import EVIDENCE_COLUMNS
 from tests.calibration.synthetic import DIMS, World, specification, write_store
 
 
@@ -57,7 +58,7 @@ def test_what_is_streamed_is_what_is_read(living, tmp_path, catalog):
     assert streamed.song_ids == read.song_ids
     assert streamed.failed["song_id"].to_pylist() == read.failed["song_id"].to_pylist()
     assert (streamed.run, streamed.generation) == (read.run, read.generation)
-    small = [name for name in read.songs.column_names if name not in {"codes", "heard", "P", "M"}]
+    small = [name for name in read.songs.column_names if name not in {"codes", "heard", "P", "M", *EVIDENCE_COLUMNS}]
     assert streamed.songs.column_names == small
     assert streamed.songs.to_pylist() == read.songs.select(small).to_pylist()
     for c in ("P", "M"):

@@ -16,6 +16,7 @@ from torch import Tensor
 from lumina_ray.catalog.decode import decode_rows
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError
+from lumina_ray.evidence.kept import evidence_version, from_columns
 from lumina_ray.fingerprint import Fingerprint, Specification, batching, describe_environment
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.model.interface import Prediction
@@ -67,6 +68,17 @@ def test_every_song_has_one_row_with_its_reason(rows: pa.Table, manifest: pa.Tab
         assert row["P"] is None
         assert row["title"] == f"title of {row['song_id']}"
     assert rows["audio_sha256"].to_pylist()[2] is not None
+
+
+def test_ok_rows_hold_shared_evidence_also_of_codes_used_again(worker: FingerprintWorker, rows: pa.Table) -> None:
+    again = worker(rows.select([name for name in rows.column_names if name not in ("P", "M", "P_norm", "M_norm")]))
+    for made in (rows, again):
+        assert made["evidence_version"].to_pylist() == [evidence_version()] * 2 + [None] * 3
+        for row in made.to_pylist()[:2]:
+            vectors = from_columns(row)
+            assert vectors is not None
+            assert {name: of.shape for name, of in vectors.items()} == {"composition": (1, 272), "sound": (1, 32)}
+    assert again.select(["composition", "sound"]).equals(rows.select(["composition", "sound"]))
 
 
 def test_ok_rows_hold_unit_vectors_and_the_codes_they_came_from(rows: pa.Table, worker: FingerprintWorker) -> None:

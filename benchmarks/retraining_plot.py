@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 DOCS = Path(__file__).parent.parent / "docs"
 _ESTIMATE = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\]")
 # Rows of the table begin with method, channel, and LDS on these kinds of queries.
-_KINDS = ("excerpts of catalog songs", "continuations of catalog songs", "what is a made-up piece's own")
+_KINDS = ("excerpts of catalog songs", "continuations of catalog songs")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_rows(text: str) -> list[Row]:
 def draw(rows: list[Row], path: Path) -> None:
     """Write a PNG file: a panel for each kind, a bar with its interval for each method, a line at `tokens`."""
     shown = [row for row in rows if row.channel == BOTH and " − " not in row.method]
-    figure, axes = plt.subplots(1, len(_KINDS), figsize=(10, 4.2), sharey=True)
+    figure, axes = plt.subplots(1, len(_KINDS), figsize=(9, 4.2), sharey=True)
     for place, (axis, kind) in enumerate(zip(axes, _KINDS, strict=True)):
         values = [row.agreement[place] for row in shown]
         errors = [[one.value - one.low for one in values], [one.high - one.value for one in values]]

@@ -6,7 +6,7 @@ from benchmarks.retraining_plot import DOCS, draw, read_rows
 from lumina_ray.methods import METHODS
 
 # Measured in docs/unlearning.md.
-_IN_ANOTHER_TABLE = {"unlearning", "unlearning-linear"}
+_IN_ANOTHER_TABLE = {"unlearning"}
 
 
 def test_every_method_of_the_report_card_is_read_and_drawn(tmp_path: Path) -> None:

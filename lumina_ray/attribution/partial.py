@@ -8,6 +8,8 @@ from lumina_ray.attribution.schema import PartNotSearched, Report, Unsearched
 def as_partial(report: Report, missing: Sequence[range], n_songs: int) -> Report:
     """Add to a report the songs of the catalog that were not searched for it.
 
+    It has no finding of influence: shares of what is left of a catalog would be read as shares of the catalog.
+
     Args:
         missing: rows of the catalog.
         n_songs: of the whole catalog.
@@ -17,6 +19,7 @@ def as_partial(report: Report, missing: Sequence[range], n_songs: int) -> Report
         report.model_dump()
         | {
             "unsearched": [Unsearched(first_row=rows.start, n_songs=len(rows)) for rows in missing],
+            "influence": None,
             "near_copies": {
                 name: channel.model_copy(update={"warnings": (warning, *channel.warnings)})
                 for name, channel in report.near_copies.items()

@@ -439,8 +439,9 @@ class InfluenceFinding(_Frozen):
     refuted: int | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Songs of the catalog whose use is refuted: the model finds them less likely than it finds "
-        "95 % of the controls of `lumina use`. Absent if that was not measured: then no song's use is refuted.",
+        description="Songs of the catalog whose use is refuted: beyond the reference model, the model finds them less "
+        "likely than 95 % of the controls of `lumina use`. Absent if that was not measured: then no song's use is "
+        "refuted.",
     )
     catalog: GroupEffect = Field(description="All songs together.")
     best: tuple[GroupEffect, ...] = Field(

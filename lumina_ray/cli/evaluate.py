@@ -43,7 +43,7 @@ def evaluate(
     from cluster.evaluate import evaluate as run
     from lumina_ray.methods import BY_VECTORS
     from lumina_ray.truth.bank import SHIPPED, load_bank
-    from lumina_ray.truth.card import as_dict, floors_not_beaten, save_card
+    from lumina_ray.truth.card import as_dict, has_failed, save_card
     from lumina_ray.truth.tables import print_card
 
     names = method or BY_VECTORS
@@ -54,5 +54,5 @@ def evaluate(
         typer.echo(json.dumps(as_dict(card), sort_keys=True, ensure_ascii=False))
     else:
         print_card(card, Console(), wide=wide)
-    if floors_not_beaten(card.rows):
+    if has_failed(card.rows):
         raise typer.Exit(FLOOR_NOT_BEATEN)

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,12 +40,24 @@ def build(
     controls: Annotated[
         str | None, typer.Option(metavar="STORE", help="With --base: 20 tracks or more that are in no catalog.")
     ] = None,
-    halves: Annotated[int, typer.Option(min=8, help="With --base: models without a random half of the songs.")] = 64,
-    removals: Annotated[int, typer.Option(min=0, help="With --base: models without a random tenth.")] = 32,
-    singles: Annotated[int, typer.Option(min=0, help="With --base: models without one song.")] = 16,
-    repeats: Annotated[int, typer.Option(min=2, help="With --base: of each of these, trained once more.")] = 4,
-    pieces: Annotated[int, typer.Option(min=0, help="With --base: of each kind, made up by the model.")] = 48,
-    epochs: Annotated[float, typer.Option(min=0.01, help="With --base: passes over the songs of each training.")] = 4.0,
+    halves: Annotated[
+        int | None, typer.Option(min=8, help="With --base: models without a random half of the songs; default 64.")
+    ] = None,
+    removals: Annotated[
+        int | None, typer.Option(min=0, help="With --base: models without a random tenth; default 32.")
+    ] = None,
+    singles: Annotated[
+        int | None, typer.Option(min=0, help="With --base: models without one song; default 16.")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(min=2, help="With --base: of each of these, trained once more; default 4.")
+    ] = None,
+    pieces: Annotated[
+        int | None, typer.Option(min=0, help="With --base: of each kind, made up by the model; default 48.")
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(min=0.01, help="With --base: passes over the songs of each training; default 4.")
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="With --base: only predict how many models, hours and bytes it takes.")
     ] = False,
@@ -57,9 +69,15 @@ def build(
     tells what its songs are worth in nats.
     """
     check_ray_address()
+    asked: dict[str, Any] = {
+        "epochs": epochs, "halves": halves, "removals": removals,
+        "singles": singles, "repeats": repeats, "pieces": pieces,
+    }  # fmt: skip
+    given = {name: value for name, value in asked.items() if value is not None}
     if base is None:
-        if catalog or controls or plan:
-            raise UsageError("--catalog, --controls and --plan are for a bank of your own model: name it with --base")
+        if catalog or controls or plan or given:
+            named = ", ".join(f"--{name}" for name in ("catalog", "controls", "plan", *given))
+            raise UsageError(f"{named} are for a bank of your own model: name it with --base")
         from cluster.truth import SIZES, build_bank
 
         bank = build_bank(out, SIZES[size or "small"])
@@ -75,7 +93,7 @@ def build(
     from lumina_ray.truth.bank import BASE
     from lumina_ray.truth.own_recipe import WHOLE, OwnRecipe
 
-    recipe = OwnRecipe(epochs=epochs, halves=halves, removals=removals, singles=singles, repeats=repeats, pieces=pieces)
+    recipe = OwnRecipe(**given)
     stores = stream_store(locate(catalog)), stream_store(locate(controls))
     if plan:
         from cluster.own_plan import plan_own_bank

@@ -17,7 +17,7 @@ from lumina_ray.unlearning.select import Part
 from lumina_ray.vocabulary import CHANNELS, SongCodes
 
 # Directions that are kept of a gradient's rows and columns, and what is added to its second moments in units of their
-# mean; chosen on dev (docs/fingerprints.md).
+# mean; chosen on dev (docs/method-search.md).
 _ROWS, _COLUMNS, _DAMPING = 64, 32, 0.03
 # Directions of the songs' span with less than this fraction of the largest second moment are rounding noise.
 _NOISE = 1e-6

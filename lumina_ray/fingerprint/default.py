@@ -4,21 +4,36 @@ This module does not import torch.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lumina_ray.errors import ModelError
 from lumina_ray.model.companion import COMPANION_FILE
-from lumina_ray.model.files import find_model
+from lumina_ray.model.files import AUDIOCRAFT_PREFIX, find_model
 from lumina_ray.vocabulary import Kind
+
+if TYPE_CHECKING:
+    from lumina_ray.model import AttributableModel
 
 
 def default_kind(model: str) -> Kind:
     """Choose by what a model comes with: `companion`, where its folder has what that takes; else `influence`.
 
     Args:
-        model: as `open_model` takes it. One that is not at hand, or that an adapter opens, has no folder here.
+        model: as `open_model` takes it; one that is not at hand has no folder here.
     """
     try:
-        folder = find_model(model)
+        folder = find_model(model.removeprefix(AUDIOCRAFT_PREFIX))
     except ModelError:
         return "influence"
-    return "companion" if (Path(folder) / COMPANION_FILE).is_file() else "influence"
+    return _kind_in(folder)
+
+
+def default_kind_of(model: "AttributableModel") -> Kind:
+    """Choose likewise for a model that is open."""
+    if getattr(model, "companions", None) is not None:
+        return "companion"
+    return _kind_in(model.folder) if model.folder else "influence"
+
+
+def _kind_in(folder: Path) -> Kind:
+    return "companion" if (folder / COMPANION_FILE).is_file() else "influence"

@@ -184,7 +184,7 @@ KINDS: dict[Kind, FingerprintKind] = {
         uses_fisher=True,
     ),
     "companion": FingerprintKind(
-        "whitened gradients of the model and of an earlier checkpoint, side by side (ours)",
+        "whitened gradients of the model and of earlier models, side by side (ours)",
         needs="backward",
         extraction=f"{_EXTRACTIONS}.companion_gradients:CompanionGradients",
         layers=lambda _channel, n_layers: [companion_layer(n_layers)],
@@ -225,7 +225,7 @@ KINDS: dict[Kind, FingerprintKind] = {
         projects=lambda channel, shape: _n_codes(channel, shape) > _MAX_DIMS,
     ),
 }
-"""Every kind by its name, as it is made of codes. The first one is the default."""
+"""Every kind by its name, as it is made of codes."""
 
 _ALSO_OF_LATENTS = ("stats", "jl", "gradient", "logra", "factgrass")
 KINDS_OF: dict[RepresentationName, dict[Kind, FingerprintKind]] = {

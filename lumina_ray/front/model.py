@@ -98,7 +98,7 @@ class Model:
 
         Args:
             audio: path of an audio file, or its address in a bucket.
-            kind: a name in `lumina_ray.fingerprint.KINDS`; by default that of a catalog job (`default_kind`).
+            kind: a name in `lumina_ray.fingerprint.KINDS`; by default that of a catalog job.
             channels: "P", "M" or both; one alone costs less.
 
         Raises:
@@ -107,9 +107,9 @@ class Model:
         """
         from lumina_ray.audio import load_chunks
         from lumina_ray.fingerprint import encode_song
-        from lumina_ray.fingerprint.default import default_kind
+        from lumina_ray.fingerprint.default import default_kind_of
 
-        fingerprinter = self._fingerprinter(kind or default_kind(self.name), tuple(channels))
+        fingerprinter = self._fingerprinter(kind or default_kind_of(self.music_model), tuple(channels))
         decoded = load_chunks(locate(audio))
         codes = encode_song(self.music_model, decoded.chunks)
         made = fingerprinter(codes)

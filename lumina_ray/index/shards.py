@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lumina_ray.calibration.membership import Membership
 from lumina_ray.index import shared as shared_evidence
@@ -63,7 +64,7 @@ class Selection(Snapshot):
 
 
 def select(part: Snapshot, query: Mapping[Channel, np.ndarray], k: int) -> Selected:
-    """The songs of a part that are among its k nearest in any channel.
+    """The songs of a part that are among its k nearest in any channel, and those that are worth most to the query.
 
     Args:
         query: channel → float32 `[D]`.
@@ -71,11 +72,15 @@ def select(part: Snapshot, query: Mapping[Channel, np.ndarray], k: int) -> Selec
     Raises:
         As `Snapshot.search`.
     """
-    rows = np.unique(np.concatenate([part.search(channel, vector[None], k)[1][0] for channel, vector in query.items()]))
+    worth = part.worth(query)
+    nearest = [part.search(channel, vector[None], k)[1][0] for channel, vector in query.items()]
+    # Reports list these, too, and say what they share with the clip.
+    best = pa.array([song_id for song_id, _ in worth.best] if worth else [], pa.string())
+    rows = np.unique(np.concatenate([*nearest, pc.index_in(best, part.songs["song_id"]).to_numpy().astype(np.int64)]))
     membership = part.membership and replace(part.membership, songs=part.membership.songs.take(rows))
     shared = part.shared and part.shared.take(rows)
     vectors = {c: part.vectors(c, rows) for c in query}
-    return Selected(part.songs.take(rows), vectors, membership, shared, part.n_present, part.worth(query))
+    return Selected(part.songs.take(rows), vectors, membership, shared, part.n_present, worth)
 
 
 def together(catalog: Snapshot, selected: Sequence[Selected]) -> Selection:

@@ -90,11 +90,15 @@ def weigh(effects: Mapping[Channel, np.ndarray], songs: pa.Table, refuted_N: np.
     best = np.argsort(-total_N, kind="stable")[:N_BEST].tolist()
     parties: dict[Party, dict[str, Tally]] = {}
     for by in PARTIES:
-        places: dict[str, list[int]] = {}
-        for place, name in enumerate(songs[by].to_pylist()):
-            if name:
-                places.setdefault(name, []).append(place)
-        parties[by] = {name: tally(len(of), [column[of].sum() for column in columns]) for name, of in places.items()}
+        coded = songs[by].combine_chunks().dictionary_encode()
+        codes_N = coded.indices.fill_null(len(coded.dictionary)).to_numpy()
+        names = [*coded.dictionary.to_pylist(), None]
+        # Whole numbers: `bincount` would add them up as floats.
+        sums = [np.zeros(len(names), np.int64) for _ in (0, *columns)]
+        for of_names, values_N in zip(sums, (np.ones_like(total_N), *columns), strict=True):
+            np.add.at(of_names, codes_N, values_N)
+        of_party = zip(names, *(of_names.tolist() for of_names in sums), strict=True)
+        parties[by] = {name: tally(n, totals) for name, n, *totals in of_party if name}
     return Worth(
         tally(len(total_N), [column.sum() for column in columns]),
         tuple((ids[place].as_py(), tally(1, [column[place] for column in columns])) for place in best),

@@ -13,11 +13,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json as parse_json
 
-from lumina_ray.attribution import Report
+from lumina_ray.attribution import GroupEffect, InfluenceFinding, Report
 from lumina_ray.errors import UsageError
 from lumina_ray.files import read_file
 
-_ABSENT_IF_NONE = frozenset(("shared", "unsearched"))
+# Fields that a part of a report lacks where they are None, as their `exclude_if` says.
+_ABSENT_IF_NONE: dict[type, frozenset[str]] = {
+    Report: frozenset(("shared", "unsearched")),
+    InfluenceFinding: frozenset(("refuted",)),
+    GroupEffect: frozenset(("payable",)),
+}
 _NOT_A_REPORT = "not an attribution report of this software version"
 
 
@@ -30,9 +35,10 @@ def _fields(part: object) -> dict[str, Any]:
     """The fields of a report, or of a part of it, that stand in JSON."""
     if not isinstance(part, BaseModel):
         raise TypeError(f"{type(part).__name__} has no place in a report")
-    if isinstance(part, Report):
-        return {name: value for name, value in vars(part).items() if value is not None or name not in _ABSENT_IF_NONE}
-    return vars(part)
+    absent = _ABSENT_IF_NONE.get(type(part))
+    if absent is None:
+        return vars(part)
+    return {name: value for name, value in vars(part).items() if value is not None or name not in absent}
 
 
 # Pydantic would copy the whole report first, which takes as long as writing it. No report holds itself.

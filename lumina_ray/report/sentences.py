@@ -141,6 +141,8 @@ def provenance(report: Report) -> list[str]:
 def influence(report: Report) -> list[str]:
     """Say what the catalog contributed, and how far that is known."""
     finding = report.influence
+    if finding is None and report.unsearched:
+        return ["Not told: a part of the catalog was not searched, and influence is told of the whole."]
     if finding is None:
         return [
             "Not known: no effects were fitted for this model and this catalog, so shares are uncalibrated. They tell "
@@ -167,8 +169,8 @@ def _payable(finding: InfluenceFinding) -> str:
         use = "Whether the model was trained on them was not measured, so no song's use is refuted"
     else:
         use = (
-            f"The use of {counted(finding.refuted, 'song')} is refuted: the model finds such songs less likely "
-            "than 95 % of the controls, which it never saw"
+            f"The use of {counted(finding.refuted, 'song')} is refuted: beyond a reference model, the model finds such "
+            "songs less likely than 95 % of the controls, which it never saw"
         )
     return f"Payable is a group's part of the effect of all songs whose use is not refuted. {use}."
 

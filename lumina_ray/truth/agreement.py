@@ -156,9 +156,9 @@ class Agreement:
         return [
             f"Not measured: LDS on {_KINDS[kind]} (`{kind}`): the {of.queries} pieces are worth {of.effective:.1f} "
             f"queries, what is their own {of.own:.1f}, and {MIN_EFFECTIVE_QUERIES} are the least"
-            + (": the latter alone is judged." if of.own_judged else ".")
+            + (": the latter alone is judged." if of.own_judged else ": the former alone is." if of.judged else ".")
             for kind, of in self.diversity.items()
-            if not of.judged
+            if not (of.judged and of.own_judged)
         ]
 
 

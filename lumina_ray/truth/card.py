@@ -70,6 +70,12 @@ def floors_not_beaten(rows: Sequence[MethodRow]) -> dict[str, list[str]] | None:
     return out if compared else None
 
 
+def has_failed(rows: Sequence[MethodRow]) -> bool:
+    """Whether the default method is among the rows, and is not shown to beat every floor that it must."""
+    judged = any((row.method, row.channel) == (DEFAULT_METHOD, BOTH) for row in rows)
+    return judged and floors_not_beaten(rows) != {}
+
+
 def _compared(rows: Sequence[MethodRow]) -> dict[str, dict[str, Estimate]]:
     """How far the default method is ahead of each floor, by the measures of `MUST_BEAT` that the bank allows."""
     judged = [row for row in rows if (row.method, row.channel) == (DEFAULT_METHOD, BOTH)]
@@ -77,15 +83,17 @@ def _compared(rows: Sequence[MethodRow]) -> dict[str, dict[str, Estimate]]:
 
 
 def verdict(rows: Sequence[MethodRow]) -> str:
-    """Say in one sentence which floors the default method does not beat; empty where it was not compared with any."""
+    """Say which floors the default method does not beat, and what was not compared."""
     not_beaten = floors_not_beaten(rows)
     if not_beaten is None:
-        return ""
+        return f"{DEFAULT_METHOD}, the default, was not compared with any floor."
+    missing = [name for name in MUST_BEAT if name not in _compared(rows)]
+    rest = f" Not compared: {', '.join(missing)}." if missing else ""
     if not not_beaten:
         measures = ", ".join(_compared(rows))
-        return f"{DEFAULT_METHOD} beats all floors in {measures}: every paired 95 % interval lies above 0."
+        return f"{DEFAULT_METHOD} beats all floors in {measures}: every paired 95 % interval lies above 0.{rest}"
     floors = "; ".join(f"{floor} ({', '.join(where)})" for floor, where in not_beaten.items())
-    return f"{DEFAULT_METHOD} is not shown to beat these floors (paired 95 % intervals reach 0): {floors}."
+    return f"{DEFAULT_METHOD} is not shown to beat these floors (paired 95 % intervals reach 0): {floors}.{rest}"
 
 
 def as_dict(card: Card) -> dict:

@@ -14,6 +14,7 @@ from rich.console import Console
 from scipy.stats import gamma
 
 from lumina_ray.attribution import Report, attribute
+from lumina_ray.attribution.partial import as_partial
 from lumina_ray.calibration import calibrate_store, write_calibration
 from lumina_ray.calibration.effects import catalog_sha256, effect_interval
 from lumina_ray.calibration.membership import write_membership
@@ -197,8 +198,15 @@ def test_what_is_payable_is_of_songs_whose_use_is_not_refuted(
     older = json.loads(to_json(untested))
     for group in (older["influence"]["catalog"], *older["influence"]["songs"], *older["influence"]["best"]):
         del group["payable"]
+    for of in older["influence"]["parties"].values():
+        for group in of:
+            del group["payable"]
     read = from_json(json.dumps(older).encode())
     assert read.influence.catalog.payable is None
+    # Their bytes are still canonical, so that hash and signature hold.
+    assert "payable" not in to_json(read)
+    assert "refuted" not in to_json(read)
+    assert json.loads(to_json(read)) == older
     assert render_html(read)
 
 
@@ -277,10 +285,15 @@ def test_an_index_in_parts_says_byte_for_byte_the_same(made, snapshot: Snapshot,
     report = attribute(asked, merged, top_k=20)
     assert report.influence is not None
     assert to_json(report) == to_json(attribute(asked, snapshot, top_k=20))
-    # What did not answer is not weighed.
-    some = attribute(asked, together(load_snapshot(folder / "index", Shard(0, 0, of)), selected[:1])).influence
-    assert some is not None
-    assert some.catalog.n_songs == 130 // of
+    # Songs that reports list are there, however few were searched for.
+    few = select(snapshot, vectors, 1)
+    assert few.worth is not None
+    assert {song_id for song_id, _ in few.worth.best} <= set(few.songs["song_id"].to_pylist())
+    # Of a part of the catalog nobody is told what the whole contributed.
+    some = attribute(asked, together(load_snapshot(folder / "index", Shard(0, 0, of)), selected[:1]))
+    partial = as_partial(some, [range(130 // of, 130)], 130) if of > 1 else some
+    assert (partial.influence is None) == (of > 1)
+    assert of == 1 or "a part of the catalog was not searched" in sentences.influence(partial)[0]
     assert select(snapshot, {"P": vectors["P"]}, 20).worth is None
 
 

@@ -25,10 +25,11 @@ def card(ahead: Estimate | None, method: str = "companion", channel: ScoredChann
         (card(CLEAR), 0, "companion beats all floors in lds_continuations:"),
         (card(TOUCHING), 8, "companion is not shown to beat these floors"),
         (card(TOUCHING), 8, "bigram (lds_continuations)"),
-        # Nothing was compared.
-        (card(None), 0, ""),
-        (card(TOUCHING, method="tokens"), 0, ""),
-        (card(TOUCHING, channel="P"), 0, ""),
+        (card(TOUCHING), 8, "Not compared: lds_excerpt, lds_pieces_specific."),
+        # Where nothing is compared, nothing is shown.
+        (card(None), 8, "was not compared with any floor"),
+        # Nobody asked for the default.
+        (card(TOUCHING, method="tokens"), 0, "was not compared with any floor"),
     ],
 )
 def test_the_exit_code_says_whether_floors_are_beaten(
@@ -42,5 +43,4 @@ def test_the_exit_code_says_whether_floors_are_beaten(
     assert words in " ".join(done.stdout.split())
     as_json = run_lumina("evaluate", "--json")
     assert as_json.exit_code == code
-    verdict = json.loads(as_json.stdout)["verdict"]
-    assert words in verdict if words else verdict == ""
+    assert words in json.loads(as_json.stdout)["verdict"]

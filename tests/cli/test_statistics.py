@@ -20,7 +20,8 @@ from tests.small_catalog import N_SONGS, SmallCatalog
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    shutil.copytree(find_model("nano"), tmp_path / "nano")
+    """A copy of nano that has no companions yet."""
+    shutil.copytree(find_model("nano"), tmp_path / "nano", ignore=shutil.ignore_patterns(COMPANION_FILE))
     return tmp_path / "nano"
 
 

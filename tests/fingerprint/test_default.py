@@ -4,15 +4,17 @@ import shutil
 from pathlib import Path
 
 import lumina_ray as lr
-from lumina_ray.fingerprint.default import default_kind
-from lumina_ray.model import find_model
+from lumina_ray.fingerprint.default import default_kind, default_kind_of
+from lumina_ray.model import find_model, open_model
 from lumina_ray.model.companion import COMPANION_FILE, load_companions
 from lumina_ray.model.files import weights_sha256
 from tests.small_catalog import SmallCatalog
+from tests.tiny_model import tiny_music_model
 
 
 def test_a_model_with_companions_gets_their_kind_and_any_other_influence(tmp_path: Path) -> None:
     assert default_kind("nano") == "companion"
+    assert default_kind("audiocraft:nano") == "companion"
     assert default_kind("nano-early") == "influence"
     for name in ("facebook/not-at-hand", "audiocraft:folder", str(tmp_path / "nowhere")):
         assert default_kind(name) == "influence"
@@ -20,6 +22,15 @@ def test_a_model_with_companions_gets_their_kind_and_any_other_influence(tmp_pat
     assert default_kind(str(tmp_path / "own")) == "companion"
     (tmp_path / "own" / COMPANION_FILE).unlink()
     assert default_kind(str(tmp_path / "own")) == "influence"
+
+
+def test_a_model_that_is_open_gets_the_kind_that_it_would_get_by_name() -> None:
+    assert default_kind_of(open_model("nano")) == "companion"
+    assert default_kind_of(open_model("nano-early")) == "influence"
+    in_memory = tiny_music_model()
+    assert default_kind_of(in_memory) == "companion"
+    in_memory.companions = None
+    assert default_kind_of(in_memory) == "influence"
 
 
 def test_nanos_companion_is_its_early_checkpoint() -> None:

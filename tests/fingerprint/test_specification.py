@@ -10,7 +10,7 @@ import pytest
 from lumina_ray.errors import ModelError, StoreError, UsageError
 from lumina_ray.fingerprint import KINDS, Fingerprinter, Specification
 from lumina_ray.fingerprint.kinds import band_layers
-from lumina_ray.model.companion import Companion
+from lumina_ray.model.companion import Companions
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import no_statistics
 from lumina_ray.vocabulary import Draws, Representation, SongCodes
@@ -49,7 +49,7 @@ def shape() -> SimpleNamespace:
         draws=None,
         statistics=statistics,
         fisher=Fisher({}, "a" * 64, "0" * 64, 0, 0),
-        companion=Companion("early", "0" * 64, "a" * 64, {}, {}),
+        companions=Companions(("early",), ("0" * 64,), "a" * 64, {}, {}),
     )
 
 

@@ -46,7 +46,7 @@ def test_what_does_not_fit_together_is_refused(stores: tuple[Store, Store], tmp_
     catalog, queries = stores
     other = store(tmp_path / "other", 3, 2, "query", weights="b")
     for arguments, message in (
-        (("nonesuch", [catalog], [queries]), "no method 'nonesuch'; there are influence"),
+        (("nonesuch", [catalog], [queries]), "no method 'nonesuch'; there are companion"),
         (("stats", [catalog], [queries]), r"works on stats fingerprints, .*catalog holds influence: run"),
         (("influence", [catalog], [other]), "other was not fingerprinted as"),
         (("influence", [catalog, catalog], [queries]), "2 catalog stores and 1 of queries"),

@@ -159,7 +159,7 @@ def test_what_is_needed_is_listed_once_and_unknown_methods_are_refused() -> None
 
 
 def test_kinds_without_policies_are_asked_about_no_copies_and_no_controls(bank: Bank) -> None:
-    judged, other = evaluation_set(bank, "A", "test", "jl"), evaluation_set(bank, "A", "test", "logra")
+    judged, other = evaluation_set(bank, "A", "test", "companion"), evaluation_set(bank, "A", "test", "logra")
     assert [query for query in judged.queries if query.kind != "altered"] == list(other.queries)
     assert len(judged.controls) == sum(recording.role == "control" for recording in RECORDINGS)
     assert not other.controls

@@ -232,6 +232,7 @@ def test_the_commands_tell_one_bank_from_another(
     for options, message in (
         (["--catalog", "store"], "name it with --base"),
         (["--plan"], "name it with --base"),
+        (["--halves", "8"], "--halves are for a bank of your own model: name it with --base"),
         (["--base", "nano", "--catalog", "store"], "--base takes --catalog and --controls"),
         (["--base", "nano", "--catalog", "a", "--controls", "b", "--size", "nano"], "no --size"),
     ):

@@ -28,6 +28,13 @@ def test_both_channels_with_shares_and_the_rest(reports):
     assert "query 0:40 in 4 stretches, audio" in text
 
 
+def test_what_retraining_said_is_said_of_the_kind_of_fingerprint(reports):
+    values = reports["calibrated"].model_dump(mode="json")
+    for kind, words_of in (("companion", "a small part the audited model's own"), ("jl", "as well as the audited one")):
+        values["basis"]["specification"]["kind"] = kind
+        assert words_of in " ".join(printed(Report.model_validate(values)).split())
+
+
 def test_which_of_several_streams_was_attributed(reports):
     values = reports["v8"].model_dump(mode="json")
     values["query"]["audio_stream"] = {"number": 2, "of": 3, "reason": "first_with_sound"}

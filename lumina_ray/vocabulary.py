@@ -33,7 +33,7 @@ Evidence = Literal["composition", "sound"]
 """Kind of shared evidence: notes, whatever plays them in whatever key; or sound, whatever is played."""
 EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
 Compared = Literal["composition", "sound", "harmony", "rhythm"]
-"""What is compared of shared evidence: a kind of it, or one of the aspects that its composition has."""
+"""A part of shared evidence that is compared: a kind of it, or one of the aspects that its composition has."""
 COMPARED: tuple[Compared, ...] = get_args(Compared)
 Aspect = Literal["harmony", "rhythm", "timbre"]
 """Musical aspect along which two recordings are alike; timbre is all of their sound."""

@@ -473,7 +473,7 @@ class SharedLikeness(_Frozen):
 
 
 class SharedSong(_Frozen):
-    """What the clip shares with one song, by audio alone. It says nothing of the cause."""
+    """Evidence of what the clip shares with one song, by audio alone. It says nothing of the cause."""
 
     song_id: str
     composition: SharedLikeness | None = Field(description="Notes. Null if the song has no evidence in its store.")
@@ -491,7 +491,7 @@ class SharedSong(_Frozen):
 
 
 class SharedFinding(_Frozen):
-    """What the clip shares with the songs that any finding lists: on which right each bears.
+    """Evidence of what the clip shares with the songs that any finding lists: on which right each bears.
 
     The songs' notes and sound are compared with the clip's, and no model is asked: never does it say that the notes or
     the sound caused the clip.

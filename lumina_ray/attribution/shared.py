@@ -1,7 +1,6 @@
-"""What a clip shares with the songs that a report lists: notes, sound, or neither, by their audio alone."""
+"""Compares a clip with the songs that a report lists, by their audio alone: shared notes, shared sound, or neither."""
 
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from lumina_ray.index.shared import SharedVectors
 from lumina_ray.vocabulary import ASPECTS, COMPARED, EVIDENCE, Channel, Compared, QueryFingerprint
 
 SHARED_ALPHA = ALPHA / len(EVIDENCE)
-"""Of unrelated tracks, at most `ALPHA` are said to share either notes or sound with any song."""
+"""At most `ALPHA` of unrelated tracks are said to share either notes or sound with any song."""
 # Decimals that are kept: beyond them, two machines may differ.
 _DECIMALS = 6
 
@@ -32,7 +31,7 @@ def find_shared(
     shared = snapshot.shared
     if shared is None or query.evidence is None:
         return None
-    listed = _rows(snapshot, _listed(near_copies, influence))
+    listed = snapshot.rows_of(_listed(near_copies, influence))
     rows = np.array([row for row in listed.values() if shared.chunks[row]], np.int64)
     similarity = shared.similarities(query.evidence, rows)
     found = {name: _likeness(shared, name, similarity[name], rows) for name in COMPARED}
@@ -87,14 +86,3 @@ def _listed(near_copies: Mapping[Channel, ChannelReport], influence: InfluenceFi
         listed.update(song_id for group in influence.best for song_id in group.song_ids)
         listed.update(one.name for one in influence.songs if one.name is not None)
     return listed
-
-
-def _rows(snapshot: Snapshot, song_ids: Iterable[str]) -> dict[str, int]:
-    """Rows of songs by id, in the order of ids, which is that of the snapshot's songs."""
-    ids = snapshot.songs["song_id"]
-    found = {}
-    for song_id in sorted(song_ids):
-        row = bisect_left(range(len(ids)), song_id, key=lambda i: ids[i].as_py())
-        if row < len(ids) and ids[row].as_py() == song_id:
-            found[song_id] = row
-    return found

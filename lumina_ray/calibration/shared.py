@@ -1,4 +1,6 @@
-"""What unrelated music shares with the songs of a catalog: notes and sound, as `lumina_ray.evidence` describes them.
+"""Noise of shared evidence: the notes and sound that unrelated music shares with the songs of a catalog.
+
+`lumina_ray.evidence` describes both.
 
 A track's **likeness** to a song is the mean, over half of its chunks and six at most, of the cosine with the song's
 most similar chunk, less the mean of that over other songs of the catalog (the *hub* of the song): a long song, or one
@@ -55,7 +57,7 @@ class SharedNoise(BaseModel):
 
 
 class SharedBasis(BaseModel):
-    """What the noise of shared evidence was measured on."""
+    """The stores and settings that the noise of shared evidence was measured with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lumina_ray.calibration.membership import Membership
 from lumina_ray.index import shared as shared_evidence
@@ -75,8 +74,8 @@ def select(part: Snapshot, query: Mapping[Channel, np.ndarray], k: int) -> Selec
     worth = part.worth(query)
     nearest = [part.search(channel, vector[None], k)[1][0] for channel, vector in query.items()]
     # Reports list these, too, and say what they share with the clip.
-    best = pa.array([song_id for song_id, _ in worth.best] if worth else [], pa.string())
-    rows = np.unique(np.concatenate([*nearest, pc.index_in(best, part.songs["song_id"]).to_numpy().astype(np.int64)]))
+    best = part.rows_of(song_id for song_id, _ in worth.best) if worth else {}
+    rows = np.unique(np.concatenate([*nearest, np.array(list(best.values()), np.int64)]))
     membership = part.membership and replace(part.membership, songs=part.membership.songs.take(rows))
     shared = part.shared and part.shared.take(rows)
     vectors = {c: part.vectors(c, rows) for c in query}

@@ -1,6 +1,7 @@
 """Reading a snapshot and searching it. Shapes: Q queries, k results, N songs, D dimensions."""
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,6 +112,15 @@ class Snapshot:
         # From an array of NumPy, Arrow would make its own only after it has imported pandas.
         places = pa.py_buffer(np.ascontiguousarray(rows, np.int64))
         return self.songs.select(columns).take(pa.Array.from_buffers(pa.int64(), len(rows), [None, places]))
+
+    def rows_of(self, song_ids: Iterable[str]) -> dict[str, int]:
+        """Find the rows of some songs, in the order of their ids, which is that of all songs; others are left out."""
+        ids, found = self.songs["song_id"], {}
+        for song_id in sorted(song_ids):
+            row = bisect_left(range(len(ids)), song_id, key=lambda i: ids[i].as_py())
+            if row < len(ids) and ids[row].as_py() == song_id:
+                found[song_id] = row
+        return found
 
     def vectors(self, channel: Channel, rows: np.ndarray) -> np.ndarray:
         """Float32 `[len(rows), D]`."""

@@ -56,7 +56,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Worth:
-    """What songs are worth to a clip.
+    """Effects of songs on a clip, added up.
 
     Attributes:
         whole: of all songs.

@@ -129,7 +129,7 @@ def effect_groups(report: Report) -> list[tuple[str, GroupEffect]]:
 
 
 def shared(report: Report, song_id: str) -> str | None:
-    """What the clip shares with a song: `shares notes (z 5.1, p 0.010); sound within chance (z 0.3)`.
+    """Say what the clip shares with a song: `shares notes (z 5.1, p 0.010); sound within chance (z 0.3)`.
 
     None where the report has no shared evidence at all.
     """

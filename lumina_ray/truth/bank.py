@@ -19,6 +19,7 @@ from lumina_ray.truth.corpus import Recording
 from lumina_ray.truth.models import Start, TextParts, Weights, flat, unflat
 from lumina_ray.truth.queries import Piece, Query
 from lumina_ray.truth.recipe import Recipe, Training
+from lumina_ray.truth.retrainings import Retrainings
 
 SHIPPED = Path(__file__).parent / "shipped"
 """The small bank that comes with the software."""
@@ -33,7 +34,7 @@ _QUERY_FIELDS = ("kind", "model", "recording", "split", "alteration", "caption")
 
 
 @dataclass(frozen=True)
-class Bank:
+class Bank(Retrainings):
     """Everything that a measure of attribution needs; nothing in it depends on a method.
 
     Attributes:
@@ -69,19 +70,6 @@ class Bank:
     def start(self) -> Start:
         """The common start of the bank's models."""
         return Start(self.models[BASE], self.text, self.captions)
-
-    def of_kind(self, prefix: str) -> list[int]:
-        """Give the positions of the trainings whose name begins with `prefix`."""
-        return [i for i, training in enumerate(self.trainings) if training.name.startswith(prefix)]
-
-    def columns(self, queries: Sequence[Query]) -> list[int]:
-        """Give the positions among `queries` of some of them, which are the very objects: columns of the losses."""
-        position = {id(query): i for i, query in enumerate(self.queries)}
-        return [position[id(query)] for query in queries]
-
-    def masks(self, rows: list[int], songs: list[int]) -> np.ndarray:
-        """Say which of some songs some models were trained on, bool `[R, N]`."""
-        return np.array([[song in self.trainings[row].songs for song in songs] for row in rows])
 
 
 def save_bank(bank: Bank, folder: Path) -> None:

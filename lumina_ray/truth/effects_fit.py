@@ -4,7 +4,7 @@ import json
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -20,7 +20,7 @@ from lumina_ray.truth.effects_check import EffectCheck, check_halves, check_remo
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.fingerprints import AllFingerprints, make_fingerprints, required_fingerprints
 from lumina_ray.truth.queries import TRAINED_FRAMES, Query, QueryKind, Split
-from lumina_ray.truth.recipe import Training
+from lumina_ray.truth.retrainings import Retrainings
 from lumina_ray.truth.scores import control_scores, scores
 from lumina_ray.truth.unlearning import song_codes
 from lumina_ray.vocabulary import Channel
@@ -81,25 +81,6 @@ class Effects:
     n_controls: int
     kinds: dict[QueryKind, KindEffects]
     left_out: dict[QueryKind, str]
-
-
-class _Work(Protocol):
-    @property
-    def work(self) -> str: ...
-
-
-class Retrainings(Protocol):
-    """The part of a bank that effects are fitted on; see `Bank`."""
-
-    @property
-    def recordings(self) -> Sequence[_Work]: ...
-    @property
-    def trainings(self) -> Sequence[Training]: ...
-    @property
-    def losses_RQK(self) -> np.ndarray: ...  # noqa: N802
-    def of_kind(self, prefix: str) -> list[int]: ...
-    def columns(self, queries: Sequence[Query]) -> list[int]: ...
-    def masks(self, rows: list[int], songs: list[int]) -> np.ndarray: ...
 
 
 def fit_effects(bank: Bank, method: str) -> Effects:

@@ -15,7 +15,7 @@ from lumina_ray.truth.measures import Estimate, mean
 from lumina_ray.vocabulary import Channel
 
 SIZES = (100, 1_000, 10_000)
-"""Of simulated catalogs. One of 100 000 songs, with 203 controls, takes ten times as long, and 10 GB of memory."""
+"""Songs of simulated catalogs. One of 100 000, with 203 controls, takes ten times as long, and 10 GB of memory."""
 # Halves of the controls, one to calibrate and one to be mistaken about.
 _DRAWS = 10
 

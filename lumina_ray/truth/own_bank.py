@@ -22,6 +22,7 @@ from lumina_ray.truth.own_music import OwnSong
 from lumina_ray.truth.own_recipe import OwnRecipe
 from lumina_ray.truth.queries import Piece, Query
 from lumina_ray.truth.recipe import Training
+from lumina_ray.truth.retrainings import Retrainings
 
 OWN_BANK_FILE = "own_bank.json"
 MODEL_FOLDER = "model"
@@ -31,8 +32,8 @@ _QUERY_FIELDS = ("kind", "model", "recording", "split", "caption")
 
 
 @dataclass(frozen=True)
-class OwnBank:
-    """What retrained models think of an operator's catalog.
+class OwnBank(Retrainings):
+    """A bank of an operator's own model and catalog.
 
     Attributes:
         base: name of the model that all others start from.
@@ -59,19 +60,6 @@ class OwnBank:
     queries: list[Query]
     trainings: list[Training]
     losses_RQK: np.ndarray
-
-    def of_kind(self, prefix: str) -> list[int]:
-        """Give the positions of the trainings whose name begins with `prefix`."""
-        return [i for i, training in enumerate(self.trainings) if training.name.startswith(prefix)]
-
-    def columns(self, queries: Sequence[Query]) -> list[int]:
-        """Give the positions of some queries, which are the bank's very objects: columns of the losses."""
-        position = {id(query): i for i, query in enumerate(self.queries)}
-        return [position[id(query)] for query in queries]
-
-    def masks(self, rows: list[int], songs: list[int]) -> np.ndarray:
-        """Say which of some songs some models were trained on, bool `[R, N]`."""
-        return np.array([[song in self.trainings[row].songs for song in songs] for row in rows])
 
     def loss_of(self, name: str, kind: str) -> float:
         """Mean loss of queries of a kind under a model, in nats per code."""

@@ -30,7 +30,7 @@ class OwnSong:
 
     @property
     def work(self) -> str:
-        """What its queries have in common, and no other song's."""
+        """A name that its queries have in common, and no other song's."""
         return self.song_id
 
 

@@ -1,4 +1,4 @@
-"""What the clip shares with songs, as people read it: the same words in the terminal and on the page."""
+"""Shared notes and sound, as people read them: the same words in the terminal and on the page."""
 
 import re
 from io import StringIO

@@ -8,22 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import soundfile
 from rich.console import Console
 from rich.table import Table
 
 from lumina_ray.attribution import Report
-from lumina_ray.audio import load_audio, load_chunks
-from lumina_ray.audio.encode import encode_mp3
-from lumina_ray.catalog import read_manifest, write_manifest
+from lumina_ray.audio import load_chunks
 from lumina_ray.cli.catalog import progress_bar
 from lumina_ray.demo import build_demo_catalog
-from lumina_ray.vocabulary import SAMPLE_RATE_HZ, Kind
+from lumina_ray.demo.queries import Query, hold_out_one, make_own_pieces, make_queries
+from lumina_ray.truth.shipped_card import retraining_says
+from lumina_ray.vocabulary import Kind
 
 MODEL = "nano"
-_MP3_BIT_RATE = 64_000
-_GENERATED_S = 20.0
-_SEED = 7
 _REQUEST_TIMEOUT_S = 120.0
 # Kinds of fingerprints that the default is shown beside.
 _PUBLISHED: tuple[Kind, ...] = ("stats", "jl")
@@ -53,21 +49,6 @@ class Stages:
         return table
 
 
-@dataclass(frozen=True)
-class Query:
-    """A file that the demo attributes.
-
-    Attributes:
-        name: stem of the report's files.
-        path: the audio file.
-        what: a description for people.
-    """
-
-    name: str
-    path: Path
-    what: str
-
-
 def run_demo(out: Path, port: int) -> None:
     """Run the whole system on real music, and print the results.
 
@@ -82,12 +63,13 @@ def run_demo(out: Path, port: int) -> None:
     from lumina_ray.calibration import calibrate_store, write_calibration
     from lumina_ray.fingerprint.default import default_kind
     from lumina_ray.index import build_index
+    from lumina_ray.model import open_model
     from lumina_ray.report import print_table, render_html, to_json
     from lumina_ray.store import read_store
 
     console = Console(stderr=True)
     stages = Stages(console)
-    for stale in ("stores", "index", "queries", "reports"):
+    for stale in ("stores", "index", "pieces", "queries", "reports"):
         shutil.rmtree(out / stale, ignore_errors=True)
     stores, index, reports = out / "stores", out / "index", out / "reports"
     kind = default_kind(MODEL)
@@ -97,22 +79,25 @@ def run_demo(out: Path, port: int) -> None:
             built = build_demo_catalog(out / "catalog", update)
         console.print(f"{built.n_catalog} catalog songs, {built.n_controls} controls the model never saw")
         held_out, controls = hold_out_one(built.controls, out / "catalog" / "calibration.parquet")
+    with stages.stage(f"Music that {MODEL} makes up: under captions, and going on from a song"):
+        model = open_model(MODEL, "cpu")
+        pieces = make_own_pieces(model, built.catalog, out / "pieces")
+        song_id, queries = make_queries(model, built.catalog, held_out, built.queries, out / "queries")
 
     # All stages below use one Ray. Each command by itself would start its own.
     with ray_session():
-        with stages.stage(f"Fingerprints: {kind}, catalog and controls"):
-            run_fingerprint_job(built.catalog, stores / kind, model=MODEL, kind=kind)
-            run_fingerprint_job(controls, stores / "controls", model=MODEL, kind=kind)
+        with stages.stage(f"Fingerprints: {kind}, catalog, controls and {MODEL}'s own pieces"):
+            for manifest, name in ((built.catalog, kind), (controls, "controls"), (pieces, "pieces")):
+                run_fingerprint_job(manifest, stores / name, model=MODEL, kind=kind)
         with stages.stage(f"Fingerprints: {' and '.join(_PUBLISHED)}, from the stored codes"):
             for published in _PUBLISHED:
                 run_fingerprint_job(stores / kind, stores / published, model=MODEL, kind=published)
         with stages.stage("Calibration and index"):
             catalog = read_store(stores / kind)
-            write_calibration(calibrate_store(catalog, read_store(stores / "controls")), catalog.path)
+            noise = calibrate_store(catalog, stores / "controls", pieces=stores / "pieces")
+            write_calibration(noise, catalog.path)
             console.print(f"index snapshot {build_index(catalog, index)}", markup=False)
-        with stages.stage("Queries: a re-encoded song, a generated clip, a control"):
-            song_id, queries = make_queries(built.catalog, held_out, built.queries, out / "queries")
-        with stages.stage("Endpoint: attribute them over HTTP"):
+        with stages.stage(f"Endpoint: attribute {len(queries)} files over HTTP"):
             answers = ask_endpoint(queries, index, port)
     reports.mkdir(parents=True)
     for query, report in answers:
@@ -124,49 +109,10 @@ def run_demo(out: Path, port: int) -> None:
     with stages.stage(f"Ranks: where {' and '.join(_PUBLISHED)} put the re-encoded song"):
         ranks = {name: ranks_of(song_id, queries[0].path, stores / name) for name in (kind, *_PUBLISHED)}
     console.print(_ranks_table(song_id, built.n_catalog, ranks))
+    console.print(_findings_table(answers))
     console.print(stages.table())
     for query, _ in answers:
         console.print(f"report: {(reports / f'{query.name}.html').resolve().as_uri()}", soft_wrap=True, markup=False)
-
-
-def hold_out_one(controls: Path, rest: Path) -> tuple[Path, Path]:
-    """Remove the last control from the controls, so that the calibration knows it no better than any query.
-
-    Args:
-        controls: manifest of the controls.
-        rest: path at which the manifest of the other controls is written.
-
-    Returns:
-        The audio file of the removed control, and `rest`.
-    """
-    table = read_manifest(controls)
-    write_manifest(table.slice(0, len(table) - 1), rest)
-    return Path(table["path"][-1].as_py()), rest
-
-
-def make_queries(catalog: Path, control: Path, others: Path, folder: Path) -> tuple[str, list[Query]]:
-    """Write the files to attribute.
-
-    Returns:
-        The id of the catalog song that the first query is a copy of, and the queries.
-    """
-    from lumina_ray.model.files import find_model
-    from lumina_ray.model.transformers_adapter import TransformersMusicGen
-
-    folder.mkdir(parents=True)
-    songs = read_manifest(catalog).sort_by("song_id")
-    chosen = songs.slice(len(songs) // 2, 1).to_pylist()[0]
-    reencoded, generated = folder / "reencoded.mp3", folder / "generated.flac"
-    encode_mp3(load_audio(chosen["path"]).samples, reencoded, _MP3_BIT_RATE)
-    model = TransformersMusicGen.load(find_model(MODEL), MODEL, "cpu")
-    soundfile.write(generated, model.generate(_GENERATED_S, _SEED), SAMPLE_RATE_HZ)
-    other = read_manifest(others).to_pylist()[0]
-    return chosen["song_id"], [
-        Query("reencoded", reencoded, f"A catalog song as MP3 at 64 kbit/s: “{chosen['title']}” ({chosen['song_id']})"),
-        Query("generated", generated, f"Generated by {MODEL}, which was trained on the catalog"),
-        Query("control", control, f"A control track that neither model nor calibration ever saw: {control.stem}"),
-        Query("other-generator", Path(other["path"]), f"Generated by another model: “{other['title']}”"),
-    ]
 
 
 def ask_endpoint(queries: list[Query], index: Path, port: int) -> list[tuple[Query, Report]]:
@@ -197,6 +143,18 @@ def ranks_of(song_id: str, audio: Path, store_path: Path) -> dict[str, int]:
     row = store.song_ids.index(song_id)
     similarities = {c: store.vectors(c) @ channel.vector for c, channel in query.channels.items()}
     return {c: int((values > values[row]).sum()) + 1 for c, values in similarities.items()}
+
+
+def _findings_table(answers: list[tuple[Query, Report]]) -> Table:
+    from lumina_ray.report.sentences import findings
+
+    table = Table("query", title="What was found, and what retraining says of such queries", show_lines=True)
+    told = [dict(findings(report)) for _, report in answers]
+    for name in (*told[0], "Retraining, on the bank of small models"):
+        table.add_column(name, overflow="fold")
+    for (query, _), sentences in zip(answers, told, strict=True):
+        table.add_row(query.what, *sentences.values(), retraining_says(query.kind))
+    return table
 
 
 def _ranks_table(song_id: str, n_songs: int, ranks: dict[str, dict[str, int]]) -> Table:

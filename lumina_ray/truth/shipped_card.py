@@ -1,0 +1,73 @@
+"""What the report card of the shipped bank says of a kind of query, in a sentence; the card lies beside the bank."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lumina_ray.errors import StoreError
+from lumina_ray.truth.bank import SHIPPED
+from lumina_ray.truth.scores import BOTH
+from lumina_ray.vocabulary import DEFAULT_METHOD, DEFAULT_POLICY
+
+CARD = SHIPPED / "card.json"
+"""Made by `lumina evaluate --out`, on the split `test`."""
+# Kinds that are judged together by agreement, as alone they are few.
+_POOLED = {"captioned": "pieces", "guided": "pieces", "prompted": "continuations", "continued": "continuations"}
+
+
+def read_card() -> dict[str, Any]:
+    """Read the card of the shipped bank.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    try:
+        return json.loads(CARD.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{CARD}: not readable ({error}); install lumina-ray again") from error
+
+
+def retraining_says(queries: str) -> str:
+    """Say what the default method and policy did with queries of a kind, and what retraining says of its scores.
+
+    Args:
+        queries: as in `lumina_ray.truth.power.Power.queries`.
+
+    Raises:
+        StoreError: the card is missing or damaged, or has no such queries.
+    """
+    card, asked = read_card(), (DEFAULT_POLICY, queries)
+    power = next((one for one in card["power"][DEFAULT_METHOD] if (one["policy"], one["queries"]) == asked), None)
+    if power is None:
+        raise StoreError(f"{CARD}: has no queries of the kind {queries!r}")
+    own, any_song = power["own_song"], power["any_song"]
+    if own is None:
+        named = f"any song named for {_percent(any_song)}"
+    else:
+        named = f"the song behind them named for {_percent(own)}"
+    told = f"Of {power['n_queries']} such queries {named}."
+    kind = queries.partition(" ")[0]
+    # What owes the catalog nothing has no influence that scores could agree with.
+    return told if kind not in _POOLED else f"{told} {_agreement(card, _POOLED[kind])}"
+
+
+def _agreement(card: Mapping[str, Any], kind: str) -> str:
+    row = next(row for row in card["rows"] if (row["method"], row["channel"]) == (DEFAULT_METHOD, BOTH))
+    measures = row["measures"]
+    if (lds := measures.get(f"lds_{kind}")) is not None:
+        placebo = measures[f"lds_{kind}_other"]
+        return f"Scores agree with retraining at {_figure(lds)}, another query's at {_figure(placebo)}."
+    if (own := measures.get(f"lds_{kind}_specific")) is not None:
+        return f"What is their own agrees with retraining at {_figure(own)}."
+    of = card["queries"][kind]
+    return (
+        f"Whether scores agree with retraining is not judged: {of['queries']} pieces are worth {of['own']:.1f} queries."
+    )
+
+
+def _percent(of: Mapping[str, float]) -> str:
+    return f"{of['value']:.0%} [{of['low']:.0%}, {of['high']:.0%}]"
+
+
+def _figure(of: Mapping[str, float]) -> str:
+    return f"{of['value']:.2f} [{of['low']:.2f}, {of['high']:.2f}]"

@@ -1,0 +1,47 @@
+"""What the shipped card says of each kind of query that the demo asks about."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lumina_ray.errors import StoreError
+from lumina_ray.truth import shipped_card
+from lumina_ray.truth.shipped_card import read_card, retraining_says
+from lumina_ray.vocabulary import DEFAULT_METHOD
+
+DEMO_KINDS = ("altered mp3", "guided", "continued", "control", "foreign")
+
+
+@pytest.mark.parametrize("kind", DEMO_KINDS)
+def test_every_kind_of_the_demo_is_told_by_the_shipped_card(kind: str) -> None:
+    (power,) = (
+        one for one in read_card()["power"][DEFAULT_METHOD] if (one["policy"], one["queries"]) == ("calibrated", kind)
+    )
+    figure = power["any_song"] if power["own_song"] is None else power["own_song"]
+    said = retraining_says(kind)
+    assert said.startswith(f"Of {power['n_queries']} such queries")
+    assert f"{figure['value']:.0%} [" in said
+    assert ("retraining" in said) == (kind in ("guided", "continued"))
+
+
+def test_agreement_stands_beside_its_placebo() -> None:
+    row = next(r for r in read_card()["rows"] if (r["method"], r["channel"]) == (DEFAULT_METHOD, "P+M"))
+    lds, placebo = (row["measures"][name]["value"] for name in ("lds_continuations", "lds_continuations_other"))
+    said = retraining_says("continued")
+    assert f"agree with retraining at {lds:.2f} [" in said
+    assert f"another query's at {placebo:.2f} [" in said
+
+
+def test_unknown_kind_is_an_error() -> None:
+    with pytest.raises(StoreError, match="no queries of the kind 'whistled'"):
+        retraining_says("whistled")
+
+
+def test_damaged_card_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped_card, "CARD", tmp_path / "card.json")
+    with pytest.raises(StoreError, match=r"card\.json: not readable"):
+        retraining_says("foreign")
+    (tmp_path / "card.json").write_text(json.dumps({})[:1])
+    with pytest.raises(StoreError, match=r"card\.json: not readable"):
+        retraining_says("foreign")

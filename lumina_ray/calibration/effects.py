@@ -1,7 +1,7 @@
 """Effects on one catalog, as an index keeps them: what leaving songs out of the training costs a clip, in nats.
 
 They are fitted on retrained models by `lumina effects fit`, and hold for one model, fingerprint, catalog and kind of
-query alone:
+query alone, and for one song or a group of up to a tenth of the catalog: leaving out more costs more.
 
     z = (a song's similarity to the clip − mean over controls) / their standard deviation, in each channel
     effect of leaving songs out = b · Σ (max(0, z_P) / s_P + max(0, z_M) / s_M)
@@ -25,8 +25,8 @@ from lumina_ray.files import read_file
 from lumina_ray.vocabulary import CHANNELS, Channel
 
 EFFECTS_FILE = "effects.json"
-FIT_VERSION: Literal[2] = 2
-"""Fits before 2 did not name model, specification and catalog by their hashes."""
+FIT_VERSION: Literal[3] = 3
+"""Fits before 3 had the b of catalogs of which half is missing, which is too large for a whole one."""
 LEVEL = 0.95
 """Probability that an interval holds the truth."""
 # A gamma distribution of this shape is a point, to three digits.
@@ -88,7 +88,9 @@ class SongEffects(BaseModel):
     scales: dict[Channel, float]
     song_scatter: float = Field(ge=0)
     query_scatter: float = Field(ge=0)
-    noise: float = Field(ge=0, description="By how much a loss differs if a model is trained again, in nats per code.")
+    noise: float = Field(
+        ge=0, description="By how much an effect differs if models are trained again, in nats per code."
+    )
     n_models: int
     n_queries: int
 

@@ -44,7 +44,7 @@ def build(
         int | None, typer.Option(min=8, help="With --base: models without a random half of the songs; default 64.")
     ] = None,
     removals: Annotated[
-        int | None, typer.Option(min=0, help="With --base: models without a random tenth; default 32.")
+        int | None, typer.Option(min=8, help="With --base: models without a random tenth; default 32.")
     ] = None,
     singles: Annotated[
         int | None, typer.Option(min=0, help="With --base: models without one song; default 16.")

@@ -83,8 +83,8 @@ def _influence(report: Report) -> str:
     group = finding.best[0] if finding.best else whole
     about = "this clip" if finding.of == "clip" else "the model's output in general, not of this clip"
     return (
-        f"Of {about}: {songs(group.n_songs)} together {effect(group)} nats of some {whole.effect:.3f} that all "
-        f"{songs(whole.n_songs)} are worth; one retraining differs from the next by {finding.retraining_noise:.3f}."
+        f"Of {about}: {songs(group.n_songs)} together {effect(group)} nats; the effects of all {songs(whole.n_songs)} "
+        f"add up to some {whole.effect:.3f}; one retraining differs from the next by {finding.retraining_noise:.3f}."
     )
 
 
@@ -152,7 +152,9 @@ def influence(report: Report) -> list[str]:
             "likeness, and not what training on a song did."
         ]
     told = [
-        "An effect is by how much the loss would rise, in nats per code, if songs had been left out of the training. "
+        "An effect is by how much the loss would rise, in nats per code, if a song had been left out of the training, "
+        "and that of a group is the sum of its songs'. Leaving out more than a tenth of a catalog costs more than that "
+        "sum. "
         f"It is told from similarities, by a map that was fitted on {finding.n_models} retrained models and queries of "
         f"the kind “{safe(finding.query_kind)}”.",
     ]

@@ -1,13 +1,17 @@
 """Effects in nats: what leaving a song out of the training costs a query, told by its scores.
 
 A score orders songs. A fit on retrained models gives it a unit: how much the query's loss rises, in nats per code, when
-the song is left out. Controls say what a score of nothing is; halves of the catalog say what scores are worth:
+the song is left out. Controls say what a score of nothing is; models without a tenth of the catalog what scores are
+worth:
 
     z = (score of a song − mean over controls) / their standard deviation, for each song and channel
     f = max(0, z_P) / s_P + max(0, z_M) / s_M
     effect of leaving songs out = b · Σ f
 
-A single song's effect scatters about that, and all effects on one query scatter together. Both are told beside b.
+A single song's effect scatters about that, and all effects on one query scatter together. Both are told beside b, by
+models of halves of the catalog, where scores explain most. b itself is not that of halves: a song is worth two to three
+times as much where half of the others are missing. So it holds for one song, and for groups of up to a tenth of the
+catalog; leaving out more costs more than b says.
 
 Shape legend: Q queries, N songs of the catalog, C controls, R retrained models.
 """
@@ -60,18 +64,22 @@ class EffectMap:
     """From scores of one kind of query to nats.
 
     Attributes:
-        b: nats per code for a unit of f. Its interval is over queries and retrained models, both drawn again.
-        folds: b by the models of even number alone, and by those of odd number: whoever judges a model takes the other.
+        b: nats per code for a unit of f, of songs left out of the whole catalog. Its interval is over queries and
+            retrained models, both drawn again.
+        half_b: the same in a catalog of which half is missing, by models of halves.
+        folds: `half_b` by the models of even number alone, and by those of odd number: whoever judges a model of a half
+            takes the other.
         scales: s of each channel: the root mean square of max(0, z) over the queries and songs of the fit.
         song_scatter: standard deviation of a single song's effect about its prediction, as a part of it.
         query_scatter: the same of all effects on one query together.
-        noise: standard deviation of a loss when a model is trained again from another seed, in nats per code.
+        noise: standard deviation of an effect when its models are trained again from another seed, in nats per code.
         n_models, n_queries: that b was fitted on.
     """
 
     __pydantic_config__ = STRICT
 
     b: Estimate
+    half_b: Estimate
     folds: tuple[float, float]
     scales: dict[Channel, float]
     song_scatter: float
@@ -81,7 +89,7 @@ class EffectMap:
     n_queries: int
 
     def __post_init__(self) -> None:
-        if self.b.value <= 0 or not self.scales or min(self.scales.values()) <= 0:
+        if min(self.b.value, self.half_b.value) <= 0 or not self.scales or min(self.scales.values()) <= 0:
             raise ValueError("b and every scale must be above 0")
         if min(self.song_scatter, self.query_scatter, self.noise) < 0:
             raise ValueError("scatter and noise must not be below 0")
@@ -147,7 +155,8 @@ def z_scores(scores_QN: np.ndarray, controls_CN: np.ndarray) -> np.ndarray:
 def retraining_noise(differences: Mapping[Hashable, np.ndarray]) -> float:
     """Standard deviation of a loss when a model is trained again on the same songs from another seed, in nats per code.
 
-    What all models of a group gain from the other seed is not noise between them, and is taken off.
+    What all models of a group gain from the other seed is not noise between them, and is taken off. So it is that of an
+    effect too, whose two models have one seed.
 
     Args:
         differences: by group of trainings, float64 `[R, Q]`: losses from another seed minus those from the first.
@@ -165,25 +174,28 @@ def retraining_noise(differences: Mapping[Hashable, np.ndarray]) -> float:
     return float(np.sqrt(np.mean(squares_Q) / degrees / 2))
 
 
-def fit_map(z: Mapping[Channel, np.ndarray], halves: Retrained, noise: float) -> EffectMap:
+def fit_map(
+    z: Mapping[Channel, np.ndarray], halves: Retrained, tenths: Retrained, half_noise: float, noise: float
+) -> EffectMap:
     """Learn what scores are worth in nats, by least squares.
 
-    A model's loss differs from the mean of all models by −b · Σ f over the songs that it was trained on.
+    A model's loss differs from the mean of all models of its group by −b · Σ f over the songs that it was trained on.
 
     Args:
         z: `[Q, N]` of each channel.
-        halves: models of random halves of the catalog.
-        noise: from `retraining_noise`, of the same queries.
+        halves: models of random halves of the catalog: they tell scatter.
+        tenths: models of the catalog without random tenths: they tell b.
+        half_noise, noise: from `retraining_noise`, of the same queries under halves and under tenths.
 
     Raises:
-        UsageError: fewer than `MIN_MODELS` models or `MIN_QUERIES` queries, or scores that do not go with losses: b
-            would not be above 0.
+        UsageError: fewer than `MIN_MODELS` models of a group or `MIN_QUERIES` queries, or scores that do not go with
+            losses: b would not be above 0.
         NumericsError: no score of a channel is above the controls' mean.
     """
-    R, Q = halves.losses_RQ.shape
-    if R < MIN_MODELS:
-        raise UsageError(f"{R} models of halves of the catalog are too few for a fit; {MIN_MODELS} are needed")
-    if Q < MIN_QUERIES:
+    for models, what in ((halves, "of halves of the catalog"), (tenths, "without a tenth of the catalog")):
+        if (R := len(models.kept_RN)) < MIN_MODELS:
+            raise UsageError(f"{R} models {what} are too few for a fit; {MIN_MODELS} are needed")
+    if (Q := halves.losses_RQ.shape[1]) < MIN_QUERIES:
         raise UsageError(f"{Q} queries with losses are too few for a fit; {MIN_QUERIES} are needed")
     scales: dict[Channel, float] = {
         channel: float(np.sqrt((np.maximum(z_QN, 0) ** 2).mean())) for channel, z_QN in z.items()
@@ -191,20 +203,14 @@ def fit_map(z: Mapping[Channel, np.ndarray], halves: Retrained, noise: float) ->
     if alike := [channel for channel, scale in scales.items() if not scale]:
         raise NumericsError(f"{alike[0]}: no song scores above the mean of controls for any query")
     f_QN = _strengths(z, scales)
-    cover_RQ, actual_RQ = kept_strengths(halves, f_QN), halves.losses_RQ
-
-    def draw(rng: np.random.Generator) -> float:
-        where = np.ix_(rng.integers(R, size=R), rng.integers(Q, size=Q))
-        return _worth(cover_RQ[where], actual_RQ[where])
-
-    b = bootstrap(_worth(cover_RQ, actual_RQ), draw)
-    even, odd = (_worth(cover_RQ[fold], actual_RQ[fold]) for fold in FOLDS)
-    if min(b.value, even, odd) <= 0:
+    half_b, b = _worth_of(halves, f_QN), _worth_of(tenths, f_QN)
+    even, odd = (_worth(kept_strengths(halves[fold], f_QN), halves[fold].losses_RQ) for fold in FOLDS)
+    if min(b.value, half_b.value, even, odd) <= 0:
         raise UsageError(f"scores do not go with what retraining does (b = {b}): they have no effects in nats")
     parts = [_residuals(halves[fold], f_QN, other) for fold, other in zip(FOLDS, (odd, even), strict=True)]
     left, of_songs, of_queries = (np.concatenate(part) for part in zip(*parts, strict=True))
-    song, query = _scatter(left, of_songs, of_queries, noise**2)
-    return EffectMap(b, (even, odd), scales, song, query, noise, R, Q)
+    song, query = _scatter(left, of_songs, of_queries, half_noise**2)
+    return EffectMap(b, half_b, (even, odd), scales, song, query, noise, len(tenths.kept_RN), Q)
 
 
 def kept_strengths(models: Retrained, f_QN: np.ndarray) -> np.ndarray:
@@ -238,9 +244,22 @@ def _strengths(z: Mapping[Channel, np.ndarray], scales: Mapping[Channel, float])
     return np.sum([np.maximum(z_QN, 0) / scales[channel] for channel, z_QN in z.items()], axis=0)
 
 
+def _worth_of(models: Retrained, f_QN: np.ndarray) -> Estimate:
+    """b by some models, with its interval over queries and models."""
+    cover_RQ, (R, Q) = kept_strengths(models, f_QN), models.losses_RQ.shape
+
+    def draw(rng: np.random.Generator) -> float:
+        where = np.ix_(rng.integers(R, size=R), rng.integers(Q, size=Q))
+        return _worth(cover_RQ[where], models.losses_RQ[where])
+
+    return bootstrap(_worth(cover_RQ, models.losses_RQ), draw)
+
+
 def _worth(cover_RQ: np.ndarray, losses_RQ: np.ndarray) -> float:
     x_RQ = -centred(cover_RQ)
-    return float((x_RQ * losses_RQ).sum() / (x_RQ**2).sum())
+    # A draw of one model alone differs from nothing.
+    variance = (x_RQ**2).sum()
+    return float((x_RQ * losses_RQ).sum() / variance) if variance else 0.0
 
 
 def _residuals(models: Retrained, f_QN: np.ndarray, b: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

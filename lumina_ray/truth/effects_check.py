@@ -21,8 +21,11 @@ from lumina_ray.truth.effects import (
     kept_strengths,
     probability_below,
 )  # fmt: skip
-from lumina_ray.truth.measures import Estimate, bootstrap
+from lumina_ray.truth.measures import Estimate, bootstrap, mean
 from lumina_ray.vocabulary import Channel
+
+BEST = (1, 3, 5, 10, 20)
+"""Numbers of songs with the largest effects that are checked together."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,25 @@ class EffectCheck:
     placebo_r2: Estimate
     mean_predicted: float | None = None
     mean_actual: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class BestCheck:
+    """Predicted against actual effects of the songs with the largest ones, each left out alone, and added up.
+
+    Attributes:
+        n_songs: of each query, chosen by prediction.
+        predicted: mean sum over queries, in nats per code.
+        actual: of the same songs, by models without each of them; its interval is over queries.
+        coverage: how often 95 % intervals, widened by the noise of retraining, hold the sum.
+    """
+
+    __pydantic_config__ = STRICT
+
+    n_songs: int
+    predicted: float
+    actual: Estimate
+    coverage: Estimate
 
 
 @dataclass(frozen=True)
@@ -94,14 +116,17 @@ class _Compared:
 
 
 def check_halves(
-    fitted: EffectMap, z: Mapping[Channel, np.ndarray], halves: Retrained, groups: Sequence[Hashable]
+    fitted: EffectMap, z: Mapping[Channel, np.ndarray], halves: Retrained, groups: Sequence[Hashable], noise: float
 ) -> EffectCheck:
     """Check a fit on models of halves of the catalog. Each model is predicted by the b of those that it is not among.
+
+    The b is that of halves: this is a check of what scores order, and of how far losses scatter about it.
 
     Args:
         z: `[Q, N]` of each channel, of other queries than the fit's.
         halves: the very models of the fit, in its order.
         groups: the work or caption of each query. Scores of another query of the group are no placebo.
+        noise: of retraining, under halves.
 
     Raises:
         UsageError: fewer than `MIN_QUERIES` queries.
@@ -110,9 +135,10 @@ def check_halves(
     worth_R1 = np.array(fitted.folds)[::-1][fold_R, None]
     compared = _Compared(halves.losses_RQ, -worth_R1 * kept_strengths(halves, f_QN), fold_R, _others(groups))
     covered = [
-        _differences_covered(fitted, b * f_QN, halves[fold]) for fold, b in zip(FOLDS, fitted.folds[::-1], strict=True)
+        _differences_covered(fitted, b * f_QN, halves[fold], noise)
+        for fold, b in zip(FOLDS, fitted.folds[::-1], strict=True)
     ]
-    return _check(fitted, "half", compared, np.concatenate(covered))
+    return _check("half", compared, np.concatenate(covered), noise)
 
 
 def check_removals(
@@ -122,13 +148,15 @@ def check_removals(
     models: Retrained,
     groups: Sequence[Hashable],
     whole_Q: np.ndarray,
+    noise: float,
 ) -> EffectCheck:
-    """Check a fit on models without some songs, none of which the fit has seen.
+    """Check a fit on models without some songs.
 
     Args:
         removals: name of the group.
         z, groups: as in `check_halves`.
         whole_Q: losses under the model of the whole catalog, in nats per code.
+        noise: of retraining, under models of this group or of one that removes about as much.
 
     Raises:
         UsageError: fewer than `MIN_QUERIES` queries.
@@ -139,13 +167,36 @@ def check_removals(
     rises_RQ, left_out_RN = models.losses_RQ - whole_Q, (~models.kept_RN).astype(np.float64)
     totals_RQ = left_out_RN @ effects_QN.T
     variance_RQ = fitted.variance(totals_RQ, left_out_RN @ (effects_QN**2).T)
-    # Both models have noise.
-    below_RQ = probability_below(rises_RQ, totals_RQ, variance_RQ, 2 * fitted.noise**2)
-    checked = _check(fitted, removals, compared, np.abs(2 * below_RQ - 1) <= LEVEL)
+    below_RQ = probability_below(rises_RQ, totals_RQ, variance_RQ, noise**2)
+    checked = _check(removals, compared, np.abs(2 * below_RQ - 1) <= LEVEL, noise)
     return replace(checked, mean_predicted=float(totals_RQ.mean()), mean_actual=_mean(rises_RQ))
 
 
-def _check(fitted: EffectMap, removals: str, compared: _Compared, covered_RQ: np.ndarray) -> EffectCheck:
+def check_best(
+    fitted: EffectMap, z: Mapping[Channel, np.ndarray], rises_QN: np.ndarray, noise: float
+) -> tuple[BestCheck, ...]:
+    """Check a fit on the songs with the largest effects: `BEST` of them, as far as the catalog has so many.
+
+    Args:
+        z: as in `check_halves`.
+        rises_QN: by how much leaving each song out alone raised each query's loss, in nats per code.
+        noise: of retraining, of models without one song.
+    """
+    effects_QN, out = fitted.effects(z), []
+    order_QN = np.argsort(-effects_QN, axis=1, kind="stable")
+    for n in (n for n in BEST if n <= effects_QN.shape[1]):
+        best_Qn = order_QN[:, :n]
+        of_best_Qn = np.take_along_axis(effects_QN, best_Qn, axis=1)
+        actual_Q = np.take_along_axis(rises_QN, best_Qn, axis=1).sum(axis=1)
+        predicted_Q = of_best_Qn.sum(axis=1)
+        variance_Q = fitted.variance(predicted_Q, (of_best_Qn**2).sum(axis=1))
+        below_Q = probability_below(actual_Q, predicted_Q, variance_Q, n * noise**2)
+        held_Q = (np.abs(2 * below_Q - 1) <= LEVEL).astype(np.float64)
+        out.append(BestCheck(n, float(predicted_Q.mean()), mean(actual_Q), mean(held_Q)))
+    return tuple(out)
+
+
+def _check(removals: str, compared: _Compared, covered_RQ: np.ndarray, noise: float) -> EffectCheck:
     R, Q = compared.losses_RQ.shape
     if Q < MIN_QUERIES:
         raise UsageError(f"{Q} queries with losses are too few to check effects on; {MIN_QUERIES} are needed")
@@ -157,14 +208,16 @@ def _check(fitted: EffectMap, removals: str, compared: _Compared, covered_RQ: np
         n_queries=Q,
         slope=compared.estimate(_slope),
         r2=compared.estimate(_r2),
-        reachable_r2=float(1 - fitted.noise**2 * (1 - 1 / of_fold) / (actual_RQ**2).mean()),
+        reachable_r2=float(1 - noise**2 * (1 - 1 / of_fold) / (actual_RQ**2).mean()),
         coverage=_mean(covered_RQ.astype(np.float64)),
         placebo_slope=compared.estimate(_placebo_slope),
         placebo_r2=compared.estimate(_placebo_r2),
     )
 
 
-def _differences_covered(fitted: EffectMap, effects_QN: np.ndarray, models: Retrained) -> np.ndarray:
+def _differences_covered(
+    fitted: EffectMap, effects_QN: np.ndarray, models: Retrained, retraining_noise: float
+) -> np.ndarray:
     """Whether each loss's difference to the mean over models lies in its 95 % interval, bool `[R, Q]`.
 
     Songs of many models add up to it with either sign: it is taken as normally distributed.
@@ -172,7 +225,7 @@ def _differences_covered(fitted: EffectMap, effects_QN: np.ndarray, models: Retr
     songs_RN = centred(models.kept_RN.astype(np.float64))
     predicted_RQ = -songs_RN @ effects_QN.T
     variance_RQ = fitted.variance(predicted_RQ, songs_RN**2 @ (effects_QN**2).T)
-    noise = fitted.noise**2 * (1 - 1 / len(songs_RN))
+    noise = retraining_noise**2 * (1 - 1 / len(songs_RN))
     reach_RQ = norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance_RQ + noise)
     return np.abs(centred(models.losses_RQ) - predicted_RQ) <= reach_RQ
 

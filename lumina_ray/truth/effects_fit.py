@@ -16,7 +16,7 @@ from lumina_ray.methods import METHODS
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import Audited, members
 from lumina_ray.truth.effects import STRICT, EffectMap, Retrained, fit_map, retraining_noise, z_scores
-from lumina_ray.truth.effects_check import EffectCheck, check_halves, check_removals
+from lumina_ray.truth.effects_check import BestCheck, EffectCheck, check_best, check_halves, check_removals
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.fingerprints import AllFingerprints, make_fingerprints, required_fingerprints
 from lumina_ray.truth.queries import TRAINED_FRAMES, Query, QueryKind, Split
@@ -30,8 +30,8 @@ KINDS: tuple[QueryKind, ...] = ("excerpt", "generated", "captioned", "guided", "
 _MODEL: Audited = "A"
 _FITTED_ON: Split = "dev"
 _CHECKED_ON: Split = "test"
-_HALVES = "half"
-_REMOVALS = ("tenth", "single", "without-creator", "without-class")
+_HALVES, _TENTHS, _SINGLES = "half", "tenth", "single"
+_REMOVALS = (_TENTHS, _SINGLES, "without-creator", "without-class")
 _AGAIN = "again"
 
 
@@ -42,12 +42,14 @@ class KindEffects:
     Attributes:
         fitted: on split dev.
         checks: on split test, one for each group of retrained models that the bank has.
+        best: on split test, where the bank leaves every song out once.
     """
 
     __pydantic_config__ = STRICT
 
     fitted: EffectMap
     checks: tuple[EffectCheck, ...]
+    best: tuple[BestCheck, ...]
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Effects:
 
     __pydantic_config__ = STRICT
 
-    version: Literal[2]
+    version: Literal[3]
     method: str
     model: Audited
     weights_sha256: str
@@ -193,21 +195,48 @@ def fit_kind(
     at = {split: of.of_kind(kind) for split, of in asked.items()}
     z_of_kind = {split: {c: z_QN[at[split]] for c, z_QN in z[split].items()} for split in at}
     queries = {split: [asked[split].queries[q] for q in places] for split, places in at.items()}
-    halves = bank.of_kind(_HALVES)
+    halves, tenths = bank.of_kind(_HALVES), bank.of_kind(_TENTHS)
     songs = list(asked[_FITTED_ON].songs[: asked[_FITTED_ON].n_catalog])
-    noise = retraining_noise(_differences(bank, queries[_FITTED_ON]))
-    fitted = fit_map(z_of_kind[_FITTED_ON], _retrained(bank, halves, songs, queries[_FITTED_ON]), noise)
-    judged, z_judged = queries[_CHECKED_ON], z_of_kind[_CHECKED_ON]
-    groups = [_group(bank, query) for query in judged]
-    checks = [check_halves(fitted, z_judged, _retrained(bank, halves, songs, judged), groups)]
+    chosen, judged = queries[_FITTED_ON], queries[_CHECKED_ON]
+    noise = _Noise(_differences(bank, chosen))
+    fitted = fit_map(
+        z_of_kind[_FITTED_ON],
+        _retrained(bank, halves, songs, chosen),
+        _retrained(bank, tenths, songs, chosen),
+        noise.of(_HALVES),
+        noise.of(_TENTHS),
+    )
+    z_judged, groups = z_of_kind[_CHECKED_ON], [_group(bank, query) for query in judged]
+    checks = [check_halves(fitted, z_judged, _retrained(bank, halves, songs, judged), groups, noise.of(_HALVES))]
     whole = [training.name for training in bank.trainings].index(_MODEL)
     whole_Q = _losses(bank, [whole], judged)[0]
+    best: tuple[BestCheck, ...] = ()
     for name in _REMOVALS:
         # One model alone differs from no other.
-        if len(rows := bank.of_kind(name)) > 1:
-            models = _retrained(bank, rows, songs, judged)
-            checks.append(check_removals(fitted, name, z_judged, models, groups, whole_Q))
-    return KindEffects(fitted, tuple(checks))
+        if len(rows := bank.of_kind(name)) < 2:
+            continue
+        models, of_group = _retrained(bank, rows, songs, judged), noise.of(name if name == _SINGLES else _TENTHS)
+        checks.append(check_removals(fitted, name, z_judged, models, groups, whole_Q, of_group))
+        if name == _SINGLES and len(rows) == len(songs):
+            left_out_R = (~models.kept_RN).argmax(axis=1)
+            best = check_best(fitted, z_judged, (models.losses_RQ - whole_Q)[np.argsort(left_out_R)].T, of_group)
+    return KindEffects(fitted, tuple(checks), best)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """Noise of retraining: the less is left out, the less two seeds differ in what it costs.
+
+    Attributes:
+        differences: by group of trainings, as `retraining_noise` takes them.
+    """
+
+    differences: dict[Hashable, np.ndarray]
+
+    def of(self, group: str) -> float:
+        """Give the noise of one group, or of all together where too few of it were trained again."""
+        own = self.differences.get(group, np.zeros((0, 0)))
+        return retraining_noise({group: own} if len(own) > 1 else self.differences)
 
 
 def save_effects(effects: Effects, path: Path) -> None:
@@ -246,7 +275,8 @@ def sentences(effects: Effects) -> Iterator[str]:
         yield (
             f"{kind}: b {b.value:.4f} [{b.low:.4f}, {b.high:.4f}] nats; scatter of a song "
             f"{fitted.song_scatter:.2f}, of a query {fitted.query_scatter:.2f}; another seed {fitted.noise:.4f} nats; "
-            f"by {fitted.n_models} models and {fitted.n_queries} queries on {_FITTED_ON}"
+            f"by {fitted.n_models} models and {fitted.n_queries} queries on {_FITTED_ON}; where half of the catalog is "
+            f"missing, b is {fitted.half_b.value:.4f}"
         )
         for check in one.checks:
             yield (
@@ -256,6 +286,11 @@ def sentences(effects: Effects) -> Iterator[str]:
             )
             if check.mean_actual is not None:
                 yield f"    mean rise predicted {check.mean_predicted:.4f} nats, actual {check.mean_actual}"
+        for of in one.best:
+            yield (
+                f"  the {of.n_songs} with the largest effects, each alone: predicted {of.predicted:.4f} nats, actual "
+                f"{of.actual}, intervals hold {of.coverage}"
+            )
     for kind, reason in effects.left_out.items():
         yield f"{kind}: left out: {reason}"
 

@@ -46,15 +46,20 @@ class OwnRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.halves < MIN_MODELS:
-            raise UsageError(f"{self.halves} models of halves are too few for effects; {MIN_MODELS} are needed")
+        if min(self.halves, self.removals) < MIN_MODELS:
+            raise UsageError(
+                f"{self.halves} models of halves and {self.removals} without a tenth are too few for effects; "
+                f"{MIN_MODELS} of each are needed"
+            )
         if not 2 <= self.repeats <= self.halves:
             raise UsageError(
                 f"repeats ({self.repeats}) must be at least 2, which tell how much truth varies, and not more than "
                 f"halves ({self.halves})"
             )
-        if self.controls < MIN_CONTROLS or min(self.removals, self.singles, self.pieces) < 0:
-            raise UsageError("numbers of removals, singles and pieces must not be below 0")
+        if self.controls < MIN_CONTROLS or min(self.singles, self.pieces) < 0:
+            raise UsageError(
+                f"at least {MIN_CONTROLS} controls are needed, and numbers of singles and pieces must not be below 0"
+            )
 
 
 def own_trainings(recipe: OwnRecipe, n_songs: int) -> tuple[Training, ...]:

@@ -50,7 +50,7 @@ def fit_of(store: Store, kinds: dict[str, tuple[float, float]]) -> dict[str, Any
         }
 
     return {
-        "version": 2,
+        "version": 3,
         "method": "influence",
         "weights_sha256": store.specification.weights_sha256,
         "specification_sha256": store.specification.sha256,
@@ -131,9 +131,9 @@ def test_the_report_says_of_what_and_how_sure(made, snapshot: Snapshot, capsys: 
     assert [report.influence and report.influence.of for report in reports] == ["clip", "output", None]
     five = reports[0].influence.best[0]
     together = (
-        f"Of this clip: 5 songs together {five.effect:.3f} [{five.low:.3f}, {five.high:.3f}] nats of some "
-        f"{reports[0].influence.catalog.effect:.3f} that all 130 songs are worth; one retraining differs from the next "
-        "by 0.008."
+        f"Of this clip: 5 songs together {five.effect:.3f} [{five.low:.3f}, {five.high:.3f}] nats; the effects of all "
+        f"130 songs add up to some {reports[0].influence.catalog.effect:.3f}; one retraining differs from the next by "
+        "0.008."
     )
     for report, told in zip(
         reports, (together, "in general, not of this clip", "so shares are uncalibrated"), strict=True
@@ -242,7 +242,7 @@ def _other(name: str) -> Callable[[dict], None]:
         (_other("specification_sha256"), SpecificationMismatch, "fitted for specification ffffffffffff"),
         (_other("catalog_sha256"), SpecificationMismatch, "fitted for catalog ffffffffffff"),
         (lambda fit: fit.update(method="jl"), SpecificationMismatch, "fitted for method jl, the index has influence"),
-        (lambda fit: fit.update(version=1), StoreError, "effects of version 1, this software reads 2"),
+        (lambda fit: fit.update(version=1), StoreError, "effects of version 1, this software reads 3"),
         (lambda fit: fit.pop("method"), StoreError, "no effects"),
         (lambda fit: fit["kinds"]["excerpt"]["fitted"].update(noise=-1), StoreError, "no effects"),
         (lambda fit: fit["kinds"].update(captioned=fit["kinds"]["excerpt"]), UsageError, "several kinds of queries"),

@@ -33,7 +33,7 @@ from tests.tiny_model import tiny_codec_config
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 N_SONGS, FRAMES = 10, 16
-RECIPE = OwnRecipe(epochs=12, halves=8, removals=1, singles=0, repeats=2, pieces=0)
+RECIPE = OwnRecipe(epochs=12, halves=8, removals=8, singles=0, repeats=2, pieces=0)
 
 
 def own_songs(prefix: str, n: int, seed: int, n_chunks: int = 2) -> dict[str, SongCodes]:
@@ -93,8 +93,7 @@ def test_a_bank_of_the_own_model_gives_its_index_effects(base: Path, stores: dic
 
     effects = fit_own_effects(load_own_bank(out), "companion")
     assert effects.kinds["excerpt"].fitted.n_models == 8
-    # A single model without a tenth is compared with none.
-    assert [check.removals for check in effects.kinds["excerpt"].checks] == ["half"]
+    assert [check.removals for check in effects.kinds["excerpt"].checks] == ["half", "tenth"]
     save_effects(effects, tmp_path / "effects.json")
 
     # The index of that model takes the file, and its reports tell nats.
@@ -137,8 +136,8 @@ def test_the_model_makes_the_pieces_that_are_asked_about(
 
 def test_a_plan_counts_the_models_and_measures_their_steps(base: Path, stores: dict[str, Path]) -> None:
     planned = plan_own_bank(str(base), stream_store(stores["catalog"]), RECIPE)
-    # A, 8 halves, a tenth, and 3 of these again.
-    assert (planned.models, planned.steps, planned.queries, planned.workers) == (13, 12, N_SONGS, 2)
+    # A, 8 halves, 8 tenths, and 2 of each again.
+    assert (planned.models, planned.steps, planned.queries, planned.workers) == (21, 12, N_SONGS, 2)
     assert planned.step_s > 0
     assert planned.hours == pytest.approx(planned.elapsed_hours * 2)
     assert f"{planned.models} models of 12 steps each" in planned.sentence

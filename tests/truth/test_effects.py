@@ -18,7 +18,7 @@ from lumina_ray.truth.effects import (
     retraining_noise,
     z_scores,
 )  # fmt: skip
-from lumina_ray.truth.effects_check import EffectCheck, check_halves, check_removals
+from lumina_ray.truth.effects_check import EffectCheck, check_best, check_halves, check_removals
 from lumina_ray.truth.measures import Estimate
 from lumina_ray.vocabulary import Channel
 
@@ -75,6 +75,14 @@ class World:
         N = self.effects_QN.shape[1]
         return self.retrained(rng, rng.permuted(np.arange(N)[None].repeat(R, axis=0) < N // 2, axis=1))
 
+    def tenths(self, rng: np.random.Generator, R: int) -> Retrained:
+        N = self.effects_QN.shape[1]
+        return self.retrained(rng, rng.permuted(np.arange(N)[None].repeat(R, axis=0) >= N // 10, axis=1))
+
+
+def fit(world: World, rng: np.random.Generator, halves: Retrained, noise: float, tenths: int = 40) -> EffectMap:
+    return fit_map(world.z, halves, world.tenths(rng, tenths), noise, noise)
+
 
 def strengths(z: dict[Channel, np.ndarray]) -> np.ndarray:
     """f, said otherwise than the code says it: with each channel's own root mean square."""
@@ -86,7 +94,7 @@ def strengths(z: dict[Channel, np.ndarray]) -> np.ndarray:
 
 
 def fitted_map(b: float = 0.01, song: float = 0.7, query: float = 0.4) -> EffectMap:
-    return EffectMap(Estimate(b, b, b), (b, b), {"P": 1.0, "M": 2.0}, song, query, 0.02, 64, 50)
+    return EffectMap(Estimate(b, b, b), Estimate(b, b, b), (b, b), {"P": 1.0, "M": 2.0}, song, query, 0.02, 64, 50)
 
 
 def test_z_is_distance_from_the_controls_in_their_standard_deviations() -> None:
@@ -124,8 +132,8 @@ def test_an_effect_is_b_times_what_stands_out_in_either_channel(
 def test_b_and_scales_of_a_bank_without_scatter_are_found(seed: int, b: float, R: int, Q: int) -> None:
     rng = np.random.default_rng(seed)
     world = World.make(rng, Q, 30, b)
-    fitted = fit_map(world.z, world.halves(rng, R), noise=0.0)
-    assert (fitted.b.value, *fitted.folds) == pytest.approx((b, b, b))
+    fitted = fit(world, rng, world.halves(rng, R), noise=0.0)
+    assert (fitted.b.value, fitted.half_b.value, *fitted.folds) == pytest.approx((b, b, b, b))
     assert (fitted.song_scatter, fitted.query_scatter) == pytest.approx((0, 0), abs=1e-4)
     for channel in CHANNELS:
         positive = [max(0.0, float(value)) for value in world.z[channel].ravel()]
@@ -136,13 +144,24 @@ def test_b_and_scales_of_a_bank_without_scatter_are_found(seed: int, b: float, R
 def test_b_is_that_of_a_regression_with_a_level_for_each_query() -> None:
     rng = np.random.default_rng(1)
     world = World.make(rng, 6, 40, 0.02, song=0.7, query=0.3, noise=0.05)
-    halves = world.halves(rng, 20)
-    columns = [-(halves.kept_RN @ strengths(world.z).T).ravel()]
-    columns += [np.tile(np.arange(6) == q, 20).astype(float) for q in range(6)]
-    expected = np.linalg.lstsq(np.stack(columns, axis=1), halves.losses_RQ.ravel(), rcond=None)[0][0]
-    fitted = fit_map(world.z, halves, noise=0.05)
-    assert fitted.b.value == pytest.approx(expected)
-    assert fitted.b.low < expected < fitted.b.high
+    halves, tenths = world.halves(rng, 20), world.tenths(rng, 20)
+    fitted = fit_map(world.z, halves, tenths, 0.05, 0.05)
+    for models, found in ((halves, fitted.half_b), (tenths, fitted.b)):
+        columns = [-(models.kept_RN @ strengths(world.z).T).ravel()]
+        columns += [np.tile(np.arange(6) == q, 20).astype(float) for q in range(6)]
+        expected = np.linalg.lstsq(np.stack(columns, axis=1), models.losses_RQ.ravel(), rcond=None)[0][0]
+        assert found.value == pytest.approx(expected)
+        assert found.low < expected < found.high
+
+
+def test_b_is_what_songs_are_worth_to_a_whole_catalog() -> None:
+    """Each song is worth twice as much where half of the others are missing: halves must not tell b."""
+    rng = np.random.default_rng(2)
+    world = World.make(rng, 20, 40, 0.02)
+    richer = replace(world, effects_QN=2 * world.effects_QN)
+    fitted = fit_map(world.z, richer.halves(rng, 40), world.tenths(rng, 40), 0.01, 0.01)
+    assert (fitted.b.value, fitted.half_b.value) == pytest.approx((0.02, 0.04))
+    np.testing.assert_allclose(fitted.effects(world.z), world.effects_QN)
 
 
 def test_b_and_scatter_are_found_in_noise() -> None:
@@ -151,10 +170,11 @@ def test_b_and_scatter_are_found_in_noise() -> None:
     for seed in range(20):
         rng = np.random.default_rng(seed)
         world = World.make(rng, 100, 60, 0.02, song=0.7, query=0.4, noise=0.03)
-        found.append(fit_map(world.z, world.halves(rng, 60), noise=0.03))
-    assert np.mean([one.b.value for one in found]) == pytest.approx(0.02, rel=0.05)
-    # Tails are long here: b's interval holds it in some 90 % of banks.
-    assert np.mean([one.b.low < 0.02 < one.b.high for one in found]) >= 0.8
+        found.append(fit(world, rng, world.halves(rng, 60), noise=0.03))
+    for b in ([one.b for one in found], [one.half_b for one in found]):
+        assert np.mean([one.value for one in b]) == pytest.approx(0.02, rel=0.05)
+        # Tails are long here: b's interval holds it in some 90 % of banks.
+        assert np.mean([one.low < 0.02 < one.high for one in b]) >= 0.8
     # A query's factor multiplies the song's: 0.7² · (1 + 0.4²).
     assert np.mean([one.song_scatter for one in found]) == pytest.approx(0.7 * (1 + 0.4**2) ** 0.5, abs=0.07)
     assert np.mean([one.query_scatter for one in found]) == pytest.approx(0.4, abs=0.07)
@@ -164,8 +184,8 @@ def test_noise_of_retraining_is_not_taken_for_scatter() -> None:
     rng = np.random.default_rng(3)
     world = World.make(rng, 60, 60, 0.02, noise=0.2)
     halves = world.halves(rng, 60)
-    assert fit_map(world.z, halves, noise=0.2).song_scatter < 0.3
-    assert fit_map(world.z, halves, noise=0.0).song_scatter > 1
+    assert fit(world, rng, halves, noise=0.2).song_scatter < 0.3
+    assert fit(world, rng, halves, noise=0.0).song_scatter > 1
 
 
 def test_noise_is_half_the_variance_of_differences_without_what_the_other_seed_gives_to_all() -> None:
@@ -228,11 +248,13 @@ def checked() -> tuple[World, EffectMap, EffectCheck, EffectCheck]:
         split: World({c: z_QN[of] for c, z_QN in world.z.items()}, world.effects_QN[of], 0.02)
         for split, of in half.items()
     }
-    fitted = fit_map(worlds["dev"].z, worlds["dev"].retrained(rng, kept_RN), noise=0.02)
+    fitted = fit(worlds["dev"], rng, worlds["dev"].retrained(rng, kept_RN), noise=0.02)
     test = worlds["test"]
-    halves = check_halves(fitted, test.z, test.retrained(rng, kept_RN), range(80))
-    whole = test.retrained(rng, np.ones((1, N), bool)).losses_RQ[0]
-    single = check_removals(fitted, "single", test.z, test.retrained(rng, ~np.eye(N, dtype=bool)), range(80), whole)
+    halves = check_halves(fitted, test.z, test.retrained(rng, kept_RN), range(80), noise=0.02)
+    # Of the model of the whole catalog there is one: what it has of noise, all effects share.
+    whole = replace(test, noise=0.0).retrained(rng, np.ones((1, N), bool)).losses_RQ[0]
+    models = test.retrained(rng, ~np.eye(N, dtype=bool))
+    single = check_removals(fitted, "single", test.z, models, range(80), whole, noise=0.02)
     return test, fitted, halves, single
 
 
@@ -261,10 +283,10 @@ def test_scores_of_another_query_are_a_placebo(checked: tuple[World, EffectMap, 
 def test_figures_are_those_of_one_number_at_a_time() -> None:
     rng = np.random.default_rng(8)
     world = World.make(rng, 5, 12, 0.05, song=0.5, noise=0.02)
-    fitted = fit_map(world.z, world.halves(rng, 16), noise=0.02)
+    fitted = fit(world, rng, world.halves(rng, 16), noise=0.02)
     models = world.halves(rng, 9)
     groups = ["a", "b", "a", "c", "d"]
-    check = check_removals(fitted, "tenth", world.z, models, groups, models.losses_RQ.mean(axis=0))
+    check = check_removals(fitted, "tenth", world.z, models, groups, models.losses_RQ.mean(axis=0), noise=0.02)
     predicted = np.array([
         [-sum(fitted.effects(world.z)[q, n] for n in range(12) if models.kept_RN[r, n]) for q in range(5)]
         for r in range(9)
@@ -285,9 +307,9 @@ def test_models_are_judged_by_the_b_of_the_others() -> None:
     world = World.make(rng, 6, 20, 0.05)
     kept_RN = world.halves(rng, 400).kept_RN
     losses_RQ = -(kept_RN @ world.effects_QN.T) * np.where(np.arange(400) % 2, 2, 1)[:, None]
-    fitted = fit_map(world.z, Retrained(kept_RN, losses_RQ), noise=0.0)
+    fitted = fit(world, rng, Retrained(kept_RN, losses_RQ), noise=0.0)
     assert fitted.folds == pytest.approx((0.05, 0.1))
-    slope = check_halves(fitted, world.z, Retrained(kept_RN, losses_RQ), range(6)).slope.value
+    slope = check_halves(fitted, world.z, Retrained(kept_RN, losses_RQ), range(6), noise=0.1).slope.value
     # (1 · 2 + 2 · 1) / (2² + 1²), for folds whose f vary alike.
     assert slope == pytest.approx(0.8, abs=0.05)
 
@@ -297,18 +319,20 @@ def test_models_are_judged_by_the_b_of_the_others() -> None:
     [
         ({"controls": 0}, "0 controls"),
         ({"controls": 19}, "19 controls"),
-        ({"models": 7}, "7 models"),
+        ({"models": 7}, "7 models of halves"),
+        ({"tenths": 7}, "7 models without a tenth"),
         ({"queries": 3}, "3 queries"),
         ({"b": -0.02}, "do not go with what retraining does"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(change: dict, message: str) -> None:
-    of = {"controls": 20, "models": 8, "queries": 4, "b": 0.02} | change
+    of = {"controls": 20, "models": 8, "tenths": 8, "queries": 4, "b": 0.02} | change
     rng = np.random.default_rng(10)
     world = World.make(rng, of["queries"], 20, of["b"])
     controls_CN = rng.normal(size=(of["controls"], 20))
     with pytest.raises(UsageError, match=message):
-        fit_map({c: z_scores(world.z[c], controls_CN) for c in CHANNELS}, world.halves(rng, of["models"]), noise=0.01)
+        z = {c: z_scores(world.z[c], controls_CN) for c in CHANNELS}
+        fit(replace(world, z=z), rng, world.halves(rng, of["models"]), noise=0.01, tenths=of["tenths"])
 
 
 def test_noise_takes_models_that_were_trained_again() -> None:
@@ -318,12 +342,31 @@ def test_noise_takes_models_that_were_trained_again() -> None:
         retraining_noise({"half": np.ones((1, 3))})
 
 
+def test_the_best_songs_are_checked_one_by_one_and_added_up() -> None:
+    rng = np.random.default_rng(13)
+    world = World.make(rng, 200, 30, 0.02, song=0.6, query=0.4)
+    fitted = replace(
+        fitted_map(0.02, song=0.6 * (1 + 0.4**2) ** 0.5), scales=fit(world, rng, world.halves(rng, 16), 0.0).scales
+    )
+    rises_QN = world.effects_QN + 0.01 * rng.normal(size=world.effects_QN.shape)
+    checks = check_best(fitted, world.z, rises_QN, noise=0.01)
+    assert [check.n_songs for check in checks] == [1, 3, 5, 10, 20]
+    predicted_QN = 0.02 * strengths(world.z)
+    for check in checks:
+        best = [np.argsort(-of_N, kind="stable")[: check.n_songs] for of_N in predicted_QN]
+        of_best = [(predicted_QN[q, songs].sum(), rises_QN[q, songs].sum()) for q, songs in enumerate(best)]
+        expected = np.mean(of_best, axis=0)
+        assert (check.predicted, check.actual.value) == pytest.approx(tuple(expected))
+        assert check.actual.low < check.predicted < check.actual.high
+        assert check.coverage.value == pytest.approx(0.95, abs=0.04)
+
+
 def test_too_few_queries_are_no_check() -> None:
     rng = np.random.default_rng(11)
     world = World.make(rng, 3, 20, 0.02)
     fitted = replace(fitted_map(), scales={"P": 1.0, "M": 1.0})
     with pytest.raises(UsageError, match="3 queries"):
-        check_halves(fitted, world.z, world.halves(rng, 8), range(3))
+        check_halves(fitted, world.z, world.halves(rng, 8), range(3), noise=0.01)
 
 
 def test_scores_that_cannot_be_right_are_refused() -> None:
@@ -335,6 +378,7 @@ def test_scores_that_cannot_be_right_are_refused() -> None:
     with pytest.raises(UsageError, match="4 songs"):
         z_scores(np.zeros((2, 4)), controls_CN)
     with pytest.raises(NumericsError, match="P: no song"):
-        fit_map({"P": -np.ones((4, 5))}, Retrained(np.ones((8, 5), bool), np.zeros((8, 4))), noise=0.1)
+        models = Retrained(np.ones((8, 5), bool), np.zeros((8, 4)))
+        fit_map({"P": -np.ones((4, 5))}, models, models, 0.1, 0.1)
     with pytest.raises(UsageError, match="channels P, M"):
         fitted_map().effects({"P": np.zeros((1, 1))})

@@ -112,8 +112,12 @@ def test_every_kind_has_its_own_b_and_others_a_reason(effects: Effects) -> None:
     assert list(effects.kinds) == ["excerpt", "captioned"]
     for kind, one in effects.kinds.items():
         assert one.fitted.b.value == pytest.approx(B[kind], rel=0.1)
+        assert one.fitted.half_b.value == pytest.approx(B[kind], rel=0.1)
         assert one.fitted.noise == pytest.approx(NOISE, rel=0.4)
-        assert (one.fitted.n_models, one.fitted.n_queries) == (16, 8 if kind == "excerpt" else 6)
+        assert (one.fitted.n_models, one.fitted.n_queries) == (12, 8 if kind == "excerpt" else 6)
+        assert [best.n_songs for best in one.best] == [1, 3, 5, 10, 20]
+        for best in one.best:
+            assert best.predicted == pytest.approx(best.actual.value, rel=0.15)
         removals = [check.removals for check in one.checks]
         assert removals == ["half", "tenth", "single", "without-creator", "without-class"]
         for check in one.checks:
@@ -155,6 +159,8 @@ def test_a_bank_of_few_models_or_no_repeats_is_refused(bank: Bank) -> None:
     few = {f"half-{i:03}" for i in range(7, 16)}
     with pytest.raises(UsageError, match="7 models of halves"):
         fit_effects(only(lambda training: training.name not in few), "influence")
+    with pytest.raises(UsageError, match="0 models without a tenth"):
+        fit_effects(only(lambda training: not training.name.startswith("tenth")), "influence")
     with pytest.raises(UsageError, match="with repeats"):
         fit_effects(only(lambda training: not training.name.startswith("again")), "influence")
 
@@ -220,7 +226,7 @@ def _at(*path: str | int, to: Any) -> Callable[[dict], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_at("version", to=1), "effects of version 1, this software reads 2"),
+        (_at("version", to=1), "effects of version 1, this software reads 3"),
         (_at("version", to=None), "effects of version None"),
         (_at("method", to=None), "method: Field required"),
         (_at("kinds", "excerpt", "fitted", "b", "value", to=-1.0), "above 0"),

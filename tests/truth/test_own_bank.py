@@ -22,7 +22,7 @@ from lumina_ray.truth.queries import Piece
 from lumina_ray.vocabulary import SongCodes
 
 N, DIMS = 24, 16
-RECIPE = OwnRecipe(halves=16, removals=6, singles=5, repeats=3, pieces=10, prompt_frames=30)
+RECIPE = OwnRecipe(halves=16, removals=8, singles=5, repeats=3, pieces=10, prompt_frames=30)
 B, NOISE = 0.03, 0.002
 
 
@@ -45,7 +45,7 @@ def test_models_differ_by_what_they_learned_alone() -> None:
     assert (base.name, base.songs) == ("base", ())
     assert (whole.name, whole.songs, whole.removed) == ("A", tuple(range(N)), ())
     count = {name: sum(one.name.startswith(name) for one in parts) for name in ("half", "tenth", "single", "again")}
-    assert count == {"half": 16, "tenth": 6, "single": 5, "again": 9}
+    assert count == {"half": 16, "tenth": 8, "single": 5, "again": 9}
     for one in parts:
         assert sorted({*one.songs, *one.removed}) == list(range(N))
         assert len(one.removed) == {"half": 12, "tent": 2, "sing": 1}[one.name.removeprefix("again-")[:4]]
@@ -62,6 +62,8 @@ def test_too_little_for_effects_is_refused_before_anything_is_trained() -> None:
         own_trainings(RECIPE, 7)
     with pytest.raises(UsageError, match="7 models of halves"):
         OwnRecipe(halves=7)
+    with pytest.raises(UsageError, match="7 without a tenth"):
+        OwnRecipe(removals=7)
     with pytest.raises(UsageError, match=r"repeats \(1\)"):
         OwnRecipe(repeats=1)
 

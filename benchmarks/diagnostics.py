@@ -28,7 +28,7 @@ from lumina_ray.diagnostics.reliability import Diagnostics, ScoreSums
 from lumina_ray.diagnostics.reliability import judge as judge_sums
 from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.methods import METHODS
-from lumina_ray.truth.agreement import LDS, Agreement
+from lumina_ray.truth.agreement import AGREED, Agreement
 from lumina_ray.truth.bank import BASE, SHIPPED, Bank, load_bank
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.fingerprints import UNTRAINED, FingerprintKey, Fingerprints, make_fingerprints
@@ -103,8 +103,8 @@ def judge(
                 controls = control_kappas(fingerprints, asked, channel)
                 scores_QN = scores(bank, method, channel, asked, asked.n_catalog, made, weights=(weights,))
                 agreed: dict[str, Resampled] = agreement(channel, scores_QN)
-                for measure in (name for name in LDS if name in agreed):
-                    queries = LDS[measure]
+                for measure in (name for name in AGREED if name in agreed and name.startswith("lds_")):
+                    queries = AGREED[measure]
                     found = judge_sums(ScoreSums.of(scores_QN[asked.of_kind(queries)].T))
                     draws.setdefault(queries, []).append(agreed[measure].draws_n)
                     out.append(

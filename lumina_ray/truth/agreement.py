@@ -48,12 +48,23 @@ _VARIANTS = {
     "_specific": "the LDS of what is a query's own: scores and losses less their means over the queries of the kind",
     "_other": "placebo: the LDS of the scores for another query of the kind, in place of the query's own",
 }
-LDS: dict[str, str] = {f"lds_{kind}": kind for kind in _KINDS}
-"""The kind of query of each measure of agreement by the loss of all codebooks."""
+_ALONE_VARIANTS = {
+    "": "over models that each lack one song, rank correlation of that song's score with what it does to the loss",
+    "_specific": "the same of what is a query's own",
+    "_other": "placebo: the same with the scores for another query of the kind",
+}
+# What a single song does is small: kinds that are pooled have enough queries.
+_ALONE = ("excerpt", *_POOLED)
+_HALF, _SINGLE = "half", "single"
+AGREED: dict[str, str] = {f"lds_{kind}": kind for kind in _KINDS} | {
+    f"alone_{kind}": f"{kind}, song by song" for kind in _ALONE
+}
+"""What each measure of agreement by the loss of all codebooks is of."""
 AGREEMENT = {
-    f"lds_{kind}{variant}": f"agreement with retraining on {of}: {what}"
-    for kind, of in _KINDS.items()
-    for variant, what in _VARIANTS.items()
+    f"{name}_{kind}{variant}": f"agreement with retraining on {_KINDS[kind]}: {what}"
+    for name, kinds, variants in (("lds", _KINDS, _VARIANTS), ("alone", _ALONE, _ALONE_VARIANTS))
+    for kind in kinds
+    for variant, what in variants.items()
 } | {"creators": "agreement with retraining without each creator's songs, on unheard excerpts of catalog songs"}
 """All measures by name."""
 # One text, or few, may make all pieces of a kind so alike that they are one query.
@@ -115,49 +126,51 @@ class Agreement:
     """Judges scores of an evaluation set by retraining; all by the same draws of models and queries.
 
     Attributes:
-        diversity: of every kind of query that has losses under models of random halves.
+        diversity: of the queries of each of `AGREED` that the bank has.
     """
 
     def __init__(self, bank: Bank, asked: EvaluationSet) -> None:
-        self._halves: dict[str, _Questions] = {}
+        self._questions: dict[str, _Questions] = {}
         self.diversity: dict[str, Diversity] = {}
-        for kind in _KINDS:
-            questions = _questions(bank, asked, kind, "half")
+        for name in AGREED:
+            group, _, kind = name.partition("_")
+            questions = _questions(bank, asked, kind, _HALF if group == "lds" else _SINGLE)
             if questions is None:
                 continue
             losses_RQ = questions.mean_losses()
             effective, own = effective_queries(losses_RQ), effective_queries(questions.own(losses_RQ.T).T)
             judged, own_judged = (kind not in _MADE_UP or n >= MIN_EFFECTIVE_QUERIES for n in (effective, own))
-            self.diversity[kind] = Diversity(len(questions.places), effective, own, judged, own_judged)
-            self._halves[kind] = questions
+            self.diversity[name] = Diversity(len(questions.places), effective, own, judged, own_judged)
+            self._questions[name] = questions
         self._creators = _questions(bank, asked, "excerpt", "without-creator")
 
     def __call__(self, channel: ScoredChannel, scores_QN: np.ndarray) -> dict[str, Resampled]:
         """Judge scores of the catalog's songs for the set's queries, by all of the measures that the bank allows."""
         out = {}
-        for kind, questions in self._halves.items():
+        for name, questions in self._questions.items():
             of_kind_QN, losses_RQ = scores_QN[questions.places], questions.mean_losses()
-            diversity = self.diversity[kind]
+            diversity = self.diversity[name]
             if diversity.judged:
-                out[f"lds_{kind}"] = questions.lds(of_kind_QN, losses_RQ)
-                if channel != BOTH:
+                out[name] = questions.lds(of_kind_QN, losses_RQ)
+                if channel != BOTH and f"{name}_own" in AGREEMENT:
                     codebooks = codebooks_of(channel, questions.losses_RQK.shape[2])
-                    out[f"lds_{kind}_own"] = questions.lds(of_kind_QN, questions.mean_losses(codebooks))
+                    out[f"{name}_own"] = questions.lds(of_kind_QN, questions.mean_losses(codebooks))
             if diversity.own_judged:
-                out[f"lds_{kind}_specific"] = questions.lds(questions.own(of_kind_QN), questions.own(losses_RQ.T).T)
+                out[f"{name}_specific"] = questions.lds(questions.own(of_kind_QN), questions.own(losses_RQ.T).T)
             if diversity.judged:
-                out[f"lds_{kind}_other"] = questions.lds(of_kind_QN[questions.others], losses_RQ)
+                out[f"{name}_other"] = questions.lds(of_kind_QN[questions.others], losses_RQ)
         if self._creators is not None:
             out["creators"] = self._creators.lds(scores_QN[self._creators.places], self._creators.mean_losses())
         return out
 
     def refusals(self) -> list[str]:
-        """Say which kinds of queries are too few for an LDS."""
+        """Say which kinds of queries are too few to be judged."""
         return [
-            f"Not measured: LDS on {_KINDS[kind]} (`{kind}`): the {of.queries} pieces are worth {of.effective:.1f} "
-            f"queries, what is their own {of.own:.1f}, and {MIN_EFFECTIVE_QUERIES} are the least"
+            f"Not measured: agreement on {_KINDS[name.partition('_')[2]]} (`{name}`): the {of.queries} pieces are "
+            f"worth {of.effective:.1f} queries, what is their own {of.own:.1f}, and {MIN_EFFECTIVE_QUERIES} are the "
+            "least"
             + (": the latter alone is judged." if of.own_judged else ": the former alone is." if of.judged else ".")
-            for kind, of in self.diversity.items()
+            for name, of in self.diversity.items()
             if not (of.judged and of.own_judged)
         ]
 

@@ -19,9 +19,17 @@ from lumina_ray.truth.scores import BOTH
 from lumina_ray.truth.stability import Stability
 from lumina_ray.vocabulary import DEFAULT_METHOD, Channel, Kind
 
-MUST_BEAT = ("lds_excerpt", "lds_continuations", "lds_pieces_specific")
+MUST_BEAT = (
+    "lds_excerpt",
+    "lds_continuations",
+    "lds_pieces_specific",
+    "alone_excerpt",
+    "alone_continuations",
+    "alone_pieces_specific",
+)
 """The measures in which the default method must beat all floors: of both channels together, on music that catalog songs
-are in. Music made up under few captions is alike: of it, what is a piece's own."""
+are in, by models of halves and by models that each lack one song. Music made up under few captions is alike: of it,
+what is a piece's own."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Card:
         stability: of shares, by kind of fingerprint and channel.
         membership: one row for each signal.
         left_out: sentences that say what was not measured, and why.
-        queries: how many there are of each kind that has losses, and what they are worth.
+        queries: by measure of agreement: how many there are, and what they are worth.
         power: how often policies name the song that a query was made of, and any song, by kind of fingerprint.
     """
 

@@ -53,15 +53,11 @@ def retraining_says(queries: str) -> str:
 
 def _agreement(card: Mapping[str, Any], kind: str) -> str:
     row = next(row for row in card["rows"] if (row["method"], row["channel"]) == (DEFAULT_METHOD, BOTH))
-    measures = row["measures"]
-    if (lds := measures.get(f"lds_{kind}")) is not None:
-        placebo = measures[f"lds_{kind}_other"]
-        return f"Scores agree with retraining at {_figure(lds)}, another query's at {_figure(placebo)}."
-    if (own := measures.get(f"lds_{kind}_specific")) is not None:
-        return f"What is their own agrees with retraining at {_figure(own)}."
-    of = card["queries"][kind]
+    name = f"alone_{kind}_specific"
+    nearest = min(row["ahead"][name].values(), key=lambda ahead: ahead["low"])
     return (
-        f"Whether scores agree with retraining is not judged: {of['queries']} pieces are worth {of['own']:.1f} queries."
+        f"By models that each lack one song, scores agree with what it did to them at "
+        f"{_figure(row['measures'][name])}; {_figure(nearest)} of that is ahead of the nearest floor."
     )
 
 

@@ -6,13 +6,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from lumina_ray.truth.agreement import LDS
+from lumina_ray.truth.agreement import AGREED
 from lumina_ray.truth.alterations import ALTERATIONS
 from lumina_ray.truth.card import Card, shown_measures, verdict
 from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.method_rows import MethodRow
 
-HEADINGS = {name: f"LDS {kind}" for name, kind in LDS.items()} | {
+HEADINGS = {name: f"LDS {of}" for name, of in AGREED.items()} | {
     "creators": "LDS creators",
     "twins_prompted": "twins, continued",
     "twins_generated": "twins, free",
@@ -75,12 +75,12 @@ def tables(card: Card, *, wide: bool) -> tuple[Table, ...]:
 
 def _queries(card: Card, wide: bool) -> Table:
     out = _table("Kinds of queries with losses", wide)
-    out.add_column("kind")
+    out.add_column("agreement on")
     for heading in ("queries", "worth as many\nindependent ones", "what is\ntheir own"):
         out.add_column(heading, justify="right")
-    for kind, of in card.queries.items():
+    for name, of in card.queries.items():
         worth = ((of.effective, of.judged), (of.own, of.own_judged))
-        out.add_row(kind, str(of.queries), *(f"{n:.1f}" + " (too few)" * (not enough) for n, enough in worth))
+        out.add_row(AGREED[name], str(of.queries), *(f"{n:.1f}" + " (too few)" * (not enough) for n, enough in worth))
     return out
 
 
@@ -101,16 +101,16 @@ def _agreement(rows: Sequence[MethodRow], wide: bool) -> Table:
         ahead = row.ahead.get(name) or row.ahead.get(f"{name}_specific", {})
         nearest = min(ahead, key=lambda floor: ahead[floor].low, default="")
         difference = _text(ahead[nearest], wide) if nearest else ""
-        out.add_row(row.method, row.channel, LDS[name], *values, nearest, difference)
+        out.add_row(row.method, row.channel, AGREED[name], *values, nearest, difference)
     return out
 
 
 def _floors(rows: Sequence[MethodRow]) -> Table:
-    out = _table("How far ahead of each floor, in LDS", wide=True)
+    out = _table("How far ahead of each floor", wide=True)
     for heading in ("method", "", "kind"):
         out.add_column(heading, no_wrap=True)
     shown = [
-        (row, LDS[name] + what, row.ahead[name + variant])
+        (row, AGREED[name] + what, row.ahead[name + variant])
         for row, name in _agreed(rows)
         for variant, what in (("", ""), ("_specific", ", its own"))
         if name + variant in row.ahead
@@ -126,7 +126,7 @@ def _floors(rows: Sequence[MethodRow]) -> Table:
 
 def _agreed(rows: Sequence[MethodRow]) -> Iterator[tuple[MethodRow, str]]:
     """Kind by kind, so that methods can be compared."""
-    return ((row, name) for name in LDS for row in rows if {name, f"{name}_specific"} & row.measures.keys())
+    return ((row, name) for name in AGREED for row in rows if {name, f"{name}_specific"} & row.measures.keys())
 
 
 def _methods(rows: Sequence[MethodRow], wide: bool) -> Table:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from lumina_ray.truth.agreement import Agreement, deranged, with_losses
 from lumina_ray.truth.bank import Bank
@@ -26,7 +27,9 @@ CODES = torch.zeros(4, 500, dtype=torch.int64)
 N = len(CATALOG)
 
 
-def bank_of(kind: QueryKind, effects_QKN: np.ndarray, captions: Sequence[str] = (), first: int = -1) -> Bank:
+def bank_of(
+    kind: QueryKind, effects_QKN: np.ndarray, captions: Sequence[str] = (), first: int = -1, models: str = "half"
+) -> Bank:
     """Queries of one kind, to each codebook of which each song of the catalog does what is laid down."""
     Q, K = effects_QKN.shape[:2]
     queries = [
@@ -35,7 +38,7 @@ def bank_of(kind: QueryKind, effects_QKN: np.ndarray, captions: Sequence[str] = 
         )
         for q in range(Q)
     ]
-    trainings = [t for t in retrainings(RECIPE, RECORDINGS, captions_of(RECORDINGS)) if t.name.startswith("half")]
+    trainings = [t for t in retrainings(RECIPE, RECORDINGS, captions_of(RECORDINGS)) if t.name.startswith(models)]
     masks_RN = np.array([[song in training.songs for song in CATALOG] for training in trainings], float)
     losses_RQK = 5 - np.einsum("rn,qkn->rqk", masks_RN, effects_QKN)
     return small_bank(RECIPE, RECORDINGS, [CODES] * len(RECORDINGS), queries, [], {}, trainings, losses_RQK)
@@ -76,11 +79,11 @@ def test_queries_that_are_one_query_are_refused_and_recordings_are_not() -> None
     rng = np.random.default_rng(2)
     alike_QKN = np.repeat(rng.normal(size=N)[None] + 0.05 * rng.normal(size=(30, N)), 4, axis=0).reshape(30, 4, N)
     agreement, asked = judge(bank_of("captioned", alike_QKN))
-    assert agreement.diversity["captioned"].queries == len(asked.queries) == 30
-    assert agreement.diversity["captioned"].effective < 2
-    assert agreement.diversity["captioned"] == agreement.diversity["pieces"]
+    assert agreement.diversity["lds_captioned"].queries == len(asked.queries) == 30
+    assert agreement.diversity["lds_captioned"].effective < 2
+    assert agreement.diversity["lds_captioned"] == agreement.diversity["lds_pieces"]
     # What is each query's own is another matter.
-    assert agreement.diversity["captioned"].own > 10
+    assert agreement.diversity["lds_captioned"].own > 10
     assert set(agreement("P", rng.normal(size=(30, N)))) == {"lds_captioned_specific", "lds_pieces_specific"}
     words = agreement.refusals()
     assert ["captioned" in words[0], "pieces" in words[1]] == [True, True]
@@ -89,7 +92,7 @@ def test_queries_that_are_one_query_are_refused_and_recordings_are_not() -> None
     assert few("P", rng.normal(size=(8, N))) == {}
     assert few.refusals()[0].endswith("are the least.")
     recordings, _ = judge(bank_of("excerpt", alike_QKN, first=0))
-    assert recordings.diversity["excerpt"].judged
+    assert recordings.diversity["lds_excerpt"].judged
     assert recordings.refusals() == []
     assert "lds_excerpt" in recordings("P", rng.normal(size=(30, N)))
 
@@ -101,8 +104,8 @@ def test_kinds_are_judged_together_each_less_its_own_mean() -> None:
     bank = bank_of("prompted", np.repeat(effects_QN[:, None], 4, axis=1), first=0)
     bank = replace(bank, queries=[replace(q, kind="continued") if i >= 12 else q for i, q in enumerate(bank.queries)])
     agreement, _ = judge(bank)
-    assert agreement.diversity["continuations"].queries == 24
-    assert agreement.diversity["continuations"].effective < 3 < 10 < agreement.diversity["continuations"].own
+    assert agreement.diversity["lds_continuations"].queries == 24
+    assert agreement.diversity["lds_continuations"].effective < 3 < 10 < agreement.diversity["lds_continuations"].own
     found = agreement(BOTH, effects_QN)
     assert found["lds_continuations"].value > 0.999
     assert found["lds_continuations_specific"].value > 0.999
@@ -148,7 +151,7 @@ def test_queries_without_losses_are_not_judged() -> None:
     agreement, asked = judge(more)
     assert len(asked.queries) == 13
     assert with_losses(more, asked) == list(range(1, 13))
-    assert agreement.diversity["prompted"].queries == 12
+    assert agreement.diversity["lds_prompted"].queries == 12
 
 
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=40))
@@ -158,3 +161,19 @@ def test_a_derangement_gives_each_query_another_one_of_another_cluster(clusters:
     assert all(other != q for q, other in enumerate(others))
     if max(clusters.count(name) for name in clusters) <= len(clusters) // 2:
         assert all(clusters[other] != clusters[q] for q, other in enumerate(others))
+
+
+def test_models_that_lack_one_song_judge_song_by_song() -> None:
+    rng = np.random.default_rng(7)
+    effects_QN = rng.normal(size=(30, N))
+    bank = bank_of(
+        "captioned", np.repeat(effects_QN[:, None], 4, axis=1), [f"c {q}" for q in range(30)], models="single"
+    )
+    agreement, _ = judge(bank)
+    assert set(agreement.diversity) == {"alone_pieces"}
+    scores_QN = effects_QN + rng.normal(size=(30, N))
+    found = agreement("P", scores_QN)
+    assert set(found) == {"alone_pieces", "alone_pieces_specific", "alone_pieces_other"}
+    expected = np.mean([spearmanr(scores_QN[q], effects_QN[q]).statistic for q in range(30)])
+    assert found["alone_pieces"].value == pytest.approx(expected)
+    assert abs(found["alone_pieces_other"].value) < 0.1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lumina_ray.truth.agreement import LDS, Diversity
+from lumina_ray.truth.agreement import AGREED, Diversity
 from lumina_ray.truth.alterations import ALTERATIONS
 from lumina_ray.truth.card import Card, save_card
 from lumina_ray.truth.false_positives import FalsePositives
@@ -110,20 +110,29 @@ def test_agreement_comes_with_its_placebos_and_its_floors(tmp_path: Path) -> Non
     ahead = {"untrained": high, "reference-1": low, "base": high, "bigram": high, "tokens": high, "random": high}
     rows = [
         MethodRow(
-            method, channel, dict.fromkeys(MEASURES, Estimate(0.5, 0.25, 0.75)), {}, 512, 0.1, dict.fromkeys(LDS, ahead)
+            method,
+            channel,
+            dict.fromkeys(MEASURES, Estimate(0.5, 0.25, 0.75)),
+            {},
+            512,
+            0.1,
+            dict.fromkeys(AGREED, ahead),
         )
         for method, channel in METHODS
     ]
-    queries = {"excerpt": Diversity(54, 23.25, 22.5, True, True), "captioned": Diversity(48, 5.75, 8.25, False, False)}
+    queries = {
+        "lds_excerpt": Diversity(54, 23.25, 22.5, True, True),
+        "lds_captioned": Diversity(48, 5.75, 8.25, False, False),
+    }
     card = Card("test", rows, {}, {}, [], ["Too few."], queries)  # type: ignore[arg-type]
     save_card(card, tmp_path)
     read = json.loads((tmp_path / "card.json").read_text())
-    assert read["queries"]["captioned"] == {
+    assert read["queries"]["lds_captioned"] == {
         "queries": 48, "effective": 5.75, "own": 8.25, "judged": False, "own_judged": False,
     }  # fmt: skip
     assert read["rows"][0]["ahead"]["lds_guided"]["tokens"]["low"] == 0.125
     assert set(read["not_beaten"]) == {"reference-1"}
-    assert "reference-1 (lds_excerpt, lds_continuations)" in read["verdict"]
+    assert "reference-1 (lds_excerpt, lds_continuations, alone_excerpt, alone_continuations)" in read["verdict"]
     shown = {}
     for width, wide in ((80, False), (300, True)):
         console = Console(width=width)

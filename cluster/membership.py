@@ -1,6 +1,6 @@
-"""Measure membership evidence on Ray: two models' log-likelihoods of the codes that a store keeps.
+"""Measure membership evidence on Ray: the log-likelihoods, under several models, of the codes that a store keeps.
 
-lumina use STORE --controls CONTROL_STORE --reference MODEL
+lumina use STORE --controls CONTROL_STORE --reference MODEL [--reference MODEL …]
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,10 @@ from cluster.progress import show_steps
 from cluster.resources import choose_workers
 from cluster.session import one_line, ray_session, root_cause, stoppable
 from lumina_ray.calibration.calibration import check_controls
-from lumina_ray.calibration.membership import Likelihoods, Membership, judge_membership
+from lumina_ray.calibration.membership import Likelihoods, Membership, check_references, judge_membership
 from lumina_ray.errors import ClusterError, LuminaError
-from lumina_ray.fingerprint.likelihood import Pair
+from lumina_ray.fingerprint.likelihood import Panel
+from lumina_ray.fingerprint.observed import Observed
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.model.files import absolute_model
 from lumina_ray.storage import Location
@@ -35,30 +36,31 @@ DataFile = tuple[int, Location]
 def measure_membership(
     store: StreamedStore,
     controls: StreamedStore,
-    reference: str,
+    references: Sequence[str],
     *,
     model: str | None = None,
     device: str = "auto",
     workers: int | None = None,
     console: Console | None = None,
 ) -> Membership:
-    """Compare a store's model with a reference, over every song of the store and of a control store.
+    """Compare a store's model with references, over every song of the store and of a control store.
 
     Args:
-        reference: name of a model with the same codec that never saw the catalog.
+        references: names of models with the same codec that never saw the catalog.
         model: where the store's model lies now, if it has moved.
 
     Raises:
         SpecificationMismatch: stores of different specifications, other weights than the store's, the same ones or
-            another codec in the reference.
+            another codec in a reference, or two references that are one model.
         StoreError: damaged, or the same audio in both stores.
         ModelError: a model is not at hand.
-        UsageError: too few controls.
+        UsageError: no reference or too many, too few controls, or controls of another kind than the catalog.
         ClusterError: the cluster cannot run it.
     """
+    check_references(references)
     check_controls(store, controls)
     console = console or Console(stderr=True)
-    names = absolute_model(model or store.run.model), absolute_model(reference)
+    names = absolute_model(model or store.run.model), [absolute_model(reference) for reference in references]
     segments = [(False, segment) for segment in store.segments] + [(True, segment) for segment in controls.segments]
     files = [(number, path) for number, (_, segment) in enumerate(segments) for path in list_data_files(segment.folder)]
     with ray_session(), stoppable():
@@ -71,45 +73,47 @@ def measure_membership(
             for _ in range(min(found.count, len(files)))
         ]
         weights_sha256, of_songs, of_controls = _measure(actors, files, console)
-    return judge_membership(store, controls, of_songs, of_controls, (reference, weights_sha256))
+    return judge_membership(store, controls, of_songs, of_controls, list(zip(references, weights_sha256, strict=True)))
 
 
 class Worker:
-    """Owns both models. It loads them for its first file, so that a fault of a model is an error of that file."""
+    """Owns all models. It loads them for its first file, so that a fault of a model is an error of that file."""
 
-    def __init__(self, audited: str, reference: str, specification: dict, device: str, segments: Segments) -> None:
-        """Args: names of both models, the specification as a dict, the device, and the segments of the files."""
-        self._names, self._device, self._segments = (audited, reference), device, segments
+    def __init__(
+        self, audited: str, references: list[str], specification: dict, device: str, segments: Segments
+    ) -> None:
+        """Args: names of all models, the specification as a dict, the device, and the segments of the files."""
+        self._audited, self._references, self._device, self._segments = audited, references, device, segments
         self._specification = Specification.from_dict(specification)
-        self._pair: Pair | None = None
+        self._panel: Panel | None = None
 
-    def reference_sha256(self) -> str:
-        """Weights of the reference model."""
-        return self._models().reference.weights_sha256
+    def references_sha256(self) -> list[str]:
+        """Weights of the reference models."""
+        return [model.weights_sha256 for model in self._models().references]
 
     def measure(self, file: DataFile) -> tuple[bool, Likelihoods]:
         """Log-likelihoods of the songs of a data file, and whether they are controls."""
         number, path = file
         of_controls, segment = self._segments[number]
-        pair = self._models()
+        panel = self._models()
         songs = data_file_codes(segment, path, self._specification)
-        return of_controls, {song_id: pair(codes) for song_id, codes in songs}
+        return of_controls, {song_id: panel(codes) for song_id, codes in songs}
 
-    def _models(self) -> Pair:
-        if self._pair is None:
+    def _models(self) -> Panel:
+        if self._panel is None:
             torch.set_num_threads(1)
-            self._pair = Pair.open(*self._names, self._specification.weights_sha256, self._device)
-        return self._pair
+            self._panel = Panel.open(self._audited, self._references, self._specification.weights_sha256, self._device)
+        return self._panel
 
 
 def _ask(actor: Any, file: DataFile) -> Any:
     return actor.measure.remote(file)
 
 
-def _measure(actors: list, files: Sequence[DataFile], console: Console) -> tuple[str, Likelihoods, Likelihoods]:
-    measured: dict[bool, dict[str, tuple[float, float]]] = {False: {}, True: {}}
+def _measure(actors: list, files: Sequence[DataFile], console: Console) -> tuple[list[str], Likelihoods, Likelihoods]:
+    measured: dict[bool, dict[str, Observed]] = {False: {}, True: {}}
     try:
-        weights_sha256 = ray.get(actors[0].reference_sha256.remote())
+        weights_sha256 = ray.get(actors[0].references_sha256.remote())
         with show_steps("Log-likelihoods", len(files), console) as step:
             pool = ActorPool(actors)
             for of_controls, found in pool.map_unordered(_ask, list(files)):

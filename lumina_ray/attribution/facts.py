@@ -150,8 +150,10 @@ def _membership_source(snapshot: Snapshot) -> MembershipSource | None:
     if snapshot.membership is None:
         return None
     basis = snapshot.membership.basis
+    first, *further = basis.references_weights_sha256
     return MembershipSource(
-        reference_weights_sha256=basis.reference_weights_sha256,
+        reference_weights_sha256=first,
+        further_references_sha256=tuple(further) or None,
         controls_sha256=basis.controls_sha256,
         n_controls=basis.n_controls,
         resolution=basis.resolution,

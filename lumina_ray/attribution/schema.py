@@ -52,12 +52,13 @@ class MembershipFacts(_Frozen):
     """Evidence that the model was trained on a song or on something nearly identical, whatever the query."""
 
     excess: float = Field(
-        description="Mean log-likelihood of the song under the audited model minus that under a reference model that "
-        "never saw the catalog, in nats per code."
+        description="Mean log-likelihood of the song under the audited model minus that under reference models that "
+        "never saw the catalog (their mean, if there are several), in nats per code."
     )
     p_value: float = Field(
-        description="Fraction of tracks, the controls and this song, whose excess is at least this large. The model "
-        "saw no control. It is for one song chosen before looking: not corrected for the number of songs listed."
+        description="Fraction of tracks, the controls and this song, whose excess is at least as large in standard "
+        "errors. The model saw no control. It is for one song chosen before looking: not corrected for the number of "
+        "songs listed."
     )
 
 
@@ -349,7 +350,14 @@ class MembershipSource(_Frozen):
     """The models, controls and file that membership evidence rests on."""
 
     reference_weights_sha256: str = Field(
-        description="sha256 of the weights of the reference model, which must never have seen the catalog."
+        description="sha256 of the weights of the reference model, which must never have seen the catalog; of the "
+        "first one, if there are several."
+    )
+    further_references_sha256: tuple[str, ...] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        fail_fast=True,
+        description="The same of each further reference model. Absent if there is one.",
     )
     controls_sha256: str = Field(description="sha256 of ids, codes and vectors of the controls' store.")
     n_controls: int = Field(description="Distinct controls: music of the catalog's kind that the model never saw.")

@@ -16,23 +16,30 @@ def use(
         str, typer.Option(help="A store of tracks that the model never saw: music of the same kind as the catalog.")
     ],
     reference: Annotated[
-        str, typer.Option(help="A model with the same codec that never saw the catalog: a hub name or a folder.")
+        list[str],
+        typer.Option(
+            help="A model with the same codec that never saw the catalog: a hub name or a folder. Give several, each "
+            "with --reference, for more power."
+        ),
     ],
     model: Annotated[str | None, typer.Option(help="Where the store's model lies now, if it has moved.")] = None,
     device: RayDeviceOption = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Pairs of models loaded at once; default: what the cluster holds.")
+        int | None,
+        typer.Option(min=1, help="Workers, each with all models; default: what the cluster holds."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure membership evidence: how much likelier the model finds each song than a model that never saw it.
+    """Measure membership evidence: how much likelier the model finds each song than models that never saw it.
 
     It is written beside the store's data as membership.parquet. The next `lumina index` includes it.
     """
     check_job_device(device)
     check_ray_address()
+    from lumina_ray.calibration.membership import check_references, write_membership
+
+    check_references(reference)
     from cluster.membership import measure_membership
-    from lumina_ray.calibration.membership import write_membership
     from lumina_ray.storage import locate
     from lumina_ray.store import stream_store
 
@@ -50,7 +57,7 @@ def use(
             "expected_by_chance": basis.chance * n_songs,
             "n_controls": basis.n_controls,
             "weights_sha256": basis.weights_sha256,
-            "reference_weights_sha256": basis.reference_weights_sha256,
+            "references_weights_sha256": list(basis.references_weights_sha256),
         },
         f"{path}: {n_significant} of {n_songs} songs have p ≤ 0.05 by {basis.n_controls} controls; of songs that the "
         f"model never saw, {basis.chance * n_songs:.1f} would",

@@ -1,8 +1,9 @@
-"""Log-likelihood of a song's codes under one model, and under two models side by side.
+"""Log-likelihood of a song's codes under one model, and under an audited model and its references side by side.
 
-Shape legend: B = chunks, K = codebooks, T = frames.
+Shape legend: B = chunks, K = codebooks, T = frames, W = windows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 
 from lumina_ray.errors import SpecificationMismatch
-from lumina_ray.gradients import codebook_losses
+from lumina_ray.fingerprint.observed import Observed
 from lumina_ray.model import MusicModel, open_music_model
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ, SongCodes
 
+WINDOW_S = 0.5
+"""Length of the windows that a song is compared in."""
 # Chunks in one forward pass. More chunks would need more memory for their logits and be no faster.
 _CHUNKS = 8
 _PROBE_S = 2.0
@@ -21,13 +24,28 @@ _PROBE_S = 2.0
 _SAME_CODES = 0.9
 
 
-def log_likelihood(model: MusicModel, song: SongCodes) -> float:
-    """Mean log-likelihood of a song's valid codes that hold sound, in nats per code.
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-likelihood of a song under one model, in nats per code.
 
-    Each chunk is seen alone, as fingerprints see it. The number depends only on the song's own codes, and not on other
+    Attributes:
+        mean: of all valid codes that hold sound.
+        windows_W: float64, of the windows of each chunk, one chunk after the other; NaN where fewer than half of a
+            window's codes are valid and hold sound.
+    """
+
+    mean: float
+    windows_W: np.ndarray
+
+
+def likelihood(model: MusicModel, song: SongCodes) -> Likelihood:
+    """Compute how likely a model finds a song.
+
+    Each chunk is seen alone, as fingerprints see it. The numbers depend only on the song's own codes, and not on other
     songs or their order.
     """
-    total, count = 0.0, 0
+    length = max(1, round(WINDOW_S * model.frame_rate_hz))
+    total, count, windows = 0.0, 0, [np.zeros(0)]
     with torch.no_grad():
         for begin in range(0, len(song.chunks), _CHUNKS):
             chunks = song.chunks[begin : begin + _CHUNKS]
@@ -38,61 +56,91 @@ def log_likelihood(model: MusicModel, song: SongCodes) -> float:
                 codes_BKT[b, :, : n_frames[b]] = chunk_KT
                 heard_BT[b, : n_frames[b]] = song.heard[begin + b]
             codes, heard = (torch.from_numpy(array).to(model.device) for array in (codes_BKT, heard_BT))
-            prediction = model.predict(codes, n_frames).of(heard)
-            n_BK = prediction.valid_BKT.sum(dim=2)
-            total += float((codebook_losses(prediction, codes).double() * n_BK).sum())
-            count += int(n_BK.sum())
-    return -total / max(count, 1)
+            losses = model.predict(codes, n_frames).of(heard).losses(codes)
+            log_p_BKT = torch.where(losses.valid_BKT, -losses.values_BKT, 0)
+            sum_BT = log_p_BKT.sum(dim=1).cpu().double().numpy()
+            n_BT = losses.valid_BKT.sum(dim=1).cpu().numpy()
+            total, count = total + float(sum_BT.sum()), count + int(n_BT.sum())
+            for sum_T, n_T, T in zip(sum_BT, n_BT, n_frames, strict=True):
+                starts = np.arange(0, T, length)
+                sum_W, n_W = (np.add.reduceat(of_T[:T], starts) for of_T in (sum_T, n_T))
+                enough_W = 2 * n_W >= length * model.n_codebooks
+                windows.append(np.divide(sum_W, n_W, out=np.full(len(starts), np.nan), where=enough_W))
+    return Likelihood(total / max(count, 1), np.concatenate(windows))
+
+
+def observe(audited: Likelihood, references: Sequence[Likelihood]) -> Observed:
+    """Compare what an audited model finds of a song with what references find of it."""
+    beyond_W = audited.windows_W - np.mean([of.windows_W for of in references], axis=0)
+    beyond_W = beyond_W[np.isfinite(beyond_W)]
+    n = len(beyond_W)
+    return Observed(
+        audited.mean,
+        tuple(of.mean for of in references),
+        n,
+        float(beyond_W.mean()) if n else float("nan"),
+        float(beyond_W.var(ddof=1)) if n > 1 else 0.0,
+    )
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An audited model, and a reference model that never saw the audited model's catalog."""
+class Panel:
+    """An audited model, and reference models that never saw the audited model's catalog."""
 
     audited: MusicModel
-    reference: MusicModel
+    references: tuple[MusicModel, ...]
 
     @classmethod
-    def open(cls, audited: str, reference: str, weights_sha256: str, device: str) -> Self:
-        """Load both models.
+    def open(cls, audited: str, references: Sequence[str], weights_sha256: str, device: str) -> Self:
+        """Load all models.
 
         Args:
             audited: name of the audited model, as in `open_music_model`.
-            reference: name of the reference model, as in `open_music_model`.
+            references: names of the reference models, likewise.
             weights_sha256: hash of the weights that the audited model must have.
-            device: torch device of both models, such as "cpu" or "cuda".
+            device: torch device of all models, such as "cpu" or "cuda".
 
         Raises:
             ModelError: one of the models is not available, or predicts no codes.
-            SpecificationMismatch: the audited model has other weights; or the reference has the audited model's weights
-                or another codec.
+            SpecificationMismatch: the audited model has other weights; or a reference has the audited model's weights,
+                those of another reference, or another codec.
         """
-        pair = cls(open_music_model(audited, device), open_music_model(reference, device))
-        check_pair(pair.audited, pair.reference, weights_sha256)
-        return pair
+        panel = cls(
+            open_music_model(audited, device), tuple(open_music_model(reference, device) for reference in references)
+        )
+        check_panel(panel.audited, panel.references, weights_sha256)
+        return panel
 
-    def __call__(self, song: SongCodes) -> tuple[float, float]:
-        """The song's log-likelihood under the audited model and under the reference, in nats per code."""
-        return log_likelihood(self.audited, song), log_likelihood(self.reference, song)
+    def __call__(self, song: SongCodes) -> Observed:
+        """Compare what the models find of a song."""
+        return observe(likelihood(self.audited, song), [likelihood(model, song) for model in self.references])
 
 
-def check_pair(audited: MusicModel, reference: MusicModel, weights_sha256: str) -> None:
-    """Check that two models can be compared on the codes of a store.
+def check_panel(audited: MusicModel, references: Sequence[MusicModel], weights_sha256: str) -> None:
+    """Check that models can be compared on the codes of a store.
 
     Raises:
-        SpecificationMismatch: they cannot; `Pair.open` lists the reasons.
+        SpecificationMismatch: they cannot; `Panel.open` lists the reasons.
     """
     if audited.weights_sha256 != weights_sha256:
         raise SpecificationMismatch(
             f"the store was made with weights {weights_sha256[:12]}, model {audited.name!r} has "
             f"{audited.weights_sha256[:12]}; pass the store's own model as --model"
         )
-    if reference.weights_sha256 == weights_sha256:
-        raise SpecificationMismatch(
-            f"reference {reference.name!r} has the weights of the audited model itself ({weights_sha256[:12]}); "
-            "pass a model that never saw the catalog"
-        )
-    check_codec(audited, reference, "reference")
+    known: dict[str, str] = {}
+    for reference in references:
+        if reference.weights_sha256 == weights_sha256:
+            raise SpecificationMismatch(
+                f"reference {reference.name!r} has the weights of the audited model itself ({weights_sha256[:12]}); "
+                "pass a model that never saw the catalog"
+            )
+        if other := known.get(reference.weights_sha256):
+            raise SpecificationMismatch(
+                f"references {other!r} and {reference.name!r} have the same weights "
+                f"({reference.weights_sha256[:12]}); pass each model once"
+            )
+        known[reference.weights_sha256] = reference.name
+        check_codec(audited, reference, "reference")
 
 
 def check_codec(audited: MusicModel, other: MusicModel, role: str) -> None:

@@ -1,6 +1,6 @@
 """Sentences about how sure a result is, and about what it leaves open."""
 
-from lumina_ray.attribution import Candidate, ChannelReport, Report
+from lumina_ray.attribution import Candidate, ChannelReport, MembershipSource, Report
 from lumina_ray.report.words import p_value, percent
 
 
@@ -22,7 +22,7 @@ def how_sure(report: Report, channel: ChannelReport, candidate: Candidate) -> li
         membership_p, source = candidate.membership.p_value, report.basis.membership
         sentences.append(
             f"Membership, p {p_value(membership_p)}: of {source.n_controls} controls that the model never saw and this "
-            f"song, {percent(membership_p)} are at least as likely to it, beyond what a reference model finds"
+            f"song, {percent(membership_p)} are at least as likely to it, beyond what {_references(source)}"
             f"{_least(membership_p, source.resolution, source.n_controls)}."
         )
     if candidate.confidence is not None:
@@ -63,6 +63,11 @@ def not_known(report: Report, channel: ChannelReport) -> list[str]:
             "trained on them."
         )
     return sentences
+
+
+def _references(source: MembershipSource) -> str:
+    n = 1 + len(source.further_references_sha256 or ())
+    return "a reference model finds" if n == 1 else f"{n} reference models find"
 
 
 def _least(p: float, resolution: float, n_controls: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from lumina_ray.attribution import Report
 from lumina_ray.files import atomic_path
 from lumina_ray.report.json import report_sha256
-from lumina_ray.report.rows import OWNERS, columns_of, row
+from lumina_ray.report.rows import OWNERS, columns_of, payable_songs, row
 
 _OWNERS = ("iswc", "publisher", "isrc", "master_owner", "splits")
 COLUMNS = ["query", "audio_sha256", "report_sha256", "channel", "right", *columns_of(*_OWNERS)]
@@ -42,7 +42,7 @@ def write_csv(reports: Iterable[tuple[str, Report]], path: str | os.PathLike[str
 
 
 def _rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
-    sha256 = report_sha256(report)
+    sha256, payable = report_sha256(report), payable_songs(report)
     for channel, answer in report.near_copies.items():
         of_answer = {
             "query": name,
@@ -52,7 +52,7 @@ def _rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
             "right": answer.right,
         }
         for candidate in answer.candidates:
-            yield {key: _cell(value) for key, value in (of_answer | row(candidate, OWNERS[channel])).items()}
+            yield {key: _cell(value) for key, value in (of_answer | row(candidate, OWNERS[channel], payable)).items()}
 
 
 def _cell(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json as parse_json
 
-from lumina_ray.attribution import GroupEffect, InfluenceFinding, Report
+from lumina_ray.attribution import GroupEffect, InfluenceFinding, MembershipSource, Report
 from lumina_ray.errors import UsageError
 from lumina_ray.files import read_file
 
@@ -22,6 +22,7 @@ _ABSENT_IF_NONE: dict[type, frozenset[str]] = {
     Report: frozenset(("shared", "unsearched")),
     InfluenceFinding: frozenset(("refuted",)),
     GroupEffect: frozenset(("payable",)),
+    MembershipSource: frozenset(("further_references_sha256",)),
 }
 _NOT_A_REPORT = "not an attribution report of this software version"
 

@@ -3,6 +3,7 @@
 Songs of equal audio share a row, as they share its numbers.
 """
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from lumina_ray.attribution import Candidate, ChannelReport, Report
@@ -20,16 +21,32 @@ _NUMBERS = ("share", "share_low", "share_high", "similarity", "p_value", "family
 
 def columns_of(*owners: str) -> list[str]:
     """Names of the columns, in order, with these owner facts."""
-    return ["rank", "song_id", "equal_song_ids", "title", "creator", *owners, *_NUMBERS, "membership_p"]
+    return ["rank", "song_id", "equal_song_ids", "title", "creator", *owners, *_NUMBERS, "membership_p", "payable"]
 
 
-def row(candidate: Candidate, owners: tuple[str, ...]) -> dict[str, Any]:
-    """The values of `columns_of(*owners)`; None where there is none."""
+def payable_songs(report: Report) -> dict[str, float]:
+    """Part of the effect of all songs whose use is not refuted, by song id, of those whose effect the report lists.
+
+    These are the ten with the largest effects; none where the report tells no influence, or not what is payable.
+    """
+    listed = report.influence.songs if report.influence else ()
+    return {of.name: of.payable for of in listed if of.name is not None and of.payable is not None}
+
+
+def row(candidate: Candidate, owners: tuple[str, ...], payable: Mapping[str, float]) -> dict[str, Any]:
+    """The values of `columns_of(*owners)`; None where there is none.
+
+    Args:
+        payable: of the report's songs, as `payable_songs` gives it.
+    """
     facts = {"song_id": candidate.song.song_id, "equal_song_ids": equal_song_ids(candidate)}
     facts |= {name: joined(candidate, name) for name in ("title", "creator", *owners)}
     numbers = {name: getattr(candidate, name) for name in _NUMBERS}
     membership_p = candidate.membership.p_value if candidate.membership else None
-    return {"rank": candidate.rank, **facts, **numbers, "membership_p": membership_p}
+    ids = [song.song_id for song in (candidate.song, *candidate.equal_songs)]
+    parts = [payable[song_id] for song_id in ids if song_id in payable]
+    rest = {"membership_p": membership_p, "payable": sum(parts) if parts else None}
+    return {"rank": candidate.rank, **facts, **numbers, **rest}
 
 
 def joined(candidate: Candidate, name: str) -> str | None:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 from scipy.special import bdtrc
 
-from lumina_ray.attribution import Candidate, ChannelReport, GroupFacts, Report
+from lumina_ray.attribution import Candidate, ChannelReport, GroupEffect, GroupFacts, InfluenceFinding, Report
 from lumina_ray.attribution.intervals import MIN_STRETCHES, quantile
 from lumina_ray.attribution.policies import shares_of
 from lumina_ray.calibration import ALPHA, Guarantee, bar_rank
@@ -69,6 +69,21 @@ class Share(NamedTuple):
     drawn: tuple[float, ...] | None
 
 
+class PayableParts(NamedTuple):
+    """What a report says of influence that is payable: the effect of songs whose use is not refuted.
+
+    Attributes:
+        of_output: whether it is of the model's output in general, and not of the clip.
+        tested: whether use was measured; without, no song's use is refuted.
+        parts: by what a party is to a song, such as "publisher", or "song": the part of each that the report lists,
+            above 0 and together at most 1.
+    """
+
+    of_output: bool
+    tested: bool
+    parts: dict[str, tuple[tuple[str, float], ...]]
+
+
 class Settings(NamedTuple):
     """Choices that must be equal for reports to be added up, besides the catalog."""
 
@@ -97,6 +112,7 @@ class Clip(NamedTuple):
         membership: whether the report has membership evidence.
         published: whether its policy is a published rule, which deducts no noise.
         warnings: codes of the report's warnings, each once.
+        payable: None where the report tells no influence, or was written before reports told what of it is payable.
         channels: the songs with a share in each.
     """
 
@@ -108,6 +124,7 @@ class Clip(NamedTuple):
     membership: bool
     published: bool
     warnings: tuple[str, ...]
+    payable: PayableParts | None
     channels: tuple[tuple[Channel, tuple[Share, ...]], ...]
 
 
@@ -144,6 +161,7 @@ def read_clip(data: bytes, name: str) -> Clip:
         warnings=tuple(
             sorted({warning.code for channel in report.near_copies.values() for warning in channel.warnings})
         ),
+        payable=_payable(report.influence, name),
         channels=tuple(
             (channel, tuple(_shares(answer, len(report.query.chunks), f"{name}, channel {channel}")))
             for channel, answer in report.near_copies.items()
@@ -269,6 +287,22 @@ def _shares(channel: ChannelReport, n_stretches: int, name: str) -> Iterator[Sha
             own_sd=own_sd,
             drawn=drawn,
         )
+
+
+def _payable(finding: InfluenceFinding | None, name: str) -> PayableParts | None:
+    if finding is None or finding.catalog.payable is None:
+        return None
+    groups: list[tuple[str, tuple[GroupEffect, ...]]] = [*finding.parties.items(), ("song", finding.songs)]
+    parts = {by: tuple((of.name or "", of.payable or 0.0) for of in listed) for by, listed in groups}
+    for listed in parts.values():
+        # Also false for what is no number.
+        if not (all(part >= 0 for _, part in listed) and sum(part for _, part in listed) <= 1 + _ROUNDING):
+            raise StatementError(f"{name}: more than all influence is payable; attribute the audio again")
+    return PayableParts(
+        finding.of == "output",
+        finding.refuted is not None,
+        {by: tuple((whose, part) for whose, part in listed if part > 0) for by, listed in parts.items()},
+    )
 
 
 def _check_groups(given: Sequence[Candidate], name: str) -> None:

@@ -2,18 +2,20 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from lumina_ray.errors import StatementError
 from lumina_ray.statement.json import statement_sha256
 from lumina_ray.statement.lineage import Lineage
-from lumina_ray.statement.lines import Clip, Song
+from lumina_ray.statement.lines import Clip, PayableParts, Song
+from lumina_ray.statement.parties import payable_by
 from lumina_ray.statement.reading import Read
 from lumina_ray.statement.schema import Basis, ChannelStatement, Repeat, Reports, Snapshot, Statement
-from lumina_ray.statement.spool import Spool, SpooledClip, SpooledShare
+from lumina_ray.statement.spool import Spool, SpooledClip, SpooledPayable, SpooledShare
 from lumina_ray.statement.totals import PartOfClip, Totals
 from lumina_ray.statement.words import By
-from lumina_ray.vocabulary import counted
+from lumina_ray.vocabulary import Channel, counted
 
 _NAMED_FAULTS = 10
 _NAMED_REPEATS = 100
@@ -42,8 +44,8 @@ def make_statement(
             up; a song's splits cannot be read.
     """
     with Spool() as spool:
-        first, recordings = _spool_all(reads, spool, lineage)
-        totals, facts, counts = Totals(by, recordings, row), _Facts(), _Counts()
+        first, recordings, names = _spool_all(reads, by, spool, lineage)
+        totals, facts, counts = Totals(by, recordings, names, row), _Facts(), _Counts()
         for same in spool.by_audio():
             totals.add(same[0])
             facts.add(same[0])
@@ -87,14 +89,21 @@ def holders(whole: Statement) -> list[str]:
 
 def _of_holder(of: ChannelStatement, name: str) -> ChannelStatement:
     own = tuple(line for line in of.lines if name in line.names)
-    others = sum(line.micro_shares for line in of.lines) - sum(line.micro_shares for line in own)
-    return ChannelStatement.model_validate(dict(of) | {"lines": own, "other_lines": others})
+    left_out = [line for line in of.lines if name not in line.names]
+    changed: dict[str, Any] = {"lines": own, "other_lines": sum(line.micro_shares for line in left_out)}
+    if of.payable is not None:
+        others = sum(line.payable or 0 for line in left_out)
+        changed["payable"] = of.payable.model_copy(update={"other_lines": others})
+    return ChannelStatement.model_validate(dict(of) | changed)
 
 
-def _spool_all(reads: Iterable[Read], spool: Spool, lineage: Lineage) -> tuple[Clip, list[tuple[Song, ...]]]:
-    """Spool all reports; gives one of them, and the songs behind each number of a spooled share."""
+def _spool_all(
+    reads: Iterable[Read], by: By, spool: Spool, lineage: Lineage
+) -> tuple[Clip, list[tuple[Song, ...]], list[str]]:
+    """Spool all reports; gives one of them, and the songs and names behind each number of what is spooled."""
     first: Clip | None = None
     numbers: dict[tuple[Song, ...], int] = {}
+    names: dict[str, int] = {}
     faults: list[str] = []
     n_faults = 0
     for read in reads:
@@ -108,16 +117,16 @@ def _spool_all(reads: Iterable[Read], spool: Spool, lineage: Lineage) -> tuple[C
             continue
         lineage.check(read.clip, read.name)
         first = first or read.clip
-        spool.add(_spooled(read.clip, numbers))
+        spool.add(_spooled(read.clip, by, numbers, names))
     if faults:
         more = f" and {n_faults - len(faults)} more" if n_faults > len(faults) else ""
         raise StatementError(f"{counted(n_faults, 'report')} cannot be added up: {'; '.join(sorted(faults))}{more}")
     if first is None:
         raise StatementError("there is no report to be added up; name files, folders or patterns that hold some")
-    return first, list(numbers)
+    return first, list(numbers), list(names)
 
 
-def _spooled(clip: Clip, numbers: dict[tuple[Song, ...], int]) -> SpooledClip:
+def _spooled(clip: Clip, by: By, numbers: dict[tuple[Song, ...], int], names: dict[str, int]) -> SpooledClip:
     return SpooledClip(
         clip.audio_sha256,
         clip.report_sha256,
@@ -125,6 +134,7 @@ def _spooled(clip: Clip, numbers: dict[tuple[Song, ...], int]) -> SpooledClip:
         hashlib.sha256(clip.environment.encode("utf-8", "surrogatepass")).hexdigest(),
         clip.membership,
         clip.warnings,
+        clip.payable and _spooled_payable(clip.payable, by, [channel for channel, _ in clip.channels], names),
         tuple(
             (
                 channel,
@@ -134,6 +144,25 @@ def _spooled(clip: Clip, numbers: dict[tuple[Song, ...], int]) -> SpooledClip:
                 ),
             )
             for channel, shares in clip.channels
+        ),
+    )
+
+
+def _spooled_payable(
+    payable: PayableParts, by: By, channels: Sequence[Channel], names: dict[str, int]
+) -> SpooledPayable:
+    return SpooledPayable(
+        payable.of_output,
+        payable.tested,
+        tuple(
+            (
+                channel,
+                tuple(
+                    (names.setdefault(name, len(names)), part)
+                    for name, part in payable.parts.get(payable_by(by, channel), ())
+                ),
+            )
+            for channel in channels
         ),
     )
 

@@ -43,6 +43,11 @@ class Part(NamedTuple):
 UNNAMED = Party("unnamed", ())
 
 
+def payable_by(by: By, channel: Channel) -> str:
+    """What of a song's facts payable influence is divided by: as reports add it up, which knows no splits."""
+    return OWNER_FIELD[channel] if by == "owner" else by
+
+
 def parts_of(songs: tuple[Song, ...], by: By, channel: Channel) -> tuple[Part, ...]:
     """Divide a recording's share.
 
@@ -71,7 +76,7 @@ def _claim(song: Song, by: By, channel: Channel) -> tuple[tuple[str, str | None,
     """Names with their parts, by name; none where the catalog names nobody."""
     if by == "owner" and song.splits:
         return _split(song.song_id, song.splits)
-    name = _one_way(song.creator if by == "creator" else getattr(song, OWNER_FIELD[channel]))
+    name = one_way(song.creator if by == "creator" else getattr(song, OWNER_FIELD[channel]))
     return ((name, None, Fraction(1)),) if name else ()
 
 
@@ -87,11 +92,11 @@ def _split(song_id: str, splits: str) -> tuple[tuple[str, str | None, Fraction],
     total = sum(Fraction(number) for _, number in entries)
     percent: dict[str, Fraction] = {}
     for name, number in entries:
-        name = _one_way(name)
+        name = one_way(name)
         percent[name] = percent.get(name, Fraction(0)) + Fraction(number)
     return tuple((name, f"{float(of):g} %", of / total) for name, of in sorted(percent.items()) if of)
 
 
-def _one_way(name: str | None) -> str:
+def one_way(name: str | None) -> str:
     """A name in one way of writing its characters and spaces. Names that differ otherwise are different names."""
     return " ".join(unicodedata.normalize("NFC", name or "").split())

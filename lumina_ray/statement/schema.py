@@ -70,6 +70,12 @@ class Line(_Frozen):
         description="Lower end of the 95 % interval. Null where a report gives a share without an interval."
     )
     high: Count | None = Field(description="Upper end of it.")
+    payable: Count | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Micro-shares of payable influence: of each clip, the part of the effect of all songs whose use is "
+        "not refuted. No part of `micro_shares`. Absent where no report tells influence.",
+    )
     evidence: Evidence
     songs: tuple[SongLine, ...] = Field(description="Largest first. Their micro-shares add up to those of the line.")
 
@@ -78,6 +84,27 @@ class Line(_Frozen):
         if sum(song.micro_shares for song in self.songs) != self.micro_shares:
             raise ValueError("the songs of a line do not add up to it")
         return self
+
+
+class PayableInfluence(_Frozen):
+    """Payable influence that is on no line, and the reports that tell any.
+
+    Influence is told of a clip as a whole, from both channels together: the same is divided among publishers in one
+    channel and among master owners in the other.
+    """
+
+    clips: Count = Field(description="Reports that tell what of influence is payable, each of 1 000 000.")
+    of_output: Count = Field(description="Those that tell it of the model's output in general, and not of the clip.")
+    tested: Count = Field(
+        description="Those whose index had membership evidence. In the others no song's use is refuted."
+    )
+    unlisted: Count = Field(
+        description="Micro-shares that no line gets: reports list the ten largest creators, owners and songs, and some "
+        "songs have none that the catalog names."
+    )
+    other_lines: Count = Field(
+        description="Micro-shares of lines that are left out, as they are not the holder's; 0 in a whole statement."
+    )
 
 
 class ChannelStatement(_Frozen):
@@ -92,6 +119,12 @@ class ChannelStatement(_Frozen):
     other_lines: Count = Field(
         description="Micro-shares of lines that are left out, as they are not the holder's; 0 in a whole statement."
     )
+    payable: PayableInfluence | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="With what lines have as `payable`, it adds up to 1 000 000 for each of its clips. Absent where no "
+        "report tells influence.",
+    )
     lines: tuple[Line, ...] = Field(
         description="Largest first. With `unattributed` and `other_lines` they add up to 1 000 000 for each clip."
     )
@@ -101,6 +134,12 @@ class ChannelStatement(_Frozen):
         given = sum(line.micro_shares for line in self.lines) + self.unattributed + self.other_lines
         if given != self.clips * MICRO:
             raise ValueError(f"lines and rest add up to {given}, not to {self.clips * MICRO}")
+        if any((line.payable is None) != (self.payable is None) for line in self.lines):
+            raise ValueError("lines have payable influence exactly where their channel has")
+        if (of := self.payable) is not None:
+            given = sum(line.payable or 0 for line in self.lines) + of.unlisted + of.other_lines
+            if given != of.clips * MICRO:
+                raise ValueError(f"payable influence adds up to {given}, not to {of.clips * MICRO}")
         return self
 
 

@@ -125,7 +125,8 @@ def limits(statement: Statement) -> list[str]:
 
 def certainty(statement: Statement) -> str:
     """What an interval is."""
-    if all(line.low is None for channel in statement.channels.values() for line in channel.lines):
+    lines = [line for channel in statement.channels.values() for line in channel.lines if line.micro_shares]
+    if all(line.low is None for line in lines):
         return "These shares have no intervals, as the reports give none."
     return (
         f"Intervals are of 95 %, by the model “{statement.interval_model}”: errors from the draw of a clip's stretches "
@@ -133,6 +134,39 @@ def certainty(statement: Statement) -> str:
         "from the draw of the controls are the same for all clips, and do not average out, however many clips there "
         "are."
     )
+
+
+def payable(statement: Statement) -> list[str]:
+    """What is payable of influence, and what it rests on; nothing where no report tells influence."""
+    # Of every channel the same, but for what is on no line.
+    found = next((channel.payable for channel in statement.channels.values() if channel.payable), None)
+    if found is None:
+        return []
+    told = [
+        f"{counted(found.clips, 'report')} {'tells' if found.clips == 1 else 'tell'} influence. Payable is a line's "
+        "part of the effect of all songs whose use is not refuted, 1.000000 for each of these clips. It is another "
+        "finding than the shares beside it, of which it is no part, and has no interval.",
+        "Influence is told of a clip as a whole, from both channels together. "
+        + (
+            "The same is divided among publishers in P and among master owners in M, by what the catalog names for "
+            "each song; splits are not applied, since reports add influence up without them."
+            if statement.by == "owner"
+            else "So it is the same in both channels, and counts once."
+        ),
+        "Unlisted is what no line gets: a report lists the ten with the largest effects, and what others would get is "
+        "not in it.",
+    ]
+    if found.tested < found.clips:
+        told.append(
+            f"In {found.clips - found.tested} of {counted(found.clips, 'report')} whether the model was trained on the "
+            "songs was not measured, so no song's use is refuted."
+        )
+    if found.of_output:
+        told.append(
+            f"In {found.of_output} of {counted(found.clips, 'report')} influence is of the model's output in general, "
+            "not of the clip."
+        )
+    return told
 
 
 def rest(channel: ChannelStatement) -> str:

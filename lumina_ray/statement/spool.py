@@ -22,6 +22,14 @@ class SpooledShare(NamedTuple):
     drawn: tuple[float, ...] | None
 
 
+class SpooledPayable(NamedTuple):
+    """What a clip has of payable influence, by channel; of each part a number that stands for a name."""
+
+    of_output: bool
+    tested: bool
+    channels: tuple[tuple[Channel, tuple[tuple[int, float], ...]], ...]
+
+
 class SpooledClip(NamedTuple):
     """What is kept of a report until all are read."""
 
@@ -31,6 +39,7 @@ class SpooledClip(NamedTuple):
     environment: str
     membership: bool
     warnings: tuple[str, ...]
+    payable: SpooledPayable | None
     channels: tuple[tuple[Channel, tuple[SpooledShare, ...]], ...]
 
 
@@ -57,7 +66,9 @@ class Spool:
     def add(self, clip: SpooledClip) -> None:
         # Only this process reads it again, and nobody else can write to the folder.
         shares = tuple((channel, tuple(map(tuple, given))) for channel, given in clip.channels)
-        marshal.dump((*clip[:-1], shares), self._files[clip.audio_sha256[0] * _BUCKETS // 256])
+        of = clip.payable
+        payable = None if of is None else (of.of_output, of.tested, of.channels)
+        marshal.dump((*clip[:-2], payable, shares), self._files[clip.audio_sha256[0] * _BUCKETS // 256])
 
     def by_audio(self) -> Iterator[list[SpooledClip]]:
         """All clips of each audio, those of one in the order of their reports' hashes."""
@@ -66,12 +77,13 @@ class Spool:
             clips: list[SpooledClip] = []
             while True:
                 try:
-                    audio, report, *facts, channels = marshal.load(file)
+                    audio, report, *facts, payable, channels = marshal.load(file)
                 except EOFError:
                     break
                 shares = tuple((channel, tuple(SpooledShare(*share) for share in given)) for channel, given in channels)
                 snapshot, environment, membership, warnings = facts
-                clips.append(SpooledClip(audio, report, snapshot, environment, membership, warnings, shares))
+                spooled = payable and SpooledPayable(*payable)
+                clips.append(SpooledClip(audio, report, snapshot, environment, membership, warnings, spooled, shares))
             clips.sort(key=lambda clip: clip[:2])
             for _, same in groupby(clips, key=lambda clip: clip.audio_sha256):
                 yield list(same)

@@ -32,14 +32,16 @@ LINES = pa.schema(
         ("micro_shares", _WHOLE),
         ("low", _WHOLE),
         ("high", _WHOLE),
+        ("payable", _WHOLE),
         ("reports", _WHOLE),
         ("clips", _WHOLE),
         ("evidence_sha256", _TEXT),
         ("statement_sha256", _TEXT),
     ]
 )
-"""A row for each line, for what is unattributed, and for the lines that a holder's statement leaves out. The
-micro-shares of a channel add up to 1 000 000 for each clip."""
+"""A row for each line, for what is unattributed, for payable influence that is unlisted, and for the lines that a
+holder's statement leaves out. The micro-shares of a channel add up to 1 000 000 for each clip, and what is payable to
+as much for each clip whose report tells influence."""
 
 SONGS = pa.schema(
     [
@@ -84,6 +86,7 @@ def line_rows(statement: Statement) -> Iterator[dict[str, Any]]:
                 "micro_shares": line.micro_shares,
                 "low": line.low,
                 "high": line.high,
+                "payable": line.payable,
                 "reports": line.evidence.reports,
                 "clips": channel.clips,
                 "evidence_sha256": line.evidence.sha256,
@@ -91,7 +94,12 @@ def line_rows(statement: Statement) -> Iterator[dict[str, Any]]:
             }
         rest = {"clips": channel.clips, "statement_sha256": sha256}
         if statement.holder is not None:
-            yield _facts(statement, name, channel, "others", "") | rest | {"micro_shares": channel.other_lines}
+            payable = channel.payable and channel.payable.other_lines
+            others = {"micro_shares": channel.other_lines, "payable": payable}
+            yield _facts(statement, name, channel, "others", "") | rest | others
+        if channel.payable is not None:
+            unlisted = {"micro_shares": 0, "payable": channel.payable.unlisted, "clips": channel.payable.clips}
+            yield _facts(statement, name, channel, "unlisted", "") | rest | unlisted
         yield (
             _facts(statement, name, channel, "unattributed", "")
             | rest

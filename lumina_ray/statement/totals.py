@@ -2,9 +2,11 @@
 
 import hashlib
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +15,9 @@ from lumina_ray.attribution.schema import RIGHTS
 from lumina_ray.statement.exact import MICRO, ONE, exact_shares, micro_shares
 from lumina_ray.statement.intervals import total_interval
 from lumina_ray.statement.lines import LEVELS, Song
-from lumina_ray.statement.parties import Part, Party, parts_of
-from lumina_ray.statement.schema import ChannelStatement, Evidence, Line, Link, SongLine
-from lumina_ray.statement.spool import SpooledClip, SpooledShare
+from lumina_ray.statement.parties import Part, Party, one_way, parts_of
+from lumina_ray.statement.schema import ChannelStatement, Evidence, Line, Link, PayableInfluence, SongLine
+from lumina_ray.statement.spool import SpooledClip, SpooledPayable, SpooledShare
 from lumina_ray.statement.words import By
 from lumina_ray.vocabulary import Channel
 
@@ -98,9 +100,20 @@ class _Line:
 
 
 @dataclass
+class _Payable:
+    """Payable influence of the clips that tell it, by the number of a name, in 2⁻⁶⁰ of a clip."""
+
+    names: Counter[int] = field(default_factory=Counter)
+    clips: int = 0
+    of_output: int = 0
+    tested: int = 0
+
+
+@dataclass
 class _Channel:
     lines: dict[Party, _Line] = field(default_factory=dict)
     errors: _Errors = field(default_factory=_Errors)
+    payable: _Payable = field(default_factory=_Payable)
     clips: int = 0
     attributed: int = 0
 
@@ -108,13 +121,20 @@ class _Channel:
 class Totals:
     """What is known of all clips together. Its size grows with songs and names, and not with clips."""
 
-    def __init__(self, by: By, recordings: list[tuple[Song, ...]], row: Callable[[PartOfClip], None] | None) -> None:
+    def __init__(
+        self,
+        by: By,
+        recordings: list[tuple[Song, ...]],
+        names: list[str],
+        row: Callable[[PartOfClip], None] | None,
+    ) -> None:
         """
         Args:
             recordings: the songs that each number of a spooled share stands for.
+            names: the name that each number of a payable part stands for.
             row: takes each row of the table of evidence.
         """
-        self._by, self._recordings, self._row = by, recordings, row
+        self._by, self._recordings, self._names, self._row = by, recordings, names, row
         self._parts: dict[tuple[Channel, int], tuple[tuple[Part, float], ...]] = {}
         self._channels: dict[Channel, _Channel] = {}
 
@@ -143,6 +163,17 @@ class Totals:
                 if self._row is not None:
                     self._add_rows(self._row, report, clip.audio_sha256.hex(), channel, given_parts)
             into.errors.add([(given, 1.0) for given in shares])
+        if clip.payable is not None:
+            self._add_payable(clip.payable)
+
+    def _add_payable(self, payable: SpooledPayable) -> None:
+        for channel, parts in payable.channels:
+            of = self._channels[channel].payable
+            of.clips += 1
+            of.of_output += payable.of_output
+            of.tested += payable.tested
+            for (number, _), part in zip(parts, exact_shares([part for _, part in parts]), strict=True):
+                of.names[number] += part
 
     def _parts_of(self, channel: Channel, recording: int) -> tuple[tuple[Part, float], ...]:
         key = channel, recording
@@ -164,12 +195,17 @@ class Totals:
 
     def _channel(self, channel: Channel, of: _Channel) -> ChannelStatement:
         total = of.clips * MICRO
+        payable, unlisted = self._payable(of.payable)
         # By name, so that equal remainders are rounded up for the same lines whatever the order of reading.
-        parties = sorted(of.lines)
+        parties = sorted({*of.lines, *payable})
+        for party in parties:
+            of.lines.setdefault(party, _Line())
         rest = Fraction(of.clips * ONE - of.attributed) * MICRO / ONE
         *rounded, unattributed = micro_shares([*(of.lines[party].exact() for party in parties), rest], total)
         lines = [
-            self._line(channel, party, of.lines[party], micro, of.clips)
+            self._line(
+                channel, party, of.lines[party], micro, of.clips, payable.get(party, 0) if of.payable.clips else None
+            )
             for party, micro in zip(parties, rounded, strict=True)
         ]
         low, high = of.errors.interval(total - unattributed, of.clips)
@@ -182,10 +218,44 @@ class Totals:
             unattributed_low=None if high is None else total - high,
             unattributed_high=None if low is None else total - low,
             other_lines=0,
-            lines=tuple(sorted(lines, key=lambda line: (-line.micro_shares, line.kind, line.names))),
+            payable=PayableInfluence(
+                clips=of.payable.clips,
+                of_output=of.payable.of_output,
+                tested=of.payable.tested,
+                unlisted=unlisted,
+                other_lines=0,
+            )
+            if of.payable.clips
+            else None,
+            lines=tuple(
+                sorted(lines, key=lambda line: (-line.micro_shares, -(line.payable or 0), line.kind, line.names))
+            ),
         )
 
-    def _line(self, channel: Channel, party: Party, of: _Line, micro: int, clips: int) -> Line:
+    def _payable(self, of: _Payable) -> tuple[dict[Party, int], int]:
+        """Round the payable influence of each party to micro-shares; gives them, and what no party gets."""
+        exact: Counter[Party] = Counter()
+        for number, amount in of.names.items():
+            if (party := self._party(self._names[number])) is not None:
+                exact[party] += amount
+        parties = sorted(exact)
+        amounts = [*(exact[party] for party in parties), of.clips * ONE - exact.total()]
+        *rounded, unlisted = micro_shares([Fraction(amount) * MICRO / ONE for amount in amounts], of.clips * MICRO)
+        return dict(zip(parties, rounded, strict=True)), unlisted
+
+    def _party(self, name: str) -> Party | None:
+        """The party that a name of payable influence is, as shares have it; None for a name of spaces."""
+        if self._by == "song":
+            return Party("named", self._ids_of.get(name, (name,)))
+        return Party("named", (one_way(name),)) if one_way(name) else None
+
+    @cached_property
+    def _ids_of(self) -> dict[str, tuple[str, ...]]:
+        """All ids of the recording that a song id is one of."""
+        parties = {parts_of(songs, "song", "P")[0].party: songs for songs in self._recordings}
+        return {song.song_id: party.names for party, songs in parties.items() for song in songs}
+
+    def _line(self, channel: Channel, party: Party, of: _Line, micro: int, clips: int, payable: int | None) -> Line:
         low, high = of.errors.interval(micro, clips)
         # Not by their numbers, which depend on the order of reading.
         numbers = sorted(of.recordings, key=lambda number: repr(self._recordings[number]))
@@ -200,6 +270,7 @@ class Totals:
             micro_shares=micro,
             low=low,
             high=high,
+            payable=payable,
             evidence=Evidence(
                 reports=of.reports,
                 sha256=of.digest.hexdigest(),

@@ -6,7 +6,6 @@ Shape legend: N songs, Q queries.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lumina_ray.methods import METHODS
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import Audited, members
 from lumina_ray.truth.queries import Query, QueryKind, Split
@@ -16,8 +15,6 @@ JUDGED: tuple[Kind, ...] = ("companion", "influence", "tokens")
 """Kinds of fingerprints that policies are judged on; code histograms are the floor, which needs no model."""
 AGAINST_REFERENCE = ("influence",)
 """Methods that also have a row with the reference model's scores taken off."""
-MEMBERSHIP_KINDS = {METHODS[name].kind for name in AGAINST_REFERENCE}
-"""Kinds of fingerprints that are made under the reference model too: losses come with them."""
 _UNCHANGED_BUT_FOR_CODING = "mp3"
 
 
@@ -54,15 +51,15 @@ def evaluation_set(bank: Bank, model: Audited, split: Split, kind: Kind | None =
     """Everything that one model's scores are needed for.
 
     Args:
-        kind: of the fingerprints. Only those that policies are offered on are asked about copies and controls, which
-            are a third of the work; only those that tell membership are asked about controls under both models.
+        kind: of the fingerprints. Only those that policies are offered on are asked about copies, and about controls
+            under model A: a third of the work.
     """
     catalog = members(bank.recordings, model)
     other = [i for i, recording in enumerate(bank.recordings) if recording.side not in ("", model)]
     # Queries with losses are all of model A: there are models of parts of catalog A only.
     queries = [query for query in (*bank.extra_queries, *bank.queries) if (query.model, query.split) == (model, split)]
     controls: list[int] = []
-    if kind in (JUDGED if model == "A" else MEMBERSHIP_KINDS):
+    if model == "A" and kind in JUDGED:
         controls = [i for i, recording in enumerate(bank.recordings) if recording.role == "control"]
     if kind not in JUDGED:
         queries = [query for query in queries if query.kind != "altered"]

@@ -17,7 +17,7 @@ from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.truth.bank import BASE, Bank
 from lumina_ray.truth.bigram import Bigram
 from lumina_ray.truth.corpus import CATALOGS, Audited, members
-from lumina_ray.truth.evaluation_set import AGAINST_REFERENCE, JUDGED, MEMBERSHIP_KINDS, EvaluationSet
+from lumina_ray.truth.evaluation_set import AGAINST_REFERENCE, JUDGED, EvaluationSet
 from lumina_ray.truth.models import new_model, with_weights
 from lumina_ray.truth.queries import TRAINED_FRAMES, losses
 from lumina_ray.truth.unlearning import ForgottenScores, beginnings, forgotten_scores, query_codes
@@ -96,7 +96,7 @@ def make_fingerprints(
     """
     if kind == _UNLEARNING:
         return _of_forgetting(forgotten_scores(bank, weights, asked))
-    model = _model(bank, weights)
+    model = model_of(bank, weights)
     if kind == "fisher":
         learned = members(bank.recordings, asked.model)
         model.fisher = fisher_diagonal(model, beginnings(bank, model, learned, TRAINED_FRAMES))
@@ -106,14 +106,12 @@ def make_fingerprints(
         if kind == "influence":
             measure_music_statistics(model, lambda: songs_of, range(len(songs_of)))
         else:
-            beside = [_model(bank, name) for name in companion_names(bank, weights)]
+            beside = [model_of(bank, name) for name in companion_names(bank, weights)]
             measure_companions(model, beside, songs_of, range(len(songs_of)))
     songs, controls = (beginnings(bank, model, of, TRAINED_FRAMES) for of in (asked.songs, asked.controls))
     queries = [query_codes(query, model.frame_rate_hz) for query in asked.queries]
-    # Losses take a pass of their own.
-    with_losses = kind in OF_RESIDUALS or (kind in MEMBERSHIP_KINDS and len(controls) > 0)
     copies = [queries[q] for q in asked.copies] if kind in JUDGED else []
-    return fingerprint_pieces(model, kind, [*songs, *queries, *controls], copies, with_losses=with_losses)
+    return fingerprint_pieces(model, kind, [*songs, *queries, *controls], copies, with_losses=kind in OF_RESIDUALS)
 
 
 def fingerprint_pieces(
@@ -164,7 +162,8 @@ def _probabilities(model: TransformersMusicGen, pieces: Sequence[SongCodes]) -> 
     return np.exp(-losses(model, whole).mean(axis=1, dtype=np.float64))
 
 
-def _model(bank: Bank, weights: str) -> TransformersMusicGen:
+def model_of(bank: Bank, weights: str) -> TransformersMusicGen:
+    """Make the model of one of the bank's weights, of `UNTRAINED` or of `BIGRAM`."""
     if weights not in (UNTRAINED, BIGRAM):
         return with_weights(bank.recipe, bank.models[weights], bank.text)
     untrained = new_model(bank.recipe, bank.text)

@@ -83,7 +83,7 @@ def real_queries(
         learned: what is trained on, by position in the corpus.
         excerpts: what follows, by position in the corpus, of catalog A at least.
     """
-    rng, splits = random.Random(f"queries {seed}"), _splits_of(recordings, seed)
+    rng, splits = random.Random(f"queries {seed}"), splits_of(recordings, seed)
     catalog = members(recordings, "A")
     other_side = [i for i, recording in enumerate(recordings) if recording.side == "B"]
     controls = [i for i, recording in enumerate(recordings) if recording.role == "control"]
@@ -134,7 +134,7 @@ def continuations(
     seed: int,
 ) -> list[Query]:
     """Make queries of a model's continuations of recordings; the beginnings themselves are left out."""
-    splits = _splits_of(recordings, seed)
+    splits = splits_of(recordings, seed)
     return [
         Query(kind, model, i, splits[recordings[i].work], codes_KT, caption=caption)
         for i, codes_KT, caption in zip(prompts, codes_BKT, captions, strict=True)
@@ -151,14 +151,14 @@ def altered_queries(
     recordings: tuple[Recording, ...], copies: Mapping[tuple[int, str], Piece], seed: int
 ) -> list[Query]:
     """Make queries of altered copies, which are given by song and alteration."""
-    splits = _splits_of(recordings, seed)
+    splits = splits_of(recordings, seed)
     return [
         Query("altered", "A", i, splits[recordings[i].work], copy.codes_KT, name, heard_T=copy.heard_T)
         for (i, name), copy in copies.items()
     ]
 
 
-def _splits_of(recordings: tuple[Recording, ...], seed: int) -> dict[str, Split]:
+def splits_of(recordings: tuple[Recording, ...], seed: int) -> dict[str, Split]:
     """The split of each work. Works are drawn, not recordings: twins never tell one split about the other."""
     return _drawn_splits({recording.work for recording in recordings}, f"splits {seed}")
 

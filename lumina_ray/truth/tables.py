@@ -201,10 +201,14 @@ def _stability(card: Card, wide: bool) -> Table:
 def _membership(card: Card, wide: bool) -> Table:
     out = _table("Was the model trained on it? By the song alone, without a query", wide)
     out.add_column("signal")
-    for heading in ("twins", "p ≤ 0.05,\ntrained on", "p ≤ 0.05, unheard\ntwins and cells"):
+    headings = ("twins", "trained\non", "refuted", "unheard twins\nand cells", "drawn", "left\nout")
+    for heading in headings:
         out.add_column(heading, justify="right")
     for one in card.membership:
-        out.add_row(one.signal, *_texts(wide, one.twins, one.trained, one.unheard))
+        out.add_row(
+            one.signal,
+            *_texts(wide, one.twins, one.trained, one.refuted, one.unheard, one.drawn, one.left_out),
+        )
     return out
 
 

@@ -1,5 +1,6 @@
 """Influence: effects against the similarities that they are made of, and files that belong to another catalog."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.index import IndexConfig, Shard, Snapshot, build_index, load_snapshot
 from lumina_ray.index.shards import select, together
 from lumina_ray.report import from_json, print_table, render_html, sentences, to_json, words
+from lumina_ray.report.csv import write_csv
+from lumina_ray.report.frame import to_frame
 from lumina_ray.store import Store
 from lumina_ray.vocabulary import counted
 from tests.calibration.synthetic import DIMS, demo_stores, membership_evidence, mixture, query
@@ -161,12 +164,12 @@ def test_what_is_payable_is_of_songs_whose_use_is_not_refuted(
 
     # Song 17 would be worth most, and is less likely to the model than any control. Song 40 was learned.
     evidence = membership_evidence(store, controls, [40])
-    excess = evidence.songs["excess"].to_numpy().copy()
-    excess[17] = -0.2
-    songs = evidence.songs.set_column(3, "excess", pa.array(excess))
-    lowest = sorted(evidence.basis.control_excess)
+    standard = evidence.songs["evidence"].to_numpy().copy()
+    standard[17] = -20
+    songs = evidence.songs.set_column(4, "evidence", pa.array(standard))
+    lowest = sorted(evidence.basis.control_evidence)
     # 50 controls: at most one of them may be as low.
-    refuted = (np.array([(np.array(lowest) <= one).sum() for one in excess]) + 1) / 51 <= 0.05
+    refuted = (np.array([(np.array(lowest) <= one).sum() for one in standard]) + 1) / 51 <= 0.05
     assert (refuted[17], refuted[40]) == (True, False)
     shutil.copytree(store.path, tmp_path / "catalog")
     write_membership(replace(evidence, songs=songs), tmp_path / "catalog")
@@ -185,6 +188,14 @@ def test_what_is_payable_is_of_songs_whose_use_is_not_refuted(
         expected = 0 if refuted[store.song_ids.index(of.name)] else of.effect / total
         assert of.payable == pytest.approx(expected, rel=1e-6)
     assert found.catalog.payable == 1
+    write_csv([("a.wav", report)], tmp_path / "found.csv")
+    with (tmp_path / "found.csv").open(encoding="utf-8-sig", newline="") as file:
+        cells = {row["song_id"]: row["payable"] for row in csv.DictReader(file) if row["channel"] == "P"}
+    listed = to_frame(report, "P").set_index("song_id")["payable"].dropna().to_dict()
+    assert listed == {song_id: by_id[song_id] for song_id in cells if song_id in by_id}
+    assert {song_id: float(cell) for song_id, cell in cells.items() if cell} == listed
+    assert listed[store.song_ids[17]] == 0
+    assert any(part > 0 for part in listed.values())
     assert sum(of.payable for of in found.parties["creator"]) == pytest.approx(1)
     told = f"The use of {counted(int(refuted.sum()), 'song')} is refuted"
     print_table(report, Console(width=400))

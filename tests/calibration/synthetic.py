@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from lumina_ray.calibration.membership import Membership, judge_membership
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
 from lumina_ray.fingerprint import Specification
+from lumina_ray.fingerprint.observed import Observed
 from lumina_ray.store import Run, Store, begin_run, read_store, store_schema
 from lumina_ray.store.schema import norm_column
 from lumina_ray.vocabulary import ChannelQuery, QueryFingerprint
@@ -130,10 +131,16 @@ def demo_stores(
     return catalog, controls, worlds
 
 
-def membership_evidence(store: Store, controls: Store, learned: Iterable[int], seed: int = 0) -> Membership:
+REFERENCES = (("a reference", "e" * 64), ("another", "d" * 64), ("a third", "c" * 64))
+
+
+def membership_evidence(
+    store: Store, controls: Store, learned: Iterable[int], seed: int = 0, n_references: int = 1
+) -> Membership:
     """Log-likelihoods of a model that learned some rows of a store and none of its controls, judged.
 
     What was not learned has an excess between −0.1 and 0.1 nats per code, and the control with the largest has 0.1.
+    All tracks have as many windows, which scatter as much; and so do the references.
     """
     rng = np.random.default_rng(seed)
     likelihoods = []
@@ -143,6 +150,11 @@ def membership_evidence(store: Store, controls: Store, learned: Iterable[int], s
         if of is controls:
             excess[:3] = 0.1
         excess[list(rows)] = 0.5
-        pairs = np.stack([reference + excess, reference], axis=1).tolist()
-        likelihoods.append({song_id: tuple(pair) for song_id, pair in zip(of.song_ids, pairs, strict=True)})
-    return judge_membership(store, controls, *likelihoods, ("a reference", "e" * 64))
+        around = 0.02 * (np.arange(n_references) - (n_references - 1) / 2)
+        likelihoods.append(
+            {
+                song_id: Observed(r + x, tuple(r + around), 20, x, 0.01)
+                for song_id, r, x in zip(of.song_ids, reference, excess, strict=True)
+            }
+        )
+    return judge_membership(store, controls, *likelihoods, REFERENCES[:n_references])

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from cluster.membership import measure_membership
+from lumina_ray.calibration.membership import evidence_of
 from lumina_ray.catalog.manifest import METADATA_COLUMNS
-from lumina_ray.errors import SpecificationMismatch
+from lumina_ray.errors import SpecificationMismatch, UsageError
 from lumina_ray.fingerprint import Specification
-from lumina_ray.fingerprint.likelihood import log_likelihood
+from lumina_ray.fingerprint.likelihood import likelihood, observe
+from lumina_ray.fingerprint.observed import Observed
 from lumina_ray.model import open_model
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.store import Run, begin_run, store_schema, stream_store
@@ -25,16 +27,18 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 @pytest.fixture(scope="module")
-def reference_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with another language model around its codec."""
-    model = TransformersMusicGen.load(tiny_model_dir, "tiny", "cpu").model
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.decoder.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-    folder = tmp_path_factory.mktemp("models") / "reference"
-    export(model, folder)
-    return folder
+def reference_dirs(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The tiny model with other language models around its codec."""
+    folders = []
+    for seed in (5, 6):
+        model = TransformersMusicGen.load(tiny_model_dir, "tiny", "cpu").model
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.decoder.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+        folders.append(tmp_path_factory.mktemp("models") / f"reference-{seed}")
+        export(model, folders[-1])
+    return folders
 
 
 def write_part(
@@ -75,9 +79,9 @@ def some_songs(prefix: str, n: int, seed: int) -> dict[str, SongCodes]:
 
 
 def test_every_song_of_a_living_catalog_has_its_own_numbers(
-    tiny_model_dir: Path, reference_dir: Path, tmp_path: Path
+    tiny_model_dir: Path, reference_dirs: list[Path], tmp_path: Path
 ) -> None:
-    audited, reference = open_model(str(tiny_model_dir)), open_model(str(reference_dir))
+    audited, *references = (open_model(str(folder)) for folder in (tiny_model_dir, *reference_dirs))
     specification = Specification.for_model(audited, "stats")
     catalog, songs = tmp_path / "catalog", {}
     for number in range(2):
@@ -92,16 +96,28 @@ def test_every_song_of_a_living_catalog_has_its_own_numbers(
     controls = some_songs("song-0", 20, seed=9)
     write_part(tmp_path / "controls", specification, tiny_model_dir, controls)
     store, control_store = stream_store(catalog), stream_store(tmp_path / "controls")
-    evidence = measure_membership(store, control_store, str(reference_dir), device="cpu", workers=1)
+    for n in (1, 2):
+        names = [str(folder) for folder in reference_dirs[:n]]
+        found = measure_membership(store, control_store, names, device="cpu", workers=1)
 
-    assert evidence.songs["song_id"].to_pylist() == sorted(songs)
-    for row in evidence.songs.to_pylist():
-        codes = songs[row["song_id"]]
-        assert row["audited"] == pytest.approx(log_likelihood(audited, codes), abs=1e-6)
-        assert row["reference"] == pytest.approx(log_likelihood(reference, codes), abs=1e-6)
-    of_controls = [log_likelihood(audited, c) - log_likelihood(reference, c) for c in controls.values()]
-    assert evidence.basis.control_excess == pytest.approx(sorted(of_controls, reverse=True), abs=1e-6)
-    assert evidence.basis.reference_weights_sha256 == reference.weights_sha256
+        def observed(codes: SongCodes, n: int = n) -> Observed:
+            return observe(likelihood(audited, codes), [likelihood(model, codes) for model in references[:n]])
 
-    with pytest.raises(SpecificationMismatch, match="has the weights of the audited model itself"):
-        measure_membership(store, control_store, str(tiny_model_dir), device="cpu", workers=1)
+        tracks = [observed(songs[song_id]) for song_id in sorted(songs)]
+        assert found.songs["song_id"].to_pylist() == sorted(songs)
+        for row, of in zip(found.songs.to_pylist(), tracks, strict=True):
+            assert row["audited"] == pytest.approx(of.audited, abs=1e-6)
+            assert row["reference"] == pytest.approx(np.mean(of.references), abs=1e-6)
+        expected = evidence_of([*tracks, *map(observed, controls.values())])
+        assert found.songs["evidence"].to_pylist() == pytest.approx(expected[: len(songs)], rel=1e-3)
+        assert found.basis.control_evidence == pytest.approx(sorted(expected[len(songs) :], reverse=True), rel=1e-3)
+        assert found.basis.references_weights_sha256 == tuple(model.weights_sha256 for model in references[:n])
+
+    for names, fault in (
+        ([str(reference_dirs[0]), str(tiny_model_dir)], "has the weights of the audited model itself"),
+        ([str(reference_dirs[0]), f"{reference_dirs[0]}/"], "have the same weights"),
+    ):
+        with pytest.raises(SpecificationMismatch, match=fault):
+            measure_membership(store, control_store, names, device="cpu", workers=1)
+    with pytest.raises(UsageError, match="takes 1 to 16"):
+        measure_membership(store, control_store, [], device="cpu")

@@ -37,7 +37,7 @@ def test_a_frame_has_a_row_for_each_listed_song(
             "share_high",
             "similarity",
         ),
-        *("p_value", "family_wise_p", "q_value", "qualified", "membership_p"),
+        *("p_value", "family_wise_p", "q_value", "qualified", "membership_p", "payable"),
     ]
     assert (frame["rank"].dtype, frame["qualified"].dtype, frame["share"].dtype.kind) == (
         "int64",
@@ -49,6 +49,8 @@ def test_a_frame_has_a_row_for_each_listed_song(
     assert list(frame["share"]) == [c.share for c in candidates]
     assert list(frame["share_low"].dropna()) == [c.share_low for c in candidates if c.share_low is not None]
     assert frame["membership_p"].notna().all() == (name == "membership" or not candidates)
+    # None of these reports tells influence.
+    assert frame["payable"].isna().all()
 
 
 def test_a_channel_that_is_not_there_is_named(reports: dict[str, Report]) -> None:

@@ -22,7 +22,7 @@ from lumina_ray.statement.files import make_files
 from lumina_ray.statement.html import render_html
 from lumina_ray.statement.json import parse_statement, read_statement, statement_sha256, to_json
 from lumina_ray.statement.lineage import Lineage
-from lumina_ray.statement.lines import LEVELS, Clip, Settings, Share, SnapshotName, Song, read_clip
+from lumina_ray.statement.lines import LEVELS, Clip, PayableParts, Settings, Share, SnapshotName, Song, read_clip
 from lumina_ray.statement.make import for_holder, holders, make_statement
 from lumina_ray.statement.parties import parts_of
 from lumina_ray.statement.reading import Read
@@ -41,14 +41,14 @@ SONGS = [
 ]
 
 
-def clip(number: int, given: dict[str, list[tuple[int, float]]]) -> Clip:
+def clip(number: int, given: dict[str, list[tuple[int, float]]], payable: PayableParts | None = None) -> Clip:
     """A clip with shares of some of `SONGS`."""
     digest = hashlib.sha256(str(number).encode()).digest()
     channels = tuple(
         (channel, tuple(Share((SONGS[i],), share, 0.01, (share,) * LEVELS) for i, share in shares))
         for channel, shares in given.items()
     )
-    return Clip(digest, digest[::-1], SETTINGS, SNAPSHOT, "", False, False, (), channels)
+    return Clip(digest, digest[::-1], SETTINGS, SNAPSHOT, "", False, False, (), payable, channels)
 
 
 def made(clips: list[Clip], by: str = "owner") -> Statement:

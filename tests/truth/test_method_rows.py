@@ -11,7 +11,6 @@ from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import corpus, members
 from lumina_ray.truth.evaluation_set import EvaluationSet, evaluation_set
 from lumina_ray.truth.fingerprints import Fingerprints, required_fingerprints
-from lumina_ray.truth.membership import membership_rows
 from lumina_ray.truth.method_rows import MethodRow, method_rows
 from lumina_ray.truth.queries import Query
 from lumina_ray.truth.recipe import SMALL, Training, retrainings
@@ -120,34 +119,6 @@ def test_an_altered_copy_is_found_when_its_song_is_the_first(bank: Bank) -> None
         # Twice another song is ahead.
         effects["A"][q, A.songs.index(A.queries[q].recording) + (number < 2)] = 1
     assert row(bank, effects, asked).found["mp3"].value == 4 / 6
-
-
-def test_only_likelihood_beyond_the_reference_tells_what_was_trained_on(bank: Bank, rng: np.random.Generator) -> None:
-    asked = {model: evaluation_set(bank, model, "test") for model in ("A", "B")}
-    made = of_effects({m: np.zeros((len(of.queries), len(of.songs))) for m, of in asked.items()}, bank, asked)
-    for model, of in asked.items():
-        n = len(of.songs) + len(of.queries) + len(of.controls)
-        loss = rng.uniform(1, 9, n)
-        learned = 0.1 * (np.arange(n) < of.n_catalog)
-        one = made[model, model, "influence"]
-        made[model, model, "influence"] = replace(one, probabilities=np.exp(learned - loss))
-        made[model, "reference", "influence"] = replace(one, probabilities=np.exp(-loss))
-    alone, relative = membership_rows(bank, asked, made, "influence")
-    assert (alone.signal, relative.signal) == ("log-likelihood", "log-likelihood − reference")
-    assert relative.twins.value == 1
-    assert alone.twins.value < 1
-    # Rounding decides which of the songs without excess has most.
-    assert relative.trained.value == 1
-    assert alone.trained.value < 0.3
-    works = {RECORDINGS[q.recording].work for q in asked["A"].queries if q.kind in ("excerpt", "unheard")}
-    p_values = []
-    for model, of in asked.items():
-        fit = np.log(made[model, model, "influence"].probabilities)
-        unheard = [i for i in range(of.n_catalog, len(of.songs)) if RECORDINGS[of.songs[i]].work in works]
-        n = len(of.controls)
-        p_values += [(1 + sum(c >= fit[i] for c in fit[-n:])) / (n + 1) for i in unheard]
-    assert alone.unheard.value == np.mean(np.array(p_values) <= 0.05)
-    assert alone.unheard.low <= alone.unheard.value <= alone.unheard.high
 
 
 def test_what_is_needed_is_listed_once_and_unknown_methods_are_refused() -> None:

@@ -30,7 +30,9 @@ def test_a_card_says_the_same_to_people_and_machines(tmp_path: Path) -> None:
     )
     false = FalsePositives("v8", 1000, True, Estimate(1.0, 1.0, 1.0), Estimate(159.0, 150.0, 170.0))
     steady = Stability(Estimate(0.7, 0.6, 0.8), Estimate(0.125, 0.1, 0.15))
-    membership = MembershipRow("log-likelihood", Estimate(0.9, 0.8, 0.95), half, Estimate(0.0625, 0.05, 0.2))
+    membership = MembershipRow(
+        "log-likelihood", Estimate(0.9, 0.8, 0.95), half, half, Estimate(0.0625, 0.05, 0.2), half, half
+    )
     named = [
         Power("calibrated", "altered mp3", 13, Estimate(0.8125, 0.75, 0.875), Estimate(1.0, 0.75, 1.0)),
         Power("calibrated", "outside", 40, None, Estimate(0.025, 0.0, 0.125)),

@@ -10,13 +10,14 @@ Shape legend: W = shingles, N = samples, F = bins, T = frames, C = channels, D =
 """
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
+import yaml  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -74,6 +75,10 @@ class _Block(nn.Module):
 
 class _ConstantQ(nn.Module):
     """nnAudio's CQT1992v2: magnitudes of a convolution with the kernels, in librosa's scale."""
+
+    lenghts: Tensor
+    cqt_kernels_real: Tensor
+    cqt_kernels_imag: Tensor
 
     def __init__(self, bins: int, kernel: int, hop: int) -> None:
         super().__init__()
@@ -186,8 +191,13 @@ def _state(path: Path) -> dict[str, Tensor]:
         state = held["model"]
         if not all(isinstance(tensor, Tensor) for tensor in state.values()):
             raise TypeError("not all of it are tensors")
-    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-        raise unreadable(path.parent, "clews", f"{path.name}: {error}") from error
+    except pickle.UnpicklingError as error:
+        # torch's own words advise to run whatever the file holds.
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        why = f"holds {found[1]}, which is more than numbers" if found else "is damaged"
+        raise unreadable(path.parent, "clews", f"{path.name} {why}") from error
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise unreadable(path.parent, "clews", f"{path.name}: {type(error).__name__}: {error}") from error
     return dict(state)
 
 

@@ -60,11 +60,11 @@ def load(folder: Path, device: torch.device) -> Network:
         ModelError: neither is there, or it holds other tensors.
     """
     if (folder / INDEX_FILE).is_file():
-        files = (folder / INDEX_FILE, folder / DATA_FILE)
+        files = [folder / INDEX_FILE, folder / DATA_FILE]
         arrays = read_tensorflow_checkpoint(folder)
         arrays = {name: array for name, array in arrays.items() if not any(word in name for word in _NOT_NEEDED)}
     else:
-        files = (check_file(folder / WEIGHTS_FILE, "musicnn"),)
+        files = [check_file(folder / WEIGHTS_FILE, "musicnn")]
         arrays = _read(files[0])
     check_keys(folder, "musicnn", SHAPES.keys() - arrays.keys(), arrays.keys() - SHAPES.keys())
     for name, shape in SHAPES.items():

@@ -91,7 +91,7 @@ def test_a_checkpoint_of_the_package_is_read_and_converted(
 ) -> None:
     folder = tmp_path / "musicnn"
     folder.mkdir()
-    more = {"dense/kernel/Adam": np.zeros((2, 2), np.float32), "beta1_power": np.float32(0.9).reshape(())}
+    more = {"dense/kernel/Adam": np.zeros((2, 2), np.float32), "beta1_power": np.array(0.9, np.float32)}
     write(folder, {name: values.astype(np.float32) for name, values in arrays.items()} | more)
     bundled = open_embedder("musicnn", CPU)
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, HubertConfig, HubertModel
 
@@ -30,7 +30,7 @@ def write_clap(folder: Path, seed: int = 0, **audio: Any) -> ClapModel:
     torch.manual_seed(seed)
     config = ClapConfig(
         audio_config={
-            "window_size": 4, "num_mel_bins": 16, "spec_size": 64, "patch_size": 4, "patch_stride": [4, 4],
+            "window_size": 4, "num_mel_bins": 16, "spec_size": 128, "patch_size": 4, "patch_stride": [4, 4],
             "num_classes": 2, "hidden_size": 32, "projection_dim": 16, "depths": [1, 1], "num_hidden_layers": 2,
             "num_attention_heads": [2, 2], "patch_embeds_hidden_size": 16, "enable_fusion": False, **audio,
         },

@@ -1,5 +1,6 @@
 """Kinds that run the codec: embeddings of decoded audio, and statistics of the codec's own activations."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tests.tiny_dit import tiny_dit
 
 
 @pytest.fixture(scope="module", autouse=True)
-def embedders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def embedders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Folder of tiny random embedders, in the environment."""
     folder = tmp_path_factory.mktemp("embedders")
     for name, write in (("clap", write_clap), ("clews", write_clews), ("mert", write_mert)):
@@ -31,7 +32,7 @@ def embedders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(folder / name)  # type: ignore[operator]
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(FOLDER_VARIABLE, str(folder))
-        yield folder
+        yield
 
 
 @pytest.fixture(scope="module", params=["", "audiocraft:"], ids=["transformers", "audiocraft"])

@@ -47,8 +47,8 @@ def find_embedder(name: str) -> Path:
     looked = f"{folder.absolute()} is no folder" if given else f"{FOLDER_VARIABLE} is not set"
     raise ModelError(
         f"embedding:{name} needs weights that you have fetched, and {looked}. Set {FOLDER_VARIABLE}, on every machine "
-        f"that fingerprints, to a folder in which {name}/ holds {row.files}. Nothing is downloaded here. Mind their "
-        f"licence: {row.licence}."
+        f"that fingerprints and before Ray starts there, to a folder in which {name}/ holds {row.files}. Nothing is "
+        f"downloaded here. Mind their licence: {row.licence}."
     )
 
 

@@ -32,6 +32,8 @@ NANO = {
     "fisher": "4081117a82664f0458a0fc1c0e1fac817b46a64a4e87bb8d0e2fd87c8dfc0878",
     "companion": "25c3ce6305b3040b2a19bb77f91e52e3d3f801de016c3b0f2fcf274748573e59",
     "tokens": "d88d75d28032917add2258e891fd8cb92154fe41454423b662a4f24c88ff24ee",
+    "codec-activations": "0eb4946af73ad532e5bf669e0f90f10f20615afd6800d37260fc5cad695362a6",
+    "embedding:musicnn": "e966501b9a699008990dc94a5bdea49036ac77c435c8640e1426688c1ffa9972",
 }
 # A model of MusicGen-large's sizes, whose 3 × 2048 codes of channel M are projected, which nano's are not.
 LARGE = {
@@ -45,6 +47,8 @@ LARGE = {
     "fisher": "b62a9c3181b5780f0b0a3fb8f3dc3575c2163dfffb3eef260ce0491f519bd7e0",
     "companion": "1a7879cb751a8782fd2c098f48d907a157681baac90142e9aff42d8560d43be4",
     "tokens": "43ca86e9477cac6817387c06d3898cbaddaa4550e6c0bebcaec21bc04ea10fff",
+    "codec-activations": "def6acbbe217d708943162dbfee94416ebb72c400872b25b1b6aab5c31e08cd9",
+    "embedding:musicnn": "9bc36ce4c38afab2a6f4ff1dcc6eab03db743a6a106e79dfc96586ef331c3db0",
 }
 
 # A model of nano-dit's sizes and draws.
@@ -55,6 +59,7 @@ LATENTS = {
     "logra": "2b9849f10f9835f5914107a6a023364906199aa964e71b03b8d6c90e79709bc8",
     "factgrass": "f879194464bdc4be241a70459ca2a96d8a8a22fc2e8cf77ff255683a4496893c",
     "fisher": "8751b2ddc2178e18026310be1bfc70c66e44279569ef2ffd87d180759ce34a07",
+    "embedding:musicnn": "5e4330f9bae377634d2a987ee8aef923af2b74b76196cfcb873e2fdc8e299f2f",
 }
 
 

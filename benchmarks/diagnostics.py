@@ -72,7 +72,7 @@ def planned(bank: Bank, kinds: Sequence[Kind]) -> list[tuple[str, Kind]]:
     others = [name for name in bank.models if name == "A-early" or name.startswith("reference") or name == BASE]
     out = []
     for kind in kinds:
-        cheap = "backward" not in find_kind(kind).needs and find_kind(kind).needs != "codes"
+        cheap = find_kind(kind).needs == "forward"
         out += [(weights, kind) for weights in ("A", *((*others, UNTRAINED) if cheap else ()))]
     return out
 

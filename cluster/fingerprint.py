@@ -22,8 +22,10 @@ from cluster.resources import Workers, choose_workers
 from cluster.session import one_line, ray_session, root_cause, stoppable
 from cluster.summary import JobSummary, first_failures, say_faults
 from lumina_ray.catalog.manifest import write_manifest
+from lumina_ray.embedding.table import EMBEDDERS
 from lumina_ray.errors import Interrupted, LuminaError, StorageError, TooManyFailures
 from lumina_ray.files import check_lasting
+from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.model.files import absolute_model
 from lumina_ray.model.statistics import UNKNOWN
 from lumina_ray.storage import AnyPath, Location, RemotePath, locate
@@ -115,6 +117,8 @@ def run_fingerprint_job(
                 f"{model} does not know what its music has in common, which makes influence less true: "
                 "`lumina statistics` finds out, from a store of its catalog."
             )
+        if embedder := EMBEDDERS.get(find_kind(specification.kind, specification.representation).embedder):
+            announce(f"The fingerprints are made with weights of {embedder.name}, whose licence is {embedder.licence}.")
         check_codes(source, specification)
         if (store / RUN_FILE).exists():
             # The number of chunks that fit into memory depends on other processes. A run keeps the one it began with.

@@ -1,4 +1,4 @@
-"""A calibrated store and an index of a few tones under nano, made without Ray."""
+"""Calibrated stores and indexes of a few tones, made without Ray."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from lumina_ray.fingerprint import Specification, describe_environment
 from lumina_ray.index import build_index
 from lumina_ray.model import open_model
 from lumina_ray.store import FingerprintWorker, Run, Store, begin_run, manifest_sha256, read_store
+from lumina_ray.vocabulary import Kind
 from tests.cluster.catalog import write_tone
 
 MODEL = "nano"
@@ -28,26 +29,26 @@ class SmallCatalog:
     index: Path
 
 
-def make_small_catalog(folder: Path) -> SmallCatalog:
-    """Write all of it."""
-    store = _store(folder, "songs", range(N_SONGS))
-    controls = _store(folder, "controls", range(1000, 1000 + N_CONTROLS))
+def make_small_catalog(folder: Path, model: str = MODEL, kind: Kind = "influence") -> SmallCatalog:
+    """Write all of it, in fingerprints of a kind by a model."""
+    store = _store(folder, "songs", range(N_SONGS), model, kind)
+    controls = _store(folder, "controls", range(1000, 1000 + N_CONTROLS), model, kind)
     write_calibration(calibrate_store(store, controls), store.path)
     build_index(store, folder / "index")
     return SmallCatalog(folder / "songs", folder / "songs-store", folder / "controls-store", folder / "index")
 
 
-def _store(folder: Path, name: str, seeds: range) -> Store:
+def _store(folder: Path, name: str, seeds: range, model: str, kind: Kind) -> Store:
     audio, store = folder / name, folder / f"{name}-store"
     audio.mkdir()
     for seed in seeds:
         write_tone(audio / f"tone-{seed:04d}.flac", 4, seed=seed)
     manifest = scan_folder(audio).songs
     write_manifest(manifest, folder / f"{name}.parquet")
-    model = open_model(MODEL)
-    specification = Specification.for_model(model, "influence")
-    worker = FingerprintWorker(MODEL, specification.to_dict())
-    begin_run(store, Run(manifest_sha256(manifest), len(manifest), MODEL, specification, describe_environment(model)))
+    opened = open_model(model)
+    specification = Specification.for_model(opened, kind)
+    worker = FingerprintWorker(model, specification.to_dict())
+    begin_run(store, Run(manifest_sha256(manifest), len(manifest), model, specification, describe_environment(opened)))
     (store / "data").mkdir()
     write_manifest(manifest, store / "manifest.parquet")
     pq.write_table(worker(decode_rows(manifest)), store / "data" / "part-0.parquet")

@@ -19,6 +19,7 @@ ORDER = [
     "evidence",
     "catalog",
     "model",
+    "embedding",
     "gradients",
     "unlearning",
     "fingerprint",

@@ -21,8 +21,8 @@ from lumina_ray.vocabulary import Kind
 
 MODEL = "nano"
 _REQUEST_TIMEOUT_S = 120.0
-# Kinds of fingerprints that the default is shown beside.
-_PUBLISHED: tuple[Kind, ...] = ("stats", "jl")
+# Kinds of fingerprints that the default is shown beside: published ones, and what merely sounds alike.
+_BESIDE: tuple[Kind, ...] = ("stats", "jl", "embedding:musicnn")
 
 
 @dataclass
@@ -89,9 +89,9 @@ def run_demo(out: Path, port: int) -> None:
         with stages.stage(f"Fingerprints: {kind}, catalog, controls and {MODEL}'s own pieces"):
             for manifest, name in ((built.catalog, kind), (controls, "controls"), (pieces, "pieces")):
                 run_fingerprint_job(manifest, stores / name, model=MODEL, kind=kind)
-        with stages.stage(f"Fingerprints: {' and '.join(_PUBLISHED)}, from the stored codes"):
-            for published in _PUBLISHED:
-                run_fingerprint_job(stores / kind, stores / published, model=MODEL, kind=published)
+        with stages.stage(f"Fingerprints: {', '.join(_BESIDE)}, from the stored codes"):
+            for other in _BESIDE:
+                run_fingerprint_job(stores / kind, stores / other, model=MODEL, kind=other)
         with stages.stage("Calibration and index"):
             catalog = read_store(stores / kind)
             noise = calibrate_store(catalog, stores / "controls", pieces=stores / "pieces")
@@ -106,8 +106,8 @@ def run_demo(out: Path, port: int) -> None:
         console.rule(f"[bold]{query.what}", align="left")
         print_table(report, console, top=3)
 
-    with stages.stage(f"Ranks: where {' and '.join(_PUBLISHED)} put the re-encoded song"):
-        ranks = {name: ranks_of(song_id, queries[0].path, stores / name) for name in (kind, *_PUBLISHED)}
+    with stages.stage(f"Ranks: where {', '.join(_BESIDE)} put the re-encoded song"):
+        ranks = {name: ranks_of(song_id, queries[0].path, stores / name) for name in (kind, *_BESIDE)}
     console.print(_ranks_table(song_id, built.n_catalog, ranks))
     console.print(_findings_table(answers))
     console.print(stages.table())

@@ -11,6 +11,7 @@ from torch import Tensor
 from lumina_ray.audio import MIN_SOUND_S
 from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.fingerprint.extraction import make_extraction
+from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.fingerprint.specification import Specification, measured_sha256
 from lumina_ray.fingerprint.stretches import Stretch, calls_in, cut
 from lumina_ray.gradients import SongGradient, WeightCall, first_tile, freeze, gradient_tiles
@@ -80,7 +81,7 @@ class Fingerprinter:
 
         Raises:
             SpecificationMismatch: the specification was made with other weights, or with other music statistics, Fisher
-                information or companion.
+                information, companion or embedder.
         """
         if specification.weights_sha256 != model.weights_sha256:
             raise SpecificationMismatch(
@@ -89,15 +90,18 @@ class Fingerprinter:
             )
         expected = specification.statistics_sha256
         if expected and expected != (found := measured_sha256(model, specification.kind)):
-            file = specification.measured_file
+            what = specification.measured
             raise SpecificationMismatch(
-                f"the specification was made with a {file} of hash {expected[:12]}, model {model.name!r} has "
-                f"{found[:12]}; put its {file} back, or fingerprint everything again"
+                f"the specification was made with a {what} of hash {expected[:12]}, model {model.name!r} has "
+                f"{found[:12]}; put its {what} back, or fingerprint everything again"
             )
         self.model = model
         self.specification = specification
         self.chunks_in_flight = chunks_in_flight
         self._chunk_frames = math.ceil(specification.chunk_s * model.frame_rate_hz)
+        # A chunk of no more frames than this has no halves.
+        whole = find_kind(specification.kind, specification.representation).whole_chunks
+        self._undivided = self._chunk_frames if whole else self._chunk_frames // 2
         freeze(model)
         self._extraction = make_extraction(model, specification)
         self.weights = tuple(self._extraction.weights)
@@ -152,7 +156,7 @@ class Fingerprinter:
         stretches: list[Stretch] = []
         if per_chunk:
             least = math.ceil(MIN_SOUND_S * self.model.frame_rate_hz)
-            stretches = cut(codes.heard, self._chunk_frames // 2, least)
+            stretches = cut(codes.heard, self._undivided, least)
         return _Song(codes.chunks, codes.heard, [weight / sum(weights) for weight in weights], stretches, [])
 
     def _valid_codes(self, heard_T: np.ndarray, start: int, stop: int) -> int:

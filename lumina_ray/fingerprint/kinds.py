@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from lumina_ray.embedding.table import EMBEDDERS, EmbedderRow
 from lumina_ray.errors import ModelError, UsageError
 from lumina_ray.model.tracked import ROLES
 from lumina_ray.vocabulary import Channel, Kind, Representation, RepresentationName
@@ -37,7 +38,7 @@ class FingerprintKind:
 
     Attributes:
         summary: one line that describes the kind to people.
-        needs: how the model is run: not at all ("codes"), forward, or forward and backward.
+        needs: how the model is run: not at all ("codes"), only its codec, forward, or forward and backward.
         extraction: where the extraction is found, as `module:name`; it is called with a model and a specification.
         layers: function of a channel and a number of layers; returns the layers that are tracked. The list is empty
             where output heads or codes are used instead.
@@ -50,10 +51,13 @@ class FingerprintKind:
         uses_fisher: whether it depends on the model's `Fisher` information.
         uses_companion: whether it depends on the model's `Companions`.
         by_tensor: whether the vector consists of equal pieces that are each made of one tensor.
+        whole_chunks: whether a chunk has one vector, so that no half of it has a vector of its own.
+        embedder: name of what makes the vectors, where the model does not; its weights then decide their length.
+        loss: what stands in place of a loss in the specification, where there is none.
     """
 
     summary: str
-    needs: Literal["codes", "forward", "backward"]
+    needs: Literal["codes", "codec", "forward", "backward"]
     extraction: str
     layers: Callable[[Channel, int], list[int]]
     dims: Callable[[Channel, ModelShape], int]
@@ -64,6 +68,14 @@ class FingerprintKind:
     uses_fisher: bool = False
     uses_companion: bool = False
     by_tensor: bool = False
+    whole_chunks: bool = False
+    embedder: str = ""
+    loss: str = ""
+
+    @property
+    def runs_language_model(self) -> bool:
+        """Whether vectors depend on what the model learned; those that do not are floors, and baselines."""
+        return self.needs in ("forward", "backward")
 
     def projection(self, channels: tuple[Channel, ...], shape: ModelShape) -> tuple[int, int]:
         """Seed and nonzeros of the projection; both are 0 where no channel is projected."""
@@ -141,6 +153,25 @@ def _factgrass_dims(channel: Channel, shape: ModelShape) -> int:
 
 
 _EXTRACTIONS = "lumina_ray.fingerprint"
+CODEC_MODULES = 16
+"""Top-level modules of an EnCodec of four resolutions: of its encoder, and of its decoder."""
+
+
+def _embedding(row: EmbedderRow) -> FingerprintKind:
+    return FingerprintKind(
+        f"mean {row.name} embedding of the audio that the codes stand for (a baseline)",
+        needs="codec",
+        extraction=f"{_EXTRACTIONS}.embeddings:Embeddings",
+        layers=_no_layers,
+        dims=lambda _channel, _shape: row.dims,
+        projects=lambda _channel, _shape: False,
+        whole_chunks=True,
+        embedder=row.name,
+        loss=row.reading,
+    )
+
+
+_EMBEDDINGS = {f"embedding:{name}": _embedding(row) for name, row in EMBEDDERS.items()}
 
 KINDS: dict[Kind, FingerprintKind] = {
     "influence": FingerprintKind(
@@ -224,6 +255,17 @@ KINDS: dict[Kind, FingerprintKind] = {
         dims=lambda channel, shape: min(_n_codes(channel, shape), _MAX_DIMS),
         projects=lambda channel, shape: _n_codes(channel, shape) > _MAX_DIMS,
     ),
+    "codec-activations": FingerprintKind(
+        "six statistics of each module of the codec: encoder (P), decoder (M) (LUMINA before v7, as we read it)",
+        needs="codec",
+        extraction=f"{_EXTRACTIONS}.codec_activations:CodecActivations",
+        layers=_no_layers,
+        dims=lambda _channel, _shape: _STATISTICS_PER_TENSOR * CODEC_MODULES,
+        projects=lambda _channel, _shape: False,
+        whole_chunks=True,
+        loss="no loss: statistics of the codec's activations, by frames with sound",
+    ),
+    **_EMBEDDINGS,
 }
 """Every kind by its name, as it is made of codes."""
 
@@ -241,6 +283,7 @@ KINDS_OF: dict[RepresentationName, dict[Kind, FingerprintKind]] = {
             dims=lambda _channel, _shape: _MAX_DIMS,
             uses_fisher=True,
         )
-    },
+    }
+    | _EMBEDDINGS,
 }
 """The kinds that models have which write music down in codes, or in latents."""

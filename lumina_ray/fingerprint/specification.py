@@ -18,6 +18,7 @@ from lumina_ray.vocabulary import CHANNELS, Channel, Draws, Dtype, Kind, Represe
 if TYPE_CHECKING:
     import torch
 
+    from lumina_ray.embedding.interface import Embedder
     from lumina_ray.model import AttributableModel, MusicModel
 
 
@@ -47,8 +48,8 @@ class Specification:
         seed: the projection's seed; 0 where nothing is projected.
         nonzeros: non-zero entries in each column of the projection; 0 where nothing is projected, or where the
             projection is dense.
-        statistics_sha256: hash of the model's `MusicStatistics`, of its `Fisher` information or of its `Companions`,
-            where the fingerprint depends on them; otherwise empty.
+        statistics_sha256: hash of the model's `MusicStatistics`, of its `Fisher` information, of its `Companions` or of
+            an `Embedder`, where the fingerprint depends on them; otherwise empty.
         text: the text that the language model is conditioned on.
         chunk_s: length of a full chunk, in seconds.
         min_tail_s: a shorter last chunk is dropped, in seconds.
@@ -58,7 +59,7 @@ class Specification:
         dtype: number format of the language model's matrix products. float32 is the reference; the others run under
             autocast. The codec, the loss, positions, and all that is made of gradients stay in float32 or better.
         loss_scale: factor on the loss of the backward pass, a power of two. It is divided out again in float32.
-        loss: the loss, in words.
+        loss: the loss, in words, or what stands in its place.
         algorithm_version: version of the algorithm that made the numbers.
         representation: what the model writes music down in.
         draws: what the loss is a mean over; None where it is not random.
@@ -103,7 +104,7 @@ class Specification:
         Raises:
             UsageError: there is no such kind, channel or dtype; the message lists the right ones.
             ModelError: the model is too shallow for the layer bands, predicts codes of other than 4 codebooks, or lacks
-                the Fisher information or the companion that the kind depends on.
+                the Fisher information or the companion that the kind depends on; or the embedder is not at hand.
         """
         representation = model.representation
         row = find_kind(kind, representation.name)
@@ -121,7 +122,7 @@ class Specification:
         return cls(
             kind,
             model.weights_sha256,
-            {c: row.dims(c, model) for c in channels},
+            _dims(model, row, channels),
             {c: row.layers(c, model.n_layers) for c in channels},
             list(_PUBLISHED_CODEBOOK_WEIGHTS) if row.published_loss else [1.0] * representation.rows,
             seed,
@@ -129,7 +130,7 @@ class Specification:
             statistics_sha256=measured_sha256(model, kind),
             dtype=dtype,
             loss_scale=_FLOAT16_LOSS_SCALE if scaled else 1.0,
-            loss=_LOSSES[representation.name],
+            loss=row.loss or _LOSSES[representation.name],
             representation=representation.name,
             draws=model.draws,
         )
@@ -147,8 +148,8 @@ class Specification:
         return self._row.blocks(len(self.layers[channel]), self.representation)
 
     @property
-    def measured_file(self) -> str:
-        """Name of the file beside the model's weights that `statistics_sha256` is about; empty where there is none."""
+    def measured(self) -> str:
+        """Name of what `statistics_sha256` is about: a file beside the model's weights, or an embedder's weights."""
         from lumina_ray.model.companion import COMPANION_FILE
         from lumina_ray.model.fisher import FISHER_FILE
         from lumina_ray.model.statistics import STATISTICS_FILE
@@ -158,7 +159,8 @@ class Specification:
             FISHER_FILE: self._row.uses_fisher,
             STATISTICS_FILE: self._row.uses_music_statistics,
         }
-        return next((file for file, used in uses.items() if used), "")
+        others = f"{self._row.embedder} embedder" if self._row.embedder else ""
+        return next((file for file, used in uses.items() if used), others)
 
     @property
     def _row(self) -> FingerprintKind:
@@ -218,10 +220,12 @@ def measured_sha256(model: "AttributableModel", kind: Kind) -> str:
     """Hash of what was measured on a model's catalog and a kind depends on; empty where it depends on nothing.
 
     Raises:
-        ModelError: the kind needs the model's Fisher information or companion, and there is none.
+        ModelError: the kind needs the model's Fisher information or companion, or an embedder, and there is none.
         SpecificationMismatch: that was measured with other weights.
     """
     row = find_kind(kind, model.representation.name)
+    if row.embedder:
+        return _embedder(model, row).sha256
     if row.uses_companion:
         from lumina_ray.model.companion import companions_of
 
@@ -232,3 +236,15 @@ def measured_sha256(model: "AttributableModel", kind: Kind) -> str:
         return fisher_of(model).sha256
     # Kinds of codes alone use them, and companions.
     return cast("MusicModel", model).statistics.sha256 if row.uses_music_statistics else ""
+
+
+def _dims(model: "AttributableModel", row: FingerprintKind, channels: tuple[Channel, ...]) -> dict[Channel, int]:
+    if row.embedder:
+        return dict.fromkeys(channels, _embedder(model, row).dims)
+    return {c: row.dims(c, model) for c in channels}
+
+
+def _embedder(model: "AttributableModel", row: FingerprintKind) -> "Embedder":
+    from lumina_ray.embedding.open import open_embedder
+
+    return open_embedder(row.embedder, model.device)

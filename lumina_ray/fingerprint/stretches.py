@@ -34,7 +34,8 @@ def cut(heard: Sequence[np.ndarray], half: int, least: int) -> list[Stretch]:
 
     Args:
         heard: bool `[T]` of each chunk: which of its frames hold sound.
-        half: frames of half a full chunk; a chunk of no more is not cut.
+        half: a chunk of no more frames is not cut: those of half a full chunk, or of a full one where no half has a
+            vector of its own.
         least: frames with sound that each part of a chunk must have for it to be cut.
     """
     out: list[Stretch] = []

@@ -37,7 +37,9 @@ def _needs(method: Method) -> str:
         return "the model, Fisher information"
     if method.kind is None:
         return "nothing"
-    if KINDS[method.kind].needs == "codes":
+    if KINDS[method.kind].embedder:
+        return f"{method.kind} (weights)"
+    if not KINDS[method.kind].runs_language_model:
         return method.kind
     if KINDS[method.kind].uses_fisher:
         return method.kind + " of a checkpoint, Fisher information"
@@ -64,7 +66,7 @@ def _cost(method: Method) -> str:
     if method.kind is None:
         return "no model"
     kind = KINDS[method.kind]
-    passes = "no model" if kind.needs == "codes" else kind.needs
+    passes = {"codes": "no model", "codec": "the codec"}.get(kind.needs, kind.needs)
     if method.kernel is not None:
         return passes + (", N²D once" if method.kernel.top_k is None else ", k²D a query")
     if method.damping is not None:

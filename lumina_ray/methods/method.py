@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lumina_ray.embedding.table import EMBEDDERS
+from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.methods.kernel import RIDGE
 from lumina_ray.methods.preconditioner import DAMPING
 from lumina_ray.vocabulary import Channel, Kind
@@ -82,6 +84,12 @@ _V8, _V7 = "LUMINA v8", "LUMINA v7"
 _KERNEL = "; kernel regression"
 _UNLEARNING = "Wang et al. 2024, arXiv:2406.09408"
 _TRACIN = "Pruthi et al. 2020, arXiv:2002.08484"
+_EMBEDDERS_PAPERS = {
+    "clap": "Wu et al. 2023, arXiv:2211.06687",
+    "clews": "Serrà et al. 2025, arXiv:2502.16936",
+    "mert": "Li et al. 2024, arXiv:2306.00107",
+    "musicnn": "Pons et al. 2018, arXiv:1711.02520",
+}
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -113,8 +121,17 @@ METHODS: dict[str, Method] = {
         Method("unlearning-linear", _UNLEARNING + ", to first order", "fisher", normalisation="none"),
         Method("tokens", "a floor: codes alone", "tokens", normalisation="standard"),
         Method("random", "a floor: random scores", None),
+        Method("codec-activations", "LUMINA, before v7, as we read it", "codec-activations", normalisation="standard"),
+        *(Method(f"embedding:{name}", _EMBEDDERS_PAPERS[name], f"embedding:{name}") for name in EMBEDDERS),
     )
 }
 
-BY_VECTORS: tuple[str, ...] = tuple(name for name, method in METHODS.items() if not method.needs_model)
-"""Names of the methods that compare vectors; the others take minutes a query."""
+BY_VECTORS: tuple[str, ...] = tuple(
+    name
+    for name, method in METHODS.items()
+    if not method.needs_model and (method.kind is None or find_kind(method.kind).needs != "codec")
+)
+"""Names of the methods that compare vectors which a language model or codes give, and that are judged by default.
+
+The others take minutes a query, or a pass of the codec and of an embedder, whose weights may not be at hand.
+"""

@@ -180,6 +180,12 @@ class AudiocraftMusicGen:
             wave_11N = self.codec.decode(codes_KT.to(self.device)[None], None)
         return wave_11N[0, 0].float().cpu().numpy()
 
+    def codec_modules(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        if isinstance(self.codec, HFEncodecCompressionModel):
+            codec = self.codec.model
+            return list(codec.encoder.layers), list(codec.decoder.layers)
+        return list(self.codec.encoder.model), list(self.codec.decoder.model)
+
     @contextmanager
     def stepping(self, conditions_BND: Tensor) -> Iterator[Step]:
         conditions = _conditions(conditions_BND)

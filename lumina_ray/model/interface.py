@@ -235,6 +235,10 @@ class MusicModel(AttributableModel, Protocol):
         """
         ...
 
+    def codec_modules(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Top-level modules of the codec's encoder and of its decoder, each in the order in which they run."""
+        ...
+
     def predict(self, codes_BKT: Tensor, n_frames: list[int]) -> Prediction:
         """Teacher-force int64 codes `[B, K, T]`, of which the first `n_frames[b]` frames of row b are real."""
         ...

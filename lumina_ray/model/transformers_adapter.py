@@ -150,6 +150,10 @@ class TransformersMusicGen:
             wave_11N = self.model.audio_encoder.decode(codes_11KT, audio_scales=[None]).audio_values
         return wave_11N[0, 0].float().cpu().numpy()
 
+    def codec_modules(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        codec = self.model.audio_encoder
+        return list(codec.encoder.layers), list(codec.decoder.layers)
+
     @contextmanager
     def stepping(self, conditions_BND: Tensor) -> Iterator[Step]:
         decoder = self.model.decoder

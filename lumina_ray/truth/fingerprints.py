@@ -11,8 +11,10 @@ import torch
 from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.fingerprint.companion_statistics import measure_companions
+from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.fingerprint.music_statistics import measure_music_statistics
 from lumina_ray.methods import METHODS, Method
+from lumina_ray.model import open_music_model
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.truth.bank import BASE, Bank
 from lumina_ray.truth.bigram import Bigram
@@ -26,6 +28,8 @@ from lumina_ray.vocabulary import CHANNELS, Channel, Kind, SongCodes
 
 UNTRAINED, BIGRAM = "untrained", "bigram"
 """Names of weights that are in no bank: random ones of the recipe's size; and none at all (`Bigram`)."""
+# Its codec made the codes of every bank (`cluster/truth.py`); that of a bank's own models is untrained.
+_WITH_CODEC = "nano"
 _UNLEARNING = METHODS["unlearning"].source
 OF_RESIDUALS = {method.kind for method in METHODS.values() if method.residual}
 """Kinds of fingerprints that probabilities of pieces belong to."""
@@ -96,7 +100,8 @@ def make_fingerprints(
     """
     if kind == _UNLEARNING:
         return _of_forgetting(forgotten_scores(bank, weights, asked))
-    model = model_of(bank, weights)
+    codec_alone = find_kind(kind).needs == "codec"
+    model = cast(TransformersMusicGen, open_music_model(_WITH_CODEC)) if codec_alone else model_of(bank, weights)
     if kind == "fisher":
         learned = members(bank.recordings, asked.model)
         model.fisher = fisher_diagonal(model, beginnings(bank, model, learned, TRAINED_FRAMES))

@@ -47,7 +47,7 @@ def required_floors(bank: Bank, names: Sequence[str]) -> list[FingerprintKey]:
     """List the fingerprints of `floor_set` that the floors of some methods take."""
     required: dict[FingerprintKey, None] = {("A", "A", "tokens"): None, ("A", BIGRAM, _BY_BIGRAM): None}
     for kind in (METHODS[name].kind for name in names):
-        if kind is not None and find_kind(kind).needs != "codes":
+        if kind is not None and find_kind(kind).runs_language_model:
             required |= {("A", weights, kind): None for weights in _weights(bank, kind)}
     return list(required)
 
@@ -80,7 +80,7 @@ class Floors:
         return {name: out[name] for name in measures if name in out}
 
     def _of(self, method: Method, channel: ScoredChannel) -> Iterator[tuple[str, dict[str, Resampled]]]:
-        if method.kind is not None and find_kind(method.kind).needs != "codes":
+        if method.kind is not None and find_kind(method.kind).runs_language_model:
             for weights in _weights(self._bank, method.kind):
                 yield weights, self._judge(method, channel, weights)
         yield BIGRAM, self._judge(METHODS[_BY_BIGRAM], channel, BIGRAM)

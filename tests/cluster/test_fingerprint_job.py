@@ -150,6 +150,24 @@ def test_codes_of_a_store_give_other_fingerprints_of_its_audio(
     assert all_rows(tmp_path / "stats").equals(expected)
 
 
+def test_an_embedder_fingerprints_the_codes_of_a_store_and_its_licence_is_said(
+    finished: tuple[Path, JobSummary, str], tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    said = io.StringIO()
+    summary = run_fingerprint_job(
+        finished[0],
+        tmp_path / "store",
+        model=str(tiny_model_dir),
+        kind="embedding:musicnn",
+        channels=("P",),
+        max_failed_fraction=ALL_MAY_FAIL,
+        console=Console(file=said, width=200),
+    )
+    assert (summary.ok, summary.failed) == (3, 6)
+    assert read_store(tmp_path / "store").vectors("P").shape == (3, 200)
+    assert "The fingerprints are made with weights of musicnn, whose licence is ISC." in said.getvalue()
+
+
 def test_codes_in_a_manifest_are_of_nobody_knows_which_model(
     finished: tuple[Path, JobSummary, str], tmp_path: Path
 ) -> None:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lumina_ray.fingerprint import KINDS, Fingerprint, Fingerprinter, Specification
+from lumina_ray.fingerprint import Fingerprint, Fingerprinter, Specification
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.vocabulary import Kind, SongCodes
+from tests.kinds import BY_MODEL
 
 
 @pytest.fixture(scope="module", params=["", "audiocraft:"], ids=["transformers", "audiocraft"])
@@ -31,7 +32,7 @@ def bits(fingerprint: Fingerprint) -> bytes:
 songs = st.lists(st.lists(st.integers(250, 500), min_size=1, max_size=4).map(tuple), min_size=1, max_size=4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_MODEL)
 @settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frames=songs, in_flight=st.integers(1, 4), data=st.data())
 def test_neighbours_order_and_place_change_no_bit(
@@ -45,7 +46,7 @@ def test_neighbours_order_and_place_change_no_bit(
     assert [bits(fingerprint) for fingerprint in together] == [alone[i] for i in order]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_MODEL)
 def test_the_size_of_the_batch_changes_the_last_bits_at_most(model: MusicModel, kind: Kind) -> None:
     specification = Specification.for_model(model, kind)
     codes = song(9, (500, 400, 300))
@@ -55,7 +56,7 @@ def test_the_size_of_the_batch_changes_the_last_bits_at_most(model: MusicModel, 
         np.testing.assert_allclose(four.chunk_vectors[channel], one.chunk_vectors[channel], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_MODEL)
 def test_one_channel_is_that_channel_of_both(model: MusicModel, kind: Kind) -> None:
     codes = song(10, (500, 300))
     both = Fingerprinter(model, Specification.for_model(model, kind))(codes)

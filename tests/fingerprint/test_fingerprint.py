@@ -11,11 +11,12 @@ from torch.nn.functional import cross_entropy
 from lumina_ray.attribution.facts import query_facts
 from lumina_ray.audio import ChunkedAudio, cut_chunks
 from lumina_ray.errors import SpecificationMismatch, StoreError
-from lumina_ray.fingerprint import KINDS, Fingerprinter, Specification, fingerprint_query
+from lumina_ray.fingerprint import Fingerprinter, Specification, fingerprint_query
 from lumina_ray.fingerprint.codes import frames_heard
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.model import TRACKED_TENSORS, MusicModel, open_model
 from lumina_ray.vocabulary import CHANNELS, SAMPLE_RATE_HZ, AudioStream, Kind, SongCodes
+from tests.kinds import BY_MODEL
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def with_pauses(codes: SongCodes) -> SongCodes:
     return replace(codes, heard=heard)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_MODEL)
 def test_same_codes_same_bits_whatever_came_before(model: MusicModel, kind: Kind) -> None:
     song, other = random_codes(model, [500, 300], 0), random_codes(model, [500], 1)
     fingerprinter = Fingerprinter(model, Specification.for_model(model, kind))
@@ -51,7 +52,7 @@ def test_same_codes_same_bits_whatever_came_before(model: MusicModel, kind: Kind
         assert abs(first.vectors[channel] @ fingerprinter(other).vectors[channel]) < 0.999
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_MODEL)
 def test_a_song_of_one_stretch_is_that_stretch(model: MusicModel, kind: Kind) -> None:
     fingerprint = Fingerprinter(model, Specification.for_model(model, kind))(
         random_codes(model, [250], 2), per_chunk=True
@@ -121,7 +122,7 @@ def test_codes_without_sound_have_no_weight(model: MusicModel) -> None:
     np.testing.assert_allclose(fingerprint.chunk_weights, np.array([400, 34]) / 434, rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BY_MODEL)
 def test_frames_without_sound_do_not_count(model: MusicModel, kind: Kind) -> None:
     """Codes at the end of a chunk may be any, but for those that the last codes with sound are predicted from."""
     codes = random_codes(model, [500], 14)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from lumina_ray.errors import NumericsError
-from lumina_ray.fingerprint import KINDS, Fingerprint, Fingerprinter, Specification, SpotCheck
+from lumina_ray.fingerprint import Fingerprint, Fingerprinter, Specification, SpotCheck
 from lumina_ray.fingerprint.spot_check import TOLERANCE
 from lumina_ray.model import MusicModel, open_model
 from lumina_ray.vocabulary import Dtype, Kind, SongCodes
+from tests.kinds import BY_MODEL
 from tests.tiny_model import random_companions, random_fisher
 
 
@@ -38,7 +39,7 @@ SOAK = {("head-gradient", "float16"), ("gradient", "float16"), ("logra", "float1
     ("kind", "dtype"),
     [
         pytest.param(kind, dtype, marks=pytest.mark.soak if (kind, dtype) in SOAK else ())
-        for kind in KINDS
+        for kind in BY_MODEL
         for dtype in ("bfloat16", "float16")
     ],
 )

@@ -14,6 +14,7 @@ from lumina_ray.model.companion import Companions
 from lumina_ray.model.fisher import Fisher
 from lumina_ray.model.statistics import no_statistics
 from lumina_ray.vocabulary import Draws, Representation, SongCodes
+from tests.kinds import BY_MODEL
 from tests.tiny_model import tiny_music_model
 
 
@@ -87,7 +88,7 @@ def test_a_model_that_predicts_latents_has_kinds_draws_and_weights_of_its_own(sh
         Specification.for_model(shape, "tokens")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*BY_MODEL, "codec-activations"])
 def test_survives_json(shape: SimpleNamespace, kind) -> None:
     specification = Specification.for_model(shape, kind)
     assert Specification.from_dict(specification.to_dict()) == specification

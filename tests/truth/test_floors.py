@@ -9,6 +9,7 @@ import torch
 from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.fingerprint.music_statistics import measure_music_statistics
 from lumina_ray.methods import METHODS
+from lumina_ray.model.files import find_model, weights_sha256
 from lumina_ray.truth.agreement import Agreement
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.bigram import Bigram
@@ -85,6 +86,16 @@ def test_floors_are_asked_about_the_catalog_and_about_queries_with_losses(bank: 
         *(("A", weights, "influence") for weights in ("untrained", "reference", "reference-1", "base")),
         *(("A", weights, "gradient") for weights in ("untrained", "reference", "reference-1", "base")),
     ]
+
+
+def test_baselines_hear_nanos_codec_and_have_no_floors_by_other_weights(bank: Bank) -> None:
+    of_tokens = [("A", "A", "tokens"), ("A", "bigram", "influence")]
+    assert required_floors(bank, ["codec-activations", "embedding:musicnn"]) == of_tokens
+    asked = replace(floor_set(bank, "test"), songs=tuple(CATALOG[:1]), n_catalog=1, queries=tuple(bank.queries[:1]))
+    made = make_fingerprints(bank, "A", "codec-activations", asked)
+    # The codec of the bank's own models is untrained.
+    assert made.weights_sha256 == weights_sha256(find_model("nano"))
+    assert made.vectors["P"].shape == made.vectors["M"].shape == (2, 96)
 
 
 def test_a_stand_in_has_the_statistics_of_the_audited_catalog(bank: Bank) -> None:

@@ -1,0 +1,64 @@
+"""MIDI files and pieces, made here."""
+
+import io
+from collections.abc import Sequence
+
+import mido
+import numpy as np
+
+from lumina_ray.symbolic.features import symbolic_features
+from lumina_ray.symbolic.notes import Notes
+from lumina_ray.symbolic.pieces import Piece, Query
+
+TICKS = 480
+Note = tuple[float, float, int, int]
+"""Beginning and length in beats, pitch, velocity."""
+
+
+def midi_of(notes: Sequence[Note], *, tempo: int = 1_000_000, channel: int = 0) -> mido.MidiFile:
+    """A file with the notes on one channel of one track; the tempo is in microseconds a beat."""
+    events = []
+    for begin, length, pitch, velocity in notes:
+        events.append(
+            (round(begin * TICKS), 1, mido.Message("note_on", channel=channel, note=pitch, velocity=velocity))
+        )
+        events.append((round((begin + length) * TICKS), 0, mido.Message("note_off", channel=channel, note=pitch)))
+    track, now = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=tempo)]), 0
+    for tick, _, message in sorted(events, key=lambda one: one[:2]):
+        track.append(message.copy(time=tick - now))
+        now = tick
+    return mido.MidiFile(ticks_per_beat=TICKS, tracks=[track])
+
+
+def bytes_of(midi: mido.MidiFile) -> bytes:
+    """The file's bytes."""
+    out = io.BytesIO()
+    midi.save(file=out)
+    return out.getvalue()
+
+
+def random_notes(seed: int, n: int = 40) -> Notes:
+    """Notes that may overlap, at 10 ms steps and 120 beats a minute."""
+    rng = np.random.default_rng(seed)
+    start_n = np.sort(rng.integers(0, 6 * n, n)) / 100
+    end_n = start_n + rng.integers(1, 80, n) / 100
+    pitch_n = rng.integers(30, 90, n)
+    order_n = np.lexsort((pitch_n, start_n))
+    start_n, end_n, pitch_n = start_n[order_n], end_n[order_n], pitch_n[order_n]
+    return Notes(pitch_n, rng.integers(1, 128, n), start_n, end_n, 2 * start_n, 2 * end_n)
+
+
+def random_pieces(n: int, windows: int, window: int, seed: int = 0) -> list[Piece]:
+    """Pieces of random events."""
+    rng = np.random.default_rng(seed)
+    features = symbolic_features(random_notes(seed))
+    return [
+        Piece(f"piece-{i}", rng.integers(0, 388, (windows, window)), rng.integers(0, 388, window), features)
+        for i in range(n)
+    ]
+
+
+def random_queries(n: int, window: int, first: int = 0, seed: int = 1) -> list[Query]:
+    """Queries of random events."""
+    rng = np.random.default_rng(seed)
+    return [Query("excerpt", i, rng.integers(0, 388, window), first) for i in range(n)]

@@ -62,7 +62,7 @@ def build(
     ],
     size: Annotated[
         Literal["tiny", "small"],
-        typer.Option(help="small: some ten minutes of one core. tiny: to try the commands with."),
+        typer.Option(help="small: minutes of one core. tiny: to try the commands with."),
     ] = "small",
     as_json: JsonOption = False,
 ) -> None:

@@ -48,10 +48,10 @@ class SymbolicRecipe:
 
 
 SMALL = SymbolicRecipe(
-    pieces=120, window=128, windows=3, n_layers=2, dim=64, heads=4, epochs=12, batch=12, rate=3e-3,
+    pieces=120, window=128, windows=3, n_layers=1, dim=48, heads=4, epochs=10, batch=12, rate=3e-3,
     checkpoints=(0.25, 0.5, 0.75, 1.0), halves=32, ensemble=5, excerpts=60, generated=60, prompt=32,
 )  # fmt: skip
-"""Some ten minutes of one core."""
+"""Minutes of one core."""
 TINY = SymbolicRecipe(
     pieces=12, window=32, windows=2, n_layers=1, dim=16, heads=2, epochs=1, batch=8, rate=3e-3,
     checkpoints=(0.5, 1.0), halves=4, ensemble=2, excerpts=6, generated=6, prompt=8,
@@ -93,11 +93,11 @@ def trainings(recipe: SymbolicRecipe, n_pieces: int) -> list[SymbolicTraining]:
         *(SymbolicTraining(name, half(name), recipe.seed, recipe.seed) for name in judges),
         *(
             SymbolicTraining(name, half(name), recipe.seed + number, recipe.seed + number)
-            for number, name in enumerate(members, start=1)
+            for number, name in enumerate(members, start=2)
         ),
     ]
 
 
 def untrained_seed(recipe: SymbolicRecipe) -> int:
     """Seed of random weights that no model starts from."""
-    return recipe.seed + recipe.ensemble + 1
+    return recipe.seed + 1

@@ -20,10 +20,10 @@ from tests.symbolic.making import bytes_of, midi_of
 def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     (tmp_path / "in" / "sub").mkdir(parents=True)
-    for name in ("a.mid", "b.MIDI", "sub/c.mid"):
-        notes = [
-            (i / 2, 0.5 + rng.integers(3), int(rng.integers(40, 80)), int(rng.integers(1, 127))) for i in range(30)
-        ]
+    for step, name in enumerate(("a.mid", "b.MIDI", "sub/c.mid"), start=1):
+        begins = np.cumsum(rng.integers(step, 3 * step, 30)) / 4
+        lengths, pitches, velocities = (rng.integers(low, high, 30) for low, high in ((1, 4), (40, 80), (1, 127)))
+        notes = list(zip(begins, lengths / 2, pitches.tolist(), velocities.tolist(), strict=True))
         (tmp_path / "in" / name).write_bytes(bytes_of(midi_of(notes)))
     (tmp_path / "in" / "broken.mid").write_bytes(b"MThd")
     (tmp_path / "in" / "other.txt").write_text("no music")

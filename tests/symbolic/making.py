@@ -1,4 +1,4 @@
-"""MIDI files and pieces, made here."""
+"""MIDI files, pieces and a bank, made here."""
 
 import io
 from collections.abc import Sequence
@@ -6,11 +6,15 @@ from collections.abc import Sequence
 import mido
 import numpy as np
 
+from lumina_ray.symbolic.bank import GradientSet, SymbolicBank
 from lumina_ray.symbolic.features import symbolic_features
 from lumina_ray.symbolic.notes import Notes
 from lumina_ray.symbolic.pieces import Piece, Query
+from lumina_ray.symbolic.recipe import TINY
 
 TICKS = 480
+PIECES, QUERIES = 24, 16
+"""Of `known_bank`."""
 Note = tuple[float, float, int, int]
 """Beginning and length in beats, pitch, velocity."""
 
@@ -62,3 +66,34 @@ def random_queries(n: int, window: int, first: int = 0, seed: int = 1) -> list[Q
     """Queries of random events."""
     rng = np.random.default_rng(seed)
     return [Query("excerpt", i, rng.integers(0, 388, window), first) for i in range(n)]
+
+
+def known_bank() -> SymbolicBank:
+    """A bank whose losses are what the gradients at the last checkpoint say; all other gradients are random."""
+    n_models, D = 20, 40
+    rng = np.random.default_rng(0)
+    pieces_ND, queries_QD = rng.standard_normal((PIECES, D)), rng.standard_normal((QUERIES, D))
+    masks_RN = np.stack([rng.permutation(PIECES) < PIECES // 2 for _ in range(n_models)])
+
+    def random_set(checkpoints: int) -> GradientSet:
+        drawn = rng.standard_normal((checkpoints, PIECES + QUERIES, D)).astype(np.float32)
+        return GradientSet(drawn[:, :PIECES], drawn[:, PIECES:], np.ones((checkpoints, PIECES)))
+
+    whole = random_set(2)
+    whole.pieces_CND[-1], whole.queries_CQD[-1] = pieces_ND, queries_QD
+    features = [symbolic_features(random_notes(i)) for i in range(PIECES)]
+    return SymbolicBank(
+        recipe=TINY,
+        names=tuple(f"piece-{i:02}" for i in range(PIECES)),
+        features={name: np.stack([one[name] for one in features]) for name in features[0]},
+        kinds=("excerpt",) * (QUERIES // 2) + ("generated",) * (QUERIES // 2),
+        of_Q=np.arange(QUERIES) % (QUERIES // 2),
+        masks_RN=masks_RN,
+        losses_RQ=-(masks_RN @ pieces_ND @ queries_QD.T),
+        whole_Q=np.full(QUERIES, 1.0),
+        untrained_Q=np.full(QUERIES, 2.0),
+        rates_C=np.array([0.0, 1.0]),
+        classes_N=rng.dirichlet(np.ones(12), PIECES),
+        classes_Q=rng.dirichlet(np.ones(12), QUERIES),
+        gradients={"whole": whole, "ensemble": random_set(2), "untrained": random_set(1)},
+    )

@@ -10,44 +10,15 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 from lumina_ray.errors import StoreError
-from lumina_ray.symbolic.bank import BANK, GradientSet, SymbolicBank, load_bank, save_bank
+from lumina_ray.symbolic.bank import BANK, SymbolicBank, load_bank, save_bank
 from lumina_ray.symbolic.card import SymbolicCard, feature_table, make_card
 from lumina_ray.symbolic.card_table import print_symbolic_card
-from lumina_ray.symbolic.features import symbolic_features
-from lumina_ray.symbolic.recipe import TINY
-from tests.symbolic.making import random_notes
-
-N, Q, R, D = 24, 16, 20, 40
+from tests.symbolic.making import QUERIES, known_bank
 
 
 @pytest.fixture(scope="module")
 def bank() -> SymbolicBank:
-    rng = np.random.default_rng(0)
-    pieces_ND, queries_QD = rng.standard_normal((N, D)), rng.standard_normal((Q, D))
-    masks_RN = np.stack([rng.permutation(N) < N // 2 for _ in range(R)])
-
-    def random_set(n_models: int) -> GradientSet:
-        drawn = rng.standard_normal((n_models, N + Q, D)).astype(np.float32)
-        return GradientSet(drawn[:, :N], drawn[:, N:], np.ones((n_models, N)))
-
-    whole = random_set(2)
-    whole.pieces_CND[-1], whole.queries_CQD[-1] = pieces_ND, queries_QD
-    features = [symbolic_features(random_notes(i)) for i in range(N)]
-    return SymbolicBank(
-        recipe=TINY,
-        names=tuple(f"piece-{i:02}" for i in range(N)),
-        features={name: np.stack([one[name] for one in features]) for name in features[0]},
-        kinds=("excerpt",) * (Q // 2) + ("generated",) * (Q // 2),
-        of_Q=np.arange(Q) % (Q // 2),
-        masks_RN=masks_RN,
-        losses_RQ=-(masks_RN @ pieces_ND @ queries_QD.T),
-        whole_Q=np.full(Q, 1.0),
-        untrained_Q=np.full(Q, 2.0),
-        rates_C=np.array([0.0, 1.0]),
-        classes_N=rng.dirichlet(np.ones(12), N),
-        classes_Q=rng.dirichlet(np.ones(12), Q),
-        gradients={"whole": whole, "ensemble": random_set(2), "untrained": random_set(1)},
-    )
+    return known_bank()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +51,7 @@ def test_lds_of_a_floor_is_scipys(bank: SymbolicBank, card: SymbolicCard) -> Non
 
 
 def test_the_card_is_printed_and_json(card: SymbolicCard) -> None:
-    assert json.loads(json.dumps(asdict(card)))["facts"]["excerpt"]["queries"] == Q // 2
+    assert json.loads(json.dumps(asdict(card)))["facts"]["excerpt"]["queries"] == QUERIES // 2
     assert {of.aspect for of in card.rows[0].homogeneity} == {"melody", "harmony", "rhythm", "dynamics", "texture"}
     with Console(width=80, record=True) as console:
         print_symbolic_card(card, console)
@@ -103,7 +74,7 @@ def test_a_bank_is_read_as_it_was_written(bank: SymbolicBank, tmp_path: Path) ->
 def test_banks_that_cannot_be_read_say_why(bank: SymbolicBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError, match="no finished symbolic bank"):
         load_bank(tmp_path)
-    save_bank(replace(bank, kinds=("excerpt",) * Q), tmp_path)
+    save_bank(replace(bank, kinds=("excerpt",) * QUERIES), tmp_path)
     path = tmp_path / BANK
     monkeypatch.setattr("lumina_ray.symbolic.bank.VERSION", 99)
     with pytest.raises(StoreError, match="version 1, and this is 99"):

@@ -10,7 +10,7 @@ from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.symbolic.gradients import DIMS, Passage, gradients, passages, projected
 from lumina_ray.symbolic.pieces import Query
-from lumina_ray.symbolic.recipe import SMALL, TINY, SymbolicTraining, trainings
+from lumina_ray.symbolic.recipe import SMALL, TINY, SymbolicTraining, trainings, untrained_seed
 from lumina_ray.symbolic.training import (
     count_steps,
     generated,
@@ -62,7 +62,7 @@ def test_it_learns_and_is_kept_at_each_checkpoint() -> None:
 def test_losses_count_from_the_first_event_that_is_asked_about() -> None:
     model = new_model(RECIPE, 0)
     queries = random_queries(3, 16, first=10)
-    expected = [float(model.losses(torch.from_numpy(q.events_T)[None])[0, 10:].mean()) for q in queries]
+    expected = [model.losses(torch.from_numpy(q.events_T)[None])[0, 10:].mean().item() for q in queries]
     np.testing.assert_allclose(losses(model, queries), expected, rtol=1e-6)
     copy = with_weights(RECIPE, weights_of(model))
     np.testing.assert_array_equal(losses(copy, queries), losses(model, queries))
@@ -103,7 +103,7 @@ def test_gradients_are_how_losses_change() -> None:
             torch.nn.utils.vector_to_parameters(
                 torch.nn.utils.parameters_to_vector(model.parameters()) + step * direction_S, moved.parameters()
             )
-            ends.append(float(moved.losses(one.events_WT)[:, one.first :].mean()))
+            ends.append(moved.losses(one.events_WT)[:, one.first :].mean().item())
         assert loss == pytest.approx(sum(ends) / 2, abs=1e-6)
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(float(gradient_S @ direction_S), rel=1e-4)
 
@@ -127,7 +127,7 @@ def test_halves_are_drawn_by_name_and_judges_share_the_whole_models_start() -> N
     assert {len(one.pieces) for one in found[1:]} == {60}
     assert len({one.pieces for one in found[1:]}) == SMALL.halves + SMALL.ensemble
     assert {(one.order, one.weights) for one in judges} == {(whole.order, whole.weights)}
-    assert len({one.weights for one in [whole, *members]}) == 1 + SMALL.ensemble
+    assert len({one.weights for one in [whole, *members]} | {untrained_seed(SMALL)}) == 2 + SMALL.ensemble
     assert trainings(SMALL, 120) == found
     with pytest.raises(UsageError, match="at most as many"):
         replace(SMALL, pieces=5)

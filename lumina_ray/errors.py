@@ -5,6 +5,7 @@
     ├── ManifestError                manifest that cannot be read or contradicts itself
     ├── ModelError                   model that is not at hand, or is not a MusicGen
     ├── AudioError                   one song or upload that cannot be used
+    ├── MidiError                    one MIDI file that cannot be used
     ├── StoreError                   store or index that is missing, incomplete or damaged
     │   └── StorageError             bucket or file system that does not answer
     │       └── StorageRefused       bucket or object that may not be read or written
@@ -50,6 +51,12 @@ class ModelError(LuminaError):
     """A model is not at hand, or is not a MusicGen."""
 
     code = "model.unavailable"
+
+
+class MidiError(LuminaError):
+    """One MIDI file cannot be used: it is damaged, too large, or has no notes. A table has a failed row for it."""
+
+    code = "midi.unusable"
 
 
 class StoreError(LuminaError):

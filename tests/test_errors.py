@@ -53,6 +53,7 @@ def test_exit_codes_are_the_published_ones() -> None:
         "UsageError": 2,
         "ManifestError": 2,
         "ModelError": 2,
+        "MidiError": 2,
         "StoreError": 2,
         "StorageError": 1,
         "StorageRefused": 2,

@@ -170,6 +170,9 @@ COMMANDS = {
     },
     "truth ablate": {"--out", "--method", "--top", "--queries", "--random-removals", "--json"},
     "truth factorial": {"--out", "--method", "--split", "--model", "--wide", "--json"},
+    "symbolic build": {"--out", "--size", "--json"},
+    "symbolic card": {"--out", "--json"},
+    "symbolic features": {"--out", "--json"},
     "use": {"--controls", "--reference", "--model", "--device", "--workers", "--json"},
     "keygen": {"--out", "--json"},
     "sign": {"--key", "--json"},
@@ -206,7 +209,7 @@ def test_panels_follow_the_work() -> None:
         "Index": ["index"],
         "Attribute": ["attribute", "methods", "scores", "evidence", "diagnose"],
         "Serve": ["serve", "keys"],
-        "Ground truth": ["evaluate", "truth", "effects"],
+        "Ground truth": ["evaluate", "truth", "effects", "symbolic"],
         "Reports": ["statement", "keygen", "sign", "verify"],
         "Tools": ["demo", "generate", "forget", "train-nano"],
     }

@@ -69,9 +69,12 @@ def _near_copies(report: Report) -> str:
         return "No near copy of a catalog song found."
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     alpha = next(iter(report.near_copies.values())).noise.alpha
+    of_rate = (ControlsUnlikeCatalog, QueryUnlikeControls)
+    warned = any(isinstance(w, of_rate) for channel in report.near_copies.values() for w in channel.warnings)
+    doubt = "; the warnings below say why it may be more" if warned else ""
     return (
         f"Found in the catalog: {', '.join(names[:_NAMED])}{more}. Of unrelated tracks at most {alpha:.0%} would have "
-        "any song found."
+        f"any song found{doubt}."
     )
 
 
@@ -189,7 +192,8 @@ def shared(report: Report) -> list[str]:
             "stays open."
         ]
     told = [
-        "By audio alone: notes that a song shares with the clip bear on the publishing right, sound on the master "
+        "No finding above is cancelled by what follows: a near copy concerns both rights. By audio alone: notes that a "
+        "song shares with the clip bear on the publishing right, sound on the master "
         f"right. z is against {finding.n_references} songs of the catalog. Neither says that the song's notes or sound "
         "caused the clip.",
         "Aspects: harmony and rhythm of the notes, and timbre, which is all of the sound. A clip and a song are called "
@@ -246,7 +250,7 @@ def verdict(report: Report, channel: ChannelReport) -> str:
     stands = "stands" if qualified == 1 else "stand"
     return (
         f"{songs(qualified)} of {noise.n_songs} {stands} above the noise of {noise.n_controls} unrelated control "
-        f"tracks; {channel.unattributed:.1%} of the clip stays unattributed."
+        f"tracks; {channel.unattributed:.1%} of the clip stays unattributed, as a near copy of no song."
     )
 
 

@@ -43,6 +43,18 @@ def test_which_of_several_streams_was_attributed(reports):
     assert "audio streams" not in printed(reports["v8"])
 
 
+def test_a_name_is_doubted_where_its_error_rate_may_be_higher(reports):
+    values = reports["calibrated"].model_dump(mode="json")
+    warnings = {
+        "the warnings below say why it may be more": {"code": "controls_unlike_catalog", "auc": 0.8, "p_value": 0.01},
+        "would have any song found.": {"code": "no_intervals", "qualified": 9, "limit": 8},
+    }
+    for said, warning in warnings.items():
+        for channel in values["near_copies"].values():
+            channel["warnings"] = [warning]
+        assert said in " ".join(printed(Report.model_validate(values)).split())
+
+
 def test_unrelated_music_reads_as_nothing(reports):
     quiet = [c for c in reports["noise"].near_copies.values() if not c.qualified]
     assert printed(reports["noise"]).count("No near copy of a catalog song found") == len(quiet) + 1 > 1

@@ -197,6 +197,37 @@ def test_each_route_is_a_method_whose_answer_is_a_model(name: str) -> None:
     assert json.loads(answer.model_dump_json()) == body  # type: ignore[attr-defined]
 
 
+CONFIRMED = {
+    "query_codes_sha256": "a",
+    "weights_sha256": "b",
+    "fisher_sha256": "c",
+    "settings": {"layers": "heads", "steps": 1},
+    "rise_nats": 0.005,
+    "repeats": 0,
+    "n_random": 2,
+    "random_mean_nats": {"P": 1e-6},
+    "random_sd_nats": {"P": 2e-6},
+    "songs": [
+        {"channel": "P", "song_id": "s", "listed_rank": 1, "rank": 1, "effect_nats": 3e-5, "noise_nats": None}
+        | {"p_value": 0.3}
+    ],
+}
+
+
+def test_a_confirmation_comes_behind_its_report(song: Path) -> None:
+    report = Path(serve.__file__).with_name("example_report.json").read_text("utf-8").strip()
+    # What a newer endpoint says in addition is left out.
+    endpoint = Endpoint(httpx.Response(200, text=f"{report}\n{json.dumps(CONFIRMED | {'new': 1})}\n"))
+    shown, found = endpoint.client().confirm(song, policy="v8")
+    assert endpoint.asked == ["POST /v1/attributions?policy=v8&confirm=unlearn"]
+    assert to_json(shown) == report
+    assert json.loads(json.dumps(found.to_dict())) == CONFIRMED
+    lacking = Endpoint(httpx.Response(200, text=report))
+    with pytest.raises(EndpointError, match="not the answer that this version") as refused:
+        lacking.client().confirm(song)
+    assert refused.value.code == "endpoint.answer"
+
+
 def test_pages_are_turned() -> None:
     pages = [{"songs": [SONG, SONG], "next_cursor": "a+b"}, {"songs": [SONG], "next_cursor": None}]
     endpoint = Endpoint(*(httpx.Response(200, json=page | {"index_version": "v1"}) for page in pages))

@@ -22,7 +22,7 @@ from lumina_ray.attribution import Report
 from lumina_ray.cli.exits import exit_code
 from lumina_ray.client import Client, EndpointError, FingerprintQuery
 from lumina_ray.errors import AudioError, UsageError
-from lumina_ray.report import to_json
+from lumina_ray.report import from_json, to_json
 from tests.calibration.synthetic import query
 
 URL = "http://endpoint.example"
@@ -41,6 +41,7 @@ READY = {
     "top_k": 256,
     "max_upload_bytes": 1,
     "max_audio_s": 1.5,
+    "confirms": False,
 }
 SONG = json.loads(Path(serve.__file__).with_name("example_report.json").read_text("utf-8"))["near_copies"]["P"][
     "candidates"
@@ -215,7 +216,7 @@ CONFIRMED = {
 
 
 def test_a_confirmation_comes_behind_its_report(song: Path) -> None:
-    report = Path(serve.__file__).with_name("example_report.json").read_text("utf-8").strip()
+    report = to_json(from_json(Path(serve.__file__).with_name("example_report.json").read_text("utf-8")))
     # What a newer endpoint says in addition is left out.
     endpoint = Endpoint(httpx.Response(200, text=f"{report}\n{json.dumps(CONFIRMED | {'new': 1})}\n"))
     shown, found = endpoint.client().confirm(song, policy="v8")

@@ -47,6 +47,7 @@ class Readiness(_Answer):
     top_k: int = Field(description="Songs per channel that are judged if a request names no number.")
     max_upload_bytes: int = Field(description="Larger uploads are refused with 413.")
     max_audio_s: float = Field(description="Longer audio, in seconds, is refused with 422.")
+    confirms: bool = Field(False, description="Whether reports are confirmed by forgetting: `?confirm=unlearn`.")
 
 
 class SongPage(_Answer):

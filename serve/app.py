@@ -5,14 +5,22 @@ serve run serve.app:build index=/path/to/INDEX open_access=true   # on a Ray clu
 serve deploy serve/config.yaml                   # on a Ray cluster; check it with `python -m serve.check` before
 """
 
+from pathlib import Path
 from typing import Any
 
 from ray.serve import Application
 
+from lumina_ray.attribution.confirmer import check_store
 from lumina_ray.attribution.fingerprinter import matching_model
-from lumina_ray.errors import UsageError
-from lumina_ray.index import Shard, load_snapshot, newest_snapshot
-from serve.deployments import FINGERPRINTER, GATEWAY, JOBS, MERGER, SEARCHER, SHARD
+from lumina_ray.errors import SpecificationMismatch, UsageError
+from lumina_ray.fingerprint import Specification
+from lumina_ray.index import Shard, Snapshot, load_snapshot, newest_snapshot
+from lumina_ray.model import find_model
+from lumina_ray.model.files import AUDIOCRAFT_PREFIX
+from lumina_ray.model.fisher import FISHER_FILE, load_fisher
+from lumina_ray.storage import locate
+from lumina_ray.store import stream_store
+from serve.deployments import CONFIRMER, FINGERPRINTER, GATEWAY, JOBS, MERGER, SEARCHER, SHARD
 from serve.keys import read_keys
 from serve.local import Server
 from serve.origin import is_loopback_name
@@ -28,16 +36,19 @@ def build(args: ServeArgs) -> Application:
     config asks for another one.
 
     Raises:
-        StoreError: no index there, or a damaged one.
-        ModelError: the model is not at hand.
-        SpecificationMismatch: the index was made with another model.
-        UsageError: the file of keys cannot be read, or the index cannot be spread over so many shards.
+        StoreError: no index or store there, or a damaged one.
+        ModelError: the model or its Fisher information is not at hand.
+        SpecificationMismatch: the index, the store or the Fisher information was made with another model.
+        UsageError: the file of keys cannot be read, or the index cannot be spread over so many shards; confirmations by
+            a model in half precision.
     """
     if args.keys:
         read_keys(args.keys)
     # Replicas have another working directory.
     args = args.model_copy(
-        update={name: path.resolve() for name in ("keys", "jobs") if (path := getattr(args, name)) is not None}
+        update={
+            name: path.resolve() for name in ("keys", "jobs", "fisher") if (path := getattr(args, name)) is not None
+        }
     )
     folder = newest_snapshot(args.index).resolve()
     # An index is spread because it is large: nothing large of it is read here.
@@ -58,7 +69,31 @@ def build(args: ServeArgs) -> Application:
         ]
         searcher = MERGER.options(**searching).bind(*index, shards)
     jobs = JOBS.bind(args, fingerprinter, searcher) if args.jobs else None
-    return GATEWAY.options(num_replicas=args.gateways).bind(args, fingerprinter, searcher, jobs)
+    confirmer = None
+    if args.store is not None:
+        where = _check_confirmation(args.store, args.fisher, snapshot, model)
+        confirmer = CONFIRMER.options(ray_actor_options={"num_cpus": 1, "num_gpus": gpus}).bind(
+            model, snapshot.record.specification, args.device, where, args.fisher, args.request_timeout_s
+        )
+    return GATEWAY.options(num_replicas=args.gateways).bind(args, fingerprinter, searcher, jobs, confirmer)
+
+
+def _check_confirmation(store: str, fisher: Path | None, snapshot: Snapshot, model: str) -> str:
+    """Check what confirmations take, and give the store's place: replicas have another working directory."""
+    specification = Specification.from_dict(snapshot.record.specification)
+    if specification.dtype != "float32":
+        raise UsageError(
+            f"the index was made in {specification.dtype}: forgetting needs weights in float32; leave `store` out"
+        )
+    wanted, opened = specification.weights_sha256, stream_store(locate(store))
+    check_store(opened, wanted, store)
+    place = fisher or find_model(model.removeprefix(AUDIOCRAFT_PREFIX)) / FISHER_FILE
+    if (found := load_fisher(place).weights_sha256) != wanted:
+        raise SpecificationMismatch(
+            f"{place} was measured with weights {found[:12]}, the index's model has {wanted[:12]}; measure it again "
+            "with `lumina fisher STORE MODEL`"
+        )
+    return str(opened.path.resolve())
 
 
 def start(args: ServeArgs, *, host: str = "127.0.0.1", port: int = 8000, blocking: bool = True) -> Server:
@@ -79,8 +114,9 @@ def start(args: ServeArgs, *, host: str = "127.0.0.1", port: int = 8000, blockin
         )
     application = build(args)
     searchers = args.searchers * (args.shards + 1 if args.shards > 1 else 1)
-    cpus = args.fingerprinters + 0.25 * (args.gateways + searchers + (args.jobs is not None))
-    gpus = args.fingerprinters if args.device == "cuda" else 0
+    models = args.fingerprinters + (args.store is not None)
+    cpus = models + 0.25 * (args.gateways + searchers + (args.jobs is not None))
+    gpus = models if args.device == "cuda" else 0
     server = Server.start(application, host, port, cpus, gpus, args.request_timeout_s)
     if blocking:
         server.wait()

@@ -60,7 +60,7 @@ def check_config(path: Path) -> ServeDeploySchema:
 
 def _check_deployments(path: Path, deployments: list[DeploymentSchema], shards: int) -> None:
     searching = {"Searcher"} | ({shard_name(i) for i in range(shards)} if shards > 1 else set())
-    known = {"Gateway", "Fingerprinter", "Jobs"} | searching
+    known = {"Gateway", "Fingerprinter", "Jobs", "Confirmer"} | searching
     if strangers := sorted({deployment.name for deployment in deployments} - known):
         raise UsageError(f"{path}: the application has no deployment {', '.join(strangers)}, only {sorted(known)}")
     wanted = {}

@@ -1,7 +1,7 @@
-"""The deployments: gateway (HTTP, decoding) → fingerprinter (model) → searcher (index, attribution); and jobs.
+"""The deployments: gateway (HTTP, decoding) → fingerprinter (model) → searcher (index, attribution); jobs; confirmer.
 
 Nothing blocks an event loop: decoding, the model and the search run in threads. Each deployment's class is in a module
-of its own, as a replica imports the module of its class: only the fingerprinter needs torch.
+of its own, as a replica imports the module of its class: only the fingerprinter and the confirmer need torch.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from ray import serve
 from ray.serve import Deployment
 
+from serve.confirmer import Confirmer
 from serve.fingerprinter import Fingerprinter
 from serve.gateway import Gateway
 from serve.jobs import Jobs
@@ -51,3 +52,8 @@ SHARD: Deployment = serve.deployment(**_LIGHT)(ShardHolder)
 
 # One, as it owns the store of jobs.
 JOBS: Deployment = serve.deployment(num_replicas=1, **_LIGHT)(Jobs)
+
+# A confirmation takes minutes: one at a time, and few that wait for it.
+CONFIRMER: Deployment = serve.deployment(
+    max_ongoing_requests=1, max_queued_requests=4, ray_actor_options={"num_cpus": 1}, **_COMMON
+)(Confirmer)

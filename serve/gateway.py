@@ -73,10 +73,11 @@ class Gateway:
         fingerprinter: DeploymentHandle,
         searcher: DeploymentHandle,
         jobs: DeploymentHandle | None = None,
+        confirmer: DeploymentHandle | None = None,
     ) -> None:
         access = Access(KeyRing(args.keys), args.gateways) if args.keys else None
         decoders = Decoders(_DECODERS, args.decode_timeout_s)
-        self._app = create_app(Services(args, access, fingerprinter, searcher, decoders, jobs))
+        self._app = create_app(Services(args, access, fingerprinter, searcher, decoders, jobs, confirmer))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app

@@ -48,7 +48,7 @@ class Jobs:
         max_owner_bytes = args.max_jobs_bytes // (1 if args.open_access else _PARTS)
         self._store = await self._in_thread(JobStore, args.jobs, args.max_jobs_bytes, max_owner_bytes)
         decoders = Decoders(1, args.decode_timeout_s)
-        self._services = Services(args, None, fingerprinter, searcher, decoders, None)
+        self._services = Services(args, None, fingerprinter, searcher, decoders, None, None)
         self._running: set[WaitingFile] = set()
         self._losses: Counter[WaitingFile] = Counter()
         loops = [self._work() for _ in range(args.fingerprinters)]

@@ -13,8 +13,9 @@ from typing import Any
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 HISTOGRAMS = {
-    "lumina_serve_waited_seconds": "What requests waited for, queues included: upload, decode, fingerprint, search.",
-    "lumina_serve_worked_seconds": "What replicas worked on them: fingerprint, search, report.",
+    "lumina_serve_waited_seconds": "What requests waited for, queues included: upload, decode, fingerprint, search, "
+    "confirm.",
+    "lumina_serve_worked_seconds": "What replicas worked on them: fingerprint, search, report, confirm.",
 }
 COUNTERS = {
     "lumina_serve_answers": "Answers by route, status and code of the problem; ok where there was none.",

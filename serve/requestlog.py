@@ -63,7 +63,7 @@ def note(**known: str | float) -> None:
 
 @contextmanager
 def waiting_for(stage: str) -> Iterator[None]:
-    """Around a stage that the request under way waits for: upload, decode, fingerprint or search."""
+    """Around a stage that the request under way waits for: upload, decode, fingerprint, search or confirm."""
     begin_s = time.perf_counter()
     try:
         yield

@@ -76,6 +76,14 @@ class ServeArgs(BaseModel):
     max_job_bytes: int = Field(128 << 20, ge=1, description="Jobs of more bytes are refused with 413.")
     max_jobs_bytes: int = Field(4 << 30, ge=1, description="Audio and results of all jobs; over it, 429.")
     max_job_age_s: float = Field(7 * 86400.0, gt=0, description="Older jobs are forgotten.")
+    store: str | None = Field(
+        None,
+        description="Store that the index was built from; with it, `?confirm=unlearn` is answered, by a replica that "
+        "owns a model of its own.",
+    )
+    fisher: Path | None = Field(
+        None, description="With store: a file of `lumina fisher`; by default the one beside the model."
+    )
     gateways: int = Field(1, ge=1, description="Replicas that take uploads and decode them.")
     fingerprinters: int = Field(1, ge=1, description="Replicas that own a model each.")
     searchers: int = Field(1, ge=1, description="Replicas that hold the index each, or each shard of it.")
@@ -88,6 +96,12 @@ class ServeArgs(BaseModel):
                 "give either keys, a file made with `lumina keys add NAME --file KEYS`, or open_access"
                 + (", and not both" if self.keys else " to let in whoever reaches the endpoint")
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fisher_has_a_store(self) -> Self:
+        if self.fisher is not None and self.store is None:
+            raise ValueError("fisher is for confirmations: give store as well, which the index was built from")
         return self
 
     @model_validator(mode="wrap")
@@ -136,6 +150,17 @@ class AnswerOptions(AttributionOptions):
         False,
         description="Answer from what there is of the index where a shard of it is missing, instead of 503; the report "
         "then says in `unsearched` what was not searched.",
+    )
+
+
+class UploadOptions(AnswerOptions):
+    """Query parameters of an attribution of audio that is answered at once."""
+
+    confirm: Literal["unlearn"] | None = Field(
+        None,
+        description="`unlearn`: have the model forget the audio, and rank the first 20 songs of each channel of the "
+        "report among 100 random ones by what it loses with it. Takes minutes. The answer is then two lines of JSON: "
+        "the report, and its confirmation.",
     )
 
 

@@ -21,6 +21,7 @@ from ray.exceptions import (
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
+from lumina_ray.audio import ChunkedAudio
 from lumina_ray.errors import AudioError, StoreError
 from lumina_ray.vocabulary import DEFAULT_CANDIDATES
 from serve import metrics
@@ -56,6 +57,7 @@ class Services:
     Attributes:
         access: who may ask; None where anybody may.
         jobs: None where none are taken.
+        confirmer: None where nothing is confirmed.
     """
 
     args: ServeArgs
@@ -64,6 +66,7 @@ class Services:
     searcher: DeploymentHandle
     decoders: Decoders
     jobs: DeploymentHandle | None
+    confirmer: DeploymentHandle | None
 
 
 def _services(request: Request) -> Services:
@@ -127,7 +130,14 @@ async def attribute_upload(
         AudioError: the audio cannot be used.
         Problem: it ended the decoder, or a part of the index is missing.
     """
-    fingerprinted = await fingerprint_upload(services, body)
+    return await attribute_audio(services, await decode_upload(services, body), policy, top_k, candidates, partial)
+
+
+async def attribute_audio(
+    services: Services, audio: ChunkedAudio, policy: str, top_k: int, candidates: int, partial: bool
+) -> str:
+    """Fingerprint decoded audio and compare with the catalog. Raises: Problem: a part of the index is missing."""
+    fingerprinted = await fingerprint_audio(services, audio)
     with waiting_for("search"):
         report = await given(services.searcher.attribute.remote(fingerprinted, policy, top_k, candidates, partial))
     if isinstance(report, Problem):
@@ -135,13 +145,28 @@ async def attribute_upload(
     return report
 
 
-async def fingerprint_upload(services: Services, body: bytes) -> Response:
-    """Decode and fingerprint.
+async def confirm_report(services: Services, audio: ChunkedAudio, report: str) -> str:
+    """Confirm a report by forgetting its audio; the confirmation as JSON on one line.
 
-    Returns:
-        The fingerprinter's finished response. Pass it to a method of the searcher as it is: Serve then gives the
-        searcher the `QueryFingerprint`, by reference. It is waited for here and not in the searcher's queue, where
-        songs that wait for the model would take the places of searches.
+    Raises:
+        Problem: the audio cannot be forgotten, or nothing is confirmed here.
+    """
+    with waiting_for("confirm"):
+        confirmation = await given(confirmer_of(services).confirm.remote(audio, report))
+    if isinstance(confirmation, Problem):
+        raise confirmation
+    return confirmation
+
+
+def confirmer_of(services: Services) -> DeploymentHandle:
+    """The deployment that confirms. Raises: Problem: there is none."""
+    if services.confirmer is None:
+        raise Problem(422, "confirm.off", "Nothing is confirmed here: the endpoint was started without a store.")
+    return services.confirmer
+
+
+async def decode_upload(services: Services, body: bytes) -> ChunkedAudio:
+    """Decode.
 
     Raises:
         AudioError: the audio cannot be used.
@@ -151,6 +176,22 @@ async def fingerprint_upload(services: Services, body: bytes) -> Response:
         audio = await services.decoders.load(body, services.args.max_audio_s, services.args.max_upload_bytes)
     note(audio_s=audio.duration_s)
     metrics.count_audio(audio.duration_s)
+    return audio
+
+
+async def fingerprint_upload(services: Services, body: bytes) -> Response:
+    """Decode and fingerprint. Returns and raises: as `fingerprint_audio` and `decode_upload`."""
+    return await fingerprint_audio(services, await decode_upload(services, body))
+
+
+async def fingerprint_audio(services: Services, audio: ChunkedAudio) -> Response:
+    """Fingerprint decoded audio.
+
+    Returns:
+        The fingerprinter's finished response. Pass it to a method of the searcher as it is: Serve then gives the
+        searcher the `QueryFingerprint`, by reference. It is waited for here and not in the searcher's queue, where
+        songs that wait for the model would take the places of searches.
+    """
     with waiting_for("fingerprint"):
         response = services.fingerprinter.fingerprint.remote(audio)
         await given(response)

@@ -6,11 +6,12 @@ with those of songs drawn at random from the catalog. The work is bounded: so ma
 Shape legend: N = songs, R = repeats.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
 
+from lumina_ray.attribution.confirmation import Confirmation, ConfirmedSong
 from lumina_ray.attribution.schema import Report
 from lumina_ray.errors import UnlearningError, UsageError
 from lumina_ray.model.fisher import Fisher
@@ -29,62 +30,11 @@ _BLOCK_FRAMES = 50
 _MIN_BLOCKS = 4
 
 
-@dataclass(frozen=True)
-class ConfirmedSong:
-    """A listed song in one channel.
-
-    Attributes:
-        rank: among the listed songs of the channel and the random ones: 1 for the largest effect.
-        listed_rank: in the report.
-        effect_nats: rise of the song's loss once the query is forgotten, in the channel's codebooks, nats per code.
-        noise_nats: standard error of the effect over the query's frames, from repeated steps that each forget a half of
-            them; None where the query has too few.
-        p_value: fraction of the random songs, and this one, whose effect is at least as large; for one song chosen
-            before looking.
-    """
-
-    channel: Channel
-    song_id: str
-    listed_rank: int
-    rank: int
-    effect_nats: float
-    noise_nats: float | None
-    p_value: float
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """Findings of forgetting about a report's songs.
-
-    Attributes:
-        query_codes_sha256, weights_sha256, fisher_sha256: what was forgotten, by which model, in which metric.
-        settings: of the forgetting.
-        rise_nats: of the query's own loss, in nats per code.
-        repeats: steps that forgot a half of the query.
-        n_random: songs drawn from the catalog that the report does not list.
-        random_mean_nats, random_sd_nats: of their effects, by channel.
-        songs: channel by channel, in the order of the report.
-    """
-
-    query_codes_sha256: str
-    weights_sha256: str
-    fisher_sha256: str
-    settings: Mapping[str, str | float | int | bool]
-    rise_nats: float
-    repeats: int
-    n_random: int
-    random_mean_nats: Mapping[Channel, float]
-    random_sd_nats: Mapping[Channel, float]
-    songs: tuple[ConfirmedSong, ...]
-
-    def to_dict(self) -> dict:
-        """Plain JSON values."""
-        return asdict(self)
-
-
-def listed_songs(report: Report) -> dict[Channel, list[str]]:
-    """Ids of the songs that a report lists in each channel, in its order."""
-    return {name: [one.song.song_id for one in channel.candidates] for name, channel in report.near_copies.items()}
+def listed_songs(report: Report, most: int | None = None) -> dict[Channel, list[str]]:
+    """Ids of the songs that a report lists in each channel, in its order; of many, the first `most`."""
+    return {
+        name: [one.song.song_id for one in channel.candidates[:most]] for name, channel in report.near_copies.items()
+    }
 
 
 def draw_random_songs(catalog: Sequence[str], listed: Sequence[str], seed: str, n: int = RANDOM_SONGS) -> list[str]:
@@ -108,6 +58,7 @@ def confirm(
     random_songs: Sequence[str],
     codes: Mapping[str, SongCodes],
     how: Forgetting = Forgetting(),
+    go_on: Callable[[], object] = lambda: None,
 ) -> Confirmation:
     """Forget a query, and rank listed songs by what becomes of their losses among songs drawn at random.
 
@@ -116,6 +67,7 @@ def confirm(
         listed: ids by channel.
         random_songs: ids.
         codes: of all of them.
+        go_on: called before each song's loss is computed; what it raises ends the work, and the model is as before.
 
     Raises:
         UsageError: there are no songs to compare with.
@@ -125,9 +77,15 @@ def confirm(
         raise UsageError("the catalog has no songs besides those that the report lists: nothing to compare them with")
     ids = list(dict.fromkeys([*(song for songs in listed.values() for song in songs), *random_songs]))
     songs, asked = [_thinned(codes[song_id], _SONG_CHUNKS) for song_id in ids], _thinned(query, _QUERY_CHUNKS)
-    before = [code_losses(model, song) for song in songs]
-    found, forgotten = rises(model, asked, songs, before, fisher, how)
-    halves = [rises(model, half, songs, before, fisher, how)[0] for half in halves_of(asked, how)]
+
+    def one_by_one() -> Iterator[SongCodes]:
+        for song in songs:
+            go_on()
+            yield song
+
+    before = [code_losses(model, song) for song in one_by_one()]
+    found, forgotten = rises(model, asked, one_by_one(), before, fisher, how)
+    halves = [rises(model, half, one_by_one(), before, fisher, how)[0] for half in halves_of(asked, how)]
     at = {song_id: n for n, song_id in enumerate(ids)}
     of_random = [at[song_id] for song_id in random_songs]
     rows: list[ConfirmedSong] = []

@@ -21,7 +21,7 @@ from lumina_ray.vocabulary import DEFAULT_CANDIDATES, DEFAULT_POLICY, DEFAULT_TO
 
 if TYPE_CHECKING:
     from lumina_ray.attribution import Report
-    from lumina_ray.attribution.confirm import Confirmation
+    from lumina_ray.attribution.confirmation import Confirmation
 
 Answer = tuple["Report", "Confirmation | None"]
 Attribute = Callable[[Query], Answer]
@@ -97,10 +97,12 @@ def attribute(
     """
     if confirm is None and (store or fisher):
         raise UsageError("--store and --fisher are for --confirm unlearn")
-    if confirm is not None and (store is None or index is None):
-        raise UsageError("--confirm unlearn takes --index and --store: the songs' codes are in the store")
-    if url is not None and (index, model, device) == (None, None, "auto"):
-        answering = _endpoint(url, key, policy, top_k, candidates)
+    if confirm is not None and (store is None) == (url is None):
+        raise UsageError(
+            "--confirm unlearn takes --store with --index, as the songs' codes are in the store, or --url alone"
+        )
+    if url is not None and (index, model, device, fisher) == (None, None, "auto", None):
+        answering = _endpoint(url, key, policy, top_k, candidates, confirming=confirm is not None)
     elif index is not None and url is None and key is None:
         answering = _index(index, model, device, policy, top_k, candidates, (store, fisher) if store else None)
     else:
@@ -119,11 +121,20 @@ def attribute(
 
 
 @contextmanager
-def _endpoint(url: str, key: str | None, policy: str, top_k: int, candidates: int) -> Iterator[Attribute]:
+def _endpoint(
+    url: str, key: str | None, policy: str, top_k: int, candidates: int, *, confirming: bool
+) -> Iterator[Attribute]:
     from lumina_ray.client import Client
 
     with Client(url, key) as client:
-        yield lambda query: (client.attribute(local(str(query.place)), policy, top_k, candidates=candidates), None)
+
+        def answered(query: Query) -> Answer:
+            audio = local(str(query.place))
+            if confirming:
+                return client.confirm(audio, policy, top_k, candidates=candidates)
+            return client.attribute(audio, policy, top_k, candidates=candidates), None
+
+        yield answered
 
 
 @contextmanager

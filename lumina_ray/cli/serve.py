@@ -24,6 +24,13 @@ def serve(
     ] = False,
     model: MovedModelOption = None,
     device: RayDeviceOption = "auto",
+    store: Annotated[
+        str | None,
+        typer.Option(help="The store that the index was built from, to confirm reports by forgetting."),
+    ] = None,
+    fisher: Annotated[
+        Path | None, typer.Option(help="With --store: a file of `lumina fisher`; by default the one beside the model.")
+    ] = None,
 ) -> None:
     """Answer attribution requests over HTTP until interrupted.
 
@@ -41,5 +48,7 @@ def serve(
         device=where,
         keys=keys,
         open_access=open_access,
+        store=store,
+        fisher=fisher,
     )
     start(args, host=host, port=port)

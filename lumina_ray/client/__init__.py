@@ -17,11 +17,14 @@ from lumina_ray.answers import (
     Song,
     SongPage,
 )
+from lumina_ray.attribution.confirmation import Confirmation, ConfirmedSong
 from lumina_ray.client.client import Client
 from lumina_ray.client.errors import EndpointError
 
 __all__ = [
     "Client",
+    "Confirmation",
+    "ConfirmedSong",
     "EndpointError",
     "FingerprintQuery",
     "IndexVersion",

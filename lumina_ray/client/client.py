@@ -14,7 +14,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -38,6 +38,7 @@ from lumina_ray.answers import (
     Song,
     SongPage,
 )
+from lumina_ray.attribution.confirmation import Confirmation
 from lumina_ray.attribution.schema import Report, SongFacts
 from lumina_ray.client.errors import EndpointError
 from lumina_ray.errors import AudioError, UsageError
@@ -54,7 +55,7 @@ _BACKOFF = wait_exponential_jitter(multiplier=0.5, max=10)
 # Clients that were all told the same should not come back at once.
 _SPREAD = wait_random(0, 1)
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M")
 
 
 class Client:
@@ -155,6 +156,26 @@ class Client:
         """
         params = _given(policy=policy, top_k=top_k, partial=partial, candidates=candidates)
         return self._ask(Report, "POST", "/v1/attributions", files=[("audio", audio)], params=params)
+
+    def confirm(
+        self,
+        audio: StrPath,
+        policy: str | None = None,
+        top_k: int | None = None,
+        partial: bool | None = None,
+        candidates: int | None = None,
+    ) -> tuple[Report, Confirmation]:
+        """Attribute an audio file, and have the report confirmed by forgetting (`confirm=unlearn`). Takes minutes.
+
+        Args: as in `attribute`.
+
+        Raises:
+            AudioError: no such file.
+        """
+        params = _given(policy=policy, top_k=top_k, partial=partial, candidates=candidates, confirm="unlearn")
+        response = self._retrying(self._send, "POST", "/v1/attributions", files=[("audio", audio)], params=params)
+        report, _, confirmation = response.content.partition(b"\n")
+        return _parsed(Report, report, response), _parsed(Confirmation, confirmation, response)
 
     def attribute_fingerprint(
         self,
@@ -285,17 +306,7 @@ class Client:
 
     def _ask(self, model: type[M], method: str, path: str, **request: Any) -> M:
         response = self._retrying(self._send, method, path, **request)
-        try:
-            return model.model_validate_json(response.content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = "/".join(str(part) for part in first["loc"])
-            raise EndpointError(
-                str(response.url.copy_with(query=None)),
-                response.status_code,
-                "endpoint.answer",
-                f"not the answer that this version of the client knows: {place}: {first['msg']}",
-            ) from error
+        return _parsed(model, response.content, response)
 
     def _send(
         self, method: str, path: str, *, files: Sequence[tuple[str, StrPath]] = (), **request: Any
@@ -311,6 +322,21 @@ class Client:
         if not response.is_success:
             raise EndpointError.of_response(response)
         return response
+
+
+def _parsed(kind: type[M], text: bytes, response: httpx.Response) -> M:
+    """Read an answer, or a line of one, as a model or dataclass. Raises: EndpointError: it is none."""
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "/".join(str(part) for part in first["loc"])
+        raise EndpointError(
+            str(response.url.copy_with(query=None)),
+            response.status_code,
+            "endpoint.answer",
+            f"not the answer that this version of the client knows: {place}: {first['msg']}",
+        ) from error
 
 
 def _is_loopback(host: str) -> bool:

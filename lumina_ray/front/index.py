@@ -16,7 +16,7 @@ from lumina_ray.vocabulary import DEFAULT_CANDIDATES, DEFAULT_POLICY, DEFAULT_TO
 
 if TYPE_CHECKING:
     from lumina_ray.attribution import Report
-    from lumina_ray.attribution.confirm import Confirmation
+    from lumina_ray.attribution.confirmation import Confirmation
     from lumina_ray.fingerprint import Fingerprinter
     from lumina_ray.vocabulary import QueryFingerprint
 
@@ -117,30 +117,11 @@ class Index:
             StoreError: the store lacks a song of the index.
             UnlearningError: the audio is silent or cannot be forgotten; the model is as before.
         """
-        from lumina_ray.attribution.confirm import confirm, draw_random_songs, listed_songs
+        from lumina_ray.attribution.confirmer import open_confirmer
         from lumina_ray.audio import load_chunks
-        from lumina_ray.errors import SpecificationMismatch
-        from lumina_ray.fingerprint import encode_song
-        from lumina_ray.model.fisher import fisher_of, load_fisher
-        from lumina_ray.store.stream import codes_of, stream_store
 
-        model, opened = self._fingerprinter.model, stream_store(locate(store))
-        if opened.specification.weights_sha256 != model.weights_sha256:
-            raise SpecificationMismatch(
-                f"{store} was made with weights {opened.specification.weights_sha256[:12]}, the index's model has "
-                f"{model.weights_sha256[:12]}; give the store that the index was built from"
-            )
-        if fisher is not None:
-            model.fisher = load_fisher(Path(fisher))
-        information = fisher_of(model)
-        query = encode_song(model, load_chunks(locate(audio)).chunks)
-        if query.sha256 != report.query.codes_sha256:
-            raise SpecificationMismatch(f"{audio} is not the audio that the report is about: their codes differ")
-        listed = listed_songs(report)
-        everything = [song for songs in listed.values() for song in songs]
-        drawn = draw_random_songs(opened.song_ids, everything, query.sha256)
-        codes = codes_of(opened, {*everything, *drawn})
-        return confirm(model, information, query, listed, drawn, codes)
+        confirmer = open_confirmer(self._fingerprinter.model, store, None if fisher is None else Path(fisher))
+        return confirmer(load_chunks(locate(audio)).chunks, report)
 
     def _fingerprint(self, audio: AnyPath) -> "QueryFingerprint":
         from lumina_ray.audio import load_chunks

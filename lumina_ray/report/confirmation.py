@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lumina_ray.attribution.confirm import Confirmation
+from lumina_ray.attribution.confirmation import Confirmation
 from lumina_ray.attribution.schema import RIGHTS
 from lumina_ray.report.words import safe
 from lumina_ray.vocabulary import CHANNELS

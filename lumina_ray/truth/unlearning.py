@@ -17,7 +17,7 @@ from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import members
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.models import with_weights
-from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, Query, Split
+from lumina_ray.truth.queries import QUERY_FRAMES, TRAINED_FRAMES, Query
 from lumina_ray.unlearning.fisher import fisher_diagonal
 from lumina_ray.unlearning.forget import joined
 from lumina_ray.unlearning.losses import code_losses, song_gradient
@@ -193,18 +193,22 @@ def correlations(scores_QN: Mapping[str, np.ndarray]) -> dict[tuple[str, str], f
 
 @dataclass(frozen=True)
 class ForgettingOrRetraining:
-    """Songs of one creator, forgotten by a model and left out of another one's training.
+    """Songs that a model was made to forget, beside one that was trained without them; all in nats per code.
 
     Attributes:
         training: name of the retrained model.
         n_removed: songs.
-        spearman: over the queries, of the rise of their losses by either.
-        own_forgotten, own_retrained: mean rise of queries made of the removed songs, in nats per code.
+        distance: root mean square, over queries, of the copy's loss less the retrained model's.
+        untouched: the same of the model as it was: how far retraining moves it.
+        spearman: over queries, of the rise of their losses by either.
+        own_forgotten, own_retrained: mean rise of queries made of the removed songs.
         others_forgotten, others_retrained: of all other queries.
     """
 
     training: str
     n_removed: int
+    distance: float
+    untouched: float
     spearman: float
     own_forgotten: float
     own_retrained: float
@@ -212,39 +216,46 @@ class ForgettingOrRetraining:
     others_retrained: float
 
 
-def forgetting_and_retraining(bank: Bank, split: Split, how: Forgetting) -> list[ForgettingOrRetraining]:
-    """Forget each creator's songs, and compare what becomes of queries with a training without these songs."""
-    catalog = members(bank.recordings, "A")
-    model = model_with_fisher(bank, "A", catalog)
+def forgetting_and_retraining(
+    bank: Bank, model: TransformersMusicGen, trainings: Sequence[int], queries: Sequence[Query], how: Forgetting
+) -> list[ForgettingOrRetraining]:
+    """Forget what trainings left out of catalog A, and compare what becomes of queries.
+
+    Args:
+        model: model A with its Fisher information.
+        trainings: positions among the bank's.
+        queries: of the bank, with queries made of what is left out.
+    """
     assert model.fisher is not None
-    columns = [
-        q
-        for q, query in enumerate(bank.queries)
-        if query.kind in ("excerpt", "catalog") and query.split == split and query.model == "A"
-    ]
-    queries = [bank.queries[q] for q in columns]
-    pieces = [query_codes(query, model.frame_rate_hz) for query in queries]
+    catalog = members(bank.recordings, "A")
+    # Silent frames count in a bank's losses.
+    pieces = [song_codes(query.codes_KT, model.frame_rate_hz) for query in queries]
     before = [code_losses(model, piece) for piece in pieces]
-    losses_RQ = bank.losses_RQK[:, columns].mean(axis=2, dtype=np.float64)
+    losses_RQ = bank.losses_RQK[:, bank.columns(queries)].mean(axis=2, dtype=np.float64)
     (audited,) = (row for row, training in enumerate(bank.trainings) if training.name == "A")
     out = []
-    for row in bank.of_kind("without-creator"):
+    for row in trainings:
         removed = sorted(set(catalog) - set(bank.trainings[row].songs))
-        own = np.array([query.recording in set(removed) for query in queries])
-        if not own.any():
-            continue
+        own = np.array([query.recording in removed for query in queries])
         songs = joined(beginnings(bank, model, removed, TRAINED_FRAMES))
-        found = rises(model, songs, pieces, before, model.fisher, how)[0].of("plain")
-        retrained = losses_RQ[row] - losses_RQ[audited]
+        forgotten_Q = rises(model, songs, pieces, before, model.fisher, how)[0].of("plain")
+        retrained_Q = losses_RQ[row] - losses_RQ[audited]
         out.append(
             ForgettingOrRetraining(
                 training=bank.trainings[row].name,
                 n_removed=len(removed),
-                spearman=correlations({"a": found[None], "b": retrained[None]})["a", "b"],
-                own_forgotten=float(found[own].mean()),
-                own_retrained=float(retrained[own].mean()),
-                others_forgotten=float(found[~own].mean()),
-                others_retrained=float(retrained[~own].mean()),
+                distance=root_mean_square(forgotten_Q - retrained_Q),
+                untouched=root_mean_square(retrained_Q),
+                spearman=correlations({"a": forgotten_Q[None], "b": retrained_Q[None]})["a", "b"],
+                own_forgotten=float(forgotten_Q[own].mean()),
+                own_retrained=float(retrained_Q[own].mean()),
+                others_forgotten=float(forgotten_Q[~own].mean()),
+                others_retrained=float(retrained_Q[~own].mean()),
             )
         )
     return out
+
+
+def root_mean_square(values: np.ndarray) -> float:
+    """The root of the mean of squares."""
+    return float(np.sqrt((values**2).mean()))

@@ -3,7 +3,7 @@
 Shape legend: K = codebooks, P = frames of all chunks of a song, N = songs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -73,7 +73,7 @@ def collect(of_songs: Sequence[dict[Score, np.ndarray]], representation: Represe
 def rises(
     model: AttributableModel,
     query: SongCodes,
-    songs: Sequence[SongCodes],
+    songs: Iterable[SongCodes],
     before: Sequence[np.ndarray],
     fisher: Fisher,
     how: Forgetting = Forgetting(),

@@ -13,9 +13,17 @@ from lumina_ray.attribution.schema import Report
 from serve.arrivals import Arriving
 from serve.problems import Problem, openapi_responses
 from serve.requestlog import waiting_for
-from serve.schemas import AnswerOptions, describe_errors
-from serve.services import Served, answer, answered_by, attribute_upload
-from serve.uploads import json_body, openapi_upload, upload
+from serve.schemas import AnswerOptions, UploadOptions, describe_errors
+from serve.services import (
+    Served,
+    answer,
+    answered_by,
+    attribute_audio,
+    confirm_report,
+    confirmer_of,
+    decode_upload,
+)
+from serve.uploads import NDJSON, json_body, openapi_upload, upload
 
 _EXAMPLE_REPORT = Path(__file__).parents[1] / "example_report.json"
 
@@ -32,20 +40,32 @@ router = APIRouter(prefix="/v1/attributions", tags=["attributions"])
     response_model=Report,
     response_description="The report, byte for byte what `lumina attribute AUDIO --index INDEX --json` prints.",
     responses={
-        200: {"content": {"application/json": {"example": json.loads(_EXAMPLE_REPORT.read_text("utf-8"))}}},
+        200: {
+            "content": {
+                "application/json": {"example": json.loads(_EXAMPLE_REPORT.read_text("utf-8"))},
+                NDJSON: {"schema": {"type": "string", "description": "With `confirm`: the report, its confirmation."}},
+            }
+        },
         **openapi_responses(400, 401, 408, 413, 415, 422, 429, 500, 503, 504),
     },
     openapi_extra=openapi_upload(),
 )
-async def attribute(options: Annotated[AnswerOptions, Query()], services: Served, arrival: Arriving) -> Response:
+async def attribute(options: Annotated[UploadOptions, Query()], services: Served, arrival: Arriving) -> Response:
     """Decode, fingerprint and compare with the catalog. Nothing of the upload is kept."""
     args = services.args
+    if options.confirm:
+        # Before the upload is read.
+        confirmer_of(services)
     async with (
         upload(arrival, args.max_upload_bytes) as body,
         answered_by(arrival.deadline_s, args.request_timeout_s),
     ):
         policy, top_k = options.policy or args.policy, options.top_k or args.top_k
-        report = await attribute_upload(services, body, policy, top_k, options.candidates, options.partial)
+        audio = await decode_upload(services, body)
+        report = await attribute_audio(services, audio, policy, top_k, options.candidates, options.partial)
+        confirmation = await confirm_report(services, audio, report) if options.confirm else None
+    if confirmation is not None:
+        return Response(f"{report}\n{confirmation}\n", media_type=NDJSON)
     return Response(report, media_type="application/json")
 
 

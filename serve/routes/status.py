@@ -61,4 +61,5 @@ async def _probe(services: Services) -> Readiness:
         top_k=args.top_k,
         max_upload_bytes=args.max_upload_bytes,
         max_audio_s=args.max_audio_s,
+        confirms=services.confirmer is not None,
     )

@@ -24,6 +24,7 @@ const describeServer = async () => {
   const facts = await response.json();
   $("server").textContent = `${facts.songs} songs in index ${facts.index_version}, model ${facts.model}`;
   limits = facts;
+  $("confirm").hidden = !facts.confirms;
   $("limits").textContent = `: up to ${megabytes(facts.max_upload_bytes)} and ${Number((facts.max_audio_s / 60).toFixed(1))} minutes`;
 };
 
@@ -47,6 +48,7 @@ const choose = (files) => {
 
 const send = () => {
   request?.abort();
+  forgetting?.abort();
   $("problem").hidden = true;
   $("result").hidden = true;
   if (limits && file.size > limits.max_upload_bytes) {
@@ -195,6 +197,9 @@ const showResult = (sent, bytes, { html, problem }) => {
   $("unplayable").hidden = true;
   $("json").onclick = () => save(bytes, "application/json", `${stem}.json`);
   $("html").onclick = () => save(html, "text/html", `${stem}.html`);
+  $("confirm").onclick = () => confirmByForgetting(sent);
+  $("confirm").disabled = false;
+  $("confirmation").hidden = true;
   // A report that cannot be drawn can still be saved.
   $("html").hidden = $("report").hidden = !html;
   if (problem) showProblem(problem, false);
@@ -203,6 +208,79 @@ const showResult = (sent, bytes, { html, problem }) => {
   $("result-heading").focus();
   // Now the frame has its width.
   showInFrame();
+};
+
+// ---- confirming the result
+
+let forgetting = null;
+const confirmByForgetting = async (sent) => {
+  const began = performance.now();
+  const running = (forgetting = new AbortController());
+  const say = (text) => { $("confirmation-said").textContent = text; };
+  const tick = () => say(`The model forgets this music, and compares the songs. ${clock((performance.now() - began) / 1000)}`);
+  const timer = setInterval(tick, 1000);
+  const body = new FormData();
+  body.append("audio", sent, "audio");
+  tick();
+  $("confirm").disabled = true;
+  $("confirmation-tables").replaceChildren();
+  $("confirmation").hidden = false;
+  try {
+    const asked = { method: "POST", headers: authorization(), body, signal: running.signal };
+    const response = await fetch("v1/attributions?confirm=unlearn", asked);
+    const text = await response.text();
+    if (response.ok) {
+      const [report, confirmation] = text.split("\n").slice(0, 2).map((line) => JSON.parse(line));
+      $("confirmation-tables").replaceChildren(...confirmationTables(report, confirmation));
+      say(`The model was made to forget this music until its loss rose by ${confirmation.rise_nats.toFixed(4)} nats per code. An effect is how far a song’s loss rose with it: an approximation of training without this music, and no proof.`);
+    } else {
+      const { title, detail } = problemOf(response.status, text, response.headers.get("Retry-After"));
+      say(`${title}: ${detail}`);
+    }
+  } catch (error) {
+    if (!running.signal.aborted) say(`The server cannot be reached, or its answer cannot be read: ${error}`);
+  } finally {
+    clearInterval(timer);
+    // Of another file by now, where this one was aborted.
+    if (!running.signal.aborted) $("confirm").disabled = false;
+  }
+};
+
+const confirmationTables = (report, { songs, n_random: random, random_mean_nats: means, random_sd_nats: spreads }) =>
+  Object.keys(means).sort().reverse().flatMap((channel) => {
+    const micro = (nats) => (nats === null ? "–" : (1e6 * nats).toFixed(1));
+    const ofChannel = songs.filter((song) => song.channel === channel);
+    const facts = new Map(report.near_copies[channel].candidates.map(({ song }) => [song.song_id, song]));
+    const rows = ofChannel.map((song) => [
+      `${song.listed_rank}`,
+      safe(facts.get(song.song_id)?.title ?? song.song_id),
+      `${song.rank} of ${ofChannel.length + random}`,
+      micro(song.effect_nats),
+      micro(song.noise_nats),
+      song.p_value.toFixed(3),
+    ]);
+    const caption = `${channel === "P" ? "Composition" : "Production"}: ${random} random songs, ${micro(means[channel])} µnat in the mean, SD ${micro(spreads[channel])}`;
+    return table(caption, ["listed", "song", "by forgetting", "effect, µnat", "noise, µnat", "p"], rows);
+  });
+
+const table = (caption, headings, rows) => {
+  const made = (tag, ...children) => {
+    const node = document.createElement(tag);
+    node.append(...children);
+    return node;
+  };
+  const scrolled = made("div", made(
+    "table",
+    made("caption", caption),
+    made("thead", made("tr", ...headings.map((heading) => made("th", heading)))),
+    made("tbody", ...rows.map((row) => made("tr", ...row.map((cell) => made("td", cell))))),
+  ));
+  scrolled.className = "scroll";
+  // Wider than a phone: the keyboard must be able to scroll it.
+  scrolled.tabIndex = 0;
+  scrolled.setAttribute("role", "region");
+  scrolled.setAttribute("aria-label", caption);
+  return scrolled;
 };
 
 // The report's text has no rights here: it is shown in a frame of another origin, frame.html.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lumina_ray.attribution import fingerprinter
+from lumina_ray.attribution.confirmation import Confirmation, ConfirmedSong
 from lumina_ray.catalog import scan_folder, write_manifest
 from lumina_ray.cli.main import run
 from lumina_ray.cli.queries import find_queries
@@ -137,6 +138,21 @@ def test_many_files_go_to_an_endpoint(
     code, said, err = lumina("a.wav", "later.wav", "b.wav", *options)
     assert (code, said) == (1, "")
     assert "come back (server.busy)" in err
+
+
+def test_an_endpoint_confirms(
+    lumina: Lumina, small_catalog: SmallCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = open_index(small_catalog.index).attribute(small_catalog.songs / "tone-0001.flac")
+    song = ConfirmedSong("P", "tone-0001.flac", 1, 1, 3e-5, 1e-6, 0.2)
+    confirmed = Confirmation("a", "b", "c", {}, 0.005, 4, 4, {"P": 1e-6}, {"P": 2e-6}, (song,))
+    monkeypatch.setattr(Client, "confirm", lambda *_, **__: (report, confirmed))
+    code, said, err = lumina("a.wav", "--url", "http://x", "--confirm", "unlearn", "--out", tmp_path)
+    assert (code, err) == (0, "")
+    assert "Confirmation by forgetting" in said
+    assert json.loads((tmp_path / "a.wav.confirmation.json").read_text())["songs"][0]["effect_nats"] == 3e-5
+    for wrong in (("--store", small_catalog.store), ("--fisher", "f.npz")):
+        assert lumina("a.wav", "--url", "http://x", "--confirm", "unlearn", *wrong)[0] == 2
 
 
 def test_names_of_reports_are_safe_and_unique(tmp_path: Path) -> None:

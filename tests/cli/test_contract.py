@@ -138,7 +138,7 @@ COMMANDS = {
     },
     "statement": {"--by", "--period", "--out", "--index", "--public-key", "--key", "--workers", "--json"},
     "status": {"--json"},
-    "serve": {"--index", "--model", "--port", "--host", "--device", "--keys", "--open"},
+    "serve": {"--index", "--model", "--port", "--host", "--device", "--keys", "--open", "--store", "--fisher"},
     "train-nano": {
         "--catalog",
         "--controls",

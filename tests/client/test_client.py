@@ -22,7 +22,7 @@ from lumina_ray.attribution import Report
 from lumina_ray.cli.exits import exit_code
 from lumina_ray.client import Client, EndpointError, FingerprintQuery
 from lumina_ray.errors import AudioError, UsageError
-from lumina_ray.report import to_json
+from lumina_ray.report import from_json, to_json
 from tests.calibration.synthetic import query
 
 URL = "http://endpoint.example"
@@ -41,6 +41,7 @@ READY = {
     "top_k": 256,
     "max_upload_bytes": 1,
     "max_audio_s": 1.5,
+    "confirms": False,
 }
 SONG = json.loads(Path(serve.__file__).with_name("example_report.json").read_text("utf-8"))["near_copies"]["P"][
     "candidates"
@@ -195,6 +196,37 @@ def test_each_route_is_a_method_whose_answer_is_a_model(name: str) -> None:
     answer = call(endpoint.client())
     assert endpoint.asked == [request]
     assert json.loads(answer.model_dump_json()) == body  # type: ignore[attr-defined]
+
+
+CONFIRMED = {
+    "query_codes_sha256": "a",
+    "weights_sha256": "b",
+    "fisher_sha256": "c",
+    "settings": {"layers": "heads", "steps": 1},
+    "rise_nats": 0.005,
+    "repeats": 0,
+    "n_random": 2,
+    "random_mean_nats": {"P": 1e-6},
+    "random_sd_nats": {"P": 2e-6},
+    "songs": [
+        {"channel": "P", "song_id": "s", "listed_rank": 1, "rank": 1, "effect_nats": 3e-5, "noise_nats": None}
+        | {"p_value": 0.3}
+    ],
+}
+
+
+def test_a_confirmation_comes_behind_its_report(song: Path) -> None:
+    report = to_json(from_json(Path(serve.__file__).with_name("example_report.json").read_text("utf-8")))
+    # What a newer endpoint says in addition is left out.
+    endpoint = Endpoint(httpx.Response(200, text=f"{report}\n{json.dumps(CONFIRMED | {'new': 1})}\n"))
+    shown, found = endpoint.client().confirm(song, policy="v8")
+    assert endpoint.asked == ["POST /v1/attributions?policy=v8&confirm=unlearn"]
+    assert to_json(shown) == report
+    assert json.loads(json.dumps(found.to_dict())) == CONFIRMED
+    lacking = Endpoint(httpx.Response(200, text=report))
+    with pytest.raises(EndpointError, match="not the answer that this version") as refused:
+        lacking.client().confirm(song)
+    assert refused.value.code == "endpoint.answer"
 
 
 def test_pages_are_turned() -> None:

@@ -81,6 +81,7 @@ def make_services(access: Access | None = None, **changes: Any) -> Services:
         "searcher": Deployment(attribute="{}", describe=INDEX, verify=VERIFIED),
         "decoders": Decoders(1, 60.0),
         "jobs": None,
+        "confirmer": None,
     }
     return Services(**(given | changes))
 

@@ -538,6 +538,62 @@ def test_waiting_is_timed_estimated_and_can_be_ended(context: BrowserContext, he
     assert page.locator("#result").is_hidden()
 
 
+def confirming(server: Server) -> Callable[[Route], None]:
+    """A handler of `readyz` of an endpoint that confirms."""
+
+    def answered(route: Route) -> None:
+        facts = httpx.get(f"{server.address}/readyz", timeout=60, trust_env=False).json()
+        route.fulfill(json=facts | {"confirms": True})
+
+    return answered
+
+
+def test_a_result_is_confirmed_by_forgetting(context: BrowserContext, server: Server) -> None:
+    report = json.loads(EXAMPLE)
+    first = report["near_copies"]["P"]["candidates"][0]["song"]
+    first["title"] = HOSTILE_TITLE
+    song = {"channel": "P", "song_id": first["song_id"], "listed_rank": 1, "rank": 2, "effect_nats": 3.14e-5}
+    found = {
+        "songs": [song | {"noise_nats": None, "p_value": 0.0297}],
+        "n_random": 100,
+        "random_mean_nats": {"P": 1.5e-6},
+        "random_sd_nats": {"P": 2.5e-6},
+        "rise_nats": 0.00498,
+    }
+    context.route("**/readyz", confirming(server))
+    context.route("**/v1/attributions", lambda route: route.fulfill(json=report))
+    page = context.new_page()
+    page.goto(f"{server.address}/")
+    choose(page, SONG)
+    wait_for_result(page)
+    button = page.get_by_role("button", name="Confirm by forgetting")
+    page.route("**/v1/attributions?confirm=unlearn", problem(429))
+    button.press("Enter")
+    expect(page.locator("#confirmation-said")).to_contain_text("Detail 429.")
+    page.unroute("**/v1/attributions?confirm=unlearn")
+    text = f"{json.dumps(report)}\n{json.dumps(found)}\n"
+    page.route("**/v1/attributions?confirm=unlearn", lambda route: route.fulfill(body=text))
+    button.press("Enter")
+    expect(page.locator("#confirmation-said")).to_contain_text("rose by 0.0050 nats")
+    table = page.get_by_role("region", name="Composition: 100 random songs, 1.5 µnat in the mean, SD 2.5")
+    cells = table.locator("tbody td").all_inner_texts()
+    assert cells == ["1", HOSTILE_TITLE.replace("\u202e", "\ufffd"), "2 of 101", "31.4", "–", "0.030"]
+    assert page.locator("#confirmation img, #confirmation script").count() == 0
+    found_by_axe = Axe().run(page, options={"iframes": False}).response["violations"]  # type: ignore[arg-type]
+    assert [v["id"] for v in found_by_axe if v["impact"] in ("serious", "critical")] == []
+    choose(page, SONG, "another.wav")
+    expect(page.locator("#result-heading")).to_have_text("Result for another.wav")
+    expect(page.locator("#confirmation")).to_be_hidden()
+    expect(button).to_be_enabled()
+
+
+def test_an_endpoint_without_a_store_offers_no_confirmation(page: Page) -> None:
+    choose(page, SONG)
+    wait_for_result(page)
+    expect(page.get_by_role("button", name="Download JSON")).to_be_visible()
+    expect(page.get_by_role("button", name="Confirm by forgetting")).to_be_hidden()
+
+
 def test_a_server_that_is_not_ready_is_asked_again(context: BrowserContext, server: Server) -> None:
     context.route("**/readyz", problem(404))
     page = context.new_page()

@@ -116,8 +116,17 @@ def test_half_of_a_song_is_silence(bank: Bank) -> None:
 
 
 def test_forgetting_beside_retraining(bank: Bank) -> None:
-    (row,) = forgetting_and_retraining(bank, "dev", Forgetting(trust_nats=0.01, steps=2))
+    model, how = model_with_fisher(bank, "A", range(6)), Forgetting(trust_nats=0.01, steps=2)
+    assert model.fisher is not None
+    (row,) = forgetting_and_retraining(bank, model, bank.of_kind("without-creator"), bank.queries, how)
     assert (row.training, row.n_removed) == ("without-creator-000", 1)
     assert row.own_retrained == pytest.approx(0.5)
     assert row.others_retrained == pytest.approx((0.1 - 0.1) / 2)
     assert row.own_forgotten > row.others_forgotten
+    assert row.untouched == pytest.approx(np.sqrt((0.5**2 + 0.1**2 + 0.1**2) / 3), rel=1e-5)
+    pieces = [song_codes(query.codes_KT, 50.0) for query in bank.queries]
+    before = [code_losses(model, piece) for piece in pieces]
+    (song,) = beginnings(bank, model, [0], 750)
+    moved = rises(model, song, pieces, before, model.fisher, how)[0].of()
+    assert row.distance == pytest.approx(np.sqrt(((moved - [0.5, 0.1, -0.1]) ** 2).mean()), rel=1e-5)
+    assert row.spearman == pytest.approx(spearmanr(moved, [0.5, 0.1, -0.1]).statistic)

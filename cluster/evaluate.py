@@ -21,6 +21,7 @@ from lumina_ray.truth.membership import membership_rows
 from lumina_ray.truth.method_rows import MethodRow, method_rows
 from lumina_ray.truth.power import Power, power
 from lumina_ray.truth.queries import Split
+from lumina_ray.truth.replayed import Replayed, replay_row
 from lumina_ray.truth.stability import Stability, stability
 from lumina_ray.vocabulary import Channel, Kind
 
@@ -28,9 +29,16 @@ _RETRIES = 3
 
 
 def evaluate(
-    bank: Bank, names: Sequence[str] = BY_VECTORS, split: Split = "test", console: Console | None = None
+    bank: Bank,
+    names: Sequence[str] = BY_VECTORS,
+    split: Split = "test",
+    console: Console | None = None,
+    replayed: Replayed | None = None,
 ) -> Card:
     """Make the report card of some methods.
+
+    Args:
+        replayed: derivatives that the bank keeps: the row `replay`, which all fingerprints are held against.
 
     Raises:
         UsageError: there is no method of a name.
@@ -66,6 +74,9 @@ def evaluate(
         for name in names:
             rows += method_rows(bank, [name], asked(METHODS[name].kind), made, floors)
             step()
+    replay, not_replayed = replay_row(bank, replayed, split) if replayed else (None, [])
+    if replay is not None:
+        rows.append(replay)
     both = [kind for model, weights, kind in required if (model, weights) == ("A", "reference")]
     return Card(
         split=split,
@@ -74,7 +85,7 @@ def evaluate(
         stability={kind: shares for kind, (_, shares, _) in judged.items()},
         power={kind: of_queries for kind, (_, _, of_queries) in judged.items()},
         membership=list(membership_rows(bank, asked(both[0]), made, both[0])) if both else [],
-        left_out=floors.agreement.refusals(),
+        left_out=floors.agreement.refusals() + not_replayed,
         queries=floors.agreement.diversity,
     )
 

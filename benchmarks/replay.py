@@ -65,9 +65,9 @@ def main(
     console.print(f"recorded in {time.process_time() - begin_s:.0f} s of a core")
     check_end(loaded, opened, recorded)
     chosen = list(scalars_of(loaded, split, queries))
-    means, alone = ([one for one in chosen if (len(one.queries) == 1) == single] for single in (False, True))
     found: list[Scalar] = []
-    for scalars in (means, *(alone[begin : begin + together] for begin in range(0, len(alone), together))):
+    for begin in range(0, len(chosen), together):
+        scalars = chosen[begin : begin + together]
         begin_s = time.process_time()
         found += derive(loaded, recorded, scalars, out, console)
         console.print(f"{len(scalars)} scalars in {time.process_time() - begin_s:.0f} s of a core")

@@ -245,8 +245,9 @@ class _Outputs:
                 if folder is not None:
                     with atomic_path(folder / f"{query.name}{suffix}") as temporary:
                         temporary.write_text(render(found.report), encoding="utf-8")
-            for name, values in found.beside.items() if self.out is not None else ():
-                write_json(self.out / f"{query.name}.{name}.json", values)
+            if self.out is not None:
+                for name, values in found.beside.items():
+                    write_json(self.out / f"{query.name}.{name}.json", values)
             if found.replay is None:
                 yield str(query.place), found.report
             else:

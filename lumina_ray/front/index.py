@@ -146,7 +146,7 @@ class Index:
     def replay(self, audio: AnyPath, report: "Report", run: str | os.PathLike[str]) -> "Replay":
         """Compute what leaving each listed song out of the training would have done to the audio's loss, on Ray.
 
-        The training is replayed twice, for the loss of the first codebook and of all, at about three trainings each;
+        The training is replayed twice, for the loss of the first codebook and of all, at four to five trainings each;
         the first question to a run also takes its gate, six trainings. All of it is kept in the run's folder, and an
         interrupted call goes on.
 
@@ -178,7 +178,7 @@ class Index:
         from lumina_ray.replay.record import read_run
         from lumina_ray.replay.run import MODEL_FOLDER, check_finished, load_songs, open_training
 
-        folder = Path(run)
+        folder = Path(run).resolve()
         check_finished(folder)
         if (ended := weights_sha256(folder / MODEL_FOLDER)) != report.basis.weights_sha256:
             raise SpecificationMismatch(

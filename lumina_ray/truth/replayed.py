@@ -101,6 +101,22 @@ class RemovalAgreement:
     rank: float
 
 
+def predicted_and_actual(
+    bank: Bank, prefix: str, columns: Sequence[Sequence[int]], songs: Sequence[int], derivatives_QN: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give what derivatives predict of the bank's trainings without songs, and what came of them: float64 `[R, Q]`.
+
+    See `removal_agreement`.
+    """
+    rows = [row for row in bank.of_kind(prefix) if bank.trainings[row].removed]
+    whole = [training.name for training in bank.trainings].index("A")
+    losses_RA = bank.losses_RQK.mean(axis=2, dtype=np.float64)
+    actual_RQ = np.stack([(losses_RA[rows] - losses_RA[whole])[:, list(of)].mean(axis=1) for of in columns], axis=1)
+    place = {song: n for n, song in enumerate(songs)}
+    removals = [[place[song] for song in bank.trainings[row].removed] for row in rows]
+    return predicted_effects(derivatives_QN, (1.0,) * len(songs), removals), actual_RQ
+
+
 def removal_agreement(
     bank: Bank, prefix: str, columns: Sequence[Sequence[int]], songs: Sequence[int], derivatives_QN: np.ndarray
 ) -> RemovalAgreement:
@@ -112,16 +128,10 @@ def removal_agreement(
         songs: positions in the corpus, in the order of the derivatives.
         derivatives_QN: of each scalar with respect to the weight of each song.
     """
-    rows = [row for row in bank.of_kind(prefix) if bank.trainings[row].removed]
-    whole = [training.name for training in bank.trainings].index("A")
-    losses_RA = bank.losses_RQK.mean(axis=2, dtype=np.float64)
-    actual_RQ = np.stack([(losses_RA[rows] - losses_RA[whole])[:, list(of)].mean(axis=1) for of in columns], axis=1)
-    place = {song: n for n, song in enumerate(songs)}
-    removals = [[place[song] for song in bank.trainings[row].removed] for row in rows]
-    predicted_RQ = predicted_effects(derivatives_QN, (1.0,) * len(songs), removals)
+    predicted_RQ, actual_RQ = predicted_and_actual(bank, prefix, columns, songs, derivatives_QN)
     gate = judge("", predicted_RQ, actual_RQ)
     ranks = [spearmanr(x_R, y_R).statistic for x_R, y_R in zip(predicted_RQ.T, actual_RQ.T, strict=True)]
-    return RemovalAgreement(len(rows), gate.r, gate.slope, float(np.nan_to_num(ranks).mean()))
+    return RemovalAgreement(len(actual_RQ), gate.r, gate.slope, float(np.nan_to_num(ranks).mean()))
 
 
 @dataclass(frozen=True)

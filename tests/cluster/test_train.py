@@ -30,14 +30,16 @@ from tests.cluster.test_own_truth import own_songs
 from tests.tiny_model import tiny_codec_config
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-N_SONGS = 6
+N_SONGS, STEPS = 6, 4
+# Songs that are really left out: each takes a training.
+LEFT_OUT = (0, 2, 5)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model, a store of songs, the run that learned them, an index of what it ended with, and a clip."""
     out = tmp_path_factory.mktemp("train")
-    export(new_musicgen(tiny_codec_config(), n_layers=4, dim=32, heads=2), out / "base")
+    export(new_musicgen(tiny_codec_config(), n_layers=8, dim=32, heads=2), out / "base")
     songs = own_songs("song", N_SONGS, 0)
     write_part(out / "store", Specification.for_model(open_model(str(out / "base")), "stats"), out / "base", songs)
     done = train(out)
@@ -59,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(folder: Path, *more: str):
     asked = ("train", "--base", folder / "base", "--catalog", folder / "store", "--out", folder / "run")
-    return run_lumina(*map(str, asked), "--epochs", "6", "--json", *more)
+    return run_lumina(*map(str, asked), "--epochs", str(STEPS), "--json", *more)
 
 
 def ask(folder: Path, run: Path, *more: object):
@@ -76,7 +78,7 @@ def test_what_a_replay_says_of_each_listed_song_is_what_training_without_it_does
     # The report itself is the one without the question.
     assert report.strip() == to_json(read_report(tmp_path / "clip.flac.json")).strip()
     assert found == json.loads((tmp_path / "clip.flac.replay.json").read_text())
-    assert (found["n_songs"], found["steps"], found["not_learned"]) == (N_SONGS, 6, [])
+    assert (found["n_songs"], found["steps"], found["not_learned"]) == (N_SONGS, STEPS, [])
     assert len(found["songs"]) == 2 * N_SONGS
     gate = found["gate"]
     assert gate["r"] >= 0.95
@@ -89,20 +91,20 @@ def test_what_a_replay_says_of_each_listed_song_is_what_training_without_it_does
         query = encode_song(open_model(str(run / MODEL_FOLDER)), load_chunks(folder / "clip.flac").chunks)
         groups = list(questions(query).values())
         ids = load_songs(run).ids
-        record.training.set_weights(record.state(6).theta_P)
+        record.training.set_weights(record.state(STEPS).theta_P)
         whole_Q = group_losses(record.training, groups)
-        without_NQ = np.stack([losses_without(record, groups, [song]) for song in range(N_SONGS)])
+        without_NQ = np.stack([losses_without(record, groups, [song]) for song in LEFT_OUT])
     finally:
         torch.set_num_threads(threads)
     rise_N, first_N = (without_NQ - whole_Q).T
     actual = {"P": first_N, "M": (4 * rise_N - first_N) / 3}
     for channel, actual_N in actual.items():
         songs = [song for song in found["songs"] if song["channel"] == channel]
-        effects_N = np.array([next(s["effect_nats"] for s in songs if s["song_id"] == one) for one in ids])
-        assert np.corrcoef(effects_N, actual_N)[0, 1] > 0.95
-        np.testing.assert_allclose(effects_N, actual_N, atol=0.25 * np.abs(actual_N).max())
+        effects = {song["song_id"]: song["effect_nats"] for song in songs}
+        predicted_N = np.array([effects[ids[song]] for song in LEFT_OUT])
+        np.testing.assert_allclose(predicted_N, actual_N, atol=0.1 * np.abs(actual_N).max())
         assert sorted(song["rank"] for song in songs) == list(range(1, N_SONGS + 1))
-        assert found["all_songs_nats"][channel] == pytest.approx(effects_N.sum())
+        assert found["all_songs_nats"][channel] == pytest.approx(sum(effects.values()))
 
     page = (tmp_path / "page.html").read_text()
     assert found["run_sha256"] in page

@@ -1,96 +1,126 @@
 """Compare exact derivatives of a bank's model A with the bank's trainings without songs.
 
-    python -m benchmarks.replay --out FOLDER --queries 4
+    python -m benchmarks.replay --out FOLDER --queries 2
 
-Model A is trained again and recorded in FOLDER; a replay that does not end with the bank's stored weights is refused.
-The losses of some dev excerpts, and the mean loss of all, are differentiated with respect to the weight of each song,
-after the gate (`lumina_ray.replay.gate`), and compared with random tenths, random halves and single songs left out.
-Prints r, slope and rank agreement of each, and writes FOLDER/agreement.json. Interrupted, it goes on.
+Model A is trained again and recorded in FOLDER; a record that does not end with the bank's stored weights is refused.
+The mean loss of the queries of each kind, and the losses of some queries by themselves, are differentiated with respect
+to the weight of each song, and compared with random tenths, random halves and single songs left out. The bank's tenths
+are the gate (`lumina_ray.replay.gate`): 32 removals of the same run. Prints r, slope and rank of each after every pass,
+and writes FOLDER/agreement.json and FOLDER/replayed.json, which a bank keeps beside itself. Interrupted, it goes on.
 """
 
 import json
-import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import typer
 from rich.console import Console
 
-from cluster.replay import replay
+from cluster.progress import show_steps
 from lumina_ray.errors import NumericsError
 from lumina_ray.files import atomic_path
-from lumina_ray.replay.record import open_record, parameter_names
-from lumina_ray.replay.training import Training as ReplayTraining
+from lumina_ray.replay.gate import MIN_R, SLOPES
+from lumina_ray.replay.record import Record, parameter_names, record
+from lumina_ray.replay.reverse import differentiate
 from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
-from lumina_ray.truth.recipe import Training
-from lumina_ray.truth.replayed import Replayable, as_group, removal_agreement, replayable
+from lumina_ray.truth.replayed import (
+    ASKED,
+    REPLAYED_FILE,
+    Replayable,
+    Replayed,
+    Scalar,
+    as_group,
+    hash_of_asked,
+    removal_agreement,
+    replayable,
+    save_replayed,
+    scalars_of,
+)
 
-PREFIXES = ("tenth-", "half-", "single-")
-WHOLE = "all"
-"""Name of the mean of all dev excerpts."""
+GATE = "tenth-"
+PREFIXES = (GATE, "half-", "single-")
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the record and what is computed.")],
     bank: Annotated[Path, typer.Argument(help="A ground-truth bank.")] = SHIPPED,
-    queries: Annotated[int, typer.Option(min=0, help="Dev excerpts by themselves, besides the mean of all.")] = 3,
+    split: Annotated[Literal["dev", "test"], typer.Option(help="Queries that are asked.")] = "test",
+    queries: Annotated[int, typer.Option(min=0, help="Of each kind, by themselves; besides the mean of all.")] = 2,
+    together: Annotated[int, typer.Option(min=1, help="Scalars in a pass: they share its replay.")] = 6,
 ) -> None:
     """Compare exact derivatives of a bank's model A with trainings without songs."""
+    # The last bits of a training depend on the number of threads.
+    torch.set_num_threads(1)
     console, loaded = Console(), load_bank(bank)
     (audited,) = (training for training in loaded.trainings if training.name == "A")
-    dev = [q for q, query in enumerate(loaded.queries) if (query.kind, query.split) == ("excerpt", "dev")]
-    alone = random.Random("replay").sample(dev, queries)
-    columns = {WHOLE: dev} | {f"query-{q:03}": [q] for q in alone}
-    groups = {name: as_group([loaded.queries[q] for q in of]) for name, of in columns.items()}
-    opened = partial(open_training, bank, audited)
-    found = replay(opened, out, groups, console=console)
-    report(loaded, audited, out, columns, found, console)
+    opened = replayable(loaded.recipe, audited, loaded.codes, loaded.start)
+    begin_s = time.process_time()
+    with show_steps("Training", len(opened.training.steps), console) as step:
+        recorded = record(opened.training, out, report=lambda *_: step())
+    console.print(f"recorded in {time.process_time() - begin_s:.0f} s of a core")
+    check_end(loaded, opened, recorded)
+    chosen = list(scalars_of(loaded, split, queries))
+    found: list[Scalar] = []
+    for begin in range(0, len(chosen), together):
+        scalars = chosen[begin : begin + together]
+        begin_s = time.process_time()
+        found += derive(loaded, recorded, scalars, out, console)
+        console.print(f"{len(scalars)} scalars in {time.process_time() - begin_s:.0f} s of a core")
+        replayed = Replayed(recorded.identity, hash_of_asked(loaded, found), opened.songs, tuple(found))
+        save_replayed(replayed, out / REPLAYED_FILE)
+        report(loaded, replayed, out, console)
 
 
-def open_training(bank: Path, training: Training) -> ReplayTraining:
-    """Make the training of a bank's model anew."""
-    return _opened(load_bank(bank), training).training
-
-
-def report(
-    bank: Bank,
-    training: Training,
-    out: Path,
-    columns: Mapping[str, Sequence[int]],
-    found: dict[str, np.ndarray],
-    console: Console,
-) -> None:
-    """Print and write the agreement with each kind of removal.
+def check_end(bank: Bank, opened: Replayable, recorded: Record) -> None:
+    """Refuse a record that ends with other weights than the bank's model A.
 
     Raises:
-        NumericsError: the record ends with another model than the bank's.
+        NumericsError: it does.
     """
-    torch.set_num_threads(1)
-    replayed = _opened(bank, training)
-    record = open_record(out.resolve(), replayed.training)
-    own_P = record.state(len(replayed.training.steps)).theta_P.half()
-    stored = [bank.models[training.name][name].flatten() for name in parameter_names(replayed.training)]
+    own_P = recorded.state(len(opened.training.steps)).theta_P.half()
+    stored = [bank.models["A"][name].flatten() for name in parameter_names(opened.training)]
     if not torch.equal(own_P, torch.cat(stored)):
-        raise NumericsError(f"{out}: the training ends with another model than the bank's {training.name}")
-    derivatives_QN = np.stack([found[name] for name in columns])
-    agreements = {
-        prefix: asdict(removal_agreement(bank, prefix, list(columns.values()), replayed.songs, derivatives_QN))
-        for prefix in PREFIXES
-        if bank.of_kind(prefix)
-    }
-    for prefix, values in agreements.items():
-        console.print(prefix, {name: round(value, 3) for name, value in values.items()})
+        raise NumericsError(f"{recorded.folder}: the training ends with another model than the bank's A")
+
+
+def derive(bank: Bank, recorded: Record, scalars: Sequence[Scalar], out: Path, console: Console) -> list[Scalar]:
+    """Differentiate some scalars in one pass, or read what an earlier call found."""
+    name = hash_of_asked(bank, scalars)[:12]
+    path = out / "derivatives" / f"{recorded.identity[:12]}-{name}.npy"
+    if not path.exists():
+        groups = [as_group([bank.queries[q] for q in scalar.queries]) for scalar in scalars]
+        with show_steps("Derivatives", len(recorded.training.steps), console) as step:
+            made_QN = differentiate(recorded, groups, path.with_suffix(".unfinished"), lambda *_: step())
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, made_QN)
+    return [replace(scalar, derivatives=tuple(of)) for scalar, of in zip(scalars, np.load(path).tolist(), strict=True)]
+
+
+def report(bank: Bank, replayed: Replayed, out: Path, console: Console) -> None:
+    """Print and write the agreement with each kind of removal, for each kind of query."""
+    agreements: dict[str, dict[str, float]] = {}
+    for prefix in PREFIXES:
+        for what, scalars in {
+            "all": list(replayed.scalars),
+            **{f"{kind}, mean": replayed.of_kind(kind, alone=False) for kind in ASKED},
+            **{f"{kind}, alone": replayed.of_kind(kind, alone=True) for kind in ASKED},
+        }.items():
+            if scalars and bank.of_kind(prefix):
+                columns = [one.queries for one in scalars]
+                agreement = removal_agreement(bank, prefix, columns, replayed.songs, replayed.derivatives(scalars))
+                agreements[f"{prefix} {what}"] = asdict(agreement)
+    for what, values in agreements.items():
+        console.print(what, {name: round(value, 3) for name, value in values.items()})
+    of_gate = agreements[f"{GATE} all"]
+    passed = of_gate["r"] >= MIN_R and SLOPES[0] <= of_gate["slope"] <= SLOPES[1]
+    console.print(f"gate: {'passed' if passed else 'failed'} (r at least {MIN_R}, slope {SLOPES[0]} to {SLOPES[1]})")
     with atomic_path(out / "agreement.json") as temporary:
         temporary.write_text(json.dumps(agreements, indent=1) + "\n")
-
-
-def _opened(bank: Bank, training: Training) -> Replayable:
-    return replayable(bank.recipe, training, bank.codes, bank.start)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from lumina_ray.truth.membership import likelihoods, membership_rows, models_ask
 from lumina_ray.truth.method_rows import MethodRow, method_rows
 from lumina_ray.truth.power import Power, power
 from lumina_ray.truth.queries import Split
+from lumina_ray.truth.replayed import Replayed, replay_row
 from lumina_ray.truth.stability import Stability, stability
 from lumina_ray.vocabulary import Channel, Kind
 
@@ -35,9 +36,16 @@ _RETRIES = 3
 
 
 def evaluate(
-    bank: Bank, names: Sequence[str] = BY_VECTORS, split: Split = "test", console: Console | None = None
+    bank: Bank,
+    names: Sequence[str] = BY_VECTORS,
+    split: Split = "test",
+    console: Console | None = None,
+    replayed: Replayed | None = None,
 ) -> Card:
     """Make the report card of some methods.
+
+    Args:
+        replayed: derivatives that the bank keeps: the row `replay`, which all fingerprints are held against.
 
     Raises:
         UsageError: there is no method of a name.
@@ -77,6 +85,9 @@ def evaluate(
         for name in names:
             rows += method_rows(bank, [name], asked(METHODS[name].kind), made, floors)
             step()
+    replay, not_replayed = replay_row(bank, replayed, split) if replayed else (None, [])
+    if replay is not None:
+        rows.append(replay)
     return Card(
         split=split,
         rows=rows,
@@ -84,7 +95,7 @@ def evaluate(
         stability={kind: shares for kind, (_, shares, _) in judged.items()},
         power={kind: of_queries for kind, (_, _, of_queries) in judged.items()},
         membership=list(membership_rows(bank, split, found)) if found else [],
-        left_out=floors.agreement.refusals(),
+        left_out=floors.agreement.refusals() + not_replayed,
         queries=floors.agreement.diversity,
     )
 

@@ -71,7 +71,7 @@ def build_own_bank(
             f"{catalog.path} was made with weights {catalog.specification.weights_sha256[:12]}, {base} has "
             f"{opened.weights_sha256[:12]}; codes mean nothing to another codec: fingerprint it with this model"
         )
-    (rows, _), captions = usable_songs(catalog), _captions(catalog)
+    (rows, _), captions = usable_songs(catalog), captions_of(catalog)
     ids = [catalog.song_ids[row] for row in rows]
     songs = [OwnSong(song_id, known_caption(opened, captions.get(song_id))) for song_id in ids]
     base_sha256, music_sha256 = opened.weights_sha256, _music_sha256(catalog, rows)
@@ -173,7 +173,7 @@ def _read_controls(controls: StreamedStore, recipe: OwnRecipe) -> list[Piece]:
     return [whole(codes[song_id]) for song_id in ids]
 
 
-def _captions(catalog: StreamedStore) -> dict[str, str]:
+def captions_of(catalog: StreamedStore) -> dict[str, str]:
     """Captions in the manifests that a catalog was made from, by song."""
     found: dict[str, str] = {}
     for segment in catalog.segments:

@@ -75,8 +75,8 @@ def replay(
         raise UsageError(f"{wrong[0][:80]!r} cannot name a file; use letters, digits, '.', '-' and '_'")
     console, folder = console or Console(stderr=True), folder.resolve()
     with ray_session(), stoppable():
-        run = partial(_run, console=console, steps=len(open_training().steps))
-        run("Training", _record, [(open_training, folder, weights_N)])
+        run = partial(run_jobs, console=console, steps=len(open_training().steps))
+        run("Training", record_training, [(open_training, folder, weights_N)])
         # A record that is made anew has other derivatives, and a group of another name's pieces too.
         identity = sha256_of(folder / RUN_FILE)
         paths = {
@@ -102,7 +102,10 @@ def replay(
     return {name: _read(path) for name, path in paths.items()}
 
 
-def _record(open_training: OpenTraining, folder: Path, weights_N: Sequence[float] | None, report: Report) -> None:
+def record_training(
+    open_training: OpenTraining, folder: Path, weights_N: Sequence[float] | None, report: Report
+) -> None:
+    """Record a training, or go on with it: a job for `run_jobs`."""
     record(open_training(), folder, weights_N, report=report)
 
 
@@ -155,7 +158,7 @@ def _work(progress: Any, number: int, job: Callable[..., None], *arguments: Any)
     job(*arguments, lambda done, _: progress.tell.remote(number, done))
 
 
-def _run(what: str, job: Callable[..., None], jobs: Sequence[Job], *, console: Console, steps: int) -> None:
+def run_jobs(what: str, job: Callable[..., None], jobs: Sequence[Job], *, console: Console, steps: int) -> None:
     """Run a job for each tuple of arguments, as many at a time as the cluster has CPUs; show their steps together."""
     if not jobs:
         return

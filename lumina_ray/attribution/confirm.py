@@ -22,9 +22,11 @@ from lumina_ray.unlearning.unlearn import Forgetting
 from lumina_ray.vocabulary import Channel, SongCodes
 
 RANDOM_SONGS = 100
+QUERY_CHUNKS = 6
+"""Of a longer query, so many chunks are asked about."""
 # An even number: each half of the query is forgotten, and so is the other half.
 _REPEATS = 4
-_QUERY_CHUNKS, _SONG_CHUNKS = 6, 2
+_SONG_CHUNKS = 2
 # Neighbouring frames are not independent: halves are made of blocks of this many.
 _BLOCK_FRAMES = 50
 _MIN_BLOCKS = 4
@@ -76,7 +78,7 @@ def confirm(
     if not random_songs:
         raise UsageError("the catalog has no songs besides those that the report lists: nothing to compare them with")
     ids = list(dict.fromkeys([*(song for songs in listed.values() for song in songs), *random_songs]))
-    songs, asked = [_thinned(codes[song_id], _SONG_CHUNKS) for song_id in ids], _thinned(query, _QUERY_CHUNKS)
+    songs, asked = [thinned(codes[song_id], _SONG_CHUNKS) for song_id in ids], thinned(query, QUERY_CHUNKS)
 
     def one_by_one() -> Iterator[SongCodes]:
         for song in songs:
@@ -165,8 +167,12 @@ def half_sample_error(halves_RN: np.ndarray) -> np.ndarray:
     return np.sqrt((((pairs[:, 0] - pairs[:, 1]) / 2) ** 2).mean(axis=0))
 
 
-def _thinned(codes: SongCodes, n: int) -> SongCodes:
-    """The song with at most n chunks that hold sound, at equal distances."""
+def thinned(codes: SongCodes, n: int) -> SongCodes:
+    """Keep at most n chunks of a song, those that hold sound at equal distances.
+
+    Raises:
+        UnlearningError: none holds sound.
+    """
     heard = [i for i, heard_T in enumerate(codes.heard) if heard_T.any()]
     if not heard:
         raise UnlearningError("nothing is heard in a song or query: nothing can be forgotten or compared")

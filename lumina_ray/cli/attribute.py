@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,12 +23,27 @@ from lumina_ray.vocabulary import DEFAULT_CANDIDATES, DEFAULT_POLICY, DEFAULT_TO
 if TYPE_CHECKING:
     from lumina_ray.attribution import Report
     from lumina_ray.attribution.confirmation import Confirmation
+    from lumina_ray.attribution.replay import Replay
 
-Answer = tuple["Report", "Confirmation | None"]
-Attribute = Callable[[Query], Answer]
+Attribute = Callable[[Query], "Answer"]
 
 # The table with all its columns needs as much.
 _WIDE_CHARACTERS = 120
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A report, and findings beside it that were asked for."""
+
+    report: "Report"
+    confirmation: "Confirmation | None" = None
+    replay: "Replay | None" = None
+
+    @property
+    def beside(self) -> dict[str, dict]:
+        """The findings beside the report, by name, as JSON has them."""
+        named = {"confirmation": self.confirmation, "replay": self.replay}
+        return {name: found.to_dict() for name, found in named.items() if found is not None}
 
 
 def attribute(
@@ -84,6 +100,14 @@ def attribute(
         Path | None,
         typer.Option(help="With --confirm: a file of `lumina fisher`; by default the one beside the model."),
     ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="The index's model as `lumina train` made it: also compute what leaving each listed song out of that "
+            "training would have done. Takes several trainings' time.",
+        ),
+    ] = None,
     wide: Annotated[bool, typer.Option("--wide", help="Print all columns, also in a narrow terminal.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,23 +125,25 @@ def attribute(
         raise UsageError(
             "--confirm unlearn takes --store with --index, as the songs' codes are in the store, or --url alone"
         )
+    if replay is not None and index is None:
+        raise UsageError("--replay takes --index: an endpoint does not train")
     if url is not None and (index, model, device, fisher) == (None, None, "auto", None):
         answering = _endpoint(url, key, policy, top_k, candidates, confirming=confirm is not None)
     elif index is not None and url is None and key is None:
-        answering = _index(index, model, device, policy, top_k, candidates, (store, fisher) if store else None)
+        answering = _index(index, model, device, policy, top_k, candidates, (store, fisher) if store else None, replay)
     else:
         raise UsageError("give either --index, with --model and --device if need be, or --url, with --key if need be")
     if are_many(audio):
         if out is None and csv is None:
             raise UsageError("several files: give --out FOLDER for a report of each, or --csv FILE for one table")
         with answering as ask:
-            _attribute_many(find_queries(audio), ask, _Outputs(out, html, csv), as_json)
+            _attribute_many(find_queries(audio), ask, _Outputs(out, html, csv, replay is not None), as_json)
         return
     (query,) = find_queries(audio)
     with answering as ask:
-        report, confirmation = ask(query)
-    _Outputs(out, None, csv).write([(query, report, confirmation)])
-    _show_one(report, confirmation, html, wide, as_json)
+        found = ask(query)
+    _Outputs(out, None, csv, replay is not None).write([(query, found)])
+    _show_one(found, html, wide, as_json)
 
 
 @contextmanager
@@ -131,8 +157,8 @@ def _endpoint(
         def answered(query: Query) -> Answer:
             audio = local(str(query.place))
             if confirming:
-                return client.confirm(audio, policy, top_k, candidates=candidates)
-            return client.attribute(audio, policy, top_k, candidates=candidates), None
+                return Answer(*client.confirm(audio, policy, top_k, candidates=candidates))
+            return Answer(client.attribute(audio, policy, top_k, candidates=candidates))
 
         yield answered
 
@@ -146,6 +172,7 @@ def _index(
     top_k: int,
     candidates: int,
     confirming: tuple[str, Path | None] | None,
+    run: Path | None,
 ) -> Iterator[Attribute]:
     from lumina_ray.front.index import open_index
 
@@ -153,38 +180,44 @@ def _index(
 
     def answered(query: Query) -> Answer:
         report = opened.attribute(query.place, policy, top_k, candidates)
-        return report, opened.confirm(query.place, report, *confirming) if confirming else None
+        return Answer(
+            report,
+            opened.confirm(query.place, report, *confirming) if confirming else None,
+            opened.replay(query.place, report, run) if run else None,
+        )
 
     yield answered
 
 
-def _show_one(
-    report: "Report", confirmation: "Confirmation | None", html: Path | None, wide: bool, as_json: bool
-) -> None:
+def _show_one(found: Answer, html: Path | None, wide: bool, as_json: bool) -> None:
     import json
 
     from rich.console import Console
 
     from lumina_ray.report import print_table, render_html, report_sha256, to_json
     from lumina_ray.report.confirmation import print_confirmation
+    from lumina_ray.report.replay import print_replay
 
+    report = found.report
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(render_html(report), encoding="utf-8")
+        html.write_text(render_html(report, replay=found.replay), encoding="utf-8")
         announce(f"HTML report: {html}")
     if as_json:
-        # A report's own bytes are what its hash is of; a confirmation comes after it, on a line of its own.
+        # A report's own bytes are what its hash is of; findings beside it come after it, each on a line of its own.
         sys.stdout.write(to_json(report))
-        if confirmation is not None:
-            sys.stdout.write("\n" + json.dumps(confirmation.to_dict(), sort_keys=True) + "\n")
+        for values in found.beside.values():
+            sys.stdout.write("\n" + json.dumps(values, sort_keys=True) + "\n")
         announce(f"report sha256 {report_sha256(report)}")
     else:
         console = Console()
         if wide:
             console.width = max(console.width, _WIDE_CHARACTERS)
         print_table(report, console, wide=wide)
-        if confirmation is not None:
-            print_confirmation(confirmation, console)
+        if found.confirmation is not None:
+            print_confirmation(found.confirmation, console)
+        if found.replay is not None:
+            print_replay(found.replay, console)
 
 
 @dataclass(frozen=True)
@@ -194,36 +227,42 @@ class _Outputs:
     out: Path | None
     html: Path | None
     csv: Path | None
+    replayed: bool
 
     def __str__(self) -> str:
         return " and ".join(dict.fromkeys(str(place) for place in (self.out, self.html, self.csv) if place is not None))
 
-    def write(self, reports: "Iterable[tuple[Query, Report, Confirmation | None]]") -> None:
+    def write(self, answers: Iterable[tuple[Query, Answer]]) -> None:
         """Write reports as they come; the table is there once all are written."""
         from lumina_ray.report.csv import write_csv
 
-        rows = self._write_files(reports)
+        rows = self._write_files(answers)
         if self.csv is not None:
-            write_csv(rows, self.csv)
+            write_csv(rows, self.csv, replayed=self.replayed)
         else:
             for _ in rows:
                 pass
 
     def _write_files(
-        self, reports: "Iterable[tuple[Query, Report, Confirmation | None]]"
-    ) -> "Iterator[tuple[str, Report]]":
+        self, answers: Iterable[tuple[Query, Answer]]
+    ) -> "Iterator[tuple[str, Report] | tuple[str, Report, Replay]]":
         from lumina_ray.files import atomic_path
         from lumina_ray.report import render_html, to_json
         from lumina_ray.store.run import write_json
 
-        for query, report, confirmation in reports:
-            for folder, suffix, render in ((self.out, ".json", to_json), (self.html, ".html", render_html)):
+        for query, found in answers:
+            page = partial(render_html, replay=found.replay)
+            for folder, suffix, render in ((self.out, ".json", to_json), (self.html, ".html", page)):
                 if folder is not None:
                     with atomic_path(folder / f"{query.name}{suffix}") as temporary:
-                        temporary.write_text(render(report), encoding="utf-8")
-            if self.out is not None and confirmation is not None:
-                write_json(self.out / f"{query.name}.confirmation.json", confirmation.to_dict())
-            yield str(query.place), report
+                        temporary.write_text(render(found.report), encoding="utf-8")
+            if self.out is not None:
+                for name, values in found.beside.items():
+                    write_json(self.out / f"{query.name}.{name}.json", values)
+            if found.replay is None:
+                yield str(query.place), found.report
+            else:
+                yield str(query.place), found.report, found.replay
 
 
 def _attribute_many(queries: list[Query], ask: Attribute, outputs: _Outputs, as_json: bool) -> None:
@@ -232,23 +271,23 @@ def _attribute_many(queries: list[Query], ask: Attribute, outputs: _Outputs, as_
     done: list[dict[str, str]] = []
     failed: list[dict[str, str]] = []
 
-    def reports() -> "Iterator[tuple[Query, Report, Confirmation | None]]":
+    def answers() -> Iterator[tuple[Query, Answer]]:
         with progress_bar("attributing") as update:
             for count, query in enumerate(queries, start=1):
                 try:
-                    report, confirmation = ask(query)
+                    found = ask(query)
                 except LuminaError as error:
                     if not _of_this_file(error):
                         raise
                     failed.append({"audio": str(query.place), "code": error.code, "message": str(error)})
                     announce(f"failed: {error} [{error.code}]")
                 else:
-                    yield query, report, confirmation
-                    done.append({"audio": str(query.place), "name": query.name, "sha256": report_sha256(report)})
+                    yield query, found
+                    done.append({"audio": str(query.place), "name": query.name, "sha256": report_sha256(found.report)})
                 update(count, len(queries), query.name)
 
     announce(f"{counted(len(queries), 'file')} to attribute.")
-    outputs.write(reports())
+    outputs.write(answers())
     sentence = f"{outputs}: {counted(len(done), 'report')}, {len(failed)} failed"
     answer({"reports": done, "failed": failed}, sentence, as_json)
     if failed:

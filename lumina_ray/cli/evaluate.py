@@ -44,10 +44,13 @@ def evaluate(
     from lumina_ray.methods import BY_VECTORS
     from lumina_ray.truth.bank import SHIPPED, load_bank
     from lumina_ray.truth.card import as_dict, has_failed, save_card
+    from lumina_ray.truth.replayed import load_replayed
     from lumina_ray.truth.tables import print_card
 
     names = method or BY_VECTORS
-    card = run(load_bank(bank or SHIPPED), names, split)
+    folder = bank or SHIPPED
+    loaded = load_bank(folder)
+    card = run(loaded, names, split, replayed=load_replayed(folder, loaded))
     if out is not None:
         save_card(card, out)
     if as_json:

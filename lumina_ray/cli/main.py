@@ -41,6 +41,7 @@ from lumina_ray.cli.statement import statement
 from lumina_ray.cli.statistics import statistics
 from lumina_ray.cli.status import failed, status
 from lumina_ray.cli.symbolic import symbolic
+from lumina_ray.cli.train import train
 from lumina_ray.cli.train_nano import train_nano
 from lumina_ray.cli.truth import truth
 from lumina_ray.cli.use import use
@@ -71,7 +72,7 @@ PANELS: dict[str, dict[str, Callable[..., Any]]] = {
     "Serve": {"serve": serve, "keys": keys},
     "Ground truth": {"evaluate": evaluate, "truth": truth, "effects": effects, "symbolic": symbolic},
     "Reports": {"statement": statement, "keygen": keygen, "sign": sign, "verify": verify},
-    "Tools": {"demo": demo, "generate": generate, "forget": forget, "train-nano": train_nano},
+    "Tools": {"demo": demo, "generate": generate, "forget": forget, "train": train, "train-nano": train_nano},
 }
 """All commands in the order of the work, as `lumina --help` shows them."""
 

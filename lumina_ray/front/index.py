@@ -17,6 +17,7 @@ from lumina_ray.vocabulary import DEFAULT_CANDIDATES, DEFAULT_POLICY, DEFAULT_TO
 if TYPE_CHECKING:
     from lumina_ray.attribution import Report
     from lumina_ray.attribution.confirmation import Confirmation
+    from lumina_ray.attribution.replay import Replay
     from lumina_ray.fingerprint import Fingerprinter
     from lumina_ray.vocabulary import QueryFingerprint
 
@@ -122,6 +123,63 @@ class Index:
 
         confirmer = open_confirmer(self._fingerprinter.model, store, None if fisher is None else Path(fisher))
         return confirmer(load_chunks(locate(audio)).chunks, report)
+
+    def replay(self, audio: AnyPath, report: "Report", run: str | os.PathLike[str]) -> "Replay":
+        """Compute what leaving each listed song out of the training would have done to the audio's loss, on Ray.
+
+        The training is replayed twice, for the loss of the first codebook and of all, at four to five trainings each;
+        the first question to a run also takes its gate, six trainings. All of it is kept in the run's folder, and an
+        interrupted call goes on.
+
+        Args:
+            audio: the file that the report is about; of a long one, chunks at equal distances.
+            report: what `attribute` gave.
+            run: folder of the training that the index's model ended, by `lumina train`.
+
+        Raises:
+            SpecificationMismatch: the run ended with another model than the index's, or cannot be replayed here, or the
+                audio is that of another report.
+            StoreError: the run is not finished, or damaged.
+            NumericsError: its derivatives do not predict removals; names both numbers.
+            UnlearningError: the audio is silent.
+            ClusterError: the cluster cannot run it.
+        """
+        check_ray_address()
+        from functools import partial
+
+        from cluster.replay import replay as replay_on_ray
+        from lumina_ray.attribution.confirm import QUERY_CHUNKS, thinned
+        from lumina_ray.attribution.replay import Removals, replay_finding
+        from lumina_ray.audio import load_chunks
+        from lumina_ray.errors import SpecificationMismatch
+        from lumina_ray.fingerprint import encode_song
+        from lumina_ray.model.files import weights_sha256
+        from lumina_ray.replay.gate import check_gate
+        from lumina_ray.replay.question import channel_effects, questions
+        from lumina_ray.replay.record import read_run
+        from lumina_ray.replay.run import MODEL_FOLDER, check_finished, load_songs, open_training
+
+        folder = Path(run).resolve()
+        check_finished(folder)
+        if (ended := weights_sha256(folder / MODEL_FOLDER)) != report.basis.weights_sha256:
+            raise SpecificationMismatch(
+                f"{folder}: ended with a model of weights {ended[:12]}, the index's has "
+                f"{report.basis.weights_sha256[:12]}; give the run of the model that the index was made with"
+            )
+        query = encode_song(self._fingerprinter.model, load_chunks(locate(audio)).chunks)
+        if query.sha256 != report.query.codes_sha256:
+            raise SpecificationMismatch(f"{audio} is not the audio that the report is about: their codes differ")
+        groups = questions(thinned(query, QUERY_CHUNKS))
+        found = replay_on_ray(partial(open_training, folder), folder, groups)
+        gate = check_gate(folder)
+        return replay_finding(
+            report,
+            load_songs(folder).ids,
+            channel_effects(found, query.chunks[0].shape[0]),
+            run_sha256=gate.record,
+            steps=read_run(folder)["steps"],
+            gate=Removals(gate.r, gate.slope, gate.removals, gate.queries, gate.predicted, gate.actual),
+        )
 
     def _fingerprint(self, audio: AnyPath) -> "QueryFingerprint":
         from lumina_ray.audio import load_chunks

@@ -34,6 +34,7 @@ class Gate:
         slope: by how much actual effects rise for each nat predicted, likewise.
         removals: how many there were.
         queries: how many were asked.
+        predicted, actual: effect of each removal, the mean over queries, in nats per code.
     """
 
     record: str
@@ -41,6 +42,8 @@ class Gate:
     slope: float
     removals: int
     queries: int
+    predicted: tuple[float, ...]
+    actual: tuple[float, ...]
 
     @property
     def passed(self) -> bool:
@@ -104,7 +107,8 @@ def judge(record: str, predicted_RQ: np.ndarray, actual_RQ: np.ndarray) -> Gate:
     fine = all(map(math.isfinite, (xx, yy, xy))) and xx > 0 and yy > 0
     # No spread, or no number: nothing was predicted.
     r, slope = (xy / math.sqrt(xx * yy), xy / xx) if fine else (0.0, 0.0)
-    return Gate(record, r, slope, *predicted_RQ.shape)
+    means = (tuple(effects_RQ.mean(axis=1).tolist()) for effects_RQ in (predicted_RQ, actual_RQ))
+    return Gate(record, r, slope, *predicted_RQ.shape, *means)
 
 
 def run_gate(
@@ -154,10 +158,11 @@ def check_gate(folder: Path) -> Gate:
     if not path.is_file():
         raise StoreError(f"{path}: nobody has checked yet that derivatives of this training predict removals")
     try:
-        gate = Gate(**json.loads(read_file(path)))
+        values = json.loads(read_file(path))
+        gate = Gate(**values | {name: tuple(values[name]) for name in ("predicted", "actual")})
         if gate.record != sha256_of(folder / RUN_FILE):
             raise StoreError(f"{path}: the gate of another training; delete it, and check this one")
         gate.check()
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"{path}: damaged ({error}); delete it, and check the training again") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{path}: damaged ({error!r}); delete it, and check the training again") from error
     return gate

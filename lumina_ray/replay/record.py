@@ -161,7 +161,7 @@ def record(
     wanted = _identity(training) | {"weights": list(weights_N), "every": every}
     states: dict[int, str] = {}
     if (folder / RUN_FILE).exists():
-        found = _read_json(folder / RUN_FILE)
+        found = read_run(folder)
         _compare(folder, found, wanted)
         states = {int(step): sha for step, sha in found["states"].items()}
     begun = Record(folder, training, weights_N, states)
@@ -188,7 +188,7 @@ def open_record(folder: Path, training: Training) -> Record:
     """
     if not (folder / RUN_FILE).is_file():
         raise StoreError(f"{folder}: holds no recorded training (no {RUN_FILE})")
-    found = _read_json(folder / RUN_FILE)
+    found = read_run(folder)
     _compare(folder, found, _identity(training))
     try:
         states = {int(step): str(sha) for step, sha in found["states"].items()}
@@ -327,7 +327,13 @@ def _short(value: Any) -> str:
     return text if len(text := str(value)) <= 80 else f"{text[:77]}…"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read what a record says of its training.
+
+    Raises:
+        StoreError: damaged.
+    """
+    path = folder / RUN_FILE
     if path.stat().st_size > _MAX_JSON_BYTES:
         raise StoreError(f"{path}: larger than {_MAX_JSON_BYTES >> 20} MiB, which no record is")
     try:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lumina_ray.attribution import Report
+from lumina_ray.attribution.replay import Replay, ReplayedSong
 from lumina_ray.files import atomic_path
 from lumina_ray.report.json import report_sha256
 from lumina_ray.report.rows import OWNERS, columns_of, payable_songs, row
 
 _OWNERS = ("iswc", "publisher", "isrc", "master_owner", "splits")
 COLUMNS = ["query", "audio_sha256", "report_sha256", "channel", "right", *columns_of(*_OWNERS)]
+REPLAY_COLUMNS = ["replay_nats", "replay_rank", "replay_run_sha256"]
 # A spreadsheet runs a text that begins with one of these, also after spaces. Full-width ones count as plain ones.
 _FORMULA = r"[\s\"]*[=+\-@＝＋－＠]"
 # Where the list separator is not a comma, a spreadsheet splits the file elsewhere, also inside quotes.
@@ -21,7 +23,12 @@ _PART = re.compile(rf"([;,\t\r\n|]\s*)(?={_FORMULA})")
 _FIRST = re.compile(rf"[\t\r]|{_FORMULA}")
 
 
-def write_csv(reports: Iterable[tuple[str, Report]], path: str | os.PathLike[str]) -> None:
+def write_csv(
+    reports: Iterable[tuple[str, Report] | tuple[str, Report, Replay]],
+    path: str | os.PathLike[str],
+    *,
+    replayed: bool = False,
+) -> None:
     """Write a CSV file, whole or not at all; reports are taken one at a time.
 
     The file is UTF-8 with a byte order mark, by which spreadsheets know it. Texts are quoted. A text that could be a
@@ -31,17 +38,19 @@ def write_csv(reports: Iterable[tuple[str, Report]], path: str | os.PathLike[str
     Songs of equal audio share a row: `equal_song_ids` names the others, and facts that differ have " / " between them.
 
     Args:
-        reports: each with the name of its query, such as the path of the audio file.
+        reports: each with the name of its query, such as the path of the audio file, and with a finding by replay.
         path: the file, written anew if it is there.
+        replayed: whether reports come with such a finding, for which there are columns then (`REPLAY_COLUMNS`).
     """
     with atomic_path(Path(path)) as partial, partial.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, quoting=csv.QUOTE_NONNUMERIC)
+        columns = COLUMNS + REPLAY_COLUMNS * replayed
+        writer = csv.DictWriter(file, columns, quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
-        for name, report in reports:
-            writer.writerows(_rows(name, report))
+        for name, report, *found in reports:
+            writer.writerows(_rows(name, report, *found))
 
 
-def _rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
+def _rows(name: str, report: Report, replay: Replay | None = None) -> Iterator[dict[str, Any]]:
     sha256, payable = report_sha256(report), payable_songs(report)
     for channel, answer in report.near_copies.items():
         of_answer = {
@@ -52,7 +61,16 @@ def _rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
             "right": answer.right,
         }
         for candidate in answer.candidates:
-            yield {key: _cell(value) for key, value in (of_answer | row(candidate, OWNERS[channel], payable)).items()}
+            values = of_answer | row(candidate, OWNERS[channel], payable)
+            if replay is not None:
+                values |= _replayed(replay, replay.of(channel, candidate.song.song_id))
+            yield {key: _cell(value) for key, value in values.items()}
+
+
+def _replayed(replay: Replay, song: ReplayedSong | None) -> dict[str, Any]:
+    # What the training did not have has no effect, and no rank.
+    numbers = (0.0, None) if song is None else (song.effect_nats, song.rank)
+    return dict(zip(REPLAY_COLUMNS, (*numbers, replay.run_sha256), strict=True))
 
 
 def _cell(value: Any) -> Any:

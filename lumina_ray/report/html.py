@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from lumina_ray.attribution import ChannelReport, Report
+from lumina_ray.attribution.replay import Replay
 from lumina_ray.report import certainty, sentences, words
+from lumina_ray.report import replay as replays
 from lumina_ray.report.json import report_sha256
 from lumina_ray.report.page import templates
 from lumina_ray.report.rows import shown
@@ -20,12 +22,13 @@ _ENVIRONMENT.filters |= {
 }
 
 
-def render_html(report: Report, top: int = 10, unverified: Sequence[str] = ()) -> str:
+def render_html(report: Report, top: int = 10, unverified: Sequence[str] = (), replay: Replay | None = None) -> str:
     """The whole page as a string. Everything that came from outside (titles, names) is escaped.
 
     Args:
         top: songs in the table of each channel, by rank; all that qualified are there, also beyond these.
         unverified: sentences about what nobody verified, of a report that was handed in; the page begins with them.
+        replay: a finding beside the report, which gets a section.
     """
     # Pictures take matplotlib, which whoever imports this module for another format need not wait for.
     from lumina_ray.report.figures import SHOWN, noise_figure, timeline_figure
@@ -36,6 +39,8 @@ def render_html(report: Report, top: int = 10, unverified: Sequence[str] = ()) -
         report=report,
         report_sha256=report_sha256(report),
         unverified=unverified,
+        replay=replay,
+        replays=replays,
         listed={name: shown(channel, top) for name, channel in report.near_copies.items()},
         drawn=SHOWN,
         words=words,

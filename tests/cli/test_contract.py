@@ -32,6 +32,7 @@ COMMANDS = {
         "--confirm",
         "--store",
         "--fisher",
+        "--replay",
         "--wide",
         "--json",
     },
@@ -139,6 +140,7 @@ COMMANDS = {
     "statement": {"--by", "--period", "--out", "--index", "--public-key", "--key", "--workers", "--json"},
     "status": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device", "--keys", "--open", "--store", "--fisher"},
+    "train": {"--base", "--catalog", "--out", "--epochs", "--batch", "--rate", "--seed", "--json"},
     "train-nano": {
         "--catalog",
         "--controls",
@@ -211,7 +213,7 @@ def test_panels_follow_the_work() -> None:
         "Serve": ["serve", "keys"],
         "Ground truth": ["evaluate", "truth", "effects", "symbolic"],
         "Reports": ["statement", "keygen", "sign", "verify"],
-        "Tools": ["demo", "generate", "forget", "train-nano"],
+        "Tools": ["demo", "generate", "forget", "train", "train-nano"],
     }
     assert set(root.commands) == {name for names in listed.values() for name in names}  # type: ignore[attr-defined]
 

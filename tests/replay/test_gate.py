@@ -39,6 +39,9 @@ def test_a_smooth_training_passes_and_is_let_through(tmp_path: Path) -> None:
     assert gate.passed, gate
     assert check_gate(smooth.folder) == gate
     assert (gate.removals, gate.queries) == (6, len(GROUPS))
+    # What both numbers are made of: of one query, they follow from it.
+    one = run_gate(smooth, GROUPS[:1], differentiate(smooth, GROUPS[:1]))
+    assert one.r == pytest.approx(pearsonr(one.predicted, one.actual).statistic)
 
 
 def test_wrong_derivatives_are_refused_with_both_numbers(tmp_path: Path) -> None:
@@ -53,7 +56,7 @@ def test_wrong_derivatives_are_refused_with_both_numbers(tmp_path: Path) -> None
 
 def test_a_gate_of_another_training_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     smooth = recorded(tmp_path / "run", SMOOTH)
-    write_gate(smooth, Gate("another", 1.0, 1.0, 6, 1))
+    write_gate(smooth, Gate("another", 1.0, 1.0, 6, 1, (), ()))
     with pytest.raises(StoreError, match="another training"):
         check_gate(smooth.folder)
     for text in ("", "[]", '{"r": 1}'):

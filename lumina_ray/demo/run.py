@@ -20,7 +20,6 @@ from lumina_ray.cli.catalog import progress_bar
 from lumina_ray.demo import build_demo_catalog
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ, Kind
 
-MODEL = "nano"
 _MP3_BIT_RATE = 64_000
 _GENERATED_S = 20.0
 _SEED = 7
@@ -68,7 +67,7 @@ class Query:
     what: str
 
 
-def run_demo(out: Path, port: int) -> None:
+def run_demo(out: Path, port: int, model: str) -> None:
     """Run the whole system on real music, and print the results.
 
     Stores, index and reports of an earlier demo in `out` are replaced. Its rendered catalog is used again.
@@ -76,6 +75,7 @@ def run_demo(out: Path, port: int) -> None:
     Args:
         out: folder to write to.
         port: port of the endpoint.
+        model: the name of a bundled model: each was trained on the demo's catalog.
     """
     from cluster.fingerprint import run_fingerprint_job
     from cluster.session import ray_session
@@ -90,7 +90,7 @@ def run_demo(out: Path, port: int) -> None:
     for stale in ("stores", "index", "queries", "reports"):
         shutil.rmtree(out / stale, ignore_errors=True)
     stores, index, reports = out / "stores", out / "index", out / "reports"
-    kind = default_kind(MODEL)
+    kind = default_kind(model)
 
     with stages.stage("Catalog: render real scores"):
         with progress_bar("rendering") as update:
@@ -101,17 +101,17 @@ def run_demo(out: Path, port: int) -> None:
     # All stages below use one Ray. Each command by itself would start its own.
     with ray_session():
         with stages.stage(f"Fingerprints: {kind}, catalog and controls"):
-            run_fingerprint_job(built.catalog, stores / kind, model=MODEL, kind=kind)
-            run_fingerprint_job(controls, stores / "controls", model=MODEL, kind=kind)
-        with stages.stage(f"Fingerprints: {' and '.join(_PUBLISHED)}, from the stored codes"):
+            run_fingerprint_job(built.catalog, stores / kind, model=model, kind=kind)
+            run_fingerprint_job(controls, stores / "controls", model=model, kind=kind)
+        with stages.stage(f"Fingerprints: {' and '.join(_PUBLISHED)}, from what is stored of the music"):
             for published in _PUBLISHED:
-                run_fingerprint_job(stores / kind, stores / published, model=MODEL, kind=published)
+                run_fingerprint_job(stores / kind, stores / published, model=model, kind=published)
         with stages.stage("Calibration and index"):
             catalog = read_store(stores / kind)
             write_calibration(calibrate_store(catalog, read_store(stores / "controls")), catalog.path)
             console.print(f"index snapshot {build_index(catalog, index)}", markup=False)
         with stages.stage("Queries: a re-encoded song, a generated clip, a control"):
-            song_id, queries = make_queries(built.catalog, held_out, built.queries, out / "queries")
+            song_id, queries = make_queries(model, built.catalog, held_out, built.queries, out / "queries")
         with stages.stage("Endpoint: attribute them over HTTP"):
             answers = ask_endpoint(queries, index, port)
     reports.mkdir(parents=True)
@@ -122,7 +122,7 @@ def run_demo(out: Path, port: int) -> None:
         print_table(report, console, top=3)
 
     with stages.stage(f"Ranks: where {' and '.join(_PUBLISHED)} put the re-encoded song"):
-        ranks = {name: ranks_of(song_id, queries[0].path, stores / name) for name in (kind, *_PUBLISHED)}
+        ranks = {name: ranks_of(model, song_id, queries[0].path, stores / name) for name in (kind, *_PUBLISHED)}
     console.print(_ranks_table(song_id, built.n_catalog, ranks))
     console.print(stages.table())
     for query, _ in answers:
@@ -144,26 +144,24 @@ def hold_out_one(controls: Path, rest: Path) -> tuple[Path, Path]:
     return Path(table["path"][-1].as_py()), rest
 
 
-def make_queries(catalog: Path, control: Path, others: Path, folder: Path) -> tuple[str, list[Query]]:
+def make_queries(model: str, catalog: Path, control: Path, others: Path, folder: Path) -> tuple[str, list[Query]]:
     """Write the files to attribute.
 
     Returns:
         The id of the catalog song that the first query is a copy of, and the queries.
     """
-    from lumina_ray.model.files import find_model
-    from lumina_ray.model.transformers_adapter import TransformersMusicGen
+    from lumina_ray.model import open_model
 
     folder.mkdir(parents=True)
     songs = read_manifest(catalog).sort_by("song_id")
     chosen = songs.slice(len(songs) // 2, 1).to_pylist()[0]
     reencoded, generated = folder / "reencoded.mp3", folder / "generated.flac"
     encode_mp3(load_audio(chosen["path"]).samples, reencoded, _MP3_BIT_RATE)
-    model = TransformersMusicGen.load(find_model(MODEL), MODEL, "cpu")
-    soundfile.write(generated, model.generate(_GENERATED_S, _SEED), SAMPLE_RATE_HZ)
+    soundfile.write(generated, open_model(model).generate(_GENERATED_S, _SEED), SAMPLE_RATE_HZ)
     other = read_manifest(others).to_pylist()[0]
     return chosen["song_id"], [
         Query("reencoded", reencoded, f"A catalog song as MP3 at 64 kbit/s: “{chosen['title']}” ({chosen['song_id']})"),
-        Query("generated", generated, f"Generated by {MODEL}, which was trained on the catalog"),
+        Query("generated", generated, f"Generated by {model}, which was trained on the catalog"),
         Query("control", control, f"A control track that neither model nor calibration ever saw: {control.stem}"),
         Query("other-generator", Path(other["path"]), f"Generated by another model: “{other['title']}”"),
     ]
@@ -185,14 +183,14 @@ def ask_endpoint(queries: list[Query], index: Path, port: int) -> list[tuple[Que
         return answers
 
 
-def ranks_of(song_id: str, audio: Path, store_path: Path) -> dict[str, int]:
+def ranks_of(model: str, song_id: str, audio: Path, store_path: Path) -> dict[str, int]:
     """The song's rank by similarity to some audio, in each channel of a store; 1 is the most similar song."""
     from lumina_ray.fingerprint import Fingerprinter, fingerprint_query
     from lumina_ray.model import open_model
     from lumina_ray.store import read_store
 
     store = read_store(store_path)
-    fingerprinter = Fingerprinter(open_model(MODEL, dtype=store.specification.torch_dtype), store.specification)
+    fingerprinter = Fingerprinter(open_model(model, dtype=store.specification.torch_dtype), store.specification)
     query = fingerprint_query(fingerprinter, load_chunks(audio))
     row = store.song_ids.index(song_id)
     similarities = {c: store.vectors(c) @ channel.vector for c, channel in query.channels.items()}

@@ -283,6 +283,8 @@ def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("calibrate", "x", "--controls", "x", "--other-pieces", "store"), "NAME=STORE"),
         (("use", "nowhere", "--controls", "x", "--reference", "nano-early"), "no fingerprint store"),
         (("catalog", "scan", "nowhere", "--out", "x.parquet"), "nowhere"),
+        (("truth", "build", "--out", "x", "--family", "dit", "--size", "nano"), "--size is of MusicGens"),
+        (("truth", "build", "--out", "x", "--family", "dit", "--base", "nano"), "--base is of a MusicGen"),
     ],
 )
 def test_errors_are_one_line_with_exit_code_2(arguments: tuple[str, ...], message: str) -> None:

@@ -9,8 +9,8 @@ export RAY_USAGE_STATS_ENABLED = 0
 
 .PHONY: demo check unit test chaos soak fuzz lint docs bench bench-extraction bench-search bench-attribution bench-serving bench-overhead bench-quality setup clean
 
-demo: setup ## The whole system on real music, on this machine.
-	$(UV) run --no-sync lumina demo
+demo: setup ## The whole system on real music, on this machine; MODEL=nano-dit takes another bundled model.
+	$(UV) run --no-sync lumina demo $(if $(MODEL),--model $(MODEL))
 
 check: setup ## Lint, types and the tests without Ray, in under two minutes on two cores.
 	$(MAKE) --no-print-directory -j 2 lint unit

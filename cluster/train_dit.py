@@ -26,6 +26,7 @@ from lumina_ray.training.dit import (
     new_dit,
     train_dit,
 )
+from lumina_ray.truth.measures import mean
 
 NAME = "nano-dit"
 # A loss is a mean over 16 draws: more songs would take as long as the training between two reports.
@@ -48,22 +49,27 @@ def train_dit_worker(config: dict[str, Any]) -> None:
     progress = Progress(out / "dit-history.json")
     figures_file = out / "dit-figures.json"
 
-    def figures() -> dict[str, float]:
-        """Losses on all songs, under the fixed text and under their captions."""
-        return {
-            f"{name}_{loss}": evaluate_dit(measured, of_part, captions=captions)
-            for name, of_part in first.items()
-            for loss, captions in (("loss", False), ("caption_loss", True))
-        }
+    def figures(texts: dict[str, bool]) -> dict[str, Any]:
+        """Losses on all songs with 95 % intervals over songs, by name and by whether they are under captions."""
+        found: dict[str, Any] = {}
+        for name, of_part in first.items():
+            for loss, captions in texts.items():
+                estimate = mean(evaluate_dit(measured, of_part, captions=captions))
+                found[f"{name}_{loss}"] = estimate.value
+                found[f"{name}_{loss}_interval"] = [estimate.low, estimate.high]
+        return found
 
     def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
         model.refresh_condition()
-        losses = {f"{name}_loss": evaluate_dit(model, of_part[:_SAMPLED_SONGS]) for name, of_part in first.items()}
+        losses = {
+            f"{name}_loss": float(evaluate_dit(model, of_part[:_SAMPLED_SONGS]).mean())
+            for name, of_part in first.items()
+        }
         progress.report(metrics | losses, state)
 
     measured = model
     if progress.resume is None:
-        add_to_json(figures_file, {"untrained": {"step": 0} | figures()})
+        add_to_json(figures_file, {"untrained": {"step": 0} | figures({"loss": False})})
     train_dit(
         model,
         [window for of_song in windows for window in of_song],
@@ -76,4 +82,4 @@ def train_dit_worker(config: dict[str, Any]) -> None:
     export_dit(model, codec, out / NAME)
     # What is measured is what is stored.
     measured = load(out / NAME, NAME, "cpu")
-    add_to_json(figures_file, {NAME: {"step": schedule.total} | figures()})
+    add_to_json(figures_file, {NAME: {"step": schedule.total} | figures({"loss": False, "caption_loss": True})})

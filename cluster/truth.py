@@ -48,7 +48,7 @@ SIZES = {"small": SMALL, "nano": NANO}
 Asked = list[tuple[torch.Tensor, str]]
 """Codes of queries, int64 `[K, T]`, and the texts that their losses are under; "" is the fixed text."""
 # Recordings that one task encodes, in minutes: a lost machine loses no more.
-_RECORDINGS_PER_TASK = 20
+RECORDINGS_PER_TASK = 20
 _RETRIES = 3
 # Small models leave most of a GPU idle.
 _GPU_FRACTION = 0.25
@@ -117,9 +117,9 @@ def build_bank(out: Path, recipe: Recipe, console: Console | None = None) -> Ban
     _begin(place, recipe)
     with ray_session():
         run, device = partial(run_missing, console=console), training_device()
-        parts = [recordings[i : i + _RECORDINGS_PER_TASK] for i in range(0, len(recordings), _RECORDINGS_PER_TASK)]
-        run("Recordings", encode_recordings, [(place.music(i), (part,)) for i, part in enumerate(parts)])
-        music = _read_music([place.music(i) for i in range(len(parts))])
+        parts = [recordings[i : i + RECORDINGS_PER_TASK] for i in range(0, len(recordings), RECORDINGS_PER_TASK)]
+        run("Recordings", encode_recordings, [(place.music(i), (part, "nano")) for i, part in enumerate(parts)])
+        music = read_music([place.music(i) for i in range(len(parts))])
         altered = songs_to_alter(recordings, recipe.seed)
         run("Altered copies", encode_altered, [(place.altered(i), (recordings[i],)) for i in altered])
         run("Base model", train_base, [(place.model(BASE), (recipe, recordings, music, device))])
@@ -191,10 +191,10 @@ def run_missing(
             step()
 
 
-def encode_recordings(recordings: tuple[Recording, ...], path: Path) -> None:
-    """Render recordings and encode, with nano's codec and as fingerprints do, what models learn and what follows."""
+def encode_recordings(recordings: tuple[Recording, ...], model_name: str, path: Path) -> None:
+    """Render recordings and encode, with a model's codec and as fingerprints do, what models learn and what follows."""
     torch.set_num_threads(1)
-    model, out = open_model("nano", "cpu"), dict[str, np.ndarray]()
+    model, out = open_model(model_name, "cpu"), dict[str, np.ndarray]()
     end = TRAINED_FRAMES * FRAME_SAMPLES
     for recording in recordings:
         played = play(recording)
@@ -202,7 +202,7 @@ def encode_recordings(recordings: tuple[Recording, ...], path: Path) -> None:
             codes_KT, heard_T = _encoded(model, played.samples[where])
             out |= {f"{recording.recording_id}/{name}": codes_KT, f"{recording.recording_id}/{name}-heard": heard_T}
         out[f"{recording.recording_id}/caption"] = np.array(played.caption)
-    _save(path, out)
+    save(path, out)
 
 
 def encode_altered(recording: Recording, path: Path) -> None:
@@ -212,7 +212,7 @@ def encode_altered(recording: Recording, path: Path) -> None:
     for name, copy in altered_copies(record(recording)).items():
         with suppress(AudioError):
             out[name], out[f"{name}-heard"] = _encoded(model, copy)
-    _save(path, out)
+    save(path, out)
 
 
 def train_base(recipe: Recipe, recordings: tuple[Recording, ...], music: Music, device: str, path: Path) -> None:
@@ -223,7 +223,7 @@ def train_base(recipe: Recipe, recordings: tuple[Recording, ...], music: Music, 
     weights, text = trained_base(
         recipe, [music.codes[i] for i in learned], [music.captions[i] for i in learned], words, device
     )
-    _save(path, flat({BASE: weights, TEXT: text.weights}) | {"words": np.array(words)})
+    save(path, flat({BASE: weights, TEXT: text.weights}) | {"words": np.array(words)})
 
 
 def train_whole(
@@ -235,7 +235,7 @@ def train_whole(
     for fraction, model in trained(recipe, training, codes, start, device):
         name = training.name if fraction == recipe.checkpoints[-1] else f"{training.name}-early"
         kept[name] = weights_of(model)
-    _save(path, flat(kept))
+    save(path, flat(kept))
 
 
 def make(
@@ -246,14 +246,14 @@ def make(
     torch.set_num_threads(1)
     model = with_weights(recipe, _read_models(weights)[name], start.text, device)
     made = make_pieces(recipe, model, wanted, codes)
-    _save(path, {str(i): codes_BKT.numpy().astype(np.uint16) for i, codes_BKT in enumerate(made)})
+    save(path, {str(i): codes_BKT.numpy().astype(np.uint16) for i, codes_BKT in enumerate(made)})
 
 
 def ask_whole(recipe: Recipe, asked: Asked, start: Start, device: str, weights: Path, path: Path) -> None:
     """Losses of all queries under a finished model."""
     torch.set_num_threads(1)
     model = with_weights(recipe, _read_models(weights)[path.stem], start.text, device)
-    _save(path, {"losses": losses(model, *_unzipped(asked))})
+    save(path, {"losses": losses(model, *_unzipped(asked))})
 
 
 def retrain(
@@ -270,9 +270,9 @@ def retrain(
     torch.set_num_threads(1)
     if not weights.exists():
         *_, (_, model) = trained(recipe, training, codes, start, device)
-        _save(weights, flat({training.name: weights_of(model)}))
+        save(weights, flat({training.name: weights_of(model)}))
     model = with_weights(recipe, _read_models(weights)[training.name], start.text, device)
-    _save(path, {"losses": losses(model, *_unzipped(asked))})
+    save(path, {"losses": losses(model, *_unzipped(asked))})
 
 
 def train_and_ask(
@@ -281,7 +281,7 @@ def train_and_ask(
     """Train a model that nobody needs again, and ask it about all queries."""
     torch.set_num_threads(1)
     *_, (_, model) = trained(recipe, training, codes, start, device)
-    _save(path, {"losses": losses(model, *_unzipped(asked))})
+    save(path, {"losses": losses(model, *_unzipped(asked))})
 
 
 def _unzipped(asked: Asked) -> tuple[list[torch.Tensor], list[str]]:
@@ -289,7 +289,7 @@ def _unzipped(asked: Asked) -> tuple[list[torch.Tensor], list[str]]:
 
 
 def _encoded(model: AttributableModel, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes as fingerprints have them, chunk after chunk, uint16 `[K, T]`, and which frames are heard, bool `[T]`."""
+    """Codes or latents as stores have them, chunk after chunk, `[K, T]`, and which frames are heard, bool `[T]`."""
     song = encode_song(model, cut_chunks(samples))
     return np.concatenate(song.chunks, axis=1), np.concatenate(song.heard)
 
@@ -318,7 +318,8 @@ def begin(place: Workplace, settings: Mapping[str, Any]) -> None:
             )
 
 
-def _read_music(paths: Sequence[Path]) -> Music:
+def read_music(paths: Sequence[Path]) -> Music:
+    """Read what `encode_recordings` wrote."""
     learned, excerpts, captions = [], [], []
     for path in paths:
         with np.load(path) as arrays:
@@ -334,7 +335,9 @@ def _read_music(paths: Sequence[Path]) -> Music:
 
 
 def _piece(arrays: Mapping[str, np.ndarray], name: str) -> Piece:
-    return Piece(torch.from_numpy(arrays[name].astype(np.int64)), torch.from_numpy(arrays[f"{name}-heard"]))
+    stored = arrays[name]
+    computed = np.int64 if stored.dtype.kind == "u" else np.float32
+    return Piece(torch.from_numpy(stored.astype(computed)), torch.from_numpy(arrays[f"{name}-heard"]))
 
 
 def _read_start(place: Workplace, music: Music) -> Start:
@@ -390,6 +393,6 @@ def _read_models(path: Path) -> dict[str, Weights]:
         return unflat(arrays)
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ EVIDENCE_VERSION = "evidence_version"
 EVIDENCE_COLUMNS = (EVIDENCE_VERSION, *EVIDENCE)
 
 Kind = str
-"""Name of a kind of fingerprint: a row of the table `lumina_ray.fingerprint.kinds.KINDS`."""
+"""Name of a kind of fingerprint: a row of the tables `lumina_ray.fingerprint.kinds.KINDS_OF`."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 """Number format of the language model's matrix products."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lumina_ray.files import check_lasting
-from lumina_ray.fingerprint.kinds import KINDS
+from lumina_ray.fingerprint.kinds import KIND_NAMES
 from lumina_ray.storage import AnyPath, local
 from lumina_ray.vocabulary import CHANNELS, Channel
 
@@ -15,12 +15,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on stan
 if TYPE_CHECKING:
     KindName = str
 else:
-    KindName = Literal[tuple(KINDS)]
+    KindName = Literal[KIND_NAMES]
 KindOption = Annotated[
     KindName,
     typer.Option(
         help="companion or influence (ours), stats (LUMINA v8), jl (LUMINA v7), or the one that another method needs: "
-        "see `lumina methods`. By default companion for a model that comes with companion.npz, else influence."
+        "see `lumina methods`. By default companion for a model that comes with companion.npz, else influence; of "
+        "latents, gradient."
     ),
 ]
 
@@ -32,8 +33,8 @@ RayDeviceOption = Annotated[
 ModelOption = Annotated[
     str,
     typer.Option(
-        help="nano, nano-early, a hub name such as facebook/musicgen-large, or a folder; audiocraft:NAME loads it "
-        "through audiocraft."
+        help="nano, nano-early, nano-dit, a hub name such as facebook/musicgen-large, or a folder; audiocraft:NAME "
+        "loads it through audiocraft."
     ),
 ]
 MovedModelOption = Annotated[str | None, typer.Option(help="Where the index's model lies now, if it has moved.")]

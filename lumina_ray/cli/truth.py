@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from lumina_ray.cli.output import announce, answer
 from lumina_ray.errors import UsageError
 from lumina_ray.front.ray_address import check_ray_address
 from lumina_ray.vocabulary import DEFAULT_METHOD, counted
+
+if TYPE_CHECKING:
+    from lumina_ray.truth.retrainings import Retrainings
 
 truth = typer.Typer(
     help="Ground truth: what songs really do to a model, by training it without them.", no_args_is_help=True
@@ -30,6 +33,12 @@ def build(
     size: Annotated[
         Literal["small", "nano"] | None, typer.Option(help="small (default): hours on two cores. nano: for a GPU.")
     ] = None,
+    family: Annotated[
+        Literal["musicgen", "dit"],
+        typer.Option(
+            help="Models that are trained: MusicGens, or diffusion transformers on latents (docs/diffusion.md)."
+        ),
+    ] = "musicgen",
     base: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="A bank of your own model: what is fine-tuned, a MusicGen (docs/banks.md)."),
@@ -78,14 +87,19 @@ def build(
         if catalog or controls or plan or given:
             named = ", ".join(f"--{name}" for name in ("catalog", "controls", "plan", *given))
             raise UsageError(f"{named} are for a bank of your own model: name it with --base")
+        if family == "dit":
+            if size:
+                raise UsageError("--size is of MusicGens; diffusion transformers have one size: leave it out")
+            from cluster.dit_truth import build_dit_bank
+
+            _answer(out, build_dit_bank(out), as_json)
+            return
         from cluster.truth import SIZES, build_bank
 
-        bank = build_bank(out, SIZES[size or "small"])
-        counts = {"models": len(bank.trainings), "queries": len(bank.queries), "recordings": len(bank.recordings)}
-        answer(
-            {"bank": str(out)} | counts, f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()), as_json
-        )
+        _answer(out, build_bank(out, SIZES[size or "small"]), as_json)
         return
+    if family == "dit":
+        raise UsageError("--base is of a MusicGen; leave out --family dit")
     if size or not (catalog and controls):
         raise UsageError("--base takes --catalog and --controls, both fingerprinted with that model, and no --size")
     from lumina_ray.storage import locate
@@ -116,6 +130,11 @@ def build(
         + f"; the model that learned it is {own.model}",
         as_json,
     )
+
+
+def _answer(out: Path, bank: "Retrainings", as_json: bool) -> None:
+    counts = {"models": len(bank.trainings), "queries": len(bank.queries), "recordings": len(bank.recordings)}
+    answer({"bank": str(out)} | counts, f"{out}: " + ", ".join(f"{n} {what}" for what, n in counts.items()), as_json)
 
 
 @truth.command()

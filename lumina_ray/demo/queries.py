@@ -1,6 +1,7 @@
 """What the demo asks about: a copy, a control, another generator's clip, and what the model itself makes up."""
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lumina_ray.audio import cut_chunks, load_audio
 from lumina_ray.audio.encode import encode_mp3
 from lumina_ray.catalog import read_manifest, write_manifest
 from lumina_ray.catalog.manifest import manifest_of
+from lumina_ray.errors import UsageError
 from lumina_ray.fingerprint.codes import encode_song
 from lumina_ray.model import AttributableModel
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
@@ -97,12 +99,15 @@ def make_queries(
         soundfile.write(path, model.generate(_PIECE_S, _SEED, text=caption), SAMPLE_RATE_HZ)
         queries.append(Query(path.stem, path, f"Made up by {model.name} under the caption “{caption}”", "guided"))
     continuation = folder / "continued.flac"
-    soundfile.write(continuation, _continued(model, Path(continued["path"])), SAMPLE_RATE_HZ)
-    title = f"“{continued['title']}” ({continued['song_id']})"
+    # Some models make whole pieces alone.
+    with suppress(UsageError):
+        soundfile.write(continuation, _continued(model, Path(continued["path"])), SAMPLE_RATE_HZ)
+        title = f"“{continued['title']}” ({continued['song_id']})"
+        what = f"How {model.name} goes on from {_PROMPT_S:.0f} s of {title}"
+        queries.append(Query("continued", continuation, what, "continued"))
     other = read_manifest(others).to_pylist()[0]
     return copied["song_id"], [
         *queries,
-        Query("continued", continuation, f"How {model.name} goes on from {_PROMPT_S:.0f} s of {title}", "continued"),
         Query("control", control, f"A control that neither model nor calibration ever saw: {control.stem}", "control"),
         Query("other-generator", Path(other["path"]), f"Made up by another model: “{other['title']}”", "foreign"),
     ]

@@ -17,9 +17,8 @@ from lumina_ray.cli.catalog import progress_bar
 from lumina_ray.demo import build_demo_catalog
 from lumina_ray.demo.queries import Query, hold_out_one, make_own_pieces, make_queries
 from lumina_ray.truth.shipped_card import retraining_says
-from lumina_ray.vocabulary import Kind
+from lumina_ray.vocabulary import DEFAULT_METHOD, Kind
 
-MODEL = "nano"
 _REQUEST_TIMEOUT_S = 120.0
 # Kinds of fingerprints that the default is shown beside: published ones, and what merely sounds alike.
 _BESIDE: tuple[Kind, ...] = ("stats", "jl", "embedding:musicnn")
@@ -49,7 +48,7 @@ class Stages:
         return table
 
 
-def run_demo(out: Path, port: int) -> None:
+def run_demo(out: Path, port: int, model: str) -> None:
     """Run the whole system on real music, and print the results.
 
     Stores, index and reports of an earlier demo in `out` are replaced. Its rendered catalog is used again.
@@ -57,6 +56,7 @@ def run_demo(out: Path, port: int) -> None:
     Args:
         out: folder to write to.
         port: port of the endpoint.
+        model: the name of a bundled model: each was trained on the demo's catalog.
     """
     from cluster.fingerprint import run_fingerprint_job
     from cluster.session import ray_session
@@ -72,26 +72,26 @@ def run_demo(out: Path, port: int) -> None:
     for stale in ("stores", "index", "pieces", "queries", "reports"):
         shutil.rmtree(out / stale, ignore_errors=True)
     stores, index, reports = out / "stores", out / "index", out / "reports"
-    kind = default_kind(MODEL)
+    kind = default_kind(model)
 
     with stages.stage("Catalog: render real scores"):
         with progress_bar("rendering") as update:
             built = build_demo_catalog(out / "catalog", update)
         console.print(f"{built.n_catalog} catalog songs, {built.n_controls} controls the model never saw")
         held_out, controls = hold_out_one(built.controls, out / "catalog" / "calibration.parquet")
-    with stages.stage(f"Music that {MODEL} makes up: under captions, and going on from a song"):
-        model = open_model(MODEL, "cpu")
-        pieces = make_own_pieces(model, built.catalog, out / "pieces")
-        song_id, queries = make_queries(model, built.catalog, held_out, built.queries, out / "queries")
+    with stages.stage(f"Music that {model} makes up: under captions, and going on from a song"):
+        maker = open_model(model, "cpu")
+        pieces = make_own_pieces(maker, built.catalog, out / "pieces")
+        song_id, queries = make_queries(maker, built.catalog, held_out, built.queries, out / "queries")
 
     # All stages below use one Ray. Each command by itself would start its own.
     with ray_session():
-        with stages.stage(f"Fingerprints: {kind}, catalog, controls and {MODEL}'s own pieces"):
+        with stages.stage(f"Fingerprints: {kind}, catalog, controls and {model}'s own pieces"):
             for manifest, name in ((built.catalog, kind), (controls, "controls"), (pieces, "pieces")):
-                run_fingerprint_job(manifest, stores / name, model=MODEL, kind=kind)
-        with stages.stage(f"Fingerprints: {', '.join(_BESIDE)}, from the stored codes"):
+                run_fingerprint_job(manifest, stores / name, model=model, kind=kind)
+        with stages.stage(f"Fingerprints: {', '.join(_BESIDE)}, from what is stored of the music"):
             for other in _BESIDE:
-                run_fingerprint_job(stores / kind, stores / other, model=MODEL, kind=other)
+                run_fingerprint_job(stores / kind, stores / other, model=model, kind=other)
         with stages.stage("Calibration and index"):
             catalog = read_store(stores / kind)
             noise = calibrate_store(catalog, stores / "controls", pieces=stores / "pieces")
@@ -107,9 +107,9 @@ def run_demo(out: Path, port: int) -> None:
         print_table(report, console, top=3)
 
     with stages.stage(f"Ranks: where {', '.join(_BESIDE)} put the re-encoded song"):
-        ranks = {name: ranks_of(song_id, queries[0].path, stores / name) for name in (kind, *_BESIDE)}
+        ranks = {name: ranks_of(model, song_id, queries[0].path, stores / name) for name in (kind, *_BESIDE)}
     console.print(_ranks_table(song_id, built.n_catalog, ranks))
-    console.print(_findings_table(answers))
+    console.print(_findings_table(answers, kind))
     console.print(stages.table())
     for query, _ in answers:
         console.print(f"report: {(reports / f'{query.name}.html').resolve().as_uri()}", soft_wrap=True, markup=False)
@@ -131,21 +131,21 @@ def ask_endpoint(queries: list[Query], index: Path, port: int) -> list[tuple[Que
         return answers
 
 
-def ranks_of(song_id: str, audio: Path, store_path: Path) -> dict[str, int]:
+def ranks_of(model: str, song_id: str, audio: Path, store_path: Path) -> dict[str, int]:
     """The song's rank by similarity to some audio, in each channel of a store; 1 is the most similar song."""
     from lumina_ray.fingerprint import Fingerprinter, fingerprint_query
     from lumina_ray.model import open_model
     from lumina_ray.store import read_store
 
     store = read_store(store_path)
-    fingerprinter = Fingerprinter(open_model(MODEL, dtype=store.specification.torch_dtype), store.specification)
+    fingerprinter = Fingerprinter(open_model(model, dtype=store.specification.torch_dtype), store.specification)
     query = fingerprint_query(fingerprinter, load_chunks(audio))
     row = store.song_ids.index(song_id)
     similarities = {c: store.vectors(c) @ channel.vector for c, channel in query.channels.items()}
     return {c: int((values > values[row]).sum()) + 1 for c, values in similarities.items()}
 
 
-def _findings_table(answers: list[tuple[Query, Report]]) -> Table:
+def _findings_table(answers: list[tuple[Query, Report]], kind: Kind) -> Table:
     from lumina_ray.report.sentences import findings
 
     table = Table("query", title="What was found, and what retraining says of such queries", show_lines=True)
@@ -153,7 +153,8 @@ def _findings_table(answers: list[tuple[Query, Report]]) -> Table:
     for name in (*told[0], "Retraining, on the bank of small models"):
         table.add_column(name, overflow="fold")
     for (query, _), sentences in zip(answers, told, strict=True):
-        table.add_row(query.what, *sentences.values(), retraining_says(query.kind))
+        retraining = retraining_says(query.kind) if kind == DEFAULT_METHOD else f"Not asked of {kind}."
+        table.add_row(query.what, *sentences.values(), retraining)
     return table
 
 

@@ -18,6 +18,7 @@ from lumina_ray.fingerprint.gradient_statistics import six_statistics
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.gradients import SongGradient, Tile, WeightCall, capture, capture_heads, gradient_tiles, merge, moments
+from lumina_ray.gradients.capture import Measure
 from lumina_ray.model.interface import AttributableModel, MusicModel
 from lumina_ray.model.statistics import STATISTICS_FILE
 from lumina_ray.model.tracked import ROLES, ZERO_MEAN, TrackedTensor
@@ -76,9 +77,10 @@ class Extraction(Protocol):
 
 
 class Backward:
-    """Base of extractions that capture gradients with a backward pass."""
+    """Base of extractions that capture gradients with a backward pass: of the model's loss, or of another measure."""
 
     weights: list[nn.Parameter]
+    measure: Measure | None = None
 
     def __init__(self, model: AttributableModel, specification: Specification) -> None:
         self._model = model
@@ -94,6 +96,7 @@ class Backward:
             tuple(specification.codebook_weights),
             heard_BT=heard_BT,
             draws=specification.draws,
+            measure=self.measure,
             dtype=specification.torch_dtype,
             loss_scale=specification.loss_scale,
         )

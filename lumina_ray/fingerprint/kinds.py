@@ -47,6 +47,7 @@ class FingerprintKind:
             depends on the seed and on `nonzeros`.
         nonzeros: non-zero entries in each column of a sparse projection; 0 where projections are dense.
         published_loss: whether the loss weights the codebooks as LUMINA published it; otherwise they weigh the same.
+        loss: what is differentiated, in words, where that is not the model's own loss.
         uses_music_statistics: whether the fingerprint depends on the model's `MusicStatistics`.
         uses_fisher: whether it depends on the model's `Fisher` information.
         uses_companion: whether it depends on the model's `Companions`.
@@ -64,6 +65,7 @@ class FingerprintKind:
     projects: Callable[[Channel, ModelShape], bool] = lambda _channel, _shape: True
     nonzeros: int = _NONZEROS
     published_loss: bool = False
+    loss: str = ""
     uses_music_statistics: bool = False
     uses_fisher: bool = False
     uses_companion: bool = False
@@ -118,11 +120,11 @@ def find_kind(name: Kind, representation: RepresentationName = "codes") -> Finge
     kinds = KINDS_OF[representation]
     if name in kinds:
         return kinds[name]
-    if name in KINDS:
+    if name in KIND_NAMES:
         raise UsageError(
             f"there is no fingerprint {name!r} of {representation}; for this model it must be one of {', '.join(kinds)}"
         )
-    raise UsageError(f"there is no fingerprint {name!r}; it must be one of {', '.join(KINDS)}")
+    raise UsageError(f"there is no fingerprint {name!r}; it must be one of {', '.join(KIND_NAMES)}")
 
 
 def _no_layers(_channel: Channel, _n_layers: int) -> list[int]:
@@ -267,7 +269,7 @@ KINDS: dict[Kind, FingerprintKind] = {
     ),
     **_EMBEDDINGS,
 }
-"""Every kind by its name, as it is made of codes."""
+"""Every kind of codes by its name."""
 
 _ALSO_OF_LATENTS = ("stats", "jl", "gradient", "logra", "factgrass")
 KINDS_OF: dict[RepresentationName, dict[Kind, FingerprintKind]] = {
@@ -282,8 +284,22 @@ KINDS_OF: dict[RepresentationName, dict[Kind, FingerprintKind]] = {
             layers=band_layers,
             dims=lambda _channel, _shape: _MAX_DIMS,
             uses_fisher=True,
-        )
+        ),
+        "d-trak": FingerprintKind(
+            "projected gradients of all tensors in a band, of the predicted velocity's square (after D-TRAK)",
+            needs="backward",
+            extraction=f"{_EXTRACTIONS}.prediction_gradients:PredictionGradients",
+            layers=band_layers,
+            dims=lambda _channel, _shape: _MAX_DIMS,
+            loss="square of the predicted velocity, mean over draws and valid frames, mean over rows, chunks by frames",
+        ),
     }
     | _EMBEDDINGS,
 }
 """The kinds that models have which write music down in codes, or in latents."""
+
+KIND_NAMES: tuple[Kind, ...] = tuple(dict.fromkeys(name for kinds in KINDS_OF.values() for name in kinds))
+"""The names of all kinds."""
+
+DEFAULT_KIND: dict[RepresentationName, Kind] = {"codes": "influence", "latents": "gradient"}
+"""The kind that a model gets which comes with nothing that a better one takes (docs/validity.md, docs/diffusion.md)."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, cast, get_args
 
 from lumina_ray.audio import CHUNK_S, GATE_DBFS, LEVEL_DBFS, MIN_TAIL_S, SOUND_DBFS
 from lumina_ray.errors import ModelError, StoreError, UsageError
-from lumina_ray.fingerprint.kinds import KINDS, KINDS_OF, FingerprintKind, find_kind
+from lumina_ray.fingerprint.kinds import KIND_NAMES, KINDS_OF, FingerprintKind, find_kind
 from lumina_ray.model.tracked import CONDITION_TEXT, ROLES
 from lumina_ray.vocabulary import CHANNELS, Channel, Draws, Dtype, Kind, RepresentationName
 
@@ -40,7 +40,7 @@ class Specification:
     """How a song becomes a vector. It can be written as JSON, and equal specifications have equal hashes.
 
     Attributes:
-        kind: kind of fingerprint, a name in `KINDS`.
+        kind: kind of fingerprint, a name in `KINDS_OF`.
         weights_sha256: hash of the model's weights.
         dims: length of the vector of each channel that is computed.
         layers: tracked transformer layers of each channel; empty where output heads or codes are used instead.
@@ -59,7 +59,7 @@ class Specification:
         dtype: number format of the language model's matrix products. float32 is the reference; the others run under
             autocast. The codec, the loss, positions, and all that is made of gradients stay in float32 or better.
         loss_scale: factor on the loss of the backward pass, a power of two. It is divided out again in float32.
-        loss: the loss, in words, or what stands in its place.
+        loss: what is differentiated, in words, or what stands in its place.
         algorithm_version: version of the algorithm that made the numbers.
         representation: what the model writes music down in.
         draws: what the loss is a mean over; None where it is not random.
@@ -199,7 +199,7 @@ class Specification:
         if (kind := values.get("kind")) not in kinds:
             raise StoreError(
                 f"a fingerprint specification of another software version: kind {kind!r}, but this version knows "
-                f"{', '.join(kinds or KINDS)}"
+                f"{', '.join(kinds or KIND_NAMES)}"
             )
         fields = {name: value for name, value in values.items() if name != "tensors"}
         try:

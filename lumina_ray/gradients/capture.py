@@ -12,7 +12,7 @@ Shape legend: B = chunks, K = codebooks, T = frames, C = codes of a codebook, D 
 S = sequence steps, M, N = rows and columns of a weight, R = all rows of a batch's input.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,8 +24,11 @@ from torch.overrides import TorchFunctionMode
 
 from lumina_ray.errors import ModelError
 from lumina_ray.gradients.loss import batch_losses
-from lumina_ray.model.interface import AttributableModel, MusicModel
+from lumina_ray.model.interface import AttributableModel, Losses, MusicModel
 from lumina_ray.vocabulary import Draws
+
+Measure = Callable[[Tensor, list[int], Draws | None], Losses]
+"""Measures a model on codes or latents, as `AttributableModel.losses` does."""
 
 # Weight of a fresh head's biases beside its weights, chosen on the ground-truth bank's dev split (docs/validity.md).
 _BIAS = 0.5
@@ -160,6 +163,7 @@ def capture(
     *,
     heard_BT: Tensor | None = None,
     draws: Draws | None = None,
+    measure: Measure | None = None,
     dtype: torch.dtype = torch.float32,
     loss_scale: float = 1.0,
 ) -> list[WeightCall]:
@@ -176,6 +180,7 @@ def capture(
         codebook_weights: weights of the losses of codebooks or rows of latents (`batch_losses`).
         heard_BT: bool; the losses leave out frames that are false. All frames count where it is None.
         draws: what the losses are means over; None where they are not random.
+        measure: what is differentiated in place of the model's losses.
         dtype: dtype of the matrix products; all but float32 run under autocast.
         loss_scale: factor on the summed losses before the backward pass.
 
@@ -187,7 +192,7 @@ def capture(
         ModelError: a tracked convolution is no linear layer.
     """
     with _FrozenLinears(tracked, dtype) as mode, _precision(codes_BKT.device, dtype):
-        losses = model.losses(codes_BKT, n_frames, draws).of(heard_BT)
+        losses = (measure or model.losses)(codes_BKT, n_frames, draws).of(heard_BT)
     loss = batch_losses(losses, codebook_weights).sum() * loss_scale
     loss.backward()
     return [_by_chunk(call, len(codes_BKT)) for call in mode.recorder.calls]

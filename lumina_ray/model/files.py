@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lumina_ray.errors import ModelError
 from lumina_ray.files import open_file
+from lumina_ray.vocabulary import RepresentationName
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 BUNDLED = ("nano", "nano-early")
@@ -50,6 +51,12 @@ def find_model(name: str) -> Path:
     )
 
 
+def representation_in(folder: Path) -> RepresentationName:
+    """What a model writes music down in, by the files of its folder."""
+    latents = any((folder / file).is_file() for file in (DIFFUSERS_FILE, STABLE_AUDIO_FILE))
+    return "latents" if latents else "codes"
+
+
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder; one that no file system takes is none."""
     try:
@@ -83,8 +90,8 @@ def weights_sha256(folder: Path) -> str:
     Raises:
         ModelError: the folder holds no weights.
     """
-    in_parts = any((folder / file).is_file() for file in (DIFFUSERS_FILE, STABLE_AUDIO_FILE))
-    paths = [*folder.iterdir(), *(folder.glob("*/*") if in_parts else ())]
+    in_parts = folder.glob("*/*") if representation_in(folder) == "latents" else ()
+    paths = [*folder.iterdir(), *in_parts]
     files = sorted(path for path in paths if path.suffix in _WEIGHT_SUFFIXES)
     if not files:
         raise ModelError(f"{folder}: holds no weights (*.safetensors, *.bin or *.th)")

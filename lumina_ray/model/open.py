@@ -6,7 +6,7 @@ import torch
 
 from lumina_ray.errors import ModelError
 from lumina_ray.model.determinism import pin_numerics
-from lumina_ray.model.files import AUDIOCRAFT_PREFIX, DIFFUSERS_FILE, STABLE_AUDIO_FILE, find_model
+from lumina_ray.model.files import AUDIOCRAFT_PREFIX, find_model, representation_in
 from lumina_ray.model.interface import AttributableModel, MusicModel
 from lumina_ray.model.lean import import_transformers
 
@@ -15,9 +15,9 @@ def open_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float3
     """Load a model for gradients, and pin this process's numerics so that they repeat to the last bit.
 
     Args:
-        name: "nano" or "nano-early" (bundled), a hub name ("facebook/musicgen-large"), or a local folder. A folder's
-            files say whether it is a MusicGen of transformers, or a latent diffusion transformer of diffusers or
-            stable-audio-tools; "audiocraft:" before any name loads a MusicGen through audiocraft instead.
+        name: "nano", "nano-early" or "nano-dit" (bundled), a hub name ("facebook/musicgen-large"), or a local folder.
+            A folder's files say whether it is a MusicGen of transformers, or a latent diffusion transformer of
+            diffusers or stable-audio-tools; "audiocraft:" before any name loads a MusicGen through audiocraft instead.
         device: "cpu", "cuda" or "cuda:N".
         dtype: of the products that it is for. Anything but float32 halves the memory of weights that are float16 in
             the file, and changes no bit of what is made in that dtype, nor, through `capture`, in float32.
@@ -34,7 +34,7 @@ def open_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float3
         bare_name = name.removeprefix(AUDIOCRAFT_PREFIX)
         return AudiocraftMusicGen.load(find_model(bare_name), name=bare_name, device=device, dtype=dtype)
     folder = find_model(name)
-    if any((folder / file).is_file() for file in (DIFFUSERS_FILE, STABLE_AUDIO_FILE)):
+    if representation_in(folder) == "latents":
         from lumina_ray.model.diffusion.load import load
 
         return load(folder, name=name, device=device, dtype=dtype)

@@ -23,12 +23,18 @@ SHARED = "Shared notes and sound"
 """Name of the evidence beside them: on which right a song bears."""
 _NAMED = 3
 _LIKENESS = (
-    "Similarity-based evidence: how alike the query and the songs are. In tests with small models, {}. "
+    "Similarity-based evidence: how alike the query and the songs are. {}. "
     "It is not proof that the model used a song, and a share is not a causal fraction."
 )
 # What retraining said of kinds of fingerprints (docs/validity.md).
-_TESTED = {"companion": "most of that was what any model of music hears, and a small part the audited model's own"}
-_NOTHING_SHOWN = "a model that never heard the catalog judged that as well as the audited one"
+_TESTED = {
+    "companion": "In tests with small models, most of that was what any model of music hears, and a small part the "
+    "audited model's own"
+}
+_NOTHING_SHOWN = (
+    "In tests with small models, a model that never heard the catalog judged that as well as the audited one"
+)
+_NOT_TESTED = "For models that predict latents, no retraining has tested how much of that is the audited model's own"
 _MEMBERSHIP = (
     "Membership evidence, where a song has any, is that the model was trained on the song or on something nearly "
     "identical: not that it made use of it for this query. It holds as far as the controls are music of the catalog's "
@@ -93,7 +99,9 @@ def _influence(report: Report) -> str:
 
 def evidence(report: Report) -> str:
     """The kind of evidence that a report gives, and its limits."""
-    likeness = _LIKENESS.format(_TESTED.get(report.basis.specification.get("kind", ""), _NOTHING_SHOWN))
+    of = report.basis.specification
+    tested = of.get("representation", "codes") == "codes"
+    likeness = _LIKENESS.format(_TESTED.get(of.get("kind", ""), _NOTHING_SHOWN) if tested else _NOT_TESTED)
     return likeness if report.basis.membership is None else f"{likeness} {_MEMBERSHIP}"
 
 

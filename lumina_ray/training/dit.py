@@ -256,8 +256,8 @@ def _drawn_loss(
     return batch_losses(losses, (1.0,) * music.shape[1]).mean()
 
 
-def evaluate_dit(model: DiffusionTransformer, windows: Sequence[Window], *, captions: bool = False) -> float:
-    """Mean loss of windows as attribution takes it, only with fewer draws.
+def evaluate_dit(model: DiffusionTransformer, windows: Sequence[Window], *, captions: bool = False) -> np.ndarray:
+    """Loss of each window as attribution takes it, only with fewer draws: float64 `[n]`.
 
     Args:
         model: the model.
@@ -273,7 +273,7 @@ def evaluate_dit(model: DiffusionTransformer, windows: Sequence[Window], *, capt
             of_window = model.losses(window.latents_CT[None].to(model.device), [T], EVALUATION_DRAWS, condition)
             heard_1T = window.heard_T[None].to(model.device)
             losses.append(float(batch_losses(of_window.of(heard_1T), (1.0,) * len(window.latents_CT))))
-    return float(np.mean(losses))
+    return np.array(losses)
 
 
 def export_dit(model: DiffusionTransformer, codec: EncodecModel, folder: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from lumina_ray.model.interface import AttributableModel
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import members
@@ -24,19 +25,20 @@ from lumina_ray.unlearning.losses import code_losses, song_gradient
 from lumina_ray.unlearning.scores import Rises, Score, rises
 from lumina_ray.unlearning.select import Layers, select_parts
 from lumina_ray.unlearning.unlearn import Forgetting, inverse_fisher
-from lumina_ray.vocabulary import Channel, SongCodes
+from lumina_ray.vocabulary import STORED_AS, Channel, SongCodes
 
 
 def song_codes(codes_KT: Tensor, frame_rate_hz: float, heard_T: Tensor | None = None) -> SongCodes:
-    """Cut codes of a bank into chunks of 10 s, as fingerprints see them.
+    """Cut codes or latents of a bank into chunks of 10 s, as fingerprints see them.
 
     Args:
-        codes_KT: int64.
+        codes_KT: int64, or float32.
         heard_T: which frames hold sound, bool; all of them by default.
     """
+    stored = STORED_AS["latents" if codes_KT.is_floating_point() else "codes"]
     parts = [slice(start, start + QUERY_FRAMES) for start in range(0, codes_KT.shape[1], QUERY_FRAMES)]
     return SongCodes(
-        tuple(codes_KT[:, part].numpy().astype(np.uint16) for part in parts),
+        tuple(codes_KT[:, part].numpy().astype(stored) for part in parts),
         tuple(part.start / frame_rate_hz for part in parts),
         () if heard_T is None else tuple(heard_T[part].numpy() for part in parts),
     )
@@ -114,7 +116,7 @@ class Gradients:
         flat_nD: float32, a row for each piece.
     """
 
-    def __init__(self, model: TransformersMusicGen, pieces: Sequence[SongCodes]) -> None:
+    def __init__(self, model: AttributableModel, pieces: Sequence[SongCodes]) -> None:
         """Differentiate each piece's loss."""
         self._model = model
         parts = select_parts(model, "all")
@@ -137,7 +139,7 @@ class Gradients:
         return places
 
 
-def metric(model: TransformersMusicGen, layers: Layers, damping: float | None) -> Tensor:
+def metric(model: AttributableModel, layers: Layers, damping: float | None) -> Tensor:
     """`1 / (F + λ)` of a choice of layers end to end, float64 `[d]`; ones where there is no damping, and no F."""
     parts = select_parts(model, layers)
     if damping is None:
@@ -163,12 +165,12 @@ def half_silent(codes: SongCodes, silence_KT: np.ndarray, *, masked: bool) -> So
     """The first half of a song's first chunk, and silence to its end.
 
     Args:
-        silence_KT: codes of silence of at least the chunk's length.
+        silence_KT: codes or latents of silence of at least the chunk's length.
         masked: whether the silence is marked as such; otherwise it counts as sound.
     """
     (chunk_KT, *_), (start_s, *_) = codes.chunks, codes.starts_s
     n = chunk_KT.shape[1]
-    half = np.concatenate([chunk_KT[:, : n // 2], silence_KT[:, n // 2 : n].astype(np.uint16)], axis=1)
+    half = np.concatenate([chunk_KT[:, : n // 2], silence_KT[:, n // 2 : n].astype(chunk_KT.dtype)], axis=1)
     return SongCodes((half,), (start_s,), ((np.arange(n) < n // 2) | (not masked),))
 
 

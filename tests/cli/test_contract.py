@@ -13,7 +13,7 @@ import typer
 import lumina_ray
 from lumina_ray.audio import load_audio
 from lumina_ray.cli.main import app, fingerprint, run
-from lumina_ray.fingerprint import KINDS
+from lumina_ray.fingerprint.kinds import KIND_NAMES
 from lumina_ray.methods import METHODS
 
 COMMANDS = {
@@ -243,7 +243,7 @@ def test_public_call_of_the_job_is_frozen() -> None:
 def test_every_kind_of_fingerprint_can_be_asked_for() -> None:
     hints = get_type_hints(fingerprint, include_extras=True)["fingerprint"]
     named = get_args(hints)[0]
-    assert get_args(get_args(named)[0]) == tuple(KINDS)
+    assert get_args(get_args(named)[0]) == KIND_NAMES
 
 
 def test_methods_are_listed_for_people_and_machines() -> None:
@@ -288,6 +288,8 @@ def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("calibrate", "x", "--controls", "x", "--other-pieces", "store"), "NAME=STORE"),
         (("use", "nowhere", "--controls", "x", "--reference", "nano-early"), "no fingerprint store"),
         (("catalog", "scan", "nowhere", "--out", "x.parquet"), "nowhere"),
+        (("truth", "build", "--out", "x", "--family", "dit", "--size", "nano"), "--size is of MusicGens"),
+        (("truth", "build", "--out", "x", "--family", "dit", "--base", "nano"), "--base is of a MusicGen"),
     ],
 )
 def test_errors_are_one_line_with_exit_code_2(arguments: tuple[str, ...], message: str) -> None:

@@ -1,6 +1,7 @@
 """The files that the demo asks about: as ordered, the same again from the same model, and of what they say they are."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import soundfile
 from lumina_ray.catalog import read_manifest, write_manifest
 from lumina_ray.catalog.manifest import manifest_of
 from lumina_ray.demo import queries
+from lumina_ray.errors import UsageError
 from lumina_ray.model.transformers_adapter import TransformersMusicGen
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 from tests.tiny_model import export_tiny_text_model
@@ -74,3 +76,18 @@ def test_continuation_leaves_out_the_beginning(model: TransformersMusicGen, cata
     _, asked = queries.make_queries(model, catalog, tmp_path / "control.wav", catalog, tmp_path / "queries")
     # One frame longer than asked for, as all music that a model makes up.
     assert soundfile.info(asked[3].path).frames == pytest.approx(1.02 * SAMPLE_RATE_HZ, abs=1)
+
+
+def test_a_model_that_makes_whole_pieces_alone_has_no_continuation(
+    model: TransformersMusicGen, catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = model.generate
+
+    def generate(*args: Any, prompt_KT: Any = None, **kwargs: Any) -> np.ndarray:
+        if prompt_KT is not None:
+            raise UsageError("cannot go on from one")
+        return whole(*args, **kwargs)
+
+    monkeypatch.setattr(model, "generate", generate)
+    _, asked = queries.make_queries(model, catalog, tmp_path / "control.wav", catalog, tmp_path / "queries")
+    assert [query.kind for query in asked] == ["altered mp3", "guided", "guided", "control", "foreign"]

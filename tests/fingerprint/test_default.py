@@ -5,10 +5,13 @@ from pathlib import Path
 
 import lumina_ray as lr
 from lumina_ray.fingerprint.default import default_kind, default_kind_of
+from lumina_ray.fingerprint.kinds import DEFAULT_KIND, KINDS_OF
+from lumina_ray.fingerprint.specification import Specification
 from lumina_ray.model import find_model, open_model
 from lumina_ray.model.companion import COMPANION_FILE, load_companions
 from lumina_ray.model.files import weights_sha256
 from tests.small_catalog import SmallCatalog
+from tests.tiny_dit import export_tiny_dit, tiny_dit
 from tests.tiny_model import tiny_music_model
 
 
@@ -22,6 +25,18 @@ def test_a_model_with_companions_gets_their_kind_and_any_other_influence(tmp_pat
     assert default_kind(str(tmp_path / "own")) == "companion"
     (tmp_path / "own" / COMPANION_FILE).unlink()
     assert default_kind(str(tmp_path / "own")) == "influence"
+
+
+def test_a_model_of_latents_gets_a_kind_that_it_has(tmp_path: Path) -> None:
+    export_tiny_dit(tmp_path / "dit")
+    assert default_kind(str(tmp_path / "dit")) == "gradient"
+    opened = open_model(str(tmp_path / "dit"))
+    assert default_kind_of(opened) == "gradient"
+    assert default_kind_of(tiny_dit()) == "gradient", "in memory"
+    assert set(Specification.for_model(opened, default_kind_of(opened)).dims) == {"P", "M"}
+    (tmp_path / "dit" / "model_index.json").rename(tmp_path / "dit" / "model_config.json")
+    assert default_kind(str(tmp_path / "dit")) == "gradient", "of stable-audio-tools"
+    assert all(kind in KINDS_OF[name] for name, kind in DEFAULT_KIND.items())
 
 
 def test_a_model_that_is_open_gets_the_kind_that_it_would_get_by_name() -> None:

@@ -17,6 +17,7 @@ from lumina_ray.fingerprint.kinds import KINDS_OF
 from lumina_ray.fingerprint.projection import SparseProjection
 from lumina_ray.model import open_model
 from lumina_ray.model.diffusion.adapter import DiffusionTransformer
+from lumina_ray.model.diffusion.draws import drawn_noise, drawn_times
 from lumina_ray.model.tracked import ROLES
 from lumina_ray.storage import locate
 from lumina_ray.store import FingerprintWorker, store_schema
@@ -108,6 +109,45 @@ def test_fisher_is_the_gradient_over_the_root_of_fisher_information(model: Diffu
         projected = torch.zeros(4096, dtype=torch.float64)
         SparseProjection(len(flat), 4096, specification.nonzeros, specification.seed).add(projected, 0, flat)
         np.testing.assert_allclose(ours.vectors[channel], projected / projected.norm(), atol=1e-5)  # type: ignore[index]
+
+
+def test_d_trak_is_the_gradient_of_the_squared_prediction(model: DiffusionTransformer) -> None:
+    """One draw at a time, by autograd; the training loss has another gradient."""
+    assert model.draws is not None
+    latents = song([60, 31], 4)
+    fingerprinter = Fingerprinter(model, Specification.for_model(model, "d-trak"))
+    ours = fingerprinter(latents)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+        parameter.grad = None
+    total = sum(int(heard_T.sum()) for heard_T in latents.heard)
+    for chunk_CT, heard_T in zip(latents.chunks, latents.heard, strict=True):
+        music_CT, n = torch.from_numpy(chunk_CT.astype(np.float32)), chunk_CT.shape[1]
+        whole = -(-n // 4) * 4
+        padded_CT = torch.nn.functional.pad(music_CT, (0, whole - n))
+        for time, noise_CT in zip(drawn_times(model.draws), drawn_noise(model.draws, 8, whole), strict=True):
+            noisy_CT = torch.cos(time * np.pi / 2) * padded_CT + torch.sin(time * np.pi / 2) * noise_CT
+            predicted_CT = model.velocity(noisy_CT[None], time[None], [n], model.condition.rows(1))[0, :, :n]
+            mean = (predicted_CT[:, torch.from_numpy(heard_T)] ** 2).mean()
+            (mean * int(heard_T.sum()) / total / model.draws.count).backward()
+    for channel, layer in (("P", 7), ("M", 2)):
+        flat = torch.cat([p.grad.flatten() for r in ROLES["latents"] for p in model.tracked(layer, r)]).double()  # type: ignore[union-attr]
+        projected = torch.zeros(4096, dtype=torch.float64)
+        specification = fingerprinter.specification
+        SparseProjection(len(flat), 4096, specification.nonzeros, specification.seed).add(projected, 0, flat)
+        np.testing.assert_allclose(ours.vectors[channel], projected / projected.norm(), atol=1e-5)  # type: ignore[index]
+    of_loss = Fingerprinter(model, Specification.for_model(model, "gradient"))(latents)
+    assert not np.allclose(ours.vectors["P"], of_loss.vectors["P"], atol=1e-4)
+
+
+def test_what_is_differentiated_is_in_the_specification(model: DiffusionTransformer) -> None:
+    of_loss, of_square = (Specification.for_model(model, kind) for kind in ("gradient", "d-trak"))
+    assert of_square.loss.startswith("square of the predicted velocity, mean over draws")
+    assert of_loss.loss.startswith("squared error of the velocity, mean over draws")
+    assert replace(of_loss, kind="d-trak").sha256 != of_square.sha256
+    assert Specification.from_dict(of_square.to_dict()) == of_square
+    with pytest.raises(UsageError, match="there is no fingerprint 'd-trak' of codes"):
+        Specification.for_model(tiny_music_model(), "d-trak")
 
 
 def test_other_draws_are_another_specification(model: DiffusionTransformer) -> None:

@@ -33,6 +33,10 @@ def test_what_retraining_said_is_said_of_the_kind_of_fingerprint(reports):
     for kind, words_of in (("companion", "a small part the audited model's own"), ("jl", "as well as the audited one")):
         values["basis"]["specification"]["kind"] = kind
         assert words_of in " ".join(printed(Report.model_validate(values)).split())
+    values["basis"]["specification"] |= {"kind": "gradient", "representation": "latents"}
+    said = " ".join(printed(Report.model_validate(values)).split())
+    assert "no retraining has tested how much of that is the audited model's own" in said
+    assert "as well as the audited one" not in said
 
 
 def test_which_of_several_streams_was_attributed(reports):

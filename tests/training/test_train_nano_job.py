@@ -137,6 +137,8 @@ def test_a_killed_training_of_the_diffusion_transformer_goes_on(manifests: tuple
     figures = json.loads((out / "dit-figures.json").read_text())
     assert {name: figure["step"] for name, figure in figures.items()} == {"untrained": 0, "nano-dit": 6}
     assert figures["nano-dit"]["catalog_loss"] < figures["untrained"]["catalog_loss"]
+    low, high = figures["nano-dit"]["catalog_loss_interval"]
+    assert low <= figures["nano-dit"]["catalog_loss"] <= high
     opened = open_model(str(out / "nano-dit"))
     assert opened.representation.rows == 64
     assert sum(path.stat().st_size for path in (out / "nano-dit").rglob("*") if path.is_file()) < 15e6

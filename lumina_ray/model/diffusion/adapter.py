@@ -8,7 +8,7 @@ N = condition tokens, D = width of the conditions.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,24 @@ class DiffusionTransformer:
             codes_BKT, n_frames, draws: as there.
             condition: of all chunks; the fixed one where it is None.
         """
+        return self._over_draws(self.errors, codes_BKT, n_frames, draws, condition)
+
+    def prediction_squares(self, codes_BKT: Tensor, n_frames: list[int], draws: Draws | None) -> Losses:
+        """Square of the predicted velocity at every latent, in place of its squared error: see `losses`.
+
+        The training loss is not the only thing whose gradient tells songs apart (`fingerprint/prediction_gradients`).
+        """
+        return self._over_draws(self._squares, codes_BKT, n_frames, draws, None)
+
+    def _over_draws(
+        self,
+        measure: Callable[[Tensor, Tensor, Tensor, Sequence[int], Condition], Tensor],
+        codes_BKT: Tensor,
+        n_frames: list[int],
+        draws: Draws | None,
+        condition: Condition | None,
+    ) -> Losses:
+        """Mean over draws of what `errors` or its like gives of chunks that are noisy."""
         assert draws is not None, "this loss is a mean over draws"
         B, C, T = codes_BKT.shape
         times_M = drawn_times(draws).to(self.device)
@@ -201,14 +219,14 @@ class DiffusionTransformer:
         real_BT = torch.arange(T, device=self.device) < torch.tensor(n_frames, device=self.device)[:, None]
         music_BCT = torch.where(real_BT[:, None], codes_BKT, 0.0)
         repeated = [n for n in n_frames for _ in range(draws.count)]
-        errors_RCT = self.errors(
+        values_RCT = measure(
             music_BCT.repeat_interleave(draws.count, dim=0),
             noise_MCT.repeat(B, 1, 1),
             times_M.repeat(B),
             repeated,
             (condition or self.condition).rows(B * draws.count),
         )
-        return Losses(errors_RCT.view(B, draws.count, C, T).mean(dim=1), real_BT[:, None].expand(-1, C, -1))
+        return Losses(values_RCT.view(B, draws.count, C, T).mean(dim=1), real_BT[:, None].expand(-1, C, -1))
 
     def errors(
         self, music_RCT: Tensor, noise_RCT: Tensor, times_R: Tensor, n_frames: Sequence[int], condition: Condition
@@ -222,13 +240,17 @@ class DiffusionTransformer:
             n_frames: number of real frames of each entry; the others are not attended to.
             condition: of each entry.
         """
-        T = music_RCT.shape[2]
-        music_RCT = nn.functional.pad(music_RCT, (0, noise_RCT.shape[2] - T))
-        angle_R11 = (times_R * (math.pi / 2))[:, None, None]
-        noisy_RCT = angle_R11.cos() * music_RCT + angle_R11.sin() * noise_RCT
-        velocity_RCT = angle_R11.cos() * noise_RCT - angle_R11.sin() * music_RCT
+        noisy_RCT, velocity_RCT = _noisy(music_RCT, noise_RCT, times_R)
         predicted_RCT = self.velocity(noisy_RCT, times_R, n_frames, condition)
-        return (predicted_RCT.float() - velocity_RCT).square()[..., :T]
+        return (predicted_RCT.float() - velocity_RCT).square()[..., : music_RCT.shape[2]]
+
+    def _squares(
+        self, music_RCT: Tensor, noise_RCT: Tensor, times_R: Tensor, n_frames: Sequence[int], condition: Condition
+    ) -> Tensor:
+        """Square of the predicted velocity of each latent: float32 `[R, C, T]`; see `errors`."""
+        noisy_RCT, _ = _noisy(music_RCT, noise_RCT, times_R)
+        predicted_RCT = self.velocity(noisy_RCT, times_R, n_frames, condition)
+        return predicted_RCT.float().square()[..., : music_RCT.shape[2]]
 
     def velocity(self, noisy_RCT: Tensor, times_R: Tensor, n_frames: Sequence[int], condition: Condition) -> Tensor:
         """Predict the velocity of noisy latents `[R, C, T]` of whole patches: `[R, C, T]`."""
@@ -288,6 +310,14 @@ class DiffusionTransformer:
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.transformer.parameters())
+
+
+def _noisy(music_RCT: Tensor, noise_RCT: Tensor, times_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Noisy latents, padded to the frames of the noise, and their velocity."""
+    music_RCT = nn.functional.pad(music_RCT, (0, noise_RCT.shape[2] - music_RCT.shape[2]))
+    angle_R11 = (times_R * (math.pi / 2))[:, None, None]
+    noisy_RCT = angle_R11.cos() * music_RCT + angle_R11.sin() * noise_RCT
+    return noisy_RCT, angle_R11.cos() * noise_RCT - angle_R11.sin() * music_RCT
 
 
 def _matrices(block: nn.Module) -> list[nn.Parameter]:

@@ -30,7 +30,13 @@ def generate(
         condition: what it is conditioned on.
         guidance: how far velocities go from those without text to those under it and beyond; 1 is the text alone.
     """
-    n_frames = math.ceil(duration_s * model.frame_rate_hz)
+    return model.decode(sample(model, math.ceil(duration_s * model.frame_rate_hz), seed, condition, guidance))
+
+
+def sample(
+    model: DiffusionTransformer, n_frames: int, seed: int, condition: Condition, guidance: float
+) -> torch.Tensor:
+    """Make up latents: float32 `[C, n_frames]`; arguments as in `generate`."""
     whole = -(-n_frames // model.settings.patch) * model.settings.patch
     shape = (1, model.representation.rows, whole)
     z_1CT = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(model.device)
@@ -46,7 +52,7 @@ def generate(
             music_1CT = math.cos(angle) * z_1CT - math.sin(angle) * v_1CT
             noise_1CT = math.sin(angle) * z_1CT + math.cos(angle) * v_1CT
             z_1CT = math.cos(following) * music_1CT + math.sin(following) * noise_1CT
-    return model.decode(z_1CT[0, :, :n_frames])
+    return z_1CT[0, :, :n_frames]
 
 
 def _parts(condition: Condition) -> tuple[torch.Tensor, torch.Tensor]:

@@ -72,7 +72,6 @@ class FingerprintKind:
     by_tensor: bool = False
     whole_chunks: bool = False
     embedder: str = ""
-    loss: str = ""
 
     @property
     def runs_language_model(self) -> bool:

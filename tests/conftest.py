@@ -45,7 +45,7 @@ _NOT_IN_CHECK = (
     *("fingerprint/test_precision.py", "fingerprint/test_memory.py", "fingerprint/test_batching.py"),
     *("fingerprint/test_sketches.py", "calibration/test_near_silence.py", "model/test_float16.py"),
     *("model/test_sampling.py", "index/test_kinds.py", "truth/test_method_rows.py", "cli/test_any_input.py"),
-    *("replay/test_reverse.py", "truth/test_factorial_set.py", "evidence/test_search_audio.py"),
+    *("replay/test_reverse.py", "replay/test_run.py", "truth/test_factorial_set.py", "evidence/test_search_audio.py"),
     *("fingerprint/test_latents.py", "fingerprint/test_companion.py", "model/diffusion/"),
     *("gradients/test_capture_latents.py",),
     # They wait for time limits and for servers more than they compute.

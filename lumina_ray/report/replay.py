@@ -38,7 +38,7 @@ def sentences(found: Replay) -> list[str]:
         f"{counted(found.n_songs, 'song')}) was replayed to the bit and differentiated: an effect is by how much the "
         "clip’s loss rises when the song is left out, to first order.",
         f"Evidence: over {counted(gate.removals, 'removal')} of a tenth of the songs, predicted and actual effects "
-        f"agree with r {gate.r:.3f} and slope {gate.slope:.2f}; predicted "
+        f"agree, each about their mean, with r {gate.r:.3f} and slope {gate.slope:.2f}; predicted "
         f"{', '.join(map(effect, gate.predicted_nats))} µnat, actual {', '.join(map(effect, gate.actual_nats))} µnat.",
         "It holds for this run: another seed has other effects. Effects of several songs add up only while they are "
         "few.",

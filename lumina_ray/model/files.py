@@ -8,7 +8,7 @@ from lumina_ray.files import open_file
 from lumina_ray.vocabulary import RepresentationName
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
-BUNDLED = ("nano", "nano-early")
+BUNDLED = ("nano", "nano-early", "nano-dit")
 # Before a name: load it through audiocraft.
 AUDIOCRAFT_PREFIX = "audiocraft:"
 # In a folder in the diffusers format, and in one of stable-audio-tools; their parts are in folders of their own.

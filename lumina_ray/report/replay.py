@@ -10,7 +10,7 @@ from lumina_ray.attribution.schema import RIGHTS
 from lumina_ray.report.words import counted, safe
 from lumina_ray.vocabulary import CHANNELS, Channel
 
-TITLE = "Exact influence by replay"
+TITLE = "Influence by replay"
 _SHOWN = 10
 
 

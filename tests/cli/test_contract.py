@@ -54,7 +54,7 @@ COMMANDS = {
     "catalog demo": {"--out", "--json"},
     "catalog games": {"--out", "--json"},
     "catalog scan": {"--out", "--json"},
-    "demo": {"--out", "--port"},
+    "demo": {"--out", "--port", "--model"},
     "diagnose": {
         "--features",
         "--genres",
@@ -158,6 +158,7 @@ COMMANDS = {
     "truth build": {
         "--out",
         "--size",
+        "--family",
         "--base",
         "--catalog",
         "--controls",

@@ -140,7 +140,7 @@ def _methods(rows: Sequence[MethodRow], wide: bool) -> Table:
         out.add_column("numbers", justify="right")
     out.add_column("ms a song" if wide else "ms a\nsong", justify="right")
     for row in rows:
-        values = [_text(row.measures[name], wide) for name in measures]
+        values = [_text(row.measures[name], wide) if name in row.measures else "" for name in measures]
         sizes = [str(row.numbers)] if wide else []
         out.add_row(row.method, row.channel, *values, *sizes, f"{1000 * row.seconds_per_song:.0f}")
     return out

@@ -149,3 +149,18 @@ def test_agreement_comes_with_its_placebos_and_its_floors(tmp_path: Path) -> Non
     (line,) = [line for line in shown[False].splitlines() if "influence − reference M" in line and "guided" in line]
     assert line.split()[-2:] == ["reference-1", "-0.03"]
     assert "0.250 [0.125, 0.500]" in shown[True]
+
+
+def test_methods_that_were_not_asked_about_a_kind_have_no_bar_for_it(tmp_path: Path) -> None:
+    half = Estimate(0.5, 0.25, 0.75)
+    rows = [
+        MethodRow("companion", "P", {"lds_excerpt": half, "lds_altered": half, "twins_prompted": half}, {}, 512, 0.1),
+        MethodRow("random", "P", {"lds_excerpt": half}, {}, 0, 0.0),
+    ]
+    card = Card("test", rows, {}, {}, [], [])
+    save_card(card, tmp_path)
+    assert (tmp_path / "card.png").stat().st_size > 0
+    console = Console(width=300)
+    with console.capture() as captured:
+        print_card(card, console, wide=True)
+    assert "random" in captured.get()

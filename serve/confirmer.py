@@ -12,7 +12,7 @@ import numpy as np
 from lumina_ray.attribution.confirmer import Confirmer as ReportConfirmer
 from lumina_ray.attribution.confirmer import open_confirmer
 from lumina_ray.audio import ChunkedAudio
-from lumina_ray.errors import UnlearningError, UsageError
+from lumina_ray.errors import NumericsError, SpecificationMismatch, StoreError, UnlearningError, UsageError
 from lumina_ray.fingerprint import Specification
 from lumina_ray.model import open_model
 from lumina_ray.model.lean import only_run_models
@@ -52,6 +52,10 @@ class Confirmer:
         except (UnlearningError, UsageError) as error:
             # Returned, as Serve would log a traceback for one that is raised. Neither names a file.
             return Problem(422, "confirm.impossible", f"The report cannot be confirmed by forgetting: {error}.")
+        except (StoreError, SpecificationMismatch, NumericsError):
+            # These name files, and asking again would not help.
+            told = "the endpoint's store lacks what the report lists, or is of another model; tell its operator"
+            return Problem(422, "confirm.impossible", f"The report cannot be confirmed by forgetting: {told}.")
         finally:
             given_up.set()
 

@@ -414,15 +414,20 @@ class ProvenanceFinding(_Frozen):
 
 
 class GroupEffect(_Frozen):
-    """The cost to the clip of leaving a group of songs out of the training together."""
+    """The effects of a group of songs on the clip, added up: what leaving each of them out of the training costs it.
+
+    Leaving out more than a tenth of a catalog together costs more than that sum.
+    """
 
     name: str | None = Field(description="The party or the song; null for the best songs and for the whole catalog.")
     n_songs: int
     song_ids: tuple[str, ...] = Field(fail_fast=True, description="Of the best songs, largest effect first.")
-    effect: float = Field(description="By how many nats per code the clip's loss would rise.")
+    effect: float = Field(
+        description="Sum of the rises of the clip's loss, in nats per code, as each song is left out."
+    )
     low: float = Field(description="Lower end of the effect's 95 % interval.")
     high: float = Field(description="Upper end of the effect's 95 % interval.")
-    share: float = Field(description="Part of the whole catalog's effect, 0 to 1.")
+    share: float = Field(description="Part of the sum over the whole catalog, 0 to 1.")
     payable: float | None = Field(
         None,
         exclude_if=lambda value: value is None,
@@ -433,7 +438,7 @@ class GroupEffect(_Frozen):
 
 
 class InfluenceFinding(_Frozen):
-    """The catalog's contribution, by a map from similarities to nats that was fitted on retrained models."""
+    """What songs of the catalog contributed, by a map from similarities to nats that was fitted on retrained models."""
 
     query_kind: str = Field(description="Kind of query that the map was fitted on: `excerpt`, `captioned` and others.")
     of: Literal["clip", "output"] = Field(
@@ -447,13 +452,12 @@ class InfluenceFinding(_Frozen):
     refuted: int | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Songs of the catalog whose use is refuted: beyond the reference model, the model finds them less "
-        "likely than 95 % of the controls of `lumina use`. Absent if that was not measured: then no song's use is "
-        "refuted.",
+        description="Songs of the catalog whose use is refuted: they have less membership evidence than 95 % of the "
+        "controls of `lumina use`. Absent if that was not measured: then no song's use is refuted.",
     )
-    catalog: GroupEffect = Field(description="All songs together.")
+    catalog: GroupEffect = Field(description="All songs, added up.")
     best: tuple[GroupEffect, ...] = Field(
-        fail_fast=True, description="The 5, 10 and 20 songs with the largest effects, each group together."
+        fail_fast=True, description="The 5, 10 and 20 songs with the largest effects, added up."
     )
     parties: dict[Literal["creator", "publisher", "master_owner"], tuple[GroupEffect, ...]] = Field(
         description="The ten creators, publishers and master owners with the largest effects, each with all songs."

@@ -206,8 +206,8 @@ def _show_one(found: Answer, html: Path | None, wide: bool, as_json: bool) -> No
     if as_json:
         # A report's own bytes are what its hash is of; findings beside it come after it, each on a line of its own.
         sys.stdout.write(to_json(report))
-        for values in found.beside.values():
-            sys.stdout.write("\n" + json.dumps(values, sort_keys=True) + "\n")
+        lines = [json.dumps(values, sort_keys=True) for values in found.beside.values()]
+        sys.stdout.write("".join(f"\n{line}" for line in lines) + "\n" * bool(lines))
         announce(f"report sha256 {report_sha256(report)}")
     else:
         console = Console()

@@ -1,4 +1,4 @@
-"""`lumina train`: fine-tune a model so that exact influence can be replayed."""
+"""`lumina train`: fine-tune a model so that influence can be computed by replaying the training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Every random draw follows from it.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model on the songs of a store, and keep what exact replays need: `lumina attribute --replay RUN`.
+    """Train a model on the songs of a store, and keep what a replay needs: `lumina attribute --replay RUN`.
 
     AdamW with a long warm-up in float32, so smoothly that removals add up (docs/replay.md). The model is RUN/model.
     """

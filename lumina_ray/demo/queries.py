@@ -1,7 +1,6 @@
 """What the demo asks about: a copy, a control, another generator's clip, and what the model itself makes up."""
 
 import random
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,9 +98,8 @@ def make_queries(
         soundfile.write(path, model.generate(_PIECE_S, _SEED, text=caption), SAMPLE_RATE_HZ)
         queries.append(Query(path.stem, path, f"Made up by {model.name} under the caption “{caption}”", "guided"))
     continuation = folder / "continued.flac"
-    # Some models make whole pieces alone.
-    with suppress(UsageError):
-        soundfile.write(continuation, _continued(model, Path(continued["path"])), SAMPLE_RATE_HZ)
+    if (samples := _continued(model, Path(continued["path"]))) is not None:
+        soundfile.write(continuation, samples, SAMPLE_RATE_HZ)
         title = f"“{continued['title']}” ({continued['song_id']})"
         what = f"How {model.name} goes on from {_PROMPT_S:.0f} s of {title}"
         queries.append(Query("continued", continuation, what, "continued"))
@@ -119,12 +117,18 @@ def _captions(catalog: Path) -> list[str]:
     return random.Random(_SEED).sample(different, _CAPTIONED + _OWN_PIECES)
 
 
-def _continued(model: AttributableModel, song: Path) -> np.ndarray:
-    """What a model makes of the beginning of a song, float32 `[n]`; the beginning itself is cut off."""
+def _continued(model: AttributableModel, song: Path) -> np.ndarray | None:
+    """What a model makes of the beginning of a song, float32 `[n]`; the beginning itself is cut off.
+
+    None where the model makes whole pieces alone.
+    """
     import torch
 
     beginning = load_audio(song).samples[: round(_PROMPT_S * SAMPLE_RATE_HZ)]
     (codes_KT,) = encode_song(model, cut_chunks(beginning, str(song))).chunks
     prompt_KT = torch.from_numpy(codes_KT.astype(model.representation.dtype))
-    samples = model.generate(_PIECE_S, _SEED, prompt_KT=prompt_KT)
+    try:
+        samples = model.generate(_PIECE_S, _SEED, prompt_KT=prompt_KT)
+    except UsageError:
+        return None
     return samples[round(prompt_KT.shape[1] / model.frame_rate_hz * SAMPLE_RATE_HZ) :]

@@ -79,7 +79,7 @@ def run_demo(out: Path, port: int, model: str) -> None:
             built = build_demo_catalog(out / "catalog", update)
         console.print(f"{built.n_catalog} catalog songs, {built.n_controls} controls the model never saw")
         held_out, controls = hold_out_one(built.controls, out / "catalog" / "calibration.parquet")
-    with stages.stage(f"Music that {model} makes up: under captions, and going on from a song"):
+    with stages.stage(f"Music that {model} makes up"):
         maker = open_model(model, "cpu")
         pieces = make_own_pieces(maker, built.catalog, out / "pieces")
         song_id, queries = make_queries(maker, built.catalog, held_out, built.queries, out / "queries")

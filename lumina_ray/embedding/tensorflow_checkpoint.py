@@ -20,8 +20,9 @@ INDEX_FILE, DATA_FILE = ".index", ".data-00000-of-00001"
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES, _TRAILER_BYTES = 48, 5
 _FLOAT32 = 1
-# An index names tensors, and takes kilobytes; the data may be large, and only what is asked for is read.
+# An index names tensors, and takes kilobytes; the data of musicnn take ten million bytes.
 _MAX_INDEX_BYTES = 1 << 24
+_MAX_DATA_BYTES = 1 << 28
 
 
 def read_tensorflow_checkpoint(folder: Path) -> dict[str, np.ndarray]:
@@ -34,7 +35,7 @@ def read_tensorflow_checkpoint(folder: Path) -> dict[str, np.ndarray]:
         with open_file(folder / INDEX_FILE) as file:
             index = file.read(_MAX_INDEX_BYTES + 1)
         with open_file(folder / DATA_FILE) as file:
-            data = file.readall()
+            data = file.read(_MAX_DATA_BYTES + 1)
     except OSError as error:
         raise ModelError(
             f"{error.filename or folder}: cannot be read ({error.strerror or error}); a TensorFlow checkpoint is two "
@@ -43,6 +44,8 @@ def read_tensorflow_checkpoint(folder: Path) -> dict[str, np.ndarray]:
     try:
         if len(index) > _MAX_INDEX_BYTES:
             raise ValueError(f"more than {_MAX_INDEX_BYTES} bytes")
+        if len(data) > _MAX_DATA_BYTES:
+            raise ValueError(f"its data are more than {_MAX_DATA_BYTES} bytes")
         return {name: array for name, entry in _entries(index) if (array := _tensor(entry, data)) is not None}
     except (ValueError, IndexError, struct.error, UnicodeDecodeError) as error:
         raise ModelError(f"{folder / INDEX_FILE}: damaged, or no TensorFlow checkpoint ({error})") from error

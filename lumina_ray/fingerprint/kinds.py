@@ -47,14 +47,13 @@ class FingerprintKind:
             depends on the seed and on `nonzeros`.
         nonzeros: non-zero entries in each column of a sparse projection; 0 where projections are dense.
         published_loss: whether the loss weights the codebooks as LUMINA published it; otherwise they weigh the same.
-        loss: what is differentiated, in words, where that is not the model's own loss.
+        loss: what is differentiated, in words, or what stands in place of a loss; empty where it is the model's own.
         uses_music_statistics: whether the fingerprint depends on the model's `MusicStatistics`.
         uses_fisher: whether it depends on the model's `Fisher` information.
         uses_companion: whether it depends on the model's `Companions`.
         by_tensor: whether the vector consists of equal pieces that are each made of one tensor.
         whole_chunks: whether a chunk has one vector, so that no half of it has a vector of its own.
         embedder: name of what makes the vectors, where the model does not; its weights then decide their length.
-        loss: what stands in place of a loss in the specification, where there is none.
     """
 
     summary: str

@@ -1,5 +1,7 @@
 """A finding by replay, in the terminal and in sentences that the page has too."""
 
+from statistics import fmean
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +41,9 @@ def sentences(found: Replay) -> list[str]:
         "clip’s loss rises when the song is left out, to first order.",
         f"Evidence: over {counted(gate.removals, 'removal')} of a tenth of the songs, predicted and actual effects "
         f"agree, each about their mean, with r {gate.r:.3f} and slope {gate.slope:.2f}; predicted "
-        f"{', '.join(map(effect, gate.predicted_nats))} µnat, actual {', '.join(map(effect, gate.actual_nats))} µnat.",
+        f"{', '.join(map(effect, gate.predicted_nats))} µnat, actual {', '.join(map(effect, gate.actual_nats))} µnat. "
+        f"What all removals have in common is in neither number: on average {effect(fmean(gate.predicted_nats))} µnat "
+        f"are predicted, and {effect(fmean(gate.actual_nats))} are actual.",
         "It holds for this run: another seed has other effects. Effects of several songs add up only while they are "
         "few.",
     ]

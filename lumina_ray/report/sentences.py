@@ -1,6 +1,6 @@
 """Sentences about a report, made from its data: for the terminal, for the HTML page and for whoever shows reports."""
 
-from typing import assert_never
+from typing import Any, assert_never
 
 from lumina_ray.attribution import (
     ChannelReport,
@@ -34,6 +34,8 @@ _TESTED = {
 _NOTHING_SHOWN = (
     "In tests with small models, a model that never heard the catalog judged that as well as the audited one"
 )
+_WITHOUT_MODEL, _EMBEDDING = ("tokens", "codec-activations"), "embedding:"
+_NOT_LOOKED_AT = "The audited model was not looked at: this kind of fingerprint takes the music alone"
 _NOT_TESTED = "For models that predict latents, no retraining has tested how much of that is the audited model's own"
 _MEMBERSHIP = (
     "Membership evidence, where a song has any, is that the model was trained on the song or on something nearly "
@@ -99,10 +101,18 @@ def _influence(report: Report) -> str:
 
 def evidence(report: Report) -> str:
     """The kind of evidence that a report gives, and its limits."""
-    of = report.basis.specification
-    tested = of.get("representation", "codes") == "codes"
-    likeness = _LIKENESS.format(_TESTED.get(of.get("kind", ""), _NOTHING_SHOWN) if tested else _NOT_TESTED)
+    likeness = _LIKENESS.format(_tested(report.basis.specification))
     return likeness if report.basis.membership is None else f"{likeness} {_MEMBERSHIP}"
+
+
+def _tested(specification: dict[str, Any]) -> str:
+    """Say how much of the likeness is the audited model's own, by the kind of fingerprint."""
+    kind = specification.get("kind", "")
+    if kind in _WITHOUT_MODEL or kind.startswith(_EMBEDDING):
+        return _NOT_LOOKED_AT
+    if specification.get("representation", "codes") != "codes":
+        return _NOT_TESTED
+    return _TESTED.get(kind, _NOTHING_SHOWN)
 
 
 def qualifies(report: Report) -> str:
@@ -185,8 +195,8 @@ def _payable(finding: InfluenceFinding) -> str:
         use = "Whether the model was trained on them was not measured, so no song's use is refuted"
     else:
         use = (
-            f"The use of {counted(finding.refuted, 'song')} is refuted: beyond a reference model, the model finds such "
-            "songs less likely than 95 % of the controls, which it never saw"
+            f"The use of {counted(finding.refuted, 'song')} is refuted: such songs have less membership evidence than "
+            "95 % of the controls, which the model never saw"
         )
     return f"Payable is a group's part of the effect of all songs whose use is not refuted. {use}."
 

@@ -187,7 +187,7 @@ def _questions(bank: Bank, asked: EvaluationSet, kind: str, trainings: str) -> _
     rows = bank.of_kind(trainings)
     if not places or not rows:
         return None
-    clusters = [_cluster(asked.queries[q], q) for q in places]
+    clusters = [cluster(asked.queries[q], q) for q in places]
     return _Questions(
         places=places,
         masks_RN=bank.masks(rows, list(asked.songs[: asked.n_catalog])),
@@ -198,7 +198,7 @@ def _questions(bank: Bank, asked: EvaluationSet, kind: str, trainings: str) -> _
     )
 
 
-def _cluster(query: Query, place: int) -> Hashable:
+def cluster(query: Query, place: int) -> Hashable:
     """Name the cluster of queries that are not independent of each other: a caption, or else a recording."""
     return query.caption or (query.recording if query.recording >= 0 else f"alone {place}")
 

@@ -19,6 +19,7 @@ from lumina_ray.demo.songs import DemoSong
 from lumina_ray.errors import StoreError
 from lumina_ray.files import atomic_path, sha256_of
 from lumina_ray.fingerprint import Fingerprinter, Specification
+from lumina_ray.truth.agreement import cluster
 from lumina_ray.truth.corpus import Audited, Recording, members
 from lumina_ray.truth.dit_models import DitStart, Weights, with_weights
 from lumina_ray.truth.measures import Estimate, draw_again, lds_in_draws
@@ -42,6 +43,7 @@ class DitBank(Retrainings):
     """A bank of diffusion transformers.
 
     Attributes:
+        recipe: by which it was built.
         recordings: the corpus.
         learned: what models learn from, by position in the corpus.
         queries: those that all models were asked about.
@@ -141,7 +143,7 @@ def agreement(bank: DitBank, kind: Kind, split: Split) -> dict[str, dict[Channel
         pieces = [song_codes(query.codes_KT, model.frame_rate_hz, query.heard_T) for query in asked]
         of_queries = _vectors(fingerprinter, pieces)
         losses_RQ = bank.losses_RQK[np.ix_(rows, bank.columns(asked))].mean(axis=2, dtype=np.float64)
-        draws = draw_again(len(rows), [query.caption or query.recording for query in asked])
+        draws = draw_again(len(rows), [cluster(query, place) for place, query in enumerate(asked)])
         out[of] = {
             c: lds_in_draws(of_queries[c] @ of_songs[c].T, masks_RN, losses_RQ, draws).estimate for c in CHANNELS
         }

@@ -56,7 +56,7 @@ def _agreement(card: Mapping[str, Any], kind: str) -> str:
     name = f"alone_{kind}_specific"
     nearest = min(row["ahead"][name].values(), key=lambda ahead: ahead["low"])
     return (
-        f"By models that each lack one song, scores agree with what it did to them at "
+        f"By models that each lack one song, scores agree with what it did to them, in what is a query's own, at "
         f"{_figure(row['measures'][name])}; {_figure(nearest)} of that is ahead of the nearest floor."
     )
 

@@ -188,6 +188,20 @@ def test_a_catalog_without_other_songs_cannot_confirm(
     assert "no songs besides" in found.detail
 
 
+def test_a_store_that_lacks_a_song_is_no_reason_to_try_again(
+    confirmer: Confirmer, local: tuple[str, Confirmation], song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: object, **__: object) -> Confirmation:
+        raise StoreError("/secret/store: has no song 7")
+
+    monkeypatch.setattr("lumina_ray.attribution.confirmer.confirm", lacking)
+    found = asyncio.run(confirmer.confirm(load_chunks(song), local[0]))
+    assert isinstance(found, Problem)
+    assert (found.status, found.code) == (422, "confirm.impossible")
+    assert "operator" in found.detail
+    assert "secret" not in found.detail
+
+
 def test_what_nobody_waits_for_ends_and_leaves_the_model_as_it_was(
     confirmer: Confirmer, local: tuple[str, Confirmation], song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ def card(ahead: Estimate | None, method: str = "companion", channel: ScoredChann
         (card(CLEAR), 0, "companion beats all floors in lds_continuations:"),
         (card(TOUCHING), 8, "companion is not shown to beat these floors"),
         (card(TOUCHING), 8, "bigram (lds_continuations)"),
-        (card(TOUCHING), 8, "Not compared: lds_excerpt, lds_pieces_specific."),
+        (card(TOUCHING), 8, "Not compared: lds_excerpt, lds_pieces_specific, alone_excerpt,"),
         # Where nothing is compared, nothing is shown.
         (card(None), 8, "was not compared with any floor"),
         # Nobody asked for the default.
@@ -35,7 +35,7 @@ def card(ahead: Estimate | None, method: str = "companion", channel: ScoredChann
 def test_the_exit_code_says_whether_floors_are_beaten(
     made: Card, code: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.evaluate.evaluate", lambda *_: made)
+    monkeypatch.setattr("cluster.evaluate.evaluate", lambda *_, **__: made)
     monkeypatch.setattr("lumina_ray.truth.bank.load_bank", lambda _: None)
     done = run_lumina("evaluate")
     assert done.exit_code == code

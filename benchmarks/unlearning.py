@@ -218,7 +218,7 @@ class Measured:
         return {name: float(of_Q[_of(queries, kinds)].mean()) for name, kinds in GROUPS.items()}
 
     def forgotten(self, query: SongCodes, how: Forgetting) -> Rises:
-        """What becomes of the songs' losses."""
+        """Rises of the songs' losses."""
         assert self.model.fisher is not None
         return rises(self.model, query, self.songs, self.before, self.model.fisher, how)[0]
 

@@ -29,7 +29,7 @@ from lumina_ray.truth.queries import Piece, Query, made_up_queries, real_queries
 from lumina_ray.truth.recipe import Recipe, Training, retrainings, whole_catalogs
 
 MODEL = "nano-dit"
-"""Its codec makes the latents."""
+"""Name of the model whose codec makes the latents."""
 _MADE_UP = ("captioned", "guided")
 _PARTS = ("half", "again-half")
 

@@ -26,7 +26,7 @@ from lumina_ray.calibration import MIN_CONTROLS
 from lumina_ray.calibration.calibration import check_controls
 from lumina_ray.calibration.effects import catalog_sha256
 from lumina_ray.calibration.vectors import usable_songs
-from lumina_ray.errors import ClusterError, LuminaError, SpecificationMismatch, UsageError
+from lumina_ray.errors import ClusterError, LuminaError, UsageError
 from lumina_ray.files import atomic_path
 from lumina_ray.model.companion import COMPANION_FILE
 from lumina_ray.model.files import absolute_model
@@ -34,7 +34,7 @@ from lumina_ray.storage import read_parquet
 from lumina_ray.store.run import MANIFEST_FILE
 from lumina_ray.store.stream import StreamedStore, codes_of
 from lumina_ray.truth.own_bank import MODEL_FOLDER, OWN_VERSION, OwnBank, save_own_bank
-from lumina_ray.truth.own_model import ask, known_caption, open_decoder, save_model, train_own
+from lumina_ray.truth.own_model import ask, known_caption, open_decoder, open_maker, save_model, train_own
 from lumina_ray.truth.own_music import OwnMusic, OwnSong, cut_songs, own_orders, own_queries, whole
 from lumina_ray.truth.own_recipe import WHOLE, OwnRecipe, own_trainings
 from lumina_ray.truth.pieces import Order, make_pieces
@@ -65,12 +65,7 @@ def build_own_bank(
     """
     console, place, name = console or Console(stderr=True), Workplace(out.resolve()), absolute_model(base)
     check_controls(catalog, controls)
-    opened = open_decoder(name)
-    if opened.weights_sha256 != catalog.specification.weights_sha256:
-        raise SpecificationMismatch(
-            f"{catalog.path} was made with weights {catalog.specification.weights_sha256[:12]}, {base} has "
-            f"{opened.weights_sha256[:12]}; codes mean nothing to another codec: fingerprint it with this model"
-        )
+    opened = open_maker(base, name, catalog.specification.weights_sha256, catalog.path)
     (rows, _), captions = usable_songs(catalog), captions_of(catalog)
     ids = [catalog.song_ids[row] for row in rows]
     songs = [OwnSong(song_id, known_caption(opened, captions.get(song_id))) for song_id in ids]

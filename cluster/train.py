@@ -9,13 +9,12 @@ from cluster.own_truth import captions_of
 from cluster.replay import record_training, run_jobs
 from cluster.session import ray_session, stoppable
 from lumina_ray.calibration.vectors import usable_songs
-from lumina_ray.errors import SpecificationMismatch
 from lumina_ray.model.files import absolute_model
 from lumina_ray.replay.plan import Plan
 from lumina_ray.replay.record import Report
 from lumina_ray.replay.run import MODEL_FOLDER, RunSongs, begin_training, is_finished, keep_songs, write_model
 from lumina_ray.store.stream import StreamedStore, codes_of
-from lumina_ray.truth.own_model import known_caption, open_decoder
+from lumina_ray.truth.own_model import known_caption, open_maker
 from lumina_ray.truth.own_music import whole
 
 
@@ -37,12 +36,7 @@ def train(base: str, store: StreamedStore, out: Path, plan: Plan, console: Conso
         ClusterError: the cluster cannot run it.
     """
     console, out, name = console or Console(stderr=True), out.resolve(), absolute_model(base)
-    opened = open_decoder(name)
-    if opened.weights_sha256 != store.specification.weights_sha256:
-        raise SpecificationMismatch(
-            f"{store.path} was made with weights {store.specification.weights_sha256[:12]}, {base} has "
-            f"{opened.weights_sha256[:12]}; codes mean nothing to another codec: fingerprint it with this model"
-        )
+    opened = open_maker(base, name, store.specification.weights_sha256, store.path)
     (rows, _), captions = usable_songs(store), captions_of(store)
     ids = tuple(store.song_ids[row] for row in rows)
     codes = codes_of(store, ids)

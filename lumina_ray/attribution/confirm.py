@@ -23,7 +23,7 @@ from lumina_ray.vocabulary import Channel, SongCodes
 
 RANDOM_SONGS = 100
 QUERY_CHUNKS = 6
-"""Of a longer query, so many chunks are asked about."""
+"""Chunks of a query that are asked about, at most."""
 # An even number: each half of the query is forgotten, and so is the other half.
 _REPEATS = 4
 _SONG_CHUNKS = 2

@@ -1,4 +1,4 @@
-"""What a confirmation by forgetting says of a report's songs: data alone, which a client of an endpoint reads too."""
+"""Findings of a confirmation by forgetting on a report's songs: data alone, which a client of an endpoint reads too."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -438,7 +438,7 @@ class GroupEffect(_Frozen):
 
 
 class InfluenceFinding(_Frozen):
-    """What songs of the catalog contributed, by a map from similarities to nats that was fitted on retrained models."""
+    """Contributions of the catalog's songs, by a map from similarities to nats that was fitted on retrained models."""
 
     query_kind: str = Field(description="Kind of query that the map was fitted on: `excerpt`, `captioned` and others.")
     of: Literal["clip", "output"] = Field(

@@ -89,12 +89,8 @@ def _end_of(file: AnyPath, model: "AttributableModel") -> "Tensor":
     Raises:
         AudioError: the file cannot be decoded, is too short, or its end is silent.
     """
-    import torch
-
-    from lumina_ray.audio import cut_chunks, load_audio
-    from lumina_ray.fingerprint.codes import encode_song
+    from lumina_ray.audio import load_audio
+    from lumina_ray.fingerprint.codes import encode_prompt
     from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
-    samples = load_audio(file).samples[-round(_PROMPT_S * SAMPLE_RATE_HZ) :]
-    (codes_KT,) = encode_song(model, cut_chunks(samples, f"the end of {file}")).chunks
-    return torch.from_numpy(codes_KT.astype(model.representation.dtype))
+    return encode_prompt(model, load_audio(file).samples[-round(_PROMPT_S * SAMPLE_RATE_HZ) :], f"the end of {file}")

@@ -1,4 +1,4 @@
-"""What the demo asks about: a copy, a control, another generator's clip, and what the model itself makes up."""
+"""Files that the demo asks about: a copy, a control, another generator's clip, and what the model itself makes up."""
 
 import random
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from lumina_ray.audio import cut_chunks, load_audio
+from lumina_ray.audio import load_audio
 from lumina_ray.audio.encode import encode_mp3
 from lumina_ray.catalog import read_manifest, write_manifest
 from lumina_ray.catalog.manifest import manifest_of
 from lumina_ray.errors import UsageError
-from lumina_ray.fingerprint.codes import encode_song
+from lumina_ray.fingerprint.codes import encode_prompt
 from lumina_ray.model import AttributableModel
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ
 
@@ -118,15 +118,11 @@ def _captions(catalog: Path) -> list[str]:
 
 
 def _continued(model: AttributableModel, song: Path) -> np.ndarray | None:
-    """What a model makes of the beginning of a song, float32 `[n]`; the beginning itself is cut off.
+    """Let a model go on from the beginning of a song: float32 `[n]`, the beginning itself cut off.
 
     None where the model makes whole pieces alone.
     """
-    import torch
-
-    beginning = load_audio(song).samples[: round(_PROMPT_S * SAMPLE_RATE_HZ)]
-    (codes_KT,) = encode_song(model, cut_chunks(beginning, str(song))).chunks
-    prompt_KT = torch.from_numpy(codes_KT.astype(model.representation.dtype))
+    prompt_KT = encode_prompt(model, load_audio(song).samples[: round(_PROMPT_S * SAMPLE_RATE_HZ)], str(song))
     try:
         samples = model.generate(_PIECE_S, _SEED, prompt_KT=prompt_KT)
     except UsageError:

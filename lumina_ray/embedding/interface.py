@@ -1,4 +1,4 @@
-"""What every embedder is: a function of fixed windows of audio, and the hash of all that it depends on.
+"""Interface of every embedder: a function of fixed windows of audio, and the hash of all that it depends on.
 
 Shape legend: W = windows, N = samples of a window, D = numbers of a vector.
 """

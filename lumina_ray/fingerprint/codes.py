@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lumina_ray.audio import Chunk
+from lumina_ray.audio import Chunk, cut_chunks
 from lumina_ray.audio.level import FRAME_SAMPLES
 from lumina_ray.errors import ModelError
 from lumina_ray.vocabulary import SAMPLE_RATE_HZ, STORED_AS, SongCodes
 
 if TYPE_CHECKING:
     # The model's types need torch, which a job's tasks do not load.
+    from torch import Tensor
+
     from lumina_ray.model import AttributableModel
 
 _FULL_SCALE = np.float32(1 / 32_768)
@@ -38,6 +40,23 @@ def encode_song(model: "AttributableModel", chunks: Sequence[Chunk]) -> SongCode
         for chunk, codes_KT in zip(chunks, codes, strict=True)
     )
     return SongCodes(tuple(codes), tuple(chunk.start_s for chunk in chunks), tuple(heard))
+
+
+def encode_prompt(model: "AttributableModel", samples: np.ndarray, name: str) -> "Tensor":
+    """Encode what a model is to go on from as a fingerprint's chunk is: int64 codes or float32 latents, `[K, T]`.
+
+    Args:
+        samples: float32 `[n]`, mono, 32 kHz, 10 s at most.
+        name: the audio's name in error messages.
+
+    Raises:
+        AudioError: it is too short, or silent.
+        ModelError: see `encode_song`.
+    """
+    import torch
+
+    (codes_KT,) = encode_song(model, cut_chunks(samples, name)).chunks
+    return torch.from_numpy(codes_KT.astype(model.representation.dtype))
 
 
 def frames_heard(heard_T: np.ndarray, n_frames: int, frame_rate_hz: float) -> np.ndarray:

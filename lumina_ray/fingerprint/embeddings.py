@@ -5,6 +5,7 @@ Both channels have the same vector: no embedder says which of its numbers are of
 Shape legend: B = chunks, W = windows, D = fingerprint dimensions.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ from lumina_ray.model.interface import AttributableModel
 from lumina_ray.vocabulary import Channel
 
 
-class VectorsOfChunks:
+class VectorsOfChunks(ABC):
     """Base of extractions that make one vector of each chunk, and that of a song as their weighted mean.
 
     Each chunk is looked at alone, at its own length, so that its neighbours in a batch change no bit. Its vector `e` is
@@ -32,9 +33,9 @@ class VectorsOfChunks:
         # These weights have shapes and no data: only the sum of a song that needs several batches uses the shapes.
         self.weights = [nn.Parameter(torch.empty(specification.dims[c], 1, device="meta")) for c in self._channels]
 
+    @abstractmethod
     def of_chunk(self, codes_KT: Tensor, heard_T: np.ndarray) -> dict[Channel, Tensor]:
         """Make a float32 vector `[D]` per channel from a chunk's codes or latents and its frames with sound."""
-        raise NotImplementedError
 
     def capture(self, codes_BKT: Tensor, n_frames: list[int], heard_BT: Tensor) -> list[WeightCall]:
         ones_B11 = torch.ones(len(codes_BKT), 1, 1, device=codes_BKT.device)

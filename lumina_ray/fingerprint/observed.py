@@ -1,4 +1,4 @@
-"""What an audited model and its references find of a song: numbers that a job can hold of a million songs."""
+"""Likelihoods of a song by an audited model and its references: numbers that a job can hold of a million songs."""
 
 from typing import NamedTuple
 

@@ -52,7 +52,7 @@ def find_model(name: str) -> Path:
 
 
 def representation_in(folder: Path) -> RepresentationName:
-    """What a model writes music down in, by the files of its folder."""
+    """Tell whether a model writes music down in codes or in latents, by the files of its folder."""
     latents = any((folder / file).is_file() for file in (DIFFUSERS_FILE, STABLE_AUDIO_FILE))
     return "latents" if latents else "codes"
 

@@ -33,7 +33,7 @@ def effect(nats: float) -> str:
 
 
 def sentences(found: Replay) -> list[str]:
-    """What the numbers are, what they rest on, and what they do not say."""
+    """Say what the numbers are, what they rest on, and what they do not tell."""
     gate = found.gate
     lines = [
         f"The training of this very model (run {found.run_sha256[:12]}, {counted(found.steps, 'step')}, "

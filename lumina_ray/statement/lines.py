@@ -70,7 +70,7 @@ class Share(NamedTuple):
 
 
 class PayableParts(NamedTuple):
-    """What a report says of influence that is payable: the effect of songs whose use is not refuted.
+    """Payable influence of a report: the effect of songs whose use is not refuted.
 
     Attributes:
         of_output: whether it is of the model's output in general, and not of the clip.

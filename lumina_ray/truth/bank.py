@@ -79,7 +79,7 @@ def save_bank(bank: Bank, folder: Path) -> None:
     arrays |= _packed("codes", bank.codes) | _packed("queries", [query.codes_KT for query in queries])
     # Most frames hold sound: bits of those that do not compress to nothing.
     arrays["heard"] = np.packbits(np.concatenate([heard_T.numpy() for heard_T in bank.heard]))
-    arrays["queries_heard"] = np.packbits(np.concatenate([_heard(query) for query in queries]))
+    arrays["queries_heard"] = np.packbits(np.concatenate([query.piece.heard_T.numpy() for query in queries]))
     files = {"arrays.npz.xz": _write(folder / "arrays.npz.xz", arrays)}
     files["weights.npz.xz"] = _write(
         folder / "weights.npz.xz", _differences(flat(bank.models | {TEXT: bank.text.weights}))
@@ -173,10 +173,6 @@ def _unpacked(name: str, arrays: dict[str, np.ndarray]) -> list[Tensor]:
     shapes = arrays[f"{name}_shape"]
     pieces = np.split(arrays[name].astype(np.int64), np.cumsum(shapes.prod(axis=1))[:-1])
     return [torch.from_numpy(piece.reshape(shape)) for piece, shape in zip(pieces, shapes, strict=True)]
-
-
-def _heard(query: Query) -> np.ndarray:
-    return np.ones(query.codes_KT.shape[1], bool) if query.heard_T is None else query.heard_T.numpy()
 
 
 def _unpacked_heard(name: str, arrays: dict[str, np.ndarray], codes: list[Tensor]) -> list[Tensor]:

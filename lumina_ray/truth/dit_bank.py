@@ -7,13 +7,12 @@ Models of halves of the catalog are not kept: what they think of the queries is 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 
 from lumina_ray.demo.songs import DemoSong
 from lumina_ray.errors import StoreError
@@ -24,6 +23,7 @@ from lumina_ray.truth.corpus import Audited, Recording, members
 from lumina_ray.truth.dit_models import DitStart, Weights, with_weights
 from lumina_ray.truth.measures import Estimate, draw_again, lds_in_draws
 from lumina_ray.truth.models import flat, unflat
+from lumina_ray.truth.packing import packed, unpacked
 from lumina_ray.truth.queries import TRAINED_FRAMES, Piece, Query, Split
 from lumina_ray.truth.recipe import Recipe, Training
 from lumina_ray.truth.retrainings import Retrainings
@@ -66,11 +66,9 @@ class DitBank(Retrainings):
 def save_dit_bank(bank: DitBank, folder: Path) -> None:
     """Write a bank."""
     arrays = {"losses": bank.losses_RQK} | flat({BASE: bank.start.weights, TEXT: bank.start.text, WHOLE: bank.weights})
-    queries = [Piece(query.codes_KT, _heard(query)) for query in bank.queries]
+    queries = [query.piece for query in bank.queries]
     for name, pieces in (("learned", bank.learned), ("queries", queries)):
-        for i, piece in enumerate(pieces):
-            arrays[f"{name}/{i}"] = piece.codes_KT.numpy().astype(np.float16)
-            arrays[f"{name}-heard/{i}"] = piece.heard_T.numpy()
+        arrays |= packed(name, pieces, np.float16)
     with atomic_path(folder / _ARRAYS_FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     manifest = {
@@ -102,7 +100,7 @@ def load_dit_bank(folder: Path) -> DitBank:
             raise StoreError(f"{folder / _ARRAYS_FILE}: damaged (its sha256 is another); fetch the bank again")
         with np.load(folder / _ARRAYS_FILE) as file:
             arrays = {name: file[name] for name in file.files}
-        pieces = {name: _pieces(name, arrays) for name in ("learned", "queries")}
+        pieces = {name: unpacked(name, arrays, np.float32) for name in ("learned", "queries")}
         models = unflat({name: array for name, array in arrays.items() if name.split("/")[0] in (BASE, TEXT, WHOLE)})
         recipe = manifest["recipe"] | {"checkpoints": tuple(manifest["recipe"]["checkpoints"])}
         return DitBank(
@@ -158,15 +156,3 @@ def _vectors(fingerprinter: Fingerprinter, pieces: Sequence[SongCodes]) -> dict[
 def _song(piece: Piece, frame_rate_hz: float) -> SongCodes:
     beginning = piece.beginning(TRAINED_FRAMES)
     return song_codes(beginning.codes_KT, frame_rate_hz, beginning.heard_T)
-
-
-def _pieces(name: str, arrays: Mapping[str, np.ndarray]) -> list[Piece]:
-    n = sum(one.startswith(f"{name}/") for one in arrays)
-    return [
-        Piece(torch.from_numpy(arrays[f"{name}/{i}"].astype(np.float32)), torch.from_numpy(arrays[f"{name}-heard/{i}"]))
-        for i in range(n)
-    ]
-
-
-def _heard(query: Query) -> torch.Tensor:
-    return torch.ones(query.codes_KT.shape[1], dtype=torch.bool) if query.heard_T is None else query.heard_T

@@ -8,18 +8,17 @@ Models of parts of the catalog are not kept: what they think of the queries is a
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 
 from lumina_ray.errors import StoreError
 from lumina_ray.files import atomic_path, sha256_of
 from lumina_ray.truth.own_music import OwnSong
 from lumina_ray.truth.own_recipe import OwnRecipe
+from lumina_ray.truth.packing import packed, unpacked
 from lumina_ray.truth.queries import Piece, Query
 from lumina_ray.truth.recipe import Training
 from lumina_ray.truth.retrainings import Retrainings
@@ -69,10 +68,10 @@ class OwnBank(Retrainings):
 
 def save_own_bank(bank: OwnBank, folder: Path) -> None:
     """Write a bank, whose model lies in the folder already."""
-    queries = [Piece(query.codes_KT, _heard(query)) for query in bank.queries]
+    queries = [query.piece for query in bank.queries]
     arrays = {"losses": bank.losses_RQK}
     for name, pieces in (("learned", bank.learned), ("controls", bank.controls), ("queries", queries)):
-        arrays |= dict(_named(name, pieces))
+        arrays |= packed(name, pieces, np.uint16)
     with atomic_path(folder / _ARRAYS_FILE) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
     manifest = {
@@ -104,7 +103,7 @@ def load_own_bank(folder: Path) -> OwnBank:
         if sha256_of(folder / _ARRAYS_FILE) != manifest["arrays_sha256"]:
             raise StoreError(f"{folder / _ARRAYS_FILE}: damaged (its sha256 is another); fetch the bank again")
         with np.load(folder / _ARRAYS_FILE) as arrays:
-            pieces = {name: list(_pieces(name, arrays)) for name in ("learned", "controls", "queries")}
+            pieces = {name: unpacked(name, arrays, np.int64) for name in ("learned", "controls", "queries")}
             losses_RQK = arrays["losses"]
         return OwnBank(
             recipe=OwnRecipe(**manifest["recipe"]),
@@ -127,19 +126,3 @@ def load_own_bank(folder: Path) -> OwnBank:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise StoreError(f"{path}: cannot be read ({error}); `lumina truth build --base` makes a bank") from error
-
-
-def _named(name: str, pieces: Sequence[Piece]) -> Iterator[tuple[str, np.ndarray]]:
-    for i, piece in enumerate(pieces):
-        yield f"{name}/{i}", piece.codes_KT.numpy().astype(np.uint16)
-        yield f"{name}-heard/{i}", piece.heard_T.numpy()
-
-
-def _pieces(name: str, arrays: Mapping[str, np.ndarray]) -> Iterator[Piece]:
-    for i in range(sum(one.startswith(f"{name}/") for one in arrays)):
-        codes_KT = arrays[f"{name}/{i}"].astype(np.int64)
-        yield Piece(torch.from_numpy(codes_KT), torch.from_numpy(arrays[f"{name}-heard/{i}"]))
-
-
-def _heard(query: Query) -> torch.Tensor:
-    return torch.ones(query.codes_KT.shape[1], dtype=torch.bool) if query.heard_T is None else query.heard_T

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from lumina_ray.errors import ModelError, UsageError
+from lumina_ray.errors import ModelError, SpecificationMismatch, UsageError
 from lumina_ray.fingerprint.companion_statistics import measure_companions
 from lumina_ray.fingerprint.music_statistics import measure_music_statistics
 from lumina_ray.model import open_music_model
@@ -37,6 +37,28 @@ def open_decoder(name: str, device: str = "cpu") -> TransformersMusicGen:
             "format: give the folder of one"
         )
     check_format(model)
+    return model
+
+
+def open_maker(base: str, name: str, weights_sha256: str, store: object) -> TransformersMusicGen:
+    """Open a model that banks can fine-tune, and that made the codes of a store.
+
+    Args:
+        base: the model, as it was given.
+        name: the same from wherever it is asked.
+        weights_sha256: of the model that made the store's codes.
+        store: the store's place.
+
+    Raises:
+        ModelError: as in `open_decoder`.
+        SpecificationMismatch: other weights made the store.
+    """
+    model = open_decoder(name)
+    if model.weights_sha256 != weights_sha256:
+        raise SpecificationMismatch(
+            f"{store} was made with weights {weights_sha256[:12]}, {base} has {model.weights_sha256[:12]}; codes mean "
+            "nothing to another codec: fingerprint it with this model"
+        )
     return model
 
 

@@ -61,6 +61,12 @@ class Query:
     caption: str = ""
     heard_T: Tensor | None = None
 
+    @property
+    def piece(self) -> "Piece":
+        """The query as a piece of recorded music."""
+        T = self.codes_KT.shape[1]
+        return Piece(self.codes_KT, torch.ones(T, dtype=torch.bool) if self.heard_T is None else self.heard_T)
+
 
 @dataclass(frozen=True)
 class Piece:

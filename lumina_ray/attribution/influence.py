@@ -47,14 +47,14 @@ def _group(
     effects: SongEffects, whole: Tally, name: str | None, tally: Tally, song_ids: tuple[str, ...] = ()
 ) -> GroupEffect:
     effect = tally.effect * UNIT
-    low, high = effects.interval(effect, tally.squares * UNIT)
+    low, high = effects.scatter.interval(effect, tally.squares * UNIT, tally.n_songs)
     return GroupEffect(
         name=name,
         n_songs=tally.n_songs,
         song_ids=song_ids,
         effect=effect,
-        low=low,
-        high=high,
+        low=float(low),
+        high=float(high),
         share=tally.effect / whole.effect if whole.effect > 0 else 0.0,
         payable=tally.payable / whole.payable if whole.payable > 0 else 0.0,
         channels={c: units * UNIT for c, units in tally.channels.items()},

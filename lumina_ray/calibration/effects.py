@@ -12,12 +12,14 @@ N = songs of the catalog, n = songs of a group, R = reference songs.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.special import gammaincinv
+from scipy.special import gammaincinv, ndtri
 
 from lumina_ray.calibration.standard import SongNoise
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
@@ -25,12 +27,60 @@ from lumina_ray.files import read_file
 from lumina_ray.vocabulary import CHANNELS, Channel
 
 EFFECTS_FILE = "effects.json"
-FIT_VERSION: Literal[3] = 3
-"""Fits before 3 had the b of catalogs of which half is missing, which is too large for a whole one."""
+FIT_VERSION: Literal[4] = 4
+"""Fits before 4 said of songs that no score tells that they have no effect; before 3, b was too large for a catalog."""
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""How files are checked: every number is finite, and nothing is in a file that is not known."""
 LEVEL = 0.95
 """Probability that an interval holds the truth."""
 # A gamma distribution of this shape is a point, to three digits.
 _MAX_SHAPE = 1e6
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """How far true effects lie about predicted ones.
+
+    Attributes:
+        song: standard deviation of a single song's effect about its prediction, as a part of it.
+        query: the same of all effects on one query together.
+        hidden: standard deviation of what no score tells of a single song's effect, in nats per code.
+    """
+
+    __pydantic_config__ = STRICT
+
+    song: float
+    query: float
+    hidden: float
+
+    def __post_init__(self) -> None:
+        if min(self.song, self.query, self.hidden) < 0:
+            raise ValueError("scatter must not be below 0")
+
+    def interval(
+        self, total: ArrayLike, squares: ArrayLike, n_songs: ArrayLike, noise_variance: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the central 95 % of the effect of leaving groups of songs out, in nats per code.
+
+        What scatters as a part of the prediction is gamma distributed, and what is hidden is normal, on either side of
+        0. The distances of their bounds from the prediction are added as independent ones, by their squares.
+
+        Args:
+            total: sum of the predicted effects of a group's songs on one query.
+            squares: sum of their squares.
+            n_songs: how many there are.
+            noise_variance: of the measurement, where the interval is to hold what retraining measures.
+        """
+        total = np.asarray(total, dtype=np.float64)
+        square = total**2
+        variance = self.song**2 * np.asarray(squares) + self.query**2 * square
+        # Without a mean any shape will do, as the scale is then 0.
+        shape = np.where(square > 0, square / np.maximum(variance, np.maximum(square, 1e-300) / _MAX_SHAPE), 1.0)
+        low, high = (gammaincinv(shape, level) * total / shape for level in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        normal = ndtri((1 + LEVEL) / 2) ** 2 * (np.asarray(n_songs) * self.hidden**2 + noise_variance)
+        # A distribution with so long a tail that its upper bound is below its mean has the mean for its bound.
+        above = np.maximum(high - total, 0)
+        return total - np.sqrt((total - low) ** 2 + normal), total + np.sqrt(above**2 + normal)
 
 
 class _Frozen(BaseModel):
@@ -47,8 +97,7 @@ class _Estimate(_Frozen):
 class _Fitted(_Frozen):
     b: _Estimate
     scales: dict[Channel, float]
-    song_scatter: float = Field(ge=0)
-    query_scatter: float = Field(ge=0)
+    scatter: Scatter
     noise: float = Field(ge=0)
     n_models: int
     n_queries: int
@@ -86,8 +135,7 @@ class SongEffects(BaseModel):
     fit_sha256: str = Field(description="sha256 of the file that `lumina effects fit` wrote.")
     b: float = Field(gt=0)
     scales: dict[Channel, float]
-    song_scatter: float = Field(ge=0)
-    query_scatter: float = Field(ge=0)
+    scatter: Scatter
     noise: float = Field(
         ge=0, description="By how much an effect differs if models are trained again, in nats per code."
     )
@@ -97,36 +145,6 @@ class SongEffects(BaseModel):
     def effects(self, z: Mapping[Channel, np.ndarray]) -> dict[Channel, np.ndarray]:
         """Compute the effect of leaving out each song, in nats per code, as the channels' parts of it, `[N]` each."""
         return {c: self.b * np.maximum(z[c], 0) / self.scales[c] for c in CHANNELS if c in self.scales}
-
-    def interval(self, total: float, squares: float) -> tuple[float, float]:
-        """Compute the central 95 % of the effect of leaving a group of songs out together: see `interval_of_sums`."""
-        return interval_of_sums(total, squares, self.song_scatter, self.query_scatter)
-
-
-def effect_interval(effects_n: np.ndarray, song_scatter: float, query_scatter: float) -> tuple[float, float]:
-    """Compute the central 95 % of the effect of leaving a group of songs out, in nats: a gamma distribution.
-
-    Args:
-        effects_n: the songs' predicted effects on one query; one number for a single song.
-        song_scatter, query_scatter: of single songs, and of all effects on a query together, as parts of them.
-    """
-    return interval_of_sums(float(effects_n.sum()), float((effects_n**2).sum()), song_scatter, query_scatter)
-
-
-def interval_of_sums(total: float, squares: float, song_scatter: float, query_scatter: float) -> tuple[float, float]:
-    """Compute what `effect_interval` does, from the sum of the songs' effects and that of their squares."""
-    if total == 0:
-        return 0.0, 0.0
-    variance = song_scatter**2 * squares + query_scatter**2 * total**2
-    shape = gamma_shape(np.array(total), np.array(variance))
-    low, high = gammaincinv(shape, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * total / shape
-    return float(low), float(high)
-
-
-def gamma_shape(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Shape of the gamma distribution with a mean and a variance; without a mean any, since its scale is then 0."""
-    square = mean**2
-    return np.where(square > 0, square / np.maximum(variance, np.maximum(square, 1e-300) / _MAX_SHAPE), 1.0)
 
 
 def z_of(similarity_N: np.ndarray, noise: SongNoise, reference: SongNoise) -> np.ndarray:
@@ -197,8 +215,7 @@ def read_fit(
         fit_sha256=hashlib.sha256(data).hexdigest(),
         b=of.b.value,
         scales=of.scales,
-        song_scatter=of.song_scatter,
-        query_scatter=of.query_scatter,
+        scatter=of.scatter,
         noise=of.noise,
         n_models=of.n_models,
         n_queries=of.n_queries,

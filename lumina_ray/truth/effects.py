@@ -9,7 +9,8 @@ worth:
     effect of leaving songs out = b · Σ f
 
 A single song's effect scatters about that, and all effects on one query scatter together. Both are told beside b, by
-models of halves of the catalog, where scores explain most. b itself is not that of halves: a song is worth two to three
+models of halves of the catalog, where scores explain most. What no score tells of a song's effect, of either sign, is
+told by models that lack fewest songs. b itself is not that of halves: a song is worth two to three
 times as much where half of the others are missing. So it holds for one song, and for groups of up to a tenth of the
 catalog; leaving out more costs more than b says.
 
@@ -20,12 +21,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import ConfigDict
 from scipy.optimize import nnls
-from scipy.stats import gamma, norm
 
 from lumina_ray.calibration import MIN_CONTROLS
-from lumina_ray.calibration.effects import effect_interval, gamma_shape
+from lumina_ray.calibration.effects import STRICT, Scatter
 from lumina_ray.errors import NumericsError, UsageError
 from lumina_ray.truth.measures import Estimate, bootstrap
 from lumina_ray.vocabulary import Channel
@@ -36,9 +35,6 @@ MIN_QUERIES = 4
 """Queries of a kind that a fit takes at least; fewer say nothing of how queries differ."""
 FOLDS = (slice(0, None, 2), slice(1, None, 2))
 """The two halves of the models: what one is judged by is fitted on the other."""
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""How files are checked: every number is finite, and nothing is in a file that is not known."""
-_GAMMA_POINTS = 64
 # Weights of the fit of scatter depend on its result; it changes by less than a hundredth after these.
 _ROUNDS = 4
 
@@ -70,8 +66,7 @@ class EffectMap:
         folds: `half_b` by the models of even number alone, and by those of odd number: whoever judges a model of a half
             takes the other.
         scales: s of each channel: the root mean square of max(0, z) over the queries and songs of the fit.
-        song_scatter: standard deviation of a single song's effect about its prediction, as a part of it.
-        query_scatter: the same of all effects on one query together.
+        scatter: of true effects about predicted ones.
         noise: standard deviation of an effect when its models are trained again from another seed, in nats per code.
         n_models, n_queries: that b was fitted on.
     """
@@ -82,8 +77,7 @@ class EffectMap:
     half_b: Estimate
     folds: tuple[float, float]
     scales: dict[Channel, float]
-    song_scatter: float
-    query_scatter: float
+    scatter: Scatter
     noise: float
     n_models: int
     n_queries: int
@@ -91,8 +85,8 @@ class EffectMap:
     def __post_init__(self) -> None:
         if min(self.b.value, self.half_b.value) <= 0 or not self.scales or min(self.scales.values()) <= 0:
             raise ValueError("b and every scale must be above 0")
-        if min(self.song_scatter, self.query_scatter, self.noise) < 0:
-            raise ValueError("scatter and noise must not be below 0")
+        if self.noise < 0:
+            raise ValueError("noise must not be below 0")
 
     def strengths(self, z: Mapping[Channel, np.ndarray]) -> np.ndarray:
         """f of every song for every query, float64 `[Q, N]`, from `z_scores` of each channel.
@@ -109,23 +103,6 @@ class EffectMap:
     def effects(self, z: Mapping[Channel, np.ndarray]) -> np.ndarray:
         """By how many nats per code leaving each song out raises the loss of each query, float64 `[Q, N]`."""
         return self.b.value * self.strengths(z)
-
-    def variance(self, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
-        """Variance of the effect of leaving a group of songs out.
-
-        Args:
-            total: sum of the songs' predicted effects, in nats.
-            squares: sum of their squares.
-        """
-        return self.song_scatter**2 * squares + self.query_scatter**2 * total**2
-
-    def interval(self, effects_n: np.ndarray) -> tuple[float, float]:
-        """Central 95 % of the effect of leaving a group of songs out, in nats: a gamma distribution.
-
-        Args:
-            effects_n: the songs' predicted effects on one query; one number for a single song.
-        """
-        return effect_interval(effects_n, self.song_scatter, self.query_scatter)
 
 
 def z_scores(scores_QN: np.ndarray, controls_CN: np.ndarray) -> np.ndarray:
@@ -174,9 +151,20 @@ def retraining_noise(differences: Mapping[Hashable, np.ndarray]) -> float:
     return float(np.sqrt(np.mean(squares_Q) / degrees / 2))
 
 
-def fit_map(
-    z: Mapping[Channel, np.ndarray], halves: Retrained, tenths: Retrained, half_noise: float, noise: float
-) -> EffectMap:
+@dataclass(frozen=True)
+class Measured:
+    """Models of one group, and how far a loss of theirs is noise.
+
+    Attributes:
+        models: retrained without some songs.
+        noise: from `retraining_noise`, of the same queries.
+    """
+
+    models: Retrained
+    noise: float
+
+
+def fit_map(z: Mapping[Channel, np.ndarray], halves: Measured, tenths: Measured, fewest: Measured) -> EffectMap:
     """Learn what scores are worth in nats, by least squares.
 
     A model's loss differs from the mean of all models of its group by −b · Σ f over the songs that it was trained on.
@@ -185,17 +173,17 @@ def fit_map(
         z: `[Q, N]` of each channel.
         halves: models of random halves of the catalog: they tell scatter.
         tenths: models of the catalog without random tenths: they tell b.
-        half_noise, noise: from `retraining_noise`, of the same queries under halves and under tenths.
+        fewest: models that lack fewest songs, single ones if there are such: they tell what is hidden.
 
     Raises:
         UsageError: fewer than `MIN_MODELS` models of a group or `MIN_QUERIES` queries, or scores that do not go with
             losses: b would not be above 0.
         NumericsError: no score of a channel is above the controls' mean.
     """
-    for models, what in ((halves, "of halves of the catalog"), (tenths, "without a tenth of the catalog")):
-        if (R := len(models.kept_RN)) < MIN_MODELS:
+    for of, what in ((halves, "of halves of the catalog"), (tenths, "without a tenth of the catalog")):
+        if (R := len(of.models.kept_RN)) < MIN_MODELS:
             raise UsageError(f"{R} models {what} are too few for a fit; {MIN_MODELS} are needed")
-    if (Q := halves.losses_RQ.shape[1]) < MIN_QUERIES:
+    if (Q := halves.models.losses_RQ.shape[1]) < MIN_QUERIES:
         raise UsageError(f"{Q} queries with losses are too few for a fit; {MIN_QUERIES} are needed")
     scales: dict[Channel, float] = {
         channel: float(np.sqrt((np.maximum(z_QN, 0) ** 2).mean())) for channel, z_QN in z.items()
@@ -203,14 +191,16 @@ def fit_map(
     if alike := [channel for channel, scale in scales.items() if not scale]:
         raise NumericsError(f"{alike[0]}: no song scores above the mean of controls for any query")
     f_QN = _strengths(z, scales)
-    half_b, b = _worth_of(halves, f_QN), _worth_of(tenths, f_QN)
-    even, odd = (_worth(kept_strengths(halves[fold], f_QN), halves[fold].losses_RQ) for fold in FOLDS)
+    half_b, b = _worth_of(halves.models, f_QN), _worth_of(tenths.models, f_QN)
+    folds = [halves.models[fold] for fold in FOLDS]
+    even, odd = (_worth(kept_strengths(fold, f_QN), fold.losses_RQ) for fold in folds)
     if min(b.value, half_b.value, even, odd) <= 0:
         raise UsageError(f"scores do not go with what retraining does (b = {b}): they have no effects in nats")
-    parts = [_residuals(halves[fold], f_QN, other) for fold, other in zip(FOLDS, (odd, even), strict=True)]
+    parts = [_residuals(fold, f_QN, other) for fold, other in zip(folds, (odd, even), strict=True)]
     left, of_songs, of_queries = (np.concatenate(part) for part in zip(*parts, strict=True))
-    song, query = _scatter(left, of_songs, of_queries, half_noise**2)
-    return EffectMap(b, half_b, (even, odd), scales, song, query, noise, len(tenths.kept_RN), Q)
+    song, query = _scatter(left, of_songs, of_queries, halves.noise**2)
+    scatter = Scatter(song, query, _hidden(fewest, f_QN, b.value, song, query))
+    return EffectMap(b, half_b, (even, odd), scales, scatter, tenths.noise, len(tenths.models.kept_RN), Q)
 
 
 def kept_strengths(models: Retrained, f_QN: np.ndarray) -> np.ndarray:
@@ -221,23 +211,6 @@ def kept_strengths(models: Retrained, f_QN: np.ndarray) -> np.ndarray:
 def centred(values_RQ: np.ndarray) -> np.ndarray:
     """Take off the mean over models."""
     return values_RQ - values_RQ.mean(axis=0)
-
-
-def probability_below(
-    observed: np.ndarray, mean: np.ndarray, variance: np.ndarray, noise_variance: float
-) -> np.ndarray:
-    """Probability that a measured effect is below an observed one: gamma distributed, plus noise of retraining.
-
-    Args:
-        observed, mean, variance: of one shape; the latter two of the effect itself, 0 where there is none.
-        noise_variance: of the measurement, above 0.
-    """
-    shape = gamma_shape(mean, variance)
-    out, points = np.zeros(observed.shape), (np.arange(_GAMMA_POINTS) + 0.5) / _GAMMA_POINTS
-    for point in points:
-        effect = gamma.ppf(point, shape) * mean / shape
-        out += norm.cdf((observed - effect) / np.sqrt(noise_variance)) / _GAMMA_POINTS
-    return out
 
 
 def _strengths(z: Mapping[Channel, np.ndarray], scales: Mapping[Channel, float]) -> np.ndarray:
@@ -288,3 +261,15 @@ def _scatter(left: np.ndarray, of_songs: np.ndarray, of_queries: np.ndarray, noi
         variances, _ = nnls(causes * weight[:, None], target * weight)
     song, query = np.sqrt(variances)
     return float(song), float(query)
+
+
+def _hidden(of: Measured, f_QN: np.ndarray, b: float, song: float, query: float) -> float:
+    """Standard deviation of what neither scores nor their scatter nor noise tell of a single song's effect, in nats."""
+    left_RQ, of_songs_RQ, of_queries_RQ = _residuals(of.models, f_QN, b)
+    told_RQ = of.noise**2 + song**2 * of_songs_RQ + query**2 * of_queries_RQ
+    R = len(of.models.kept_RN)
+    songs_R1 = (centred(of.models.kept_RN.astype(np.float64)) ** 2).sum(axis=1, keepdims=True) * R / (R - 1)
+    # Squares vary by their own size.
+    weight_RQ = 1 / np.maximum(told_RQ, 1e-6 * left_RQ.mean()) ** 2
+    variance = ((left_RQ - told_RQ) * weight_RQ).sum() / (songs_R1 * weight_RQ).sum()
+    return float(np.sqrt(max(variance, 0)))

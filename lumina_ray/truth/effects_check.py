@@ -9,17 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm
 
-from lumina_ray.calibration.effects import LEVEL
+from lumina_ray.calibration.effects import LEVEL, STRICT
 from lumina_ray.errors import UsageError
 from lumina_ray.truth.effects import (
     FOLDS,
     MIN_QUERIES,
-    STRICT,
     EffectMap,
     Retrained,
     centred,
     kept_strengths,
-    probability_below,
 )  # fmt: skip
 from lumina_ray.truth.measures import Estimate, bootstrap, mean
 from lumina_ray.vocabulary import Channel
@@ -166,9 +164,10 @@ def check_removals(
     compared = _Compared(models.losses_RQ, predicted_RQ, fold_R, _others(groups))
     rises_RQ, left_out_RN = models.losses_RQ - whole_Q, (~models.kept_RN).astype(np.float64)
     totals_RQ = left_out_RN @ effects_QN.T
-    variance_RQ = fitted.variance(totals_RQ, left_out_RN @ (effects_QN**2).T)
-    below_RQ = probability_below(rises_RQ, totals_RQ, variance_RQ, noise**2)
-    checked = _check(removals, compared, np.abs(2 * below_RQ - 1) <= LEVEL, noise)
+    low_RQ, high_RQ = fitted.scatter.interval(
+        totals_RQ, left_out_RN @ (effects_QN**2).T, left_out_RN.sum(axis=1, keepdims=True), noise**2
+    )
+    checked = _check(removals, compared, (rises_RQ >= low_RQ) & (rises_RQ <= high_RQ), noise)
     return replace(checked, mean_predicted=float(totals_RQ.mean()), mean_actual=_mean(rises_RQ))
 
 
@@ -189,9 +188,8 @@ def check_best(
         of_best_Qn = np.take_along_axis(effects_QN, best_Qn, axis=1)
         actual_Q = np.take_along_axis(rises_QN, best_Qn, axis=1).sum(axis=1)
         predicted_Q = of_best_Qn.sum(axis=1)
-        variance_Q = fitted.variance(predicted_Q, (of_best_Qn**2).sum(axis=1))
-        below_Q = probability_below(actual_Q, predicted_Q, variance_Q, n * noise**2)
-        held_Q = (np.abs(2 * below_Q - 1) <= LEVEL).astype(np.float64)
+        low_Q, high_Q = fitted.scatter.interval(predicted_Q, (of_best_Qn**2).sum(axis=1), n, n * noise**2)
+        held_Q = ((actual_Q >= low_Q) & (actual_Q <= high_Q)).astype(np.float64)
         out.append(BestCheck(n, float(predicted_Q.mean()), mean(actual_Q), mean(held_Q)))
     return tuple(out)
 
@@ -220,11 +218,13 @@ def _differences_covered(
 ) -> np.ndarray:
     """Whether each loss's difference to the mean over models lies in its 95 % interval, bool `[R, Q]`.
 
-    Songs of many models add up to it with either sign: it is taken as normally distributed.
+    Songs of many models add up to it with either sign: it is taken as normally distributed. What is hidden of single
+    songs is told beside the b of a whole catalog, and is not added.
     """
     songs_RN = centred(models.kept_RN.astype(np.float64))
     predicted_RQ = -songs_RN @ effects_QN.T
-    variance_RQ = fitted.variance(predicted_RQ, songs_RN**2 @ (effects_QN**2).T)
+    scatter = fitted.scatter
+    variance_RQ = scatter.song**2 * (songs_RN**2 @ (effects_QN**2).T) + scatter.query**2 * predicted_RQ**2
     noise = retraining_noise**2 * (1 - 1 / len(songs_RN))
     reach_RQ = norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance_RQ + noise)
     return np.abs(centred(models.losses_RQ) - predicted_RQ) <= reach_RQ

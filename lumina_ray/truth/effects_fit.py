@@ -9,13 +9,13 @@ from typing import Literal, cast
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from lumina_ray.calibration.effects import FIT_VERSION, catalog_sha256
+from lumina_ray.calibration.effects import FIT_VERSION, STRICT, catalog_sha256
 from lumina_ray.errors import StoreError, UsageError
 from lumina_ray.files import atomic_path, read_file
 from lumina_ray.methods import METHODS
 from lumina_ray.truth.bank import Bank
 from lumina_ray.truth.corpus import Audited, members
-from lumina_ray.truth.effects import STRICT, EffectMap, Retrained, fit_map, retraining_noise, z_scores
+from lumina_ray.truth.effects import MIN_MODELS, EffectMap, Measured, Retrained, fit_map, retraining_noise, z_scores
 from lumina_ray.truth.effects_check import BestCheck, EffectCheck, check_best, check_halves, check_removals
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.fingerprints import AllFingerprints, make_fingerprints, required_fingerprints
@@ -70,7 +70,7 @@ class Effects:
 
     __pydantic_config__ = STRICT
 
-    version: Literal[3]
+    version: Literal[4]
     method: str
     model: Audited
     weights_sha256: str
@@ -195,17 +195,16 @@ def fit_kind(
     at = {split: of.of_kind(kind) for split, of in asked.items()}
     z_of_kind = {split: {c: z_QN[at[split]] for c, z_QN in z[split].items()} for split in at}
     queries = {split: [asked[split].queries[q] for q in places] for split, places in at.items()}
-    halves, tenths = bank.of_kind(_HALVES), bank.of_kind(_TENTHS)
+    halves, tenths, singles = (bank.of_kind(name) for name in (_HALVES, _TENTHS, _SINGLES))
     songs = list(asked[_FITTED_ON].songs[: asked[_FITTED_ON].n_catalog])
     chosen, judged = queries[_FITTED_ON], queries[_CHECKED_ON]
     noise = _Noise(_differences(bank, chosen))
-    fitted = fit_map(
-        z_of_kind[_FITTED_ON],
-        _retrained(bank, halves, songs, chosen),
-        _retrained(bank, tenths, songs, chosen),
-        noise.of(_HALVES),
-        noise.of(_TENTHS),
+    of_halves, of_tenths, of_singles = (
+        Measured(_retrained(bank, rows, songs, chosen), noise.of(name))
+        for name, rows in ((_HALVES, halves), (_TENTHS, tenths), (_SINGLES, singles))
     )
+    fewest = of_singles if len(singles) >= MIN_MODELS else of_tenths
+    fitted = fit_map(z_of_kind[_FITTED_ON], of_halves, of_tenths, fewest)
     z_judged, groups = z_of_kind[_CHECKED_ON], [_group(bank, query) for query in judged]
     checks = [check_halves(fitted, z_judged, _retrained(bank, halves, songs, judged), groups, noise.of(_HALVES))]
     whole = [training.name for training in bank.trainings].index(_MODEL)
@@ -271,11 +270,11 @@ def load_effects(path: Path) -> Effects:
 def sentences(effects: Effects) -> Iterator[str]:
     """Say it for people."""
     for kind, one in effects.kinds.items():
-        fitted, b = one.fitted, one.fitted.b
+        fitted, b, scatter = one.fitted, one.fitted.b, one.fitted.scatter
         yield (
-            f"{kind}: b {b.value:.4f} [{b.low:.4f}, {b.high:.4f}] nats; scatter of a song "
-            f"{fitted.song_scatter:.2f}, of a query {fitted.query_scatter:.2f}; another seed {fitted.noise:.4f} nats; "
-            f"by {fitted.n_models} models and {fitted.n_queries} queries on {_FITTED_ON}; where half of the catalog is "
+            f"{kind}: b {b.value:.4f} [{b.low:.4f}, {b.high:.4f}] nats; scatter of a song {scatter.song:.2f}, of a "
+            f"query {scatter.query:.2f}, hidden {scatter.hidden:.5f} nats; another seed {fitted.noise:.4f} nats; by "
+            f"{fitted.n_models} models and {fitted.n_queries} queries on {_FITTED_ON}; where half of the catalog is "
             f"missing, b is {fitted.half_b.value:.4f}"
         )
         for check in one.checks:

@@ -17,7 +17,7 @@ from scipy.stats import gamma
 from lumina_ray.attribution import Report, attribute
 from lumina_ray.attribution.partial import as_partial
 from lumina_ray.calibration import calibrate_store, write_calibration
-from lumina_ray.calibration.effects import catalog_sha256, effect_interval
+from lumina_ray.calibration.effects import FIT_VERSION, catalog_sha256
 from lumina_ray.calibration.membership import write_membership
 from lumina_ray.errors import SpecificationMismatch, StoreError, UsageError
 from lumina_ray.index import IndexConfig, Shard, Snapshot, build_index, load_snapshot
@@ -29,7 +29,7 @@ from lumina_ray.store import Store
 from lumina_ray.vocabulary import counted
 from tests.calibration.synthetic import DIMS, demo_stores, membership_evidence, mixture, query
 
-B, SCALES, SONG_SCATTER, QUERY_SCATTER, NOISE = 0.01, {"P": 1.2, "M": 0.9}, 0.7, 0.5, 0.008
+B, SCALES, SONG_SCATTER, QUERY_SCATTER, HIDDEN, NOISE = 0.01, {"P": 1.2, "M": 0.9}, 0.7, 0.5, 0.003, 0.008
 
 
 def fit_of(store: Store, kinds: dict[str, tuple[float, float]]) -> dict[str, Any]:
@@ -43,8 +43,7 @@ def fit_of(store: Store, kinds: dict[str, tuple[float, float]]) -> dict[str, Any
                 "b": {"value": B, "low": 0.008, "high": 0.012},
                 "folds": [0.01, 0.01],
                 "scales": SCALES,
-                "song_scatter": SONG_SCATTER,
-                "query_scatter": QUERY_SCATTER,
+                "scatter": {"song": SONG_SCATTER, "query": QUERY_SCATTER, "hidden": HIDDEN},
                 "noise": NOISE,
                 "n_models": 64,
                 "n_queries": 50,
@@ -53,7 +52,7 @@ def fit_of(store: Store, kinds: dict[str, tuple[float, float]]) -> dict[str, Any
         }
 
     return {
-        "version": 3,
+        "version": FIT_VERSION,
         "method": "influence",
         "weights_sha256": store.specification.weights_sha256,
         "specification_sha256": store.specification.sha256,
@@ -110,7 +109,10 @@ def test_effects_are_those_of_similarities_and_controls(made, snapshot: Snapshot
         assert group.share == pytest.approx(effects[best].sum() / effects.sum(), rel=1e-6)
         variance = SONG_SCATTER**2 * (effects[best] ** 2).sum() + QUERY_SCATTER**2 * effects[best].sum() ** 2
         law = gamma(effects[best].sum() ** 2 / variance, scale=variance / effects[best].sum())
-        assert (group.low, group.high) == pytest.approx(law.ppf([0.025, 0.975]), rel=1e-5)
+        reach = 1.959964 * HIDDEN * group.n_songs**0.5
+        bounds = [group.effect + np.hypot(bound - group.effect, reach) * side for bound, side in
+                  zip(law.ppf([0.025, 0.975]), (-1, 1), strict=True)]  # fmt: skip
+        assert (group.low, group.high) == pytest.approx(bounds, rel=1e-5)
     creators = np.array(store.songs["creator"].to_pylist())
     assert {group.name for group in finding.parties["creator"]} == set(creators)
     for group in finding.parties["creator"]:
@@ -119,10 +121,6 @@ def test_effects_are_those_of_similarities_and_controls(made, snapshot: Snapshot
     assert finding.parties["publisher"] == ()
     assert [of.name for of in finding.songs] == [store.song_ids[i] for i in order[:10]]
     assert all(of.low < of.effect < of.high for of in finding.songs)
-
-
-def test_nothing_is_worth_nothing() -> None:
-    assert effect_interval(np.zeros(3), 0.7, 0.5) == (0, 0)
 
 
 def test_the_report_says_of_what_and_how_sure(made, snapshot: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,7 +251,7 @@ def _other(name: str) -> Callable[[dict], None]:
         (_other("specification_sha256"), SpecificationMismatch, "fitted for specification ffffffffffff"),
         (_other("catalog_sha256"), SpecificationMismatch, "fitted for catalog ffffffffffff"),
         (lambda fit: fit.update(method="jl"), SpecificationMismatch, "fitted for method jl, the index has influence"),
-        (lambda fit: fit.update(version=1), StoreError, "effects of version 1, this software reads 3"),
+        (lambda fit: fit.update(version=1), StoreError, "effects of version 1, this software reads 4"),
         (lambda fit: fit.pop("method"), StoreError, "no effects"),
         (lambda fit: fit["kinds"]["excerpt"]["fitted"].update(noise=-1), StoreError, "no effects"),
         (lambda fit: fit["kinds"].update(captioned=fit["kinds"]["excerpt"]), UsageError, "several kinds of queries"),

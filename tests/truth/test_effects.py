@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import gamma
+from scipy.stats import gamma, norm
 
+from lumina_ray.calibration.effects import Scatter
 from lumina_ray.errors import NumericsError, UsageError
 from lumina_ray.truth.effects import (
     EffectMap,
+    Measured,
     Retrained,
     fit_map,
-    probability_below,
     retraining_noise,
     z_scores,
 )  # fmt: skip
@@ -81,7 +82,8 @@ class World:
 
 
 def fit(world: World, rng: np.random.Generator, halves: Retrained, noise: float, tenths: int = 40) -> EffectMap:
-    return fit_map(world.z, halves, world.tenths(rng, tenths), noise, noise)
+    of_tenths = Measured(world.tenths(rng, tenths), noise)
+    return fit_map(world.z, Measured(halves, noise), of_tenths, of_tenths)
 
 
 def strengths(z: dict[Channel, np.ndarray]) -> np.ndarray:
@@ -94,7 +96,8 @@ def strengths(z: dict[Channel, np.ndarray]) -> np.ndarray:
 
 
 def fitted_map(b: float = 0.01, song: float = 0.7, query: float = 0.4) -> EffectMap:
-    return EffectMap(Estimate(b, b, b), Estimate(b, b, b), (b, b), {"P": 1.0, "M": 2.0}, song, query, 0.02, 64, 50)
+    of, scatter = Estimate(b, b, b), Scatter(song, query, 0.0)
+    return EffectMap(of, of, (b, b), {"P": 1.0, "M": 2.0}, scatter, 0.02, 64, 50)
 
 
 def test_z_is_distance_from_the_controls_in_their_standard_deviations() -> None:
@@ -134,7 +137,8 @@ def test_b_and_scales_of_a_bank_without_scatter_are_found(seed: int, b: float, R
     world = World.make(rng, Q, 30, b)
     fitted = fit(world, rng, world.halves(rng, R), noise=0.0)
     assert (fitted.b.value, fitted.half_b.value, *fitted.folds) == pytest.approx((b, b, b, b))
-    assert (fitted.song_scatter, fitted.query_scatter) == pytest.approx((0, 0), abs=1e-4)
+    scatter = fitted.scatter
+    assert (scatter.song, scatter.query, scatter.hidden / b) == pytest.approx((0, 0, 0), abs=1e-4)
     for channel in CHANNELS:
         positive = [max(0.0, float(value)) for value in world.z[channel].ravel()]
         assert fitted.scales[channel] == pytest.approx((sum(value**2 for value in positive) / len(positive)) ** 0.5)
@@ -145,7 +149,7 @@ def test_b_is_that_of_a_regression_with_a_level_for_each_query() -> None:
     rng = np.random.default_rng(1)
     world = World.make(rng, 6, 40, 0.02, song=0.7, query=0.3, noise=0.05)
     halves, tenths = world.halves(rng, 20), world.tenths(rng, 20)
-    fitted = fit_map(world.z, halves, tenths, 0.05, 0.05)
+    fitted = fit_map(world.z, *(Measured(of, 0.05) for of in (halves, tenths, tenths)))
     for models, found in ((halves, fitted.half_b), (tenths, fitted.b)):
         columns = [-(models.kept_RN @ strengths(world.z).T).ravel()]
         columns += [np.tile(np.arange(6) == q, 20).astype(float) for q in range(6)]
@@ -159,7 +163,8 @@ def test_b_is_what_songs_are_worth_to_a_whole_catalog() -> None:
     rng = np.random.default_rng(2)
     world = World.make(rng, 20, 40, 0.02)
     richer = replace(world, effects_QN=2 * world.effects_QN)
-    fitted = fit_map(world.z, richer.halves(rng, 40), world.tenths(rng, 40), 0.01, 0.01)
+    tenths = Measured(world.tenths(rng, 40), 0.01)
+    fitted = fit_map(world.z, Measured(richer.halves(rng, 40), 0.01), tenths, tenths)
     assert (fitted.b.value, fitted.half_b.value) == pytest.approx((0.02, 0.04))
     np.testing.assert_allclose(fitted.effects(world.z), world.effects_QN)
 
@@ -176,16 +181,16 @@ def test_b_and_scatter_are_found_in_noise() -> None:
         # Tails are long here: b's interval holds it in some 90 % of banks.
         assert np.mean([one.low < 0.02 < one.high for one in b]) >= 0.8
     # A query's factor multiplies the song's: 0.7² · (1 + 0.4²).
-    assert np.mean([one.song_scatter for one in found]) == pytest.approx(0.7 * (1 + 0.4**2) ** 0.5, abs=0.07)
-    assert np.mean([one.query_scatter for one in found]) == pytest.approx(0.4, abs=0.07)
+    assert np.mean([one.scatter.song for one in found]) == pytest.approx(0.7 * (1 + 0.4**2) ** 0.5, abs=0.07)
+    assert np.mean([one.scatter.query for one in found]) == pytest.approx(0.4, abs=0.07)
 
 
 def test_noise_of_retraining_is_not_taken_for_scatter() -> None:
     rng = np.random.default_rng(3)
     world = World.make(rng, 60, 60, 0.02, noise=0.2)
     halves = world.halves(rng, 60)
-    assert fit(world, rng, halves, noise=0.2).song_scatter < 0.3
-    assert fit(world, rng, halves, noise=0.0).song_scatter > 1
+    assert fit(world, rng, halves, noise=0.2).scatter.song < 0.3
+    assert fit(world, rng, halves, noise=0.0).scatter.song > 1
 
 
 def test_noise_is_half_the_variance_of_differences_without_what_the_other_seed_gives_to_all() -> None:
@@ -201,39 +206,69 @@ def test_noise_is_half_the_variance_of_differences_without_what_the_other_seed_g
 
 
 @pytest.mark.parametrize("size", [1, 5, 20])
-def test_intervals_hold_what_leaving_songs_out_costs(size: int) -> None:
-    rng, fitted = np.random.default_rng(5), fitted_map(song=0.6, query=0.4)
+@pytest.mark.parametrize(("hidden", "noise"), [(0.0, 0.0), (0.004, 0.0), (0.004, 0.003), (0.0, 0.003)])
+def test_intervals_hold_what_leaving_songs_out_costs(size: int, hidden: float, noise: float) -> None:
+    rng, scatter = np.random.default_rng(5), Scatter(0.6, 0.4, hidden)
     held = []
-    for _ in range(600):
+    for _ in range(800):
         effects_n = 0.01 * rng.exponential(1.0, size)
         # Song and query scatter as the fit tells them: variances of parts that add up.
         song = 0.6 / (1 + 0.4**2) ** 0.5
         actual = effects_n @ scattered(rng, song, (size,)) * float(scattered(rng, 0.4, ()))
-        low, high = fitted.interval(effects_n)
+        actual += hidden * rng.normal(size=size).sum() + noise * rng.normal()
+        low, high = scatter.interval(effects_n.sum(), (effects_n**2).sum(), size, noise**2)
         held.append(low <= actual <= high)
-    assert np.mean(held) == pytest.approx(0.95, abs=0.025)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.03)
 
 
 def test_an_interval_is_the_gamma_distribution_of_its_mean_and_variance() -> None:
-    effects_n = np.array([0.02, 0.0, 0.03])
-    variance = 0.7**2 * (0.02**2 + 0.03**2) + 0.4**2 * 0.05**2
-    expected = gamma(a=0.05**2 / variance, scale=variance / 0.05).interval(0.95)
-    assert fitted_map().interval(effects_n) == pytest.approx(expected)
-    assert fitted_map().interval(np.zeros(3)) == (0.0, 0.0)
-    exact = fitted_map(song=0, query=0).interval(effects_n)
-    assert exact == pytest.approx((0.05, 0.05), rel=0.01)
+    total, squares = 0.05, 0.02**2 + 0.03**2
+    variance = 0.7**2 * squares + 0.4**2 * total**2
+    expected = gamma(a=total**2 / variance, scale=variance / total).interval(0.95)
+    assert Scatter(0.7, 0.4, 0.0).interval(total, squares, 3) == pytest.approx(expected)
+    assert Scatter(0.7, 0.4, 0.0).interval(0.0, 0.0, 3) == (0.0, 0.0)
+    assert Scatter(0.0, 0.0, 0.0).interval(total, squares, 3) == pytest.approx((0.05, 0.05), rel=0.01)
 
 
-def test_a_measured_effect_has_the_noise_of_retraining_too() -> None:
+def test_where_no_score_tells_anything_an_interval_is_normal_and_holds_zero() -> None:
+    low, high = Scatter(0.7, 0.4, 0.003).interval(0.0, 0.0, 4, 0.001**2)
+    assert (low, high) == pytest.approx(norm(0, (4 * 0.003**2 + 0.001**2) ** 0.5).interval(0.95))
+
+
+@given(
+    total=st.floats(0, 10),
+    song=st.floats(0, 50),
+    query=st.floats(0, 50),
+    hidden=st.floats(0, 1),
+    more=st.floats(0, 1),
+    n=st.integers(1, 10**6),
+)
+def test_intervals_hold_the_prediction_and_only_grow_with_what_is_not_known(
+    total: float, song: float, query: float, hidden: float, more: float, n: int
+) -> None:
+    low, high = Scatter(song, query, hidden).interval(total, total**2 / n, n)
+    wider = Scatter(song, query, hidden + more).interval(total, total**2 / n, n)
+    assert np.isfinite([low, high]).all()
+    assert wider[0] <= low <= total <= high <= wider[1]
+
+
+@pytest.mark.parametrize("lacking", [1, 6])
+def test_what_is_hidden_is_found_by_models_that_lack_few_songs(lacking: int) -> None:
     rng = np.random.default_rng(6)
-    mean, variance = np.array([0.0, 0.02, 0.2]), np.array([0.0, 0.0003, 0.01])
-    draws = np.stack([
-        np.zeros(20000), *(rng.gamma(m**2 / v, v / m, 20000) for m, v in zip(mean[1:], variance[1:], strict=True))
-    ])  # fmt: skip
-    draws += 0.03 * rng.normal(size=draws.shape)
-    for level in (0.025, 0.5, 0.975):
-        found = probability_below(np.quantile(draws, level, axis=1), mean, variance, 0.03**2)
-        np.testing.assert_allclose(found, level, atol=0.01)
+    world = World.make(rng, 60, 60, 0.02, song=0.3, query=0.2)
+    blurred = replace(world, effects_QN=world.effects_QN + 0.05 * rng.normal(size=(60, 60)), noise=0.01)
+    kept_RN = rng.permuted(np.arange(60)[None].repeat(60, axis=0) >= lacking, axis=1)
+    found = [
+        fit_map(
+            world.z,
+            Measured(world.halves(rng, 60), 0.0),
+            Measured(world.tenths(rng, 40), 0.0),
+            Measured(of.retrained(rng, kept_RN), noise),
+        ).scatter.hidden
+        for of, noise in ((blurred, 0.01), (world, 0.0))
+    ]
+    assert found[0] == pytest.approx(0.05, rel=0.1)
+    assert found[1] < 0.01
 
 
 @pytest.fixture(scope="module")
@@ -378,7 +413,7 @@ def test_scores_that_cannot_be_right_are_refused() -> None:
     with pytest.raises(UsageError, match="4 songs"):
         z_scores(np.zeros((2, 4)), controls_CN)
     with pytest.raises(NumericsError, match="P: no song"):
-        models = Retrained(np.ones((8, 5), bool), np.zeros((8, 4)))
-        fit_map({"P": -np.ones((4, 5))}, models, models, 0.1, 0.1)
+        models = Measured(Retrained(np.ones((8, 5), bool), np.zeros((8, 4))), 0.1)
+        fit_map({"P": -np.ones((4, 5))}, models, models, models)
     with pytest.raises(UsageError, match="channels P, M"):
         fitted_map().effects({"P": np.zeros((1, 1))})

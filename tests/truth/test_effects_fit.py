@@ -226,13 +226,13 @@ def _at(*path: str | int, to: Any) -> Callable[[dict], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_at("version", to=1), "effects of version 1, this software reads 3"),
+        (_at("version", to=1), "effects of version 1, this software reads 4"),
         (_at("version", to=None), "effects of version None"),
         (_at("method", to=None), "method: Field required"),
         (_at("kinds", "excerpt", "fitted", "b", "value", to=-1.0), "above 0"),
         (_at("kinds", "excerpt", "fitted", "b", "value", to=float("nan")), "no effects"),
         (_at("kinds", "excerpt", "fitted", "noise", to="0.1"), "noise"),
-        (_at("kinds", "excerpt", "fitted", "song_scatter", to=-0.1), "must not be below 0"),
+        (_at("kinds", "excerpt", "fitted", "scatter", "song", to=-0.1), "must not be below 0"),
         (_at("kinds", "excerpt", "fitted", "scales", to={}), "above 0"),
         (_at("kinds", "excerpt", "fitted", "scales", "Q", to=1.0), "scales.Q"),
         (_at("kinds", "excerpt", "checks", 0, "slope", to=1.0), "slope"),

@@ -1,6 +1,7 @@
 """What the report card of the shipped bank says of a kind of query, in a sentence; the card lies beside the bank."""
 
 import json
+import lzma
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +10,8 @@ from lumina_ray.truth.bank import SHIPPED
 from lumina_ray.truth.scores import BOTH
 from lumina_ray.vocabulary import DEFAULT_METHOD, DEFAULT_POLICY
 
-CARD = SHIPPED / "card.json"
-"""Made by `lumina evaluate --out`, on the split `test`."""
+CARD = SHIPPED / "card.json.xz"
+"""Made by `lumina evaluate --out`, on the split `test`, and packed by `xz`."""
 # Kinds that are judged together by agreement, as alone they are few.
 _POOLED = {"captioned": "pieces", "guided": "pieces", "prompted": "continuations", "continued": "continuations"}
 
@@ -22,8 +23,8 @@ def read_card() -> dict[str, Any]:
         StoreError: it is missing or damaged.
     """
     try:
-        return json.loads(CARD.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(lzma.decompress(CARD.read_bytes()))
+    except (OSError, ValueError, lzma.LZMAError) as error:
         raise StoreError(f"{CARD}: not readable ({error}); install lumina-ray again") from error
 
 

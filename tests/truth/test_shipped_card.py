@@ -1,6 +1,6 @@
 """What the shipped card says of each kind of query that the demo asks about."""
 
-import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -40,10 +40,14 @@ def test_unknown_kind_is_an_error() -> None:
         retraining_says("whistled")
 
 
-def test_damaged_card_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped_card, "CARD", tmp_path / "card.json")
-    with pytest.raises(StoreError, match=r"card\.json: not readable"):
+@pytest.mark.parametrize(
+    "damaged", [b"", b"{}", lzma.compress(b"{"), lzma.compress(b"{}")[:-9], lzma.compress(b"\xff")]
+)
+def test_damaged_card_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bytes) -> None:
+    card = tmp_path / "card.json.xz"
+    monkeypatch.setattr(shipped_card, "CARD", card)
+    with pytest.raises(StoreError, match=r"card\.json\.xz: not readable"):
         retraining_says("foreign")
-    (tmp_path / "card.json").write_text(json.dumps({})[:1])
-    with pytest.raises(StoreError, match=r"card\.json: not readable"):
+    card.write_bytes(damaged)
+    with pytest.raises(StoreError, match=r"card\.json\.xz: not readable"):
         retraining_says("foreign")

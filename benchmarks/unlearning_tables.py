@@ -161,8 +161,8 @@ def _curves(found: dict) -> str:
 
 
 def _generations(found: dict) -> str:
-    rows = [[row["model"], f"{row['to_catalog']:.3f}", f"{row['to_before']:.3f}"] for row in found["rows"]]
-    return _table(["music made up by the model", "to the catalog", "to that of the model as it is"], rows)
+    rows = [[row["model"], f"{1e5 * row['to_catalog']:.2f}", f"{1e5 * row['to_before']:.2f}"] for row in found["rows"]]
+    return _table(["music made up by the model, 10⁻⁵", "to the catalog", "to that of the model as it is"], rows)
 
 
 def _cost(found: dict) -> str:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lumina_ray.cli.options import output_path
-from lumina_ray.model.files import BUNDLED
+from lumina_ray.model.files import BUNDLED, REFERENCE
 
-# Made from the list, so that a new bundled model is offered; type checkers see a plain name.
+# Made from the list, so that a new model is offered; type checkers see a plain name.
 if TYPE_CHECKING:
     BundledName = str
 else:
-    BundledName = Literal[BUNDLED]
+    BundledName = Literal[tuple(name for name in BUNDLED if name != REFERENCE)]
 
 
 def demo(

@@ -16,12 +16,15 @@ from lumina_ray.audio import load_chunks
 from lumina_ray.cli.catalog import progress_bar
 from lumina_ray.demo import build_demo_catalog
 from lumina_ray.demo.queries import Query, hold_out_one, make_own_pieces, make_queries
+from lumina_ray.model.files import REFERENCE
 from lumina_ray.truth.shipped_card import retraining_says
 from lumina_ray.vocabulary import DEFAULT_METHOD, Kind
 
 _REQUEST_TIMEOUT_S = 120.0
 # Kinds of fingerprints that the default is shown beside: published ones, and what merely sounds alike.
 _BESIDE: tuple[Kind, ...] = ("stats", "jl", "embedding:musicnn")
+# Models with the codec of `REFERENCE`.
+_WITH_REFERENCE = ("nano", "nano-early")
 
 
 @dataclass
@@ -59,13 +62,15 @@ def run_demo(out: Path, port: int, model: str) -> None:
         model: the name of a bundled model: each was trained on the demo's catalog.
     """
     from cluster.fingerprint import run_fingerprint_job
+    from cluster.membership import measure_membership
     from cluster.session import ray_session
     from lumina_ray.calibration import calibrate_store, write_calibration
+    from lumina_ray.calibration.membership import write_membership
     from lumina_ray.fingerprint.default import default_kind
     from lumina_ray.index import build_index
     from lumina_ray.model import open_model
     from lumina_ray.report import print_table, render_html, to_json
-    from lumina_ray.store import read_store
+    from lumina_ray.store import read_store, stream_store
 
     console = Console(stderr=True)
     stages = Stages(console)
@@ -92,10 +97,17 @@ def run_demo(out: Path, port: int, model: str) -> None:
         with stages.stage(f"Fingerprints: {', '.join(_BESIDE)}, from what is stored of the music"):
             for other in _BESIDE:
                 run_fingerprint_job(stores / kind, stores / other, model=model, kind=other)
-        with stages.stage("Calibration and index"):
+        with stages.stage("Calibration"):
             catalog = read_store(stores / kind)
             noise = calibrate_store(catalog, stores / "controls", pieces=stores / "pieces")
             write_calibration(noise, catalog.path)
+        if model in _WITH_REFERENCE:
+            with stages.stage(f"Evidence of use, beside {REFERENCE}, which never heard the catalog"):
+                of_stores = stream_store(stores / kind), stream_store(stores / "controls")
+                found = measure_membership(*of_stores, [REFERENCE], model=model)
+                write_membership(found, catalog.path)
+                console.print(f"{found.n_significant} of {len(found.songs)} songs have p ≤ 0.05")
+        with stages.stage("Index"):
             console.print(f"index snapshot {build_index(catalog, index)}", markup=False)
         with stages.stage(f"Endpoint: attribute {len(queries)} files over HTTP"):
             answers = ask_endpoint(queries, index, port)

@@ -8,7 +8,9 @@ from lumina_ray.files import open_file
 from lumina_ray.vocabulary import RepresentationName
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
-BUNDLED = ("nano", "nano-early", "nano-dit")
+REFERENCE = "nano-reference"
+"""A smaller MusicGen with nano's codec that never heard the demo's music: `lumina use` compares nano with it."""
+BUNDLED = ("nano", "nano-early", "nano-dit", REFERENCE)
 # Before a name: load it through audiocraft.
 AUDIOCRAFT_PREFIX = "audiocraft:"
 # In a folder in the diffusers format, and in one of stable-audio-tools; their parts are in folders of their own.

@@ -44,7 +44,7 @@ Form = Literal["identity", "diagonal", "kfac", "ekfac", "whole"]
 Labels = Literal["songs", "model"]
 FORMS: tuple[Form, ...] = ("diagonal", "kfac", "ekfac", "whole")
 CHOICES: tuple[Layers, ...] = ("heads", "mlp", "self", "layers")
-DAMPINGS = (10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4)
+DAMPINGS = (10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 """Fractions of F's mean; of the mean of its n eigenvalues that are not zero where F is whole."""
 # The diagonal by songs' codes comes first: what all others are compared with.
 _TRIED: tuple[tuple[Labels, Form], ...] = (
@@ -143,7 +143,7 @@ def blocks_of(
             measure=drawn_by(model, place) if labels == "model" else None,
         )
         assert sorted(call.parameter for call in calls) == list(range(len(weights)))
-        counts.append(int(model.representation.counted(heard_T).sum()))
+        counts.append(sum(model.representation.counted(heard_T)))
         for call in calls:
             i, x_SD, dy_SM = call.parameter, call.input_BSN[0], call.output_grad_BSM[0]
             gradients[i].append(dy_SM.T @ x_SD)

@@ -594,7 +594,7 @@ def measure(
         begin_s = time.process_time()
         found[name] = TABLES[name](of, found) | {"cpu_s": round(time.process_time() - begin_s, 1)}
         with atomic_path(results) as temporary:
-            temporary.write_text(json.dumps(_rounded(found), indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(rounded(found), indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {found[name]['cpu_s']} s", flush=True)
 
 
@@ -607,12 +607,12 @@ def write(
     write_tables(json.loads(results.read_text("utf-8")), page)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """All floats with 6 significant digits: the file is read by people, too."""
     if isinstance(value, dict):
-        return {name: _rounded(of) for name, of in value.items()}
+        return {name: rounded(of) for name, of in value.items()}
     if isinstance(value, list):
-        return [_rounded(of) for of in value]
+        return [rounded(of) for of in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 

@@ -30,6 +30,11 @@ RECIPE = replace(SMALL, n_layers=1, dim=32, heads=2, subsets=4, removals=0, repe
 
 @pytest.fixture(scope="module")
 def of(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    return small_measured(tmp_path_factory.mktemp("scores"))
+
+
+def small_measured(kept: Path) -> Measured:
+    """A bank of six songs of 30 frames, asked about three of them on either split; losses are random."""
     recordings = tuple(RECORDINGS[i] for i in CATALOG)
     generator = torch.Generator().manual_seed(0)
     codes = [torch.randint(512, (4, 30), generator=generator) for _ in recordings]
@@ -49,7 +54,7 @@ def of(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     bank = small_bank(RECIPE, recordings, codes, queries, [], {"A": weights}, trainings, losses_RQK)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(unlearning, "load_bank", lambda _: bank)
-        return Measured(Path("unused"), SIZES, tmp_path_factory.mktemp("scores"))
+        return Measured(Path("unused"), SIZES, kept)
 
 
 def test_tables_are_made_of_scores_and_losses(of: Measured, monkeypatch: pytest.MonkeyPatch) -> None:

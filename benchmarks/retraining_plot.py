@@ -1,67 +1,59 @@
-"""Draw docs/images/retraining.png from the report card's table in docs/validity.md, so that both show the same numbers.
+"""Draw docs/images/retraining.png from the card that lies beside the shipped bank.
 
 python -m benchmarks.retraining_plot
 """
 
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib import pyplot as plt
 
-from lumina_ray.truth.measures import Estimate
 from lumina_ray.truth.scores import BOTH
+from lumina_ray.truth.shipped_card import read_card
 
 matplotlib.use("Agg")
 
-DOCS = Path(__file__).parent.parent / "docs"
-_ESTIMATE = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\]")
-# Rows of the table begin with method, channel, and LDS on these kinds of queries.
-_KINDS = ("excerpts of catalog songs", "continuations of catalog songs")
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "retraining.png"
+_MEASURES = {
+    "lds_excerpt": "excerpts of catalog songs",
+    "lds_continuations": "continuations of catalog songs",
+    "alone_pieces_specific": "captioned pieces, song by song, their own",
+}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: agreement on each of the kinds of queries."""
-
-    method: str
-    channel: str
-    agreement: tuple[Estimate, ...]
+def shown_rows(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Rows of the card that are drawn: every method, P and M together."""
+    return [row for row in card["rows"] if row["channel"] == BOTH]
 
 
-def read_rows(text: str) -> list[Row]:
-    """Read the table of the report card."""
-    table = text[text.index("report card, on test") :].split("\n\n")[1]
-    rows = []
-    for line in table.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        found = [_ESTIMATE.fullmatch(cell) for cell in cells[2 : 2 + len(_KINDS)]]
-        if all(found):
-            agreement = tuple(Estimate(*map(float, match.groups())) for match in found if match)
-            rows.append(Row(cells[0].strip("`"), cells[1], agreement))
-    return rows
+def best_floor(row: Mapping[str, Any], measure: str) -> float:
+    """Agreement of the floor that agrees most."""
+    ahead = min(floor["value"] for floor in row["ahead"][measure].values())
+    return float(row["measures"][measure]["value"] - ahead)
 
 
-def draw(rows: list[Row], path: Path) -> None:
-    """Write a PNG file: a panel for each kind, a bar with its interval for each method, a line at `tokens`."""
-    shown = [row for row in rows if row.channel == BOTH and " − " not in row.method]
-    figure, axes = plt.subplots(1, len(_KINDS), figsize=(9, 4.2), sharey=True)
-    for place, (axis, kind) in enumerate(zip(axes, _KINDS, strict=True)):
-        values = [row.agreement[place] for row in shown]
-        errors = [[one.value - one.low for one in values], [one.high - one.value for one in values]]
-        axis.barh(range(len(shown)), [one.value for one in values], xerr=errors, color="tab:green", ecolor="0.3")
-        for row in shown:
-            if row.method == "tokens":
-                axis.axvline(row.agreement[place].value, color="0.3", linestyle="--", linewidth=1)
-        axis.set_title(kind, fontsize=9)
-    axes[0].set_yticks(range(len(shown)), [row.method for row in shown], fontsize=8)
+def draw(rows: list[Mapping[str, Any]], path: Path) -> None:
+    """Write a PNG file: a panel for each measure; for each method a bar, its interval, and a mark at its best floor."""
+    figure, axes = plt.subplots(1, len(_MEASURES), figsize=(11, 4.6), sharey=True)
+    places = range(len(rows))
+    for axis, (measure, title) in zip(axes, _MEASURES.items(), strict=True):
+        values = [row["measures"][measure] for row in rows]
+        errors = [[one["value"] - one["low"] for one in values], [one["high"] - one["value"] for one in values]]
+        axis.barh(places, [one["value"] for one in values], xerr=errors, color="tab:green", ecolor="0.3")
+        axis.plot([best_floor(row, measure) for row in rows], places, "k|", markersize=12, markeredgewidth=2)
+        axis.set_title(title, fontsize=9)
+    axes[0].set_yticks(places, [row["method"] for row in rows], fontsize=8)
     axes[0].invert_yaxis()
-    figure.supxlabel("LDS, P and M together; dashed: tokens, which never runs the model", fontsize=9)
+    figure.supxlabel(
+        "agreement with retraining, P and M together; black marks: the method's best floor, which never heard a song",
+        fontsize=9,
+    )
     figure.tight_layout()
     figure.savefig(path, format="png", dpi=110)
     plt.close(figure)
 
 
 if __name__ == "__main__":
-    draw(read_rows((DOCS / "validity.md").read_text(encoding="utf-8")), DOCS / "images" / "retraining.png")
+    draw(shown_rows(read_card()), PICTURE)

@@ -2,10 +2,10 @@
 
     uv run --no-sync python -m benchmarks.diagnostics
 
-Every method, model and channel gives one matrix of scores for each kind of query that has losses. Each diagnostic is
-compared with −LDS over these matrices by Spearman's rank correlation: 1 means that low is good, as claimed. Beside them
-are κ̄ of the bank's controls, which is what `lumina calibrate` measures, and random numbers, a floor. Writes
-results/diagnostics.json.
+Every method, model and channel gives one matrix of scores for each of three kinds of queries. Each diagnostic is
+compared with minus the agreement with retraining over these matrices by Spearman's rank correlation: 1 means that low
+is good, as claimed. Beside them are κ̄ of the bank's controls, which is what `lumina calibrate` measures, and random
+numbers, a floor. Writes results/diagnostics.json.
 """
 
 import json
@@ -26,28 +26,35 @@ from scipy.stats import rankdata
 from lumina_ray.calibration import catalog_centre
 from lumina_ray.diagnostics.reliability import Diagnostics, ScoreSums
 from lumina_ray.diagnostics.reliability import judge as judge_sums
+from lumina_ray.embedding.table import EMBEDDERS
 from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.methods import METHODS
-from lumina_ray.truth.agreement import AGREED, Agreement
+from lumina_ray.truth.agreement import Agreement
 from lumina_ray.truth.bank import BASE, SHIPPED, Bank, load_bank
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.fingerprints import UNTRAINED, FingerprintKey, Fingerprints, make_fingerprints
 from lumina_ray.truth.floors import floor_set
 from lumina_ray.truth.measures import DRAWS, Estimate, Resampled
-from lumina_ray.truth.queries import Split
+from lumina_ray.truth.queries import QueryKind, Split
 from lumina_ray.truth.scores import scores
 from lumina_ray.vocabulary import Channel, Kind
 
 RESULTS = Path(__file__).parent / "results"
 DIAGNOSTICS = tuple(field.name for field in fields(Diagnostics))
 CONTROLS, RANDOM = "kappa of controls", "random numbers"
+MEASURES: dict[str, tuple[QueryKind, ...]] = {
+    "lds_excerpt": ("excerpt",),
+    "lds_continuations": ("prompted", "continued"),
+    "alone_pieces_specific": ("captioned", "guided"),
+}
+"""Agreement with retraining by which matrices are ranked, and the kinds of queries that a matrix is of."""
 # With one checkpoint it is grad-dot times a constant.
 _LEFT_OUT = ("tracin", "random")
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One matrix of scores: what its diagnostics and its LDS are on one kind of query.
+    """One matrix of scores: what its diagnostics and its agreement with retraining are on one kind of query.
 
     Attributes:
         fingerprint: kind of fingerprint: methods of one kind are no independent witnesses.
@@ -59,12 +66,12 @@ class Matrix:
     fingerprint: Kind
     weights: str
     channel: Channel
-    queries: str
+    measure: str
     collapse: float
     control_kappa: float
     control_kappa_adjusted: float
     values: Diagnostics
-    lds: Estimate
+    agreement: Estimate
 
 
 def planned(bank: Bank, kinds: Sequence[Kind]) -> list[tuple[str, Kind]]:
@@ -93,7 +100,7 @@ def judge(
     """Diagnose and judge every matrix.
 
     Returns:
-        The matrices, and by kind of query the LDS of its matrices in each bootstrap draw, float64 `[draws, matrices]`.
+        The matrices, and by measure the agreement of its matrices in each bootstrap draw, float64 `[draws, matrices]`.
     """
     agreement, out = Agreement(bank, asked), []
     draws: dict[str, list[np.ndarray]] = {}
@@ -103,34 +110,33 @@ def judge(
                 controls = control_kappas(fingerprints, asked, channel)
                 scores_QN = scores(bank, method, channel, asked, asked.n_catalog, made, weights=(weights,))
                 agreed: dict[str, Resampled] = agreement(channel, scores_QN)
-                for measure in (name for name in AGREED if name in agreed and name.startswith("lds_")):
-                    queries = AGREED[measure]
-                    found = judge_sums(ScoreSums.of(scores_QN[asked.of_kind(queries)].T))
-                    draws.setdefault(queries, []).append(agreed[measure].draws_n)
+                for measure in (one for one in MEASURES if one in agreed):
+                    found = judge_sums(ScoreSums.of(scores_QN[asked.of_kind(*MEASURES[measure])].T))
+                    draws.setdefault(measure, []).append(agreed[measure].draws_n)
                     out.append(
                         Matrix(
                             method.name,
                             kind,
                             weights,
                             channel,
-                            queries,
+                            measure,
                             found.collapse,
                             *controls,
                             found.found,
                             agreed[measure].estimate,
                         )
                     )
-    return out, {queries: np.stack(of, axis=1) for queries, of in draws.items()}
+    return out, {measure: np.stack(of, axis=1) for measure, of in draws.items()}
 
 
 def rank_agreement(matrices: Sequence[Matrix], lds_nM: np.ndarray, seed: int = 0) -> dict[str, Estimate]:
-    """Spearman's correlation of each diagnostic with −LDS over matrices.
+    """Spearman's correlation of each diagnostic with minus the agreement over matrices.
 
-    The interval is over retrained models and queries, by the draws of LDS, and over kinds of fingerprints, drawn again
-    with all of their matrices.
+    The interval is over retrained models and queries, by the draws of the agreement, and over kinds of fingerprints,
+    drawn again with all of their matrices.
     """
     rng = np.random.default_rng(seed)
-    lds_M = np.array([one.lds.value for one in matrices])
+    lds_M = np.array([one.agreement.value for one in matrices])
     kinds = sorted({one.fingerprint for one in matrices})
     of_kind = [np.flatnonzero([one.fingerprint == kind for one in matrices]) for kind in kinds]
     drawn = [
@@ -169,23 +175,26 @@ def main(
     loaded, console = load_bank(bank), Console(width=120)
     asked = floor_set(loaded, split)
     controls = tuple(i for i, recording in enumerate(loaded.recordings) if recording.role == "control")
-    asked = replace(asked, controls=controls)
-    kinds = kind or list(dict.fromkeys(method.kind for method in METHODS.values() if method.kind))
+    kept = {one for kinds in MEASURES.values() for one in kinds}
+    queries = tuple(query for query in asked.queries if query.kind in kept)
+    asked = replace(asked, controls=controls, queries=queries)
+    absent = {f"embedding:{name}" for name, row in EMBEDDERS.items() if not row.bundled}
+    kinds = kind or [k for k in dict.fromkeys(m.kind for m in METHODS.values()) if k and k not in absent]
     made: dict[FingerprintKey, Fingerprints] = {}
     for weights, one in planned(loaded, kinds):
         made["A", weights, one] = make_fingerprints(loaded, weights, one, asked, stand_in=not weights.startswith("A"))
         console.print(f"{one} under {weights}: {time.process_time() - begin_s:.0f} CPU s")
     matrices, draws = judge(loaded, asked, made)
     found = {}
-    for queries, lds_nM in draws.items():
-        of_kind = [one for one in matrices if one.queries == queries]
-        found[queries] = rank_agreement(of_kind, lds_nM)
-        _print_matrices(console, queries, of_kind)
-    _print_agreement(console, found, {queries: lds_nM.shape[1] for queries, lds_nM in draws.items()})
+    for measure, draws_nM in draws.items():
+        of_measure = [one for one in matrices if one.measure == measure]
+        found[measure] = rank_agreement(of_measure, draws_nM)
+        _print_matrices(console, measure, of_measure)
+    _print_agreement(console, found, {measure: draws_nM.shape[1] for measure, draws_nM in draws.items()})
     RESULTS.mkdir(exist_ok=True)
     body = {
         "split": split,
-        "spearman_with_minus_lds": {q: {name: asdict(e) for name, e in of.items()} for q, of in found.items()},
+        "spearman_with_minus_agreement": {m: {name: asdict(e) for name, e in of.items()} for m, of in found.items()},
         "matrices": [asdict(one) for one in matrices],
         "draws": DRAWS,
         "cpu_seconds": time.process_time() - begin_s,
@@ -194,25 +203,25 @@ def main(
     (RESULTS / "diagnostics.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _print_matrices(console: Console, queries: str, matrices: Sequence[Matrix]) -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"Matrices on queries of kind {queries}, best LDS first")
-    for heading in ("method", "weights", "", "LDS"):
+def _print_matrices(console: Console, measure: str, matrices: Sequence[Matrix]) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"Matrices by {measure}, best first")
+    for heading in ("method", "weights", "", "agreement"):
         table.add_column(heading, no_wrap=True)
     headings = ("κ̄", "R1", "R2:5", "c", "R1\ncentred", "R2:5\ncentred", "collapse", "κ̄ of\ncontrols", "adjusted")
     for heading in headings:
         table.add_column(heading, justify="right")
-    for one in sorted(matrices, key=lambda one: -one.lds.value):
+    for one in sorted(matrices, key=lambda one: -one.agreement.value):
         values = (*(getattr(one.values, name) for name in DIAGNOSTICS), one.collapse, one.control_kappa)
         shown = [f"{value:.2f}" for value in (*values, one.control_kappa_adjusted)]
-        table.add_row(one.method, one.weights, one.channel, f"{one.lds.value:.2f}", *shown)
+        table.add_row(one.method, one.weights, one.channel, f"{one.agreement.value:.2f}", *shown)
     console.print(table)
 
 
 def _print_agreement(console: Console, found: dict[str, dict[str, Estimate]], counts: dict[str, int]) -> None:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="Spearman of each diagnostic with −LDS over matrices")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="Spearman of each diagnostic with minus the agreement")
     table.add_column("diagnostic", no_wrap=True)
-    for queries in found:
-        table.add_column(f"{queries}\n{counts[queries]} matrices", justify="right", no_wrap=True)
+    for measure in found:
+        table.add_column(f"{measure}\n{counts[measure]} matrices", justify="right", no_wrap=True)
     for name in next(iter(found.values())):
         table.add_row(
             name, *(f"{of[name].value:.2f} [{of[name].low:.2f}, {of[name].high:.2f}]" for of in found.values())

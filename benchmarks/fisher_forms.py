@@ -204,36 +204,48 @@ def _by_whole(blocks: Sequence[Block], queries: Sequence[Tensor], songs: Sequenc
 def trial(of: Measured, layers: Layers) -> list[dict]:
     """On dev: LDS of every form at every damping, and intervals at a form's best one.
 
-    The best damping has the largest mean of both groups' LDS. Differences are to the diagonal by the songs' codes, at
-    its own best damping, in the same draws.
+    The best damping has the largest mean of both groups' LDS. Differences are to the diagonal by the songs' codes, of
+    the same layers and of the heads, each at its own best damping, in the same draws.
     """
-    parts = select_parts(of.model, layers)
-    queries, songs = (by_part(of.gradients(pieces).of(layers), parts) for pieces in ("dev", "songs"))
-    # One pass through all layers serves every choice of them; the heads are cheaper by themselves.
-    captured: Layers = "heads" if layers == "heads" else "layers"
     rows: list[dict] = []
-    reference: dict[str, Resampled] | None = None
+    reference, of_heads = best_diagonal(of, layers), best_diagonal(of, "heads")
     for labels, form in _TRIED:
-        blocks = [named_blocks(of, captured, labels)[id(part.parameter)] for part in parts]
-        found = scores_by(blocks, form, queries, songs)
-        grid = {damping: of.lds("dev", scores_QN) for damping, scores_QN in found.items()}
-        sums = {damping: sum(lds.values()) for damping, lds in grid.items()}
-        best = max(sums, key=sums.__getitem__)
-        judged = of.judge("dev", found[best])
-        reference = reference or judged
+        grid, damping, judged = _judged(of, layers, labels, form)
         rows.append(
             {
                 "layers": layers,
                 "labels": labels,
                 "form": form,
-                "damping": best,
-                "grid": {f"{damping:g}": lds for damping, lds in grid.items()},
+                "damping": damping,
+                "grid": {f"{tried:g}": lds for tried, lds in grid.items()},
                 "lds": {group: asdict(value.estimate) for group, value in judged.items()},
                 "ahead": {group: asdict((judged[group] - reference[group]).estimate) for group in judged},
+                "ahead_of_heads": {group: asdict((judged[group] - of_heads[group]).estimate) for group in judged},
             }
         )
-        print(layers, labels, form, f"{best:g}", *(f"{name} {judged[name].estimate}" for name in judged), flush=True)
+        print(layers, labels, form, f"{damping:g}", *(f"{name} {judged[name].estimate}" for name in judged), flush=True)
     return rows
+
+
+@cache
+def best_diagonal(of: Measured, layers: Layers) -> dict[str, Resampled]:
+    """LDS on dev by group, of the diagonal by the songs' codes at its best damping."""
+    return _judged(of, layers, "songs", "diagonal")[2]
+
+
+def _judged(
+    of: Measured, layers: Layers, labels: Labels, form: Form
+) -> tuple[dict[float, dict[str, float]], float, dict[str, Resampled]]:
+    """LDS on dev by damping and group; the best damping; and resampled LDS there."""
+    parts = select_parts(of.model, layers)
+    queries, songs = (by_part(of.gradients(pieces).of(layers), parts) for pieces in ("dev", "songs"))
+    # One pass through all layers serves every choice of them; the heads are cheaper by themselves.
+    captured: Layers = "heads" if layers == "heads" else "layers"
+    blocks = [named_blocks(of, captured, labels)[id(part.parameter)] for part in parts]
+    found = scores_by(blocks, form, queries, songs)
+    grid = {damping: of.lds("dev", scores_QN) for damping, scores_QN in found.items()}
+    best = max(grid, key=lambda damping: sum(grid[damping].values()))
+    return grid, best, of.judge("dev", found[best])
 
 
 @cache
@@ -289,13 +301,16 @@ def with_table(results: dict, text: str) -> str:
     if not end:
         raise ValueError(f"the page has no place for the table: {_BEGIN.strip()} {_END}")
     lines = [
-        "| layers | F | labels | λ | excerpts | continuations | less the diagonal, excerpts | continuations |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| layers | F | labels | λ | excerpts | continuations | less the diagonal, excerpts | continuations "
+        "| less the diagonal of `heads`, excerpts | continuations |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in results["rows"]:
         cells = [_interval(row["lds"][group]) for group in GROUPS]
         reference = (row["labels"], row["form"]) == ("songs", "diagonal")
         cells += ["–" if reference else _interval(row["ahead"][group], signed=True) for group in GROUPS]
+        heads = row["layers"] == "heads"
+        cells += ["–" if heads else _interval(row["ahead_of_heads"][group], signed=True) for group in GROUPS]
         labels, damping = (row["labels"], f"{row['damping']:g}") if row["form"] != "identity" else ("–", "–")
         lines.append(f"| `{row['layers']}` | {_NAMES[row['form']]} | {labels} | {damping} | {' | '.join(cells)} |")
     return head + begin + "\n".join(lines) + "\n" + end + tail

@@ -131,6 +131,7 @@ def test_a_trial_compares_every_form_with_the_project_s_diagonal(
     rows = trial(of, "heads")
     assert [(row["labels"], row["form"]) for row in rows] == list(fisher_forms._TRIED)
     assert rows[0]["ahead"]["excerpts"] == {"value": 0, "low": 0, "high": 0}
+    assert rows[1]["ahead_of_heads"] == rows[1]["ahead"]
     # Another path to the diagonal: `lumina fisher`'s sums, and the metric of benchmarks.unlearning.
     expected = of.lds("dev", of.first_order("dev", "heads", 1e-4))
     assert rows[0]["grid"]["0.0001"] == pytest.approx(expected)

@@ -6,7 +6,8 @@ Model A is trained again and recorded in FOLDER; a record that does not end with
 The mean loss of the queries of each kind, and the losses of some queries by themselves, are differentiated with respect
 to the weight of each song, and compared with random tenths, random halves and single songs left out. The bank's tenths
 are the gate (`lumina_ray.replay.gate`): 32 removals of the same run. Prints r, slope and rank of each after every pass,
-and writes FOLDER/agreement.json and FOLDER/replayed.json, which a bank keeps beside itself. Interrupted, it goes on.
+and writes FOLDER/agreement.json and FOLDER/replayed.json, which a bank keeps beside itself. At the end the default
+method is asked about the same queries: FOLDER/beside.json. Interrupted, it goes on.
 """
 
 import json
@@ -14,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -24,10 +25,16 @@ from rich.console import Console
 from cluster.progress import show_steps
 from lumina_ray.errors import NumericsError
 from lumina_ray.files import atomic_path
+from lumina_ray.methods import METHODS
 from lumina_ray.replay.gate import MIN_R, SLOPES
 from lumina_ray.replay.record import Record, parameter_names, record
 from lumina_ray.replay.reverse import differentiate
+from lumina_ray.truth.agreement import cluster
 from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
+from lumina_ray.truth.evaluation_set import EvaluationSet
+from lumina_ray.truth.fingerprints import FingerprintKey, make_fingerprints
+from lumina_ray.truth.measures import draw_again, lds_in_draws
+from lumina_ray.truth.queries import Split
 from lumina_ray.truth.replayed import (
     ASKED,
     REPLAYED_FILE,
@@ -41,6 +48,8 @@ from lumina_ray.truth.replayed import (
     save_replayed,
     scalars_of,
 )
+from lumina_ray.truth.scores import BOTH, scores
+from lumina_ray.vocabulary import DEFAULT_METHOD
 
 GATE = "tenth-"
 PREFIXES = (GATE, "half-", "single-")
@@ -49,7 +58,7 @@ PREFIXES = (GATE, "half-", "single-")
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the record and what is computed.")],
     bank: Annotated[Path, typer.Argument(help="A ground-truth bank.")] = SHIPPED,
-    split: Annotated[Literal["dev", "test"], typer.Option(help="Queries that are asked.")] = "test",
+    split: Annotated[Split, typer.Option(help="Queries that are asked.")] = "test",
     queries: Annotated[int, typer.Option(min=0, help="Of each kind, by themselves; besides the mean of all.")] = 2,
     together: Annotated[int, typer.Option(min=1, help="Scalars in a pass: they share its replay.")] = 6,
 ) -> None:
@@ -74,6 +83,8 @@ def main(
         replayed = Replayed(recorded.identity, hash_of_asked(loaded, found), opened.songs, tuple(found))
         save_replayed(replayed, out / REPLAYED_FILE)
         report(loaded, replayed, out, console)
+    if queries:
+        beside_default(loaded, replayed, split, out, console)
 
 
 def check_end(bank: Bank, opened: Replayable, recorded: Record) -> None:
@@ -121,6 +132,37 @@ def report(bank: Bank, replayed: Replayed, out: Path, console: Console) -> None:
     console.print(f"gate: {'passed' if passed else 'failed'} (r at least {MIN_R}, slope {SLOPES[0]} to {SLOPES[1]})")
     with atomic_path(out / "agreement.json") as temporary:
         temporary.write_text(json.dumps(agreements, indent=1) + "\n")
+
+
+def beside_default(bank: Bank, replayed: Replayed, split: Split, out: Path, console: Console) -> None:
+    """Print and write LDS by each kind of removal of the queries that were asked alone, and the default's on the same.
+
+    LDS is the mean over queries of the rank correlation over trainings; differences are paired in the same draws.
+    """
+    method = METHODS[DEFAULT_METHOD]
+    assert method.kind is not None
+    alone = {kind: [one.queries[0] for one in replayed.of_kind(kind, alone=True)] for kind in ASKED}
+    columns = [q for of in alone.values() for q in of]
+    asked = EvaluationSet("A", split, replayed.songs, len(replayed.songs), tuple(bank.queries[q] for q in columns), ())
+    key: FingerprintKey = ("A", "A", method.kind)
+    made = {key: make_fingerprints(bank, "A", method.kind, asked)}
+    scores_QN = scores(bank, method, BOTH, asked, asked.n_catalog, made)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for kind, of_kind in alone.items():
+        default_QN = scores_QN[[columns.index(q) for q in of_kind]]
+        # Leaving out a song raises the loss by minus the derivative.
+        replay_QN = -replayed.derivatives(replayed.of_kind(kind, alone=True))
+        clusters = [cluster(bank.queries[q], q) for q in of_kind]
+        for prefix in PREFIXES:
+            rows = bank.of_kind(prefix)
+            losses_RQ = bank.losses_RQK[np.ix_(rows, of_kind)].mean(axis=2, dtype=np.float64)
+            masks_RN, draws = bank.masks(rows, list(replayed.songs)), draw_again(len(rows), clusters)
+            by_replay, by_default = (lds_in_draws(of, masks_RN, losses_RQ, draws) for of in (replay_QN, default_QN))
+            judged = {"replay": by_replay, DEFAULT_METHOD: by_default, "ahead": by_replay - by_default}
+            found[f"{prefix} {kind}"] = {name: asdict(of.estimate) for name, of in judged.items()}
+            console.print(f"{prefix} {kind}", {name: str(of.estimate) for name, of in judged.items()})
+    with atomic_path(out / "beside.json") as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def index(
         str | None,
         typer.Option(
             help="A file by `lumina effects fit` for this very model, fingerprint and catalog: reports then tell "
-            "influence in nats. Without it, shares are uncalibrated."
+            "influence in nats. Without it, shares tell likeness alone."
         ),
     ] = None,
     effects_kind: Annotated[

@@ -141,8 +141,8 @@ def provenance(report: Report) -> list[str]:
     asked = " or ".join(safe(one.model) for one in finding.models)
     if not finding.found:
         told = [
-            f"Not shown to be an output of {asked}: unrelated tracks are as like their pieces. That does not show that "
-            "it is none."
+            f"Not shown to be an output of {asked}: other music resembles such outputs as much. That does not show "
+            "that it is none."
         ]
     else:
         which = " and ".join(safe(name) for name in finding.found)
@@ -169,8 +169,8 @@ def influence(report: Report) -> list[str]:
         return ["Not told: a part of the catalog was not searched, and influence is told of the whole."]
     if finding is None:
         return [
-            "Not known: no effects were fitted for this model and this catalog, so shares are uncalibrated. They tell "
-            "likeness, and not what training on a song did."
+            "Not known: no effects were fitted for this model and this catalog. Shares tell likeness alone, and not "
+            "what training on a song did."
         ]
     told = [
         "An effect is by how much the loss would rise, in nats per code, if a song had been left out of the training, "
@@ -281,7 +281,7 @@ def basis(report: Report, channel: ChannelReport) -> str:
             "was trained on these songs."
         )
     if not found.qualified:
-        return "No song qualifies: there are no shares that could rest on likeness or on membership."
+        return "No song was found to be a near copy, so there are no shares."
     alpha, only = f"{channel.noise.alpha:g}", "the one song that qualifies"
     if not found.significant:
         which = only if found.qualified == 1 else f"any of the {found.qualified} songs that qualify"

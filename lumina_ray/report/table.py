@@ -136,8 +136,8 @@ def _print_channel(
     if source := report.basis.membership:
         console.print(
             Text(
-                "mem. is the membership p-value, of the song alone, whatever the query: could the model never have "
-                f"seen it? * the smallest that {source.n_controls} controls can show",
+                "mem. is of the song alone and says nothing of this query: small if the model was probably trained on "
+                f"it, or on one nearly like it; * the smallest that {source.n_controls} controls can show",
                 style="dim",
             )
         )

@@ -137,7 +137,7 @@ def test_the_report_says_of_what_and_how_sure(made, snapshot: Snapshot, capsys: 
         "0.008."
     )
     for report, told in zip(
-        reports, (together, "in general, not of this clip", "so shares are uncalibrated"), strict=True
+        reports, (together, "in general, not of this clip", "Shares tell likeness alone"), strict=True
     ):
         assert from_json(to_json(report)) == report
         assert told in " ".join(sentences.influence(report))

@@ -344,7 +344,7 @@ def test_a_report_says_what_its_shares_rest_on_and_keeps_them(made, snapshots) -
         ({17: 0.8}, "The shares rest on likeness and, for the one song that qualifies, on evidence that the model was"),
         ({60: 0.8}, "likeness alone: there is no evidence that the model was trained on the one song that qualifies"),
         ({60: 0.6, 70: 0.6}, "no evidence that the model was trained on any of the 2 songs that qualify (p > 0.05"),
-        ({}, "No song qualifies: there are no shares"),
+        ({}, "No song was found to be a near copy, so there are no shares"),
     ],
 )
 def test_the_sentence_fits_the_songs(made, snapshots, weights: dict[int, float], sentence: str) -> None:

@@ -11,7 +11,7 @@ Times are of the processor, in one process on one core, so that other programs h
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -26,12 +26,14 @@ from lumina_ray.fingerprint import Fingerprinter, Specification, encode_song
 from lumina_ray.fingerprint.kinds import KINDS_OF
 from lumina_ray.model import AttributableModel, open_model
 from lumina_ray.training.data import load_songs
-from lumina_ray.truth.dit_bank import agreement, load_dit_bank
+from lumina_ray.truth.dit_bank import agreement, agreement_of, diversity, load_dit_bank, untrained
+from lumina_ray.truth.measures import Resampled
 from lumina_ray.truth.queries import Split
+from lumina_ray.truth.scores import ScoredChannel
 from lumina_ray.vocabulary import CHANNELS, Channel, Draws, Kind, SongCodes
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-KINDS: tuple[Kind, ...] = ("stats", "jl", "gradient", "logra", "factgrass", "d-trak")
+KINDS: tuple[Kind, ...] = ("stats", "jl", "gradient", "logra", "factgrass", "head-gradient", "d-trak")
 _OTHER_SEED = 1
 
 CatalogArgument = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Songs of 20 s or more.")]
@@ -125,12 +127,47 @@ def lds(
     split: Annotated[Split, typer.Option(help="dev is for choosing.")] = "dev",
     kind: KindOption = None,
 ) -> None:
-    """Agreement of cosines of fingerprints with retraining, by kind of query and channel, with intervals."""
+    """Agreement of cosines of fingerprints with retraining, and how far it is ahead of what does without the model.
+
+    Floors are the same fingerprints of random weights and of the model that all others start from, and latents alone:
+    mean (P) and spread (M) of each row.
+    """
     of_bank = load_dit_bank(bank)
+    print("worth so many queries:", {of: round(n, 1) for of, n in diversity(of_bank, split).items()})
+    latents = agreement_of(of_bank, split, latent_statistics)
+    _print_agreement("latents", latents, {})
     for name in kind or KINDS:
-        for of, by_channel in agreement(of_bank, name, split).items():
-            cells = "  ".join(f"{c} {estimate}" for c, estimate in by_channel.items())
-            print(f"{name:10} {of:10} {cells}", flush=True)
+        found = agreement(of_bank, name, split)
+        floors = {
+            "untrained": agreement(of_bank, name, split, untrained(of_bank)),
+            "base": agreement(of_bank, name, split, of_bank.start.weights),
+            "latents": latents,
+        }
+        _print_agreement(name, found, floors)
+
+
+def latent_statistics(pieces: Sequence[SongCodes]) -> dict[Channel, np.ndarray]:
+    """Mean (P) and standard deviation (M) of each row of latents over frames with sound: unit vectors `[n, C]`."""
+    heard = [
+        np.concatenate([chunk[:, heard_T] for chunk, heard_T in zip(piece.chunks, piece.heard, strict=True)], axis=1)
+        for piece in pieces
+    ]
+    made: dict[Channel, np.ndarray] = {
+        "P": np.stack([of.mean(axis=1, dtype=np.float64) for of in heard]),
+        "M": np.stack([of.std(axis=1, dtype=np.float64) for of in heard]),
+    }
+    return {c: vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for c, vectors in made.items()}
+
+
+def _print_agreement(
+    name: str,
+    found: Mapping[str, Mapping[ScoredChannel, Resampled]],
+    floors: Mapping[str, Mapping[str, Mapping[ScoredChannel, Resampled]]],
+) -> None:
+    for of, by_channel in found.items():
+        for c, one in by_channel.items():
+            ahead = ", ".join(f"{floor} {(one - judged[of][c]).estimate}" for floor, judged in floors.items())
+            print(f"{name:14} {of:10} {c:4} {one.estimate}  ahead of: {ahead}", flush=True)
 
 
 def _chunks(catalog: Path, n_songs: int, n_chunks: int) -> list[list[Chunk]]:

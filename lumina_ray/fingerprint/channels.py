@@ -22,7 +22,7 @@ from lumina_ray.gradients.capture import Measure
 from lumina_ray.model.interface import AttributableModel, MusicModel
 from lumina_ray.model.statistics import STATISTICS_FILE
 from lumina_ray.model.tracked import ROLES, ZERO_MEAN, TrackedTensor
-from lumina_ray.vocabulary import Channel, codebooks_of
+from lumina_ray.vocabulary import CHANNELS, Channel, codebooks_of
 
 _ATTENTION: tuple[TrackedTensor, ...] = ("self_in_proj", "self_out_proj")
 
@@ -195,6 +195,15 @@ def attention_and_head_gradients(model: AttributableModel, specification: Specif
     layers = specification.layers
     weights = {c: _weights_of(model, layers[c], _ATTENTION) if c == "P" else model.heads() for c in layers}
     return ProjectedGradients(model, specification, weights)
+
+
+def output_gradients(model: AttributableModel, specification: Specification) -> ProjectedGradients:
+    """Open "head-gradient" of latents: gradients of the last linear layer (P) and of the convolution after it (M).
+
+    No layer is differentiated through: it costs a forward pass and the last two products.
+    """
+    of_channel = dict(zip(CHANNELS, model.heads(), strict=True))
+    return ProjectedGradients(model, specification, {c: [of_channel[c]] for c in specification.layers})
 
 
 def band_gradients(model: AttributableModel, specification: Specification) -> ProjectedGradients:

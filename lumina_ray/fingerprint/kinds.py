@@ -283,6 +283,13 @@ KINDS_OF: dict[RepresentationName, dict[Kind, FingerprintKind]] = {
             dims=lambda _channel, _shape: _MAX_DIMS,
             uses_fisher=True,
         ),
+        "head-gradient": FingerprintKind(
+            "projected gradients of the output layers alone: the last linear one (P), the convolution after it (M)",
+            needs="backward",
+            extraction=f"{_EXTRACTIONS}.channels:output_gradients",
+            layers=_no_layers,
+            dims=lambda _channel, _shape: _MAX_DIMS,
+        ),
         "d-trak": FingerprintKind(
             "projected gradients of all tensors in a band, of the predicted velocity's square (after D-TRAK)",
             needs="backward",

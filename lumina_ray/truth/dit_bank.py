@@ -7,7 +7,7 @@ Models of halves of the catalog are not kept: what they think of the queries is 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -20,13 +20,14 @@ from lumina_ray.files import atomic_path, sha256_of
 from lumina_ray.fingerprint import Fingerprinter, Specification
 from lumina_ray.truth.agreement import cluster
 from lumina_ray.truth.corpus import Audited, Recording, members
-from lumina_ray.truth.dit_models import DitStart, Weights, with_weights
-from lumina_ray.truth.measures import Estimate, draw_again, lds_in_draws
+from lumina_ray.truth.dit_models import DitStart, Weights, new_model, with_weights
+from lumina_ray.truth.measures import Resampled, draw_again, effective_queries, lds_in_draws
 from lumina_ray.truth.models import flat, unflat
 from lumina_ray.truth.packing import packed, unpacked
 from lumina_ray.truth.queries import TRAINED_FRAMES, Piece, Query, Split
 from lumina_ray.truth.recipe import Recipe, Training
 from lumina_ray.truth.retrainings import Retrainings
+from lumina_ray.truth.scores import BOTH, ScoredChannel, standardised
 from lumina_ray.truth.unlearning import song_codes
 from lumina_ray.vocabulary import CHANNELS, Channel, Kind, SongCodes
 
@@ -123,34 +124,64 @@ def load_dit_bank(folder: Path) -> DitBank:
         raise StoreError(f"{path}: cannot be read ({error}); `lumina truth build --family dit` makes a bank") from error
 
 
-def agreement(bank: DitBank, kind: Kind, split: Split) -> dict[str, dict[Channel, Estimate]]:
-    """Linear datamodeling scores of a kind of fingerprint, by kind of query and by channel.
+Describe = Callable[[Sequence[SongCodes]], dict[Channel, np.ndarray]]
+"""Makes unit vectors of pieces: float32 `[n, D]` by channel."""
 
-    Scores are cosines of fingerprints of the audited model; truth is the losses of the models of random halves.
+
+def agreement(
+    bank: DitBank, kind: Kind, split: Split, weights: Weights | None = None
+) -> dict[str, dict[ScoredChannel, Resampled]]:
+    """Linear datamodeling scores of cosines of a kind of fingerprint, by kind of query and by channel, and together.
+
+    Args:
+        weights: of the model that fingerprints are made with; by default the audited one's.
     """
-    model = with_weights(bank.recipe, bank.start, bank.weights)
+    model = with_weights(bank.recipe, bank.start, bank.weights if weights is None else weights)
     fingerprinter = Fingerprinter(model, Specification.for_model(model, kind))
+
+    def described(pieces: Sequence[SongCodes]) -> dict[Channel, np.ndarray]:
+        made = list(fingerprinter.many(pieces))
+        return {c: np.stack([one.vectors[c] for one in made]) for c in CHANNELS}
+
+    return agreement_of(bank, split, described)
+
+
+def agreement_of(bank: DitBank, split: Split, describe: Describe) -> dict[str, dict[ScoredChannel, Resampled]]:
+    """Linear datamodeling scores of cosines of descriptions; truth is the losses of the models of random halves."""
+    frame_rate_hz = with_weights(bank.recipe, bank.start, bank.weights).frame_rate_hz
     songs = members(bank.recordings, WHOLE)
-    of_songs = _vectors(fingerprinter, [_song(bank.learned[i], model.frame_rate_hz) for i in songs])
-    rows, out = bank.of_kind("half"), dict[str, dict[Channel, Estimate]]()
+    of_songs = describe([_song(bank.learned[i], frame_rate_hz) for i in songs])
+    rows, out = bank.of_kind("half"), dict[str, dict[ScoredChannel, Resampled]]()
     masks_RN = bank.masks(rows, songs)
     for of in dict.fromkeys(query.kind for query in bank.queries):
         asked = [query for query in bank.queries if (query.kind, query.split) == (of, split)]
         if not asked:
             continue
-        pieces = [song_codes(query.codes_KT, model.frame_rate_hz, query.heard_T) for query in asked]
-        of_queries = _vectors(fingerprinter, pieces)
+        of_queries = describe([song_codes(query.codes_KT, frame_rate_hz, query.heard_T) for query in asked])
         losses_RQ = bank.losses_RQK[np.ix_(rows, bank.columns(asked))].mean(axis=2, dtype=np.float64)
         draws = draw_again(len(rows), [cluster(query, place) for place, query in enumerate(asked)])
-        out[of] = {
-            c: lds_in_draws(of_queries[c] @ of_songs[c].T, masks_RN, losses_RQ, draws).estimate for c in CHANNELS
-        }
+        scores: dict[ScoredChannel, np.ndarray] = {c: of_queries[c] @ of_songs[c].T for c in CHANNELS}
+        scores[BOTH] = np.sum([standardised(scores_QN) for scores_QN in scores.values()], axis=0)
+        out[of] = {c: lds_in_draws(scores_QN, masks_RN, losses_RQ, draws) for c, scores_QN in scores.items()}
     return out
 
 
-def _vectors(fingerprinter: Fingerprinter, pieces: Sequence[SongCodes]) -> dict[Channel, np.ndarray]:
-    made = list(fingerprinter.many(pieces))
-    return {c: np.stack([one.vectors[c] for one in made]) for c in CHANNELS}
+def untrained(bank: DitBank) -> Weights:
+    """Random weights of the audited model's size."""
+    return {
+        name: tensor.half()
+        for name, tensor in new_model(bank.recipe, bank.start.words).transformer.state_dict().items()
+    }
+
+
+def diversity(bank: DitBank, split: Split) -> dict[str, float]:
+    """How many queries without anything in common those of each kind are worth, by the losses of random halves."""
+    rows, out = bank.of_kind("half"), dict[str, float]()
+    for of in dict.fromkeys(query.kind for query in bank.queries):
+        asked = [query for query in bank.queries if (query.kind, query.split) == (of, split)]
+        if asked:
+            out[of] = effective_queries(bank.losses_RQK[np.ix_(rows, bank.columns(asked))].mean(axis=2))
+    return out
 
 
 def _song(piece: Piece, frame_rate_hz: float) -> SongCodes:

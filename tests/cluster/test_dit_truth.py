@@ -17,6 +17,7 @@ from lumina_ray.truth.corpus import Recording, Role, members
 from lumina_ray.truth.dit_bank import DIT_BANK_FILE, agreement, load_dit_bank
 from lumina_ray.truth.dit_models import SMALL, DitLearner, DitStart, losses, trained, trained_base, with_weights
 from lumina_ray.truth.recipe import without
+from lumina_ray.truth.scores import BOTH
 from lumina_ray.truth.unlearning import song_codes
 from lumina_ray.vocabulary import CHANNELS
 from tests.truth.small_bank import captions_of
@@ -92,8 +93,8 @@ def test_a_bank_is_built_and_says_how_far_fingerprints_agree(ray_cluster: str, t
         planted_RQK[rows, q, 0] = -(loaded.masks(rows, songs) @ (songs_ND @ vector(loaded.queries[q].codes_KT)))
     for sign in (1, -1):
         found = agreement(replace(loaded, losses_RQK=sign * planted_RQK), "gradient", split)["excerpt"]
-        assert set(found) == set(CHANNELS)
-        assert found["P"].value == pytest.approx(sign)
+        assert set(found) == {*CHANNELS, BOTH}
+        assert found["P"].estimate.value == pytest.approx(sign)
 
     (place.out / DIT_BANK_FILE).write_text("{}")
     with pytest.raises(StoreError, match="a bank of version None"):

@@ -140,6 +140,19 @@ def test_d_trak_is_the_gradient_of_the_squared_prediction(model: DiffusionTransf
     assert not np.allclose(ours.vectors["P"], of_loss.vectors["P"], atol=1e-4)
 
 
+def test_head_gradients_are_those_of_the_two_output_layers(model: DiffusionTransformer) -> None:
+    latents = song([60, 31], 4)
+    fingerprinter = Fingerprinter(model, Specification.for_model(model, "head-gradient"))
+    ours = fingerprinter(latents)
+    mean_gradients(model, latents)
+    for channel, weight in zip(CHANNELS, model.heads(), strict=True):
+        assert weight.grad is not None
+        flat, specification = weight.grad.flatten().double(), fingerprinter.specification
+        projected = torch.zeros(4096, dtype=torch.float64)
+        SparseProjection(len(flat), 4096, specification.nonzeros, specification.seed).add(projected, 0, flat)
+        np.testing.assert_allclose(ours.vectors[channel], projected / projected.norm(), atol=1e-5)
+
+
 def test_what_is_differentiated_is_in_the_specification(model: DiffusionTransformer) -> None:
     of_loss, of_square = (Specification.for_model(model, kind) for kind in ("gradient", "d-trak"))
     assert of_square.loss.startswith("square of the predicted velocity, mean over draws")

@@ -1,10 +1,12 @@
 """Tables of a ground-truth bank that `lumina diagnose` takes: a method's scores for excerpts, and songs' features.
 
     uv run --no-sync python -m benchmarks.bank_tables --out TABLES --method tokens
-    uv run --no-sync lumina diagnose TABLES/scores-tokens.parquet --features TABLES/features.parquet
+    uv run --no-sync lumina diagnose TABLES/scores-tokens.parquet --features TABLES/features.parquet \
+        --genres TABLES/queries.csv
 
 Features are computed with librosa on what the codec makes of the bank's codes, as a bank holds no audio: onset
-intervals for rhythm, mean chroma and tonnetz for harmony, mean and deviation of MFCC and CQT for timbre.
+intervals for rhythm, mean chroma and tonnetz for harmony, mean and deviation of MFCC and CQT for timbre. A query's
+genre is the word of its recording's caption that names the style, such as metal or baroque.
 """
 
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Annotated
 import librosa
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import torch
 import typer
@@ -71,6 +74,17 @@ def excerpt_scores(bank: Bank, method: str, split: Split, queries: QueryKind = "
     return pa.concat_tables(tables).replace_schema_metadata({METHOD_KEY: method, SONGS_KEY: str(n)})
 
 
+def genres(bank: Bank, split: Split, queries: QueryKind = "excerpt") -> pa.Table:
+    """Make a manifest of the queries of one kind, by the ids of `excerpt_scores`, with the genre of each."""
+    asked = floor_set(bank, split)
+    places = asked.of_kind(queries)
+    # A caption begins with its tempo, and goes on with the style.
+    styles = [bank.captions[asked.queries[q].recording].split()[1] for q in places]
+    ids = [f"{queries} {q:03}" for q in places]
+    # A manifest names a file of each song; a bank holds codes.
+    return pa.table({"song_id": ids, "path": [f"{name}.wav" for name in ids], "genre": styles})
+
+
 def song_id(recording: int) -> str:
     """Name a recording of the bank."""
     return f"recording {recording:03}"
@@ -89,6 +103,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     for name in method or ():
         pq.write_table(excerpt_scores(loaded, name, split), out / f"scores-{name}.parquet")
+    pa.csv.write_csv(genres(loaded, split), out / "queries.csv")
     if not features:
         return
     model, rows = open_model("nano"), []

@@ -22,6 +22,7 @@ import torch
 import typer
 from rich.console import Console
 
+from benchmarks.codebooks import single_effects
 from cluster.progress import show_steps
 from lumina_ray.errors import NumericsError
 from lumina_ray.files import atomic_path
@@ -147,6 +148,9 @@ def beside_default(bank: Bank, replayed: Replayed, split: Split, out: Path, cons
     key: FingerprintKey = ("A", "A", method.kind)
     made = {key: make_fingerprints(bank, "A", method.kind, asked)}
     scores_QN = scores(bank, method, BOTH, asked, asked.n_catalog, made)
+    effects_NQK, left_out = single_effects(bank)
+    # What each song does alone, added up: the most that scores which add up can say of several songs.
+    added_QN = effects_NQK.mean(axis=2)[[left_out.index(song) for song in replayed.songs]].T
     found: dict[str, dict[str, dict[str, float]]] = {}
     for kind, of_kind in alone.items():
         default_QN = scores_QN[[columns.index(q) for q in of_kind]]
@@ -157,8 +161,9 @@ def beside_default(bank: Bank, replayed: Replayed, split: Split, out: Path, cons
             rows = bank.of_kind(prefix)
             losses_RQ = bank.losses_RQK[np.ix_(rows, of_kind)].mean(axis=2, dtype=np.float64)
             masks_RN, draws = bank.masks(rows, list(replayed.songs)), draw_again(len(rows), clusters)
-            by_replay, by_default = (lds_in_draws(of, masks_RN, losses_RQ, draws) for of in (replay_QN, default_QN))
-            judged = {"replay": by_replay, DEFAULT_METHOD: by_default, "ahead": by_replay - by_default}
+            scored = {"replay": replay_QN, DEFAULT_METHOD: default_QN, "single songs, added up": added_QN[of_kind]}
+            judged = {name: lds_in_draws(of, masks_RN, losses_RQ, draws) for name, of in scored.items()}
+            judged["replay is ahead"] = judged["replay"] - judged[DEFAULT_METHOD]
             found[f"{prefix} {kind}"] = {name: asdict(of.estimate) for name, of in judged.items()}
             console.print(f"{prefix} {kind}", {name: str(of.estimate) for name, of in judged.items()})
     with atomic_path(out / "beside.json") as temporary:

@@ -17,7 +17,7 @@ from cluster.train import songs_to_learn
 from lumina_ray.model.files import absolute_model
 from lumina_ray.replay.forecast import Measured, Sample, Work, clip_questions, costs, draw_sample, measure, timed
 from lumina_ray.replay.gate import GATE_FILE, REMOVALS
-from lumina_ray.replay.learner import DecoderLearner
+from lumina_ray.replay.learner import DecoderLearner, Learner
 from lumina_ray.replay.plan import Plan
 from lumina_ray.replay.record import DISK_BYTES, MEMORY_BYTES, kept_steps, open_record, steps_between
 from lumina_ray.replay.run import check_finished, open_training
@@ -131,7 +131,7 @@ class _Opened:
         state_s: seconds in which a state is read; 0 where there is none yet.
     """
 
-    learner: DecoderLearner
+    learner: Learner
     sample: Sample
     work: Work
     run_bytes: int

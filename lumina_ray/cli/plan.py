@@ -1,7 +1,7 @@
 """`lumina plan`: predict time, memory and disk of a job, as a table."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Protocol
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -12,8 +12,11 @@ from lumina_ray.cli.options import ChannelChoice, JsonOption, KindOption, chosen
 from lumina_ray.cli.output import answer
 from lumina_ray.errors import UsageError
 from lumina_ray.front.ray_address import check_ray_address
+from lumina_ray.vocabulary import Dtype
 
-_MODEL, _CHANNELS, _DTYPE = "nano", "both", "float32"
+_MODEL = "nano"
+_CHANNELS: ChannelChoice = "both"
+_DTYPE: Dtype = "float32"
 
 
 class Planned(Protocol):
@@ -33,9 +36,7 @@ def plan(
     model: Annotated[str, typer.Option(help="See `lumina fingerprint`.")] = _MODEL,
     fingerprint: KindOption | None = None,
     channels: Annotated[ChannelChoice, typer.Option(help="See `lumina fingerprint`.")] = _CHANNELS,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="See `lumina fingerprint`.")
-    ] = _DTYPE,
+    dtype: Annotated[Dtype, typer.Option(help="See `lumina fingerprint`.")] = _DTYPE,
     gpus: Annotated[
         int | None, typer.Option(min=1, help="Plan for so many; one must be there. Default: what the cluster has.")
     ] = None,

@@ -191,7 +191,7 @@ class Training:
 
 
 def cut_windows(songs: Sequence[Tensor], frames: int) -> list[tuple[int, Tensor]]:
-    """Cut songs, `[K, T]` each, into windows of so many frames, with the number of its song; the last may be shorter."""
+    """Cut songs, `[K, T]` each, into windows of so many frames, each with its song's number; the last is shorter."""
     return [
         (number, song_KT[:, begin : begin + frames])
         for number, song_KT in enumerate(songs)

@@ -1,4 +1,4 @@
-"""What is predicted of a replay is what the replay itself does: steps, states, reads and bytes are counted in real ones."""
+"""A replay does what is predicted of it: its steps, states, reads and bytes are counted."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,9 +73,8 @@ def test_a_real_pass_does_what_is_predicted(epochs: int, batch: int, held: int) 
         assert max(map(len, segments)) == work.longest <= held
         if len(segments) > 1:
             # Besides the tensors, a file has a header.
-            assert (
-                work.unfinished_bytes(vector_bytes) / 2 <= max(sizes) < work.unfinished_bytes(vector_bytes) / 2 + 1024
-            )
+            once = work.unfinished_bytes(vector_bytes) / 2
+            assert once <= max(sizes) < once + 1024
 
 
 def test_a_sample_has_the_largest_step_and_steps_of_all_sizes() -> None:

@@ -4,9 +4,9 @@ import functools
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,11 +27,13 @@ from lumina_ray.errors import ClusterError, LuminaError, ManifestError
 from lumina_ray.fingerprint import Specification, encode_song
 from lumina_ray.fingerprint.batching import predicted_peak
 from lumina_ray.model.files import absolute_model
+from lumina_ray.replay.forecast import timed
 from lumina_ray.storage import AnyPath
 from lumina_ray.store import FingerprintWorker
 from lumina_ray.store.forecast import (
     Duration,
     Resources,
+    Span,
     chunk_songs,
     count_batches,
     decoded_bytes,
@@ -47,8 +49,6 @@ _MIN_BATCHES = 3
 # Ray Data uses at most this fraction of the object store.
 _OBJECT_STORE_FRACTION = 0.5
 _MIN_SPREAD = 0.1
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Plan:
             ("songs", songs, self.durations_from + (f"; {self.unusable} unusable" if self.unusable else "")),
             (
                 "time",
-                f"{_time(span.expected)} ({_time(span.low)} to {_time(span.high)})",
+                span_text(span),
                 f"{self.workers} workers, one for each {each}, {self.decoders} decoders: {self.batch_s:.3f} s a batch "
                 f"of {self.chunks_in_flight} chunks, {1000 * self.encode_s:.1f} ms to encode and "
                 f"{1000 * self.decode_s:.1f} ms to decode a second of audio, measured here; limited by "
@@ -194,7 +194,7 @@ def plan_job(
         decode_s=decoded_s * decode_s,
         resources=Resources(on.count, on.decoders, scale * present["CPU"], shared=on.device == "cpu"),
         start_s=started_s + statistics.median(of_worker.start_s for of_worker in measured),
-        spread=max(_MIN_SPREAD, _half_range([value for of_worker in measured for value in of_worker.batch_s])),
+        spread=spread_of([value for of_worker in measured for value in of_worker.batch_s]),
     )
     return Plan(
         songs=len(songs),
@@ -229,8 +229,15 @@ def _measure_workers(
     sample = songs.take(np.linspace(0, len(songs) - 1, min(len(songs), _DECODED_SONGS)).round().astype(int))
     measure = _measure.options(num_cpus=workers.cpus, num_gpus=workers.gpus)
     arguments = (model, specification.to_dict(), workers.device, chunks_in_flight, sample)
-    try:
+    with measuring():
         return ray.get([measure.remote(*arguments, _MEASURED_S, time.time()) for _ in range(n)])
+
+
+@contextmanager
+def measuring() -> Iterator[None]:
+    """Raise what stopped a measuring task as one line."""
+    try:
+        yield
     except ray.exceptions.RayError as error:
         cause = root_cause(error)
         if isinstance(cause, LuminaError):
@@ -257,14 +264,14 @@ def _measure(
     decode_s: list[float] = []
     chunks: list[np.ndarray] = []
     for i in range(len(songs)):
-        took_s, decoded = _timed(decode_guarded, songs.slice(i, 1), decode_rows)
+        took_s, decoded = timed(decode_guarded, songs.slice(i, 1), decode_rows)
         row = decoded.to_pylist()[0]
         reason = row["error"]
         if reason is None:
             # A minute of audio tells as much as an hour.
             tried = decoded_chunks(row)[: round(60 / CHUNK_S)]
             decode_s.append(took_s / row["duration_s"])
-            took_s, codes = _timed(encode_song, worker.model, tried)
+            took_s, codes = timed(encode_song, worker.model, tried)
             encode_s.append(took_s / (sum(codes.frames) / worker.model.frame_rate_hz))
             chunks += codes.chunks
     if not chunks:
@@ -274,7 +281,7 @@ def _measure(
     batch_s: list[float] = []
     end_s = time.monotonic() + batches_s
     while len(batch_s) < _MIN_BATCHES or time.monotonic() < end_s:
-        batch_s.append(_timed(worker.fingerprinter, song)[0])
+        batch_s.append(timed(worker.fingerprinter, song)[0])
     gpu_bytes = None
     if device == "cuda":
         gpu_bytes = torch.cuda.memory_allocated() + predicted_peak(worker.model, worker.specification, chunks_in_flight)
@@ -288,16 +295,15 @@ def _measure(
     )
 
 
-def _timed(work: Callable[..., T], *args: object) -> tuple[float, T]:
-    begin_s = time.perf_counter()
-    made = work(*args)
-    return time.perf_counter() - begin_s, made
-
-
-def _half_range(values: list[float]) -> float:
-    """Half the distance between the 10th and the 90th percentile, relative to the median."""
+def spread_of(values: Sequence[float]) -> float:
+    """Relative error of a measurement: half of what lies between its 10th and 90th percentile, and 0.1 at least."""
     low, middle, high = np.percentile(values, [10, 50, 90])
-    return float((high - low) / 2 / middle)
+    return max(_MIN_SPREAD, float((high - low) / 2 / middle))
+
+
+def span_text(span: Span) -> str:
+    """A predicted time for people."""
+    return f"{_time(span.expected)} ({_time(span.low)} to {_time(span.high)})"
 
 
 def _time(seconds: float) -> str:

@@ -36,19 +36,7 @@ def train(base: str, store: StreamedStore, out: Path, plan: Plan, console: Conso
         ClusterError: the cluster cannot run it.
     """
     console, out, name = console or Console(stderr=True), out.resolve(), absolute_model(base)
-    opened = open_maker(base, name, store.specification.weights_sha256, store.path)
-    (rows, _), captions = usable_songs(store), captions_of(store)
-    ids = tuple(store.song_ids[row] for row in rows)
-    codes = codes_of(store, ids)
-    keep_songs(
-        RunSongs(
-            ids,
-            tuple(known_caption(opened, captions.get(song_id)) or None for song_id in ids),
-            tuple(whole(codes[song_id]) for song_id in ids),
-        ),
-        out,
-    )
-    del opened
+    keep_songs(songs_to_learn(base, store), out)
     begin = partial(begin_training, name, out, plan)
     steps = len(begin().steps)
     with ray_session(), stoppable():
@@ -56,6 +44,25 @@ def train(base: str, store: StreamedStore, out: Path, plan: Plan, console: Conso
         if not is_finished(out):
             run_jobs("Model", _write_model, [(name, out, plan)], console=console, steps=1)
     return out / MODEL_FOLDER
+
+
+def songs_to_learn(base: str, store: StreamedStore) -> RunSongs:
+    """Read all usable songs of a store, as a run of this model learns them.
+
+    Raises:
+        ModelError: the model is not at hand, or cannot be fine-tuned.
+        SpecificationMismatch: other weights made the store.
+        StoreError: damaged.
+    """
+    opened = open_maker(base, absolute_model(base), store.specification.weights_sha256, store.path)
+    (rows, _), captions = usable_songs(store), captions_of(store)
+    ids = tuple(store.song_ids[row] for row in rows)
+    codes = codes_of(store, ids)
+    return RunSongs(
+        ids,
+        tuple(known_caption(opened, captions.get(song_id)) or None for song_id in ids),
+        tuple(whole(codes[song_id]) for song_id in ids),
+    )
 
 
 def _write_model(base: str, out: Path, plan: Plan, _: Report) -> None:

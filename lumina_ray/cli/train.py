@@ -25,6 +25,9 @@ def train(
         float, typer.Option(min=1e-9, help="Rate of learning at its highest. What is too fast cannot be replayed.")
     ] = 1e-3,
     seed: Annotated[int, typer.Option(help="Every random draw follows from it.")] = 0,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only predict time, memory and disk, of the training and of asking it.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on the songs of a store, and keep what a replay needs: `lumina attribute --replay RUN`.
@@ -37,7 +40,14 @@ def train(
     from lumina_ray.storage import locate
     from lumina_ray.store.stream import stream_store
 
-    model = run(base, stream_store(locate(catalog)), out, Plan(seed=seed, epochs=epochs, batch=batch, rate=rate))
+    store, asked = stream_store(locate(catalog)), Plan(seed=seed, epochs=epochs, batch=batch, rate=rate)
+    if plan:
+        from cluster.replay_plan import plan_training
+        from lumina_ray.cli.plan import show_plan
+
+        show_plan(plan_training(base, store, asked), as_json)
+        return
+    model = run(base, store, out, asked)
     answer(
         {"run": str(out), "model": str(model)},
         f"{out}: trained and recorded; fingerprint with `--model {model}`, and ask with `lumina attribute --replay "

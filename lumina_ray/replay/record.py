@@ -32,7 +32,9 @@ from lumina_ray.replay.training import State, Training
 RUN_FILE = "run.json"
 FORMAT = 1
 _MAX_JSON_BYTES = 16 << 20
-_GIB = 1 << 30
+DISK_BYTES = 2 << 30
+MEMORY_BYTES = 2 << 30
+"""Budgets of a record, by default: of all kept states, and of the states between two of them."""
 
 Report = Callable[[int, int], None]
 """Told how many steps are done, and of how many."""
@@ -135,8 +137,8 @@ def record(
     folder: Path,
     weights_N: Sequence[float] | None = None,
     *,
-    disk_bytes: int = 2 * _GIB,
-    memory_bytes: int = 2 * _GIB,
+    disk_bytes: int = DISK_BYTES,
+    memory_bytes: int = MEMORY_BYTES,
     report: Report = lambda *_: None,
 ) -> Record:
     """Train, and keep what a replay needs; go on where an earlier call was interrupted.
@@ -211,7 +213,7 @@ def steps_between(total: int, vector_bytes: int, disk_bytes: int, memory_bytes: 
 
     Args:
         total: steps of the training, S.
-        vector_bytes: of the weights. A kept state is three times as large, and a step's part of a replay four times.
+        vector_bytes: of the weights.
 
     Raises:
         UsageError: no number fits both budgets.
@@ -219,16 +221,31 @@ def steps_between(total: int, vector_bytes: int, disk_bytes: int, memory_bytes: 
     fits = [
         every
         for every in range(1, total + 1)
-        if (math.ceil(total / every) + 1) * 3 * vector_bytes <= disk_bytes and every * 4 * vector_bytes <= memory_bytes
+        if kept_bytes(total, every, vector_bytes) <= disk_bytes and held_bytes(every, vector_bytes) <= memory_bytes
     ]
     if not fits:
         root = math.ceil(math.sqrt(total))
         raise UsageError(
             f"states of this training do not fit into {disk_bytes / 1e9:.2f} GB of disk and {memory_bytes / 1e9:.2f} "
-            f"GB of memory; {(math.ceil(total / root) + 1) * 3 * vector_bytes / 1e9:.2f} and "
-            f"{root * 4 * vector_bytes / 1e9:.2f} GB would do"
+            f"GB of memory; {kept_bytes(total, root, vector_bytes) / 1e9:.2f} and "
+            f"{held_bytes(root, vector_bytes) / 1e9:.2f} GB would do"
         )
     return min(fits, key=lambda every: abs(every - math.sqrt(total)))
+
+
+def kept_steps(total: int, every: int) -> list[int]:
+    """List the steps after which a state is kept, from 0 to the last."""
+    return [*range(0, total, every), total]
+
+
+def kept_bytes(total: int, every: int, vector_bytes: int) -> int:
+    """Bytes of all kept states: each has the weights and both moments."""
+    return len(kept_steps(total, every)) * 3 * vector_bytes
+
+
+def held_bytes(steps: int, vector_bytes: int) -> int:
+    """Bytes that a replay holds of so many steps: of each, its state and its gradient."""
+    return steps * 4 * vector_bytes
 
 
 def state_path(folder: Path, step: int) -> Path:

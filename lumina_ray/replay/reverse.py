@@ -103,7 +103,7 @@ def differentiate(
             continue
         segment = list(record.replay(begin, last))
         while segment:
-            adjoint = _backwards(record, segment.pop(), adjoint, derivatives_QN)
+            adjoint = backwards(record, segment.pop(), adjoint, derivatives_QN)
             report(total - begin - len(segment), total)
         if unfinished:
             _save(unfinished, identity, begin, adjoint, derivatives_QN)
@@ -114,8 +114,8 @@ def differentiate(
     return derivatives_QN
 
 
-def _backwards(record: Record, step: Replayed, adjoint: Adjoint, derivatives_QN: np.ndarray) -> Adjoint:
-    """Carry adjoints over one step; adds to the songs' derivatives in place."""
+def backwards(record: Record, step: Replayed, adjoint: Adjoint, derivatives_QN: np.ndarray) -> Adjoint:
+    """Carry adjoints of Q scalars over one step; adds to the songs' derivatives, float64 `[Q, N]`, in place."""
     training, batch, after = record.training, record.training.batch(step.before.step), step.after
     held, gradient_QP = adjoint_of_optimizer(
         adjoint, after.first_P, after.second_P, step.clipped_P, step.norm,

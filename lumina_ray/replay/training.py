@@ -103,11 +103,7 @@ class Training:
             raise UsageError(f"a training needs songs and one caption for each; got {len(songs)} and {len(captions)}")
         self.learner, self.plan = learner, plan
         self.songs, self.captions = tuple(songs), tuple(captions)
-        self._windows = [
-            (song, songs[song][:, begin : begin + plan.window_frames])
-            for song in range(len(songs))
-            for begin in range(0, songs[song].shape[1], plan.window_frames)
-        ]
+        self._windows = cut_windows(songs, plan.window_frames)
         self.steps = order([window_KT.shape[1] for _, window_KT in self._windows], plan)
         self._start_P = self.weights()
 
@@ -192,6 +188,15 @@ class Training:
             norm = nn.utils.clip_grad_norm_(parameters, self.plan.clip)
             optimizer.step()
             yield Moment(step + 1, float(norm), parameters, optimizer)
+
+
+def cut_windows(songs: Sequence[Tensor], frames: int) -> list[tuple[int, Tensor]]:
+    """Cut songs, `[K, T]` each, into windows of so many frames, each with its song's number; the last is shorter."""
+    return [
+        (number, song_KT[:, begin : begin + frames])
+        for number, song_KT in enumerate(songs)
+        for begin in range(0, song_KT.shape[1], frames)
+    ]
 
 
 def _flat(tensors: Iterable[Tensor | None]) -> Tensor:

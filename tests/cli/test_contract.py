@@ -124,7 +124,7 @@ COMMANDS = {
     "keys list": {"--file", "--json"},
     "keys revoke": {"--file", "--json"},
     "methods": {"--json"},
-    "plan": {"--model", "--fingerprint", "--channels", "--dtype", "--gpus", "--decoders", "--json"},
+    "plan": {"--model", "--fingerprint", "--channels", "--dtype", "--gpus", "--decoders", "--replay", "--json"},
     "scores": {
         "--catalog",
         "--queries",
@@ -140,7 +140,7 @@ COMMANDS = {
     "statement": {"--by", "--period", "--out", "--index", "--public-key", "--key", "--workers", "--json"},
     "status": {"--json"},
     "serve": {"--index", "--model", "--port", "--host", "--device", "--keys", "--open", "--store", "--fisher"},
-    "train": {"--base", "--catalog", "--out", "--epochs", "--batch", "--rate", "--seed", "--json"},
+    "train": {"--base", "--catalog", "--out", "--epochs", "--batch", "--rate", "--seed", "--plan", "--json"},
     "train-nano": {
         "--catalog",
         "--controls",
@@ -289,6 +289,10 @@ def lumina(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("calibrate", "x", "--controls", "x", "--other-pieces", "store"), "NAME=STORE"),
         (("use", "nowhere", "--controls", "x", "--reference", "nano-early"), "no fingerprint store"),
         (("catalog", "scan", "nowhere", "--out", "x.parquet"), "nowhere"),
+        (("plan",), "either a MANIFEST, or --replay RUN"),
+        (("plan", "x.csv", "--replay", "y"), "either a MANIFEST, or --replay RUN"),
+        (("plan", "--replay", "y", "--gpus", "2"), "RUN alone decides"),
+        (("plan", "--replay", "nowhere"), "nowhere: no finished run; `lumina train` makes one"),
         (("truth", "build", "--out", "x", "--family", "dit", "--size", "nano"), "--size is of MusicGens"),
         (("truth", "build", "--out", "x", "--family", "dit", "--base", "nano"), "--base is of a MusicGen"),
     ],

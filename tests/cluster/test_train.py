@@ -136,6 +136,53 @@ def test_a_finished_run_is_not_trained_again_and_other_songs_are_refused(folder:
     assert "begun with other songs" in changed.stderr
 
 
+def test_a_plan_says_what_a_run_takes_before_it_and_after_it(folder: Path) -> None:
+    run = folder / "run"
+    before = train(folder, "--plan")
+    assert before.exit_code == 0, before.stderr
+    planned = json.loads(before.stdout)
+    after = run_lumina("plan", "--replay", str(run), "--json")
+    assert after.exit_code == 0, after.stderr
+    found = json.loads(after.stdout)
+    states = sum(1 for _ in (run / "states").iterdir())
+    for one in (planned, found):
+        assert (one["songs"], one["steps"], one["states"], one["passes"]) == (N_SONGS, STEPS, states, 2)
+        assert one["workers"] == 2
+        assert 0 < one["step_s"] < one["replayed_step_s"]
+        assert one["reverse_step_s"] > 0
+        assert one["clip"]["low"] < one["clip"]["expected"] < one["clip"]["high"]
+    assert (planned["recorded"], found["recorded"]) == (False, True)
+    assert planned["first_clip"]["expected"] > planned["clip"]["expected"]
+    files = [path for path in run.rglob("*") if path.is_file()]
+    measured_on_songs = {"companion.npz", "statistics.npz"}
+    sizes = sum(path.stat().st_size for path in files if path.name not in measured_on_songs)
+    assert planned["run_bytes"] == pytest.approx(sizes, rel=0.1)
+    assert found["run_bytes"] == sum(path.stat().st_size for path in files)
+    shown = run_lumina("plan", "--replay", str(run))
+    assert shown.exit_code == 0, shown.stderr
+    for what in ("time of a clip", "or each song left out", "6 trainings on 2 CPUs", "disk of a clip"):
+        assert what in " ".join(shown.stdout.split())
+
+
+def test_a_run_that_cannot_be_replayed_here_is_not_planned(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "run", copy)
+    record = json.loads((copy / "run.json").read_text())
+    environment = record["environment"] | {"torch": "1.0.0"}
+    (copy / "run.json").write_text(json.dumps(record | {"environment": environment}))
+    other = run_lumina("plan", "--replay", str(copy))
+    assert other.exit_code != 0
+    assert f"{copy}: a training with environment.torch = 1.0.0 was recorded" in other.stderr
+    (copy / "run.json").write_text("{}")
+    damaged = run_lumina("plan", "--replay", str(copy))
+    assert damaged.exit_code == 2
+    assert "no record of a training" in damaged.stderr
+    shutil.rmtree(copy / MODEL_FOLDER)
+    unfinished = run_lumina("plan", "--replay", str(copy))
+    assert unfinished.exit_code == 2
+    assert f"{copy}: no finished run; `lumina train` makes one, and goes on" in unfinished.stderr
+
+
 def test_a_run_of_another_model_or_an_unfinished_one_answers_nothing(folder: Path, tmp_path: Path) -> None:
     unfinished = ask(folder, tmp_path)
     assert unfinished.exit_code == 2

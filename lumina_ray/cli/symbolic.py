@@ -89,7 +89,7 @@ def card(
     ],
     recipe: Annotated[
         Literal["own", "dattri"],
-        typer.Option(help="own: of `lumina symbolic build`. dattri: of its published benchmark; hours without a GPU."),
+        typer.Option(help="own: of `lumina symbolic build`. dattri: of its published benchmark, which takes long."),
     ] = "own",
     device: Annotated[
         str | None,

@@ -23,7 +23,7 @@ def print_symbolic_card(card: SymbolicCard, console: Console) -> None:
 
 def print_dattri_card(card: DattriCard, console: Console) -> None:
     """Print agreement with the benchmark's target values beside the paper's, reliability, and what is known of it."""
-    out = _table("dattri: LDS, with 95 % intervals", "", "LDS", "another query's scores", "left out", "paper")
+    out = _table("dattri: LDS, with 95 % intervals", "", "LDS", "another query's scores", "NaN", "paper")
     for row in card.rows:
         out.add_row(row.name, str(row.lds), str(row.other), str(row.left_out), f"{row.published:.3f}")
     console.print(out, _reliability("dattri", card.rows, card.chance))

@@ -170,7 +170,7 @@ def inner_product_scores(
     first = of_models[0]
     lengths_QN = first.queries_Q[:, None] * first.segments_N
     return {
-        "tracin": sum(benchmark.recipe.weight * of.dot_QN for of in of_models),
+        "tracin": benchmark.recipe.weight * np.sum([of.dot_QN for of in of_models], axis=0),
         "grad-dot": first.dot_QN,
         "grad-cos": first.dot_QN / np.where(lengths_QN > 0, lengths_QN, 1),
     }

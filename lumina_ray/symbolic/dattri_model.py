@@ -45,6 +45,8 @@ class DattriTransformer(nn.Module):
         window: the most events of a window.
     """
 
+    positions_T1D: Tensor
+
     def __init__(self, *, n_layers: int, dim: int, heads: int, feed: int, window: int) -> None:
         super().__init__()
         self.window = window

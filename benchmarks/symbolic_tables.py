@@ -8,8 +8,8 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-PUBLISHED = {"trak-ensemble": 0.318, "tracin": 0.149, "grad-cos": 0.112, "grad-dot": 0.089}
-"""LDS of Aria's Table 1, whose TRAK is an ensemble of ten."""
+from lumina_ray.symbolic.dattri_card import PUBLISHED
+
 _NUMBERS = ("kappa", "r1", "r2_5", "c")
 
 

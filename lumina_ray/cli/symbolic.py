@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from lumina_ray.cli.device import resolve_device
 from lumina_ray.cli.options import JsonOption, output_path
 from lumina_ray.cli.output import announce, answer
 from lumina_ray.errors import UsageError
@@ -78,7 +79,22 @@ def build(
 
 @symbolic.command()
 def card(
-    bank: Annotated[Path, typer.Argument(parser=local, metavar="BANK", help="What `lumina symbolic build` made.")],
+    bank: Annotated[
+        Path,
+        typer.Argument(
+            parser=local,
+            metavar="BANK",
+            help="What `lumina symbolic build` made, or dattri's folder of downloads.",
+        ),
+    ],
+    recipe: Annotated[
+        Literal["own", "dattri"],
+        typer.Option(help="own: of `lumina symbolic build`. dattri: of its published benchmark, which takes long."),
+    ] = "own",
+    device: Annotated[
+        str | None,
+        typer.Option(help="With --recipe dattri: auto (a GPU where there is one, the default), cpu, cuda or cuda:N."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(parser=output_path, metavar="FILE", help="A file to write the card to (.json).")
     ] = None,
@@ -91,14 +107,24 @@ def card(
 
     from lumina_ray.files import atomic_path
     from lumina_ray.symbolic.bank import load_bank
-    from lumina_ray.symbolic.card import make_card
-    from lumina_ray.symbolic.card_table import print_symbolic_card
+    from lumina_ray.symbolic.card import SymbolicCard, make_card
+    from lumina_ray.symbolic.card_table import print_dattri_card, print_symbolic_card
+    from lumina_ray.symbolic.dattri import read_benchmark
+    from lumina_ray.symbolic.dattri_card import DattriCard, make_dattri_card
 
-    made = make_card(load_bank(bank))
+    if recipe == "dattri":
+        place = resolve_device(device or "auto")
+        made: DattriCard | SymbolicCard = make_dattri_card(read_benchmark(bank), place, announce)
+    elif device is not None:
+        raise UsageError("--device is of --recipe dattri; a bank of our own holds its gradients")
+    else:
+        made = make_card(load_bank(bank))
     if out is not None:
         with atomic_path(out) as temporary:
             temporary.write_text(json.dumps(asdict(made), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     if as_json:
         typer.echo(json.dumps(asdict(made), sort_keys=True, ensure_ascii=False))
+    elif isinstance(made, DattriCard):
+        print_dattri_card(made, Console())
     else:
         print_symbolic_card(made, Console())

@@ -29,6 +29,8 @@ class SparseProjection:
         nonzeros: `s`, the number of non-zero entries per input coordinate, each ±1/√s. The variance of an inner product
             is about that of a dense projection, `(‖x‖²‖y‖² + ⟨x,y⟩²)/n_out`.
         seed: seed of the hash; equal seeds and sizes give equal projections.
+        keeps: whether all hashes are kept: 16 bytes for each of `nonzeros · n_in`, and much faster from the second
+            vector on. Those of small inputs are kept in any case.
 
     Raises:
         ValueError: `nonzeros` does not divide `n_out`.
@@ -38,6 +40,7 @@ class SparseProjection:
     n_out: int
     nonzeros: int
     seed: int
+    keeps: bool = False
 
     def __post_init__(self) -> None:
         if self.n_out % self.nonzeros:
@@ -78,6 +81,6 @@ class SparseProjection:
         buckets = (hashed >> 1 & (1 << 62) - 1) % width + block * width
         signs = ((hashed & 1) * 2 - 1).double() / self.nonzeros**0.5
         # Small inputs, such as the output heads of a small model, are hashed once. Their entries are kept.
-        if self.n_in <= _TILE:
+        if self.keeps or self.n_in <= _TILE:
             self._cache[key] = (buckets, signs)
         return buckets, signs

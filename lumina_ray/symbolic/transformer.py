@@ -67,17 +67,35 @@ class _Layer(nn.Module):
         B, T, D = hidden_BTD.shape
         split = self.projections(hidden_BTD).reshape(B, T, 3, self.heads, D // self.heads)
         query_BHTd, key_BHTd, value_BHTd = split.permute(2, 0, 3, 1, 4)
-        scores_BHTT = query_BHTd @ key_BHTd.transpose(-1, -2) + self.relative(query_BHTd)
-        later_TT = torch.ones(T, T, dtype=torch.bool, device=hidden_BTD.device).triu(1)
-        scores_BHTT = (scores_BHTT * (D // self.heads) ** -0.5).masked_fill(later_TT, -torch.inf)
-        return (scores_BHTT.softmax(dim=-1) @ value_BHTd).transpose(1, 2).reshape(B, T, D)
+        return attended(query_BHTd, key_BHTd, value_BHTd, self.relative(query_BHTd))
 
     def relative(self, query_BHTd: Tensor) -> Tensor:
         """Inner products of every query i with the embedding of its distance to j ≤ i: `[B, H, T, T]`.
 
         What stands above the diagonal means nothing.
         """
-        B, H, T, _ = query_BHTd.shape
-        products_BHTT = query_BHTd @ self.distances_HTd[:, -T:].transpose(-1, -2)
-        # One more column moves each row by its number once the numbers are cut into rows again.
-        return functional.pad(products_BHTT, (1, 0)).reshape(B, H, T + 1, T)[:, :, 1:]
+        return skewed(query_BHTd @ self.distances_HTd[:, -query_BHTd.shape[2] :].transpose(-1, -2))
+
+
+def skewed(products_BHTT: Tensor) -> Tensor:
+    """Move products of queries with embeddings of distances, largest first, to the places that they are for.
+
+    Returns:
+        `[B, H, T, T]`; what stands above the diagonal means nothing.
+    """
+    B, H, T, _ = products_BHTT.shape
+    # One more column moves each row by its number once the numbers are cut into rows again.
+    return functional.pad(products_BHTT, (1, 0)).reshape(B, H, T + 1, T)[:, :, 1:]
+
+
+def attended(query_BHTd: Tensor, key_BHTd: Tensor, value_BHTd: Tensor, relative_BHTT: Tensor) -> Tensor:
+    """Attention of every event to itself and those before it, by content and by distance: `[B, T, D]`.
+
+    Args:
+        relative_BHTT: what distances add to the products of queries and keys, before both are divided by √d.
+    """
+    B, H, T, d = query_BHTd.shape
+    scores_BHTT = query_BHTd @ key_BHTd.transpose(-1, -2) + relative_BHTT
+    later_TT = torch.ones(T, T, dtype=torch.bool, device=query_BHTd.device).triu(1)
+    scores_BHTT = (scores_BHTT * d**-0.5).masked_fill(later_TT, -torch.inf)
+    return (scores_BHTT.softmax(dim=-1) @ value_BHTd).transpose(1, 2).reshape(B, T, H * d)

@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
-from benchmarks.symbolic_tables import PUBLISHED, tables
+from benchmarks.symbolic_tables import tables
 from lumina_ray.symbolic.card import RUNS, make_card
+from lumina_ray.symbolic.dattri_card import PUBLISHED
 from tests.diagnostics.published import TABLE_1
 from tests.symbolic.making import known_bank
 

@@ -33,8 +33,8 @@ RayDeviceOption = Annotated[
 ModelOption = Annotated[
     str,
     typer.Option(
-        help="nano, nano-early, nano-dit, a hub name such as facebook/musicgen-large, or a folder; audiocraft:NAME "
-        "loads it through audiocraft."
+        help="nano, nano-early, nano-reference, nano-dit, a hub name such as facebook/musicgen-large, or a folder; "
+        "audiocraft:NAME loads it through audiocraft."
     ),
 ]
 MovedModelOption = Annotated[str | None, typer.Option(help="Where the index's model lies now, if it has moved.")]

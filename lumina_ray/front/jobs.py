@@ -36,7 +36,7 @@ def fingerprint(
     Args:
         manifest: a manifest (.parquet or .csv), or a finished store, whose codes are then used again.
         out: the store to write, or to resume: a folder, or an address in a bucket.
-        model: "nano", "nano-early", "nano-dit", a hub name, or a folder.
+        model: "nano", "nano-early", "nano-reference", "nano-dit", a hub name, or a folder.
         kind: a name in `lumina_ray.fingerprint.kinds.KINDS_OF`; by default `companion` for a model that comes with
             companion.npz, else `influence`, or `gradient` where music is latents.
         channels: "P", "M" or both; one alone costs less.

@@ -139,9 +139,9 @@ def open_model(name: str | os.PathLike[str] = "nano", device: str = "auto", dtyp
     """Load a model by name.
 
     Args:
-        name: "nano", "nano-early" or "nano-dit" (bundled), a hub name ("facebook/musicgen-large"), or a local
-            folder of a MusicGen or of a latent diffusion transformer; "audiocraft:" before a MusicGen's name loads it
-            through audiocraft.
+        name: "nano", "nano-early", "nano-reference" or "nano-dit" (bundled), a hub name ("facebook/musicgen-large"), or
+            a local folder of a MusicGen or of a latent diffusion transformer; "audiocraft:" before a MusicGen's name
+            loads it through audiocraft.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         dtype: number format of the model's matrix products: "float32" (the reference), "bfloat16" or "float16".
 

@@ -15,9 +15,10 @@ def open_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float3
     """Load a model for gradients, and pin this process's numerics so that they repeat to the last bit.
 
     Args:
-        name: "nano", "nano-early" or "nano-dit" (bundled), a hub name ("facebook/musicgen-large"), or a local folder.
-            A folder's files say whether it is a MusicGen of transformers, or a latent diffusion transformer of
-            diffusers or stable-audio-tools; "audiocraft:" before any name loads a MusicGen through audiocraft instead.
+        name: "nano", "nano-early", "nano-reference" or "nano-dit" (bundled), a hub name ("facebook/musicgen-large"), or
+            a local folder. A folder's files say whether it is a MusicGen of transformers, or a latent diffusion
+            transformer of diffusers or stable-audio-tools; "audiocraft:" before any name loads a MusicGen through
+            audiocraft instead.
         device: "cpu", "cuda" or "cuda:N".
         dtype: of the products that it is for. Anything but float32 halves the memory of weights that are float16 in
             the file, and changes no bit of what is made in that dtype, nor, through `capture`, in float32.

@@ -37,6 +37,7 @@ def test_the_exit_code_says_whether_floors_are_beaten(
 ) -> None:
     monkeypatch.setattr("cluster.evaluate.evaluate", lambda *_, **__: made)
     monkeypatch.setattr("lumina_ray.truth.bank.load_bank", lambda _: None)
+    monkeypatch.setattr("lumina_ray.truth.replayed.load_replayed", lambda *_: None)
     done = run_lumina("evaluate")
     assert done.exit_code == code
     # The sentence may take several lines.

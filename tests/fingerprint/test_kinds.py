@@ -53,6 +53,7 @@ LARGE = {
 
 # A model of nano-dit's sizes and draws.
 LATENTS = {
+    "head-gradient": "27e037c0f7871bb79832e06d5df64fae0da7d7cacde81d0f3ad20117793a010a",
     "stats": "ee08419dad3a8a66c0a6394ed4f75fdae48063a0149303713ac6f6eb9924d83e",
     "jl": "0d3bb50d6745e7855dfcc4ebe526365af334ea855388d64970a0be10d4be820a",
     "gradient": "3bd204b19fd0e1d6f1a33b20644705d2b9f1e7164beeb96cefa6957caf368088",

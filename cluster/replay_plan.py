@@ -205,7 +205,7 @@ def _plan(opening: Callable[[], _Opened], *, recorded: bool) -> ReplayPlan:
         expected_s = session_s + seconds
         return Span(expected_s / (1 + spread), expected_s, expected_s * (1 + spread))
 
-    clip_s, gate_s = cost.clip_s(work, workers), 0.0 if first.gate_passed else cost.gate_s(workers)
+    clip_s, gate_s = cost.clip_s(work, workers), 0.0 if first.gate_passed else cost.gate_s(work, workers)
     return ReplayPlan(
         songs=work.songs,
         steps=work.steps,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lumina_ray.attribution.confirm import QUERY_CHUNKS
 from lumina_ray.replay.adamw import Adjoint
-from lumina_ray.replay.gate import REMOVALS
+from lumina_ray.replay.gate import REMOVALS, draw_removals
 from lumina_ray.replay.learner import Learner
 from lumina_ray.replay.plan import Plan, order
 from lumina_ray.replay.question import questions
@@ -131,6 +131,11 @@ class Work:
         """The most steps between two kept states, which a pass holds at once."""
         return max(end - begin for begin, end in zip(self.kept, self.kept[1:], strict=False))
 
+    @property
+    def removed(self) -> int:
+        """Songs that each training of the gate leaves out."""
+        return len(draw_removals(self.songs, 0)[0])
+
     def state_bytes(self, vector_bytes: int, parameters: int) -> int:
         """Bytes of all kept states, each with weights and moments, and of the hashes after every step."""
         return len(self.kept) * 3 * vector_bytes + self.steps * parameters * _BYTES_OF_HASH
@@ -179,23 +184,28 @@ class Costs:
         """
         return 2 * self.start_s + math.ceil(work.passes / workers) * (self.start_s + self.pass_s)
 
-    def gate_s(self, workers: int) -> float:
+    def gate_s(self, work: Work, workers: int) -> float:
         """Seconds that the first clip takes besides."""
-        return math.ceil(REMOVALS / workers) * self._removal_s + self.start_s + self.ask_s
+        return (
+            math.ceil(REMOVALS / workers) * (self._without_s(work, work.removed) + self.ask_s)
+            + self.start_s
+            + self.ask_s
+        )
 
     def singles_s(self, work: Work, workers: int) -> float:
         """Seconds of the trainings that leave each song out once, each asked about one clip."""
-        return math.ceil(work.songs / workers) * self._removal_s
+        return math.ceil(work.songs / workers) * (self._without_s(work, 1) + self.ask_s)
 
     def singles_pay_from(self, work: Work) -> int | None:
         """From how many clips on it is less work to leave every song out once; None where it never is."""
-        ahead_s = (work.songs - REMOVALS) * (self.start_s + self.training_s) - REMOVALS * self.ask_s
+        gate_s = REMOVALS * (self._without_s(work, work.removed) + self.ask_s)
+        ahead_s = work.songs * self._without_s(work, 1) - gate_s
         each_s = work.passes * (self.start_s + self.pass_s) - work.songs * self.ask_s
         return max(1, math.floor(ahead_s / each_s) + 1) if each_s > 0 else None
 
-    @property
-    def _removal_s(self) -> float:
-        return self.start_s + self.training_s + self.ask_s
+    def _without_s(self, work: Work, songs: int) -> float:
+        """Seconds of a training without so many songs, whose windows are not computed."""
+        return self.start_s + self.training_s * (1 - songs / work.songs)
 
 
 def draw_sample(songs: Sequence[Tensor], captions: Sequence[str | None], plan: Plan) -> Sample:

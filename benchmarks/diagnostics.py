@@ -29,7 +29,7 @@ from lumina_ray.diagnostics.reliability import judge as judge_sums
 from lumina_ray.embedding.table import EMBEDDERS
 from lumina_ray.fingerprint.kinds import find_kind
 from lumina_ray.methods import METHODS
-from lumina_ray.truth.agreement import Agreement
+from lumina_ray.truth.agreement import POOLED, Agreement
 from lumina_ray.truth.bank import BASE, SHIPPED, Bank, load_bank
 from lumina_ray.truth.evaluation_set import EvaluationSet
 from lumina_ray.truth.fingerprints import UNTRAINED, FingerprintKey, Fingerprints, make_fingerprints
@@ -44,8 +44,8 @@ DIAGNOSTICS = tuple(field.name for field in fields(Diagnostics))
 CONTROLS, RANDOM = "kappa of controls", "random numbers"
 MEASURES: dict[str, tuple[QueryKind, ...]] = {
     "lds_excerpt": ("excerpt",),
-    "lds_continuations": ("prompted", "continued"),
-    "alone_pieces_specific": ("captioned", "guided"),
+    "lds_continuations": POOLED["continuations"],
+    "alone_pieces_specific": POOLED["pieces"],
 }
 """Agreement with retraining by which matrices are ranked, and the kinds of queries that a matrix is of."""
 # With one checkpoint it is grad-dot times a constant.

@@ -227,12 +227,12 @@ def trial(of: Measured, layers: Layers) -> list[dict]:
     return rows
 
 
-@cache
 def best_diagonal(of: Measured, layers: Layers) -> dict[str, Resampled]:
     """LDS on dev by group, of the diagonal by the songs' codes at its best damping."""
     return _judged(of, layers, "songs", "diagonal")[2]
 
 
+@cache
 def _judged(
     of: Measured, layers: Layers, labels: Labels, form: Form
 ) -> tuple[dict[float, dict[str, float]], float, dict[str, Resampled]]:

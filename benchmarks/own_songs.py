@@ -13,10 +13,11 @@ from typing import Annotated, get_args
 
 import numpy as np
 import typer
-from scipy.stats import binomtest
 
 from benchmarks.codebooks import single_effects
 from lumina_ray.truth.bank import SHIPPED, Bank, load_bank
+from lumina_ray.truth.measures import Estimate
+from lumina_ray.truth.power import fraction
 from lumina_ray.truth.queries import QueryKind, Split
 
 
@@ -33,11 +34,9 @@ class OwnSongs:
     median_effect: float
 
     @property
-    def first(self) -> tuple[float, float, float]:
-        """The part of queries whose own song comes first, with its exact 95 % interval (Clopper and Pearson 1934)."""
-        test = binomtest(sum(rank == 1 for rank in self.ranks), len(self.ranks))
-        interval = test.proportion_ci(method="exact")
-        return test.statistic, float(interval.low), float(interval.high)
+    def first(self) -> Estimate:
+        """The part of queries whose own song comes first, with its exact 95 % interval."""
+        return fraction([rank == 1 for rank in self.ranks])
 
 
 def own_songs(bank: Bank, kind: QueryKind, split: Split) -> OwnSongs | None:
@@ -67,10 +66,11 @@ def main(
     for kind in wanted:
         for split in ("dev", "test"):
             if (found := own_songs(loaded, kind, split)) is not None:  # type: ignore[arg-type]
-                value, low, high = found.first
+                first = found.first
                 print(
-                    f"{kind}, {split}: {len(found.ranks)} queries; own song first {value:.0%} [{low:.0%}, {high:.0%}], "
-                    f"median rank {np.median(found.ranks):g}; its effect {found.median_effect:.1f} SD"
+                    f"{kind}, {split}: {len(found.ranks)} queries; own song first {first.value:.0%} "
+                    f"[{first.low:.0%}, {first.high:.0%}], median rank {np.median(found.ranks):g}; "
+                    f"its effect {found.median_effect:.1f} SD"
                 )
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ PREFIXES = (GATE, "half-", "single-")
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the record and what is computed.")],
     bank: Annotated[Path, typer.Argument(help="A ground-truth bank.")] = SHIPPED,
-    split: Annotated[Split, typer.Option(help="Queries that are asked.")] = "test",
+    split: Annotated[Literal["dev", "test"], typer.Option(help="Queries that are asked.")] = "test",
     queries: Annotated[int, typer.Option(min=0, help="Of each kind, by themselves; besides the mean of all.")] = 2,
     together: Annotated[int, typer.Option(min=1, help="Scalars in a pass: they share its replay.")] = 6,
 ) -> None:

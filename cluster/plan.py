@@ -27,7 +27,6 @@ from lumina_ray.errors import ClusterError, LuminaError, ManifestError
 from lumina_ray.fingerprint import Specification, encode_song
 from lumina_ray.fingerprint.batching import predicted_peak
 from lumina_ray.model.files import absolute_model
-from lumina_ray.replay.forecast import timed
 from lumina_ray.storage import AnyPath
 from lumina_ray.store import FingerprintWorker
 from lumina_ray.store.forecast import (
@@ -40,6 +39,7 @@ from lumina_ray.store.forecast import (
     predict_duration,
     store_bytes,
 )
+from lumina_ray.timing import timed
 from lumina_ray.vocabulary import CHANNELS, Channel, Dtype, Kind, SongCodes
 
 # Batches are measured for so many seconds, besides the start of a worker.

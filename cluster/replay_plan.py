@@ -15,7 +15,7 @@ from cluster.preflight import size_text
 from cluster.session import ray_session
 from cluster.train import songs_to_learn
 from lumina_ray.model.files import absolute_model
-from lumina_ray.replay.forecast import Measured, Sample, Work, clip_questions, costs, draw_sample, measure, timed
+from lumina_ray.replay.forecast import Measured, Sample, Work, clip_questions, costs, draw_sample, measure
 from lumina_ray.replay.gate import GATE_FILE, REMOVALS
 from lumina_ray.replay.learner import DecoderLearner, Learner
 from lumina_ray.replay.plan import Plan
@@ -23,6 +23,7 @@ from lumina_ray.replay.record import DISK_BYTES, MEMORY_BYTES, kept_steps, open_
 from lumina_ray.replay.run import check_finished, open_training
 from lumina_ray.store.forecast import Span
 from lumina_ray.store.stream import StreamedStore
+from lumina_ray.timing import timed
 from lumina_ray.truth.own_model import open_decoder
 from lumina_ray.vocabulary import CHANNELS
 
@@ -141,7 +142,7 @@ class _Opened:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a process found: see `_Opened`. It needed `start_s` seconds until the training was open."""
+    """Findings of one process: see `_Opened`. It needed `start_s` seconds until the training was open."""
 
     measured: Measured
     work: Work

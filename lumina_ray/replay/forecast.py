@@ -6,10 +6,9 @@ Shape legend: N = songs, K = codebooks, T = frames.
 import math
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from lumina_ray.replay.question import questions
 from lumina_ray.replay.record import Record, Replayed, digests, held_bytes
 from lumina_ray.replay.reverse import Group, backwards, group_losses, loss_gradients
 from lumina_ray.replay.training import Training, cut_windows
+from lumina_ray.timing import timed
 from lumina_ray.vocabulary import SongCodes
 
 # Steps are measured in the middle of each third of all steps, in the order of their sizes; where that was quick, in the
@@ -32,9 +32,6 @@ _FEW, _MANY = 3, 9
 _QUICK_S = 10.0
 _BYTES_OF_DERIVATIVE = 8
 _BYTES_OF_HASH = 8
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Work:
-    """What a recorded training and the questions about a clip consist of.
+    """Steps, states and passes of a recorded training and of the questions about a clip.
 
     Attributes:
         songs: N.
@@ -296,10 +293,3 @@ def costs(measured: Sequence[Measured], work: Work, start_s: float, state_s: flo
         pass_s=gradient_s + learn_s + keep_s + reverse_s + work.reads * state_s,
         ask_s=ask_s,
     )
-
-
-def timed(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[float, T]:
-    """Seconds that a call took, and what it returned."""
-    begin_s = time.perf_counter()
-    made = work(*args, **kwargs)
-    return time.perf_counter() - begin_s, made

@@ -71,7 +71,7 @@ class DattriCard:
 
 @dataclass(frozen=True)
 class Products:
-    """What two sets of gradients have in common: `dot_QN`, and their lengths `queries_Q` and `segments_N`, float64."""
+    """Inner products of two sets of gradients, `dot_QN`, and their lengths, `queries_Q` and `segments_N`; float64."""
 
     dot_QN: np.ndarray
     queries_Q: np.ndarray

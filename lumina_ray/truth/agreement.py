@@ -22,10 +22,11 @@ from lumina_ray.truth.queries import Query, QueryKind
 from lumina_ray.truth.scores import BOTH, ScoredChannel
 from lumina_ray.vocabulary import codebooks_of
 
-_POOLED: dict[str, tuple[QueryKind, ...]] = {
+POOLED: dict[str, tuple[QueryKind, ...]] = {
     "pieces": ("captioned", "guided"),
     "continuations": ("prompted", "continued"),
 }
+"""Kinds of queries that are judged together, as alone they are few."""
 _KINDS: dict[str, str] = {
     "excerpt": "unheard excerpts of catalog songs",
     "generated": "music that the model made up under its fixed text",
@@ -54,7 +55,7 @@ _ALONE_VARIANTS = {
     "_other": "placebo: the same with the scores for another query of the kind",
 }
 # What a single song does is small: kinds that are pooled have enough queries.
-_ALONE = ("excerpt", *_POOLED)
+_ALONE = ("excerpt", *POOLED)
 _HALF, _SINGLE = "half", "single"
 AGREED: dict[str, str] = {f"lds_{kind}": kind for kind in _KINDS} | {
     f"alone_{kind}": f"{kind}, song by song" for kind in _ALONE
@@ -182,7 +183,7 @@ def with_losses(bank: Bank, asked: EvaluationSet) -> list[int]:
 
 
 def _questions(bank: Bank, asked: EvaluationSet, kind: str, trainings: str) -> _Questions | None:
-    kinds = _POOLED.get(kind, (kind,))
+    kinds = POOLED.get(kind, (kind,))
     places = [q for q in with_losses(bank, asked) if asked.queries[q].kind in kinds]
     rows = bank.of_kind(trainings)
     if not places or not rows:

@@ -66,10 +66,10 @@ def power(
 
 def _summary(policy: str, kind: str, named: list[tuple[bool, bool | None]]) -> Power:
     own = [found for _, found in named if found is not None]
-    return Power(policy, kind, len(named), _fraction(own) if own else None, _fraction([one for one, _ in named]))
+    return Power(policy, kind, len(named), fraction(own) if own else None, fraction([one for one, _ in named]))
 
 
-def _fraction(found: Sequence[bool]) -> Estimate:
+def fraction(found: Sequence[bool]) -> Estimate:
     """A fraction with its exact interval (Clopper and Pearson 1934): of few queries, all or none may be found."""
     test = binomtest(sum(found), len(found))
     interval = test.proportion_ci(method="exact")

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from lumina_ray.errors import StoreError
+from lumina_ray.truth.agreement import POOLED
 from lumina_ray.truth.bank import SHIPPED
 from lumina_ray.truth.scores import BOTH
 from lumina_ray.vocabulary import DEFAULT_METHOD, DEFAULT_POLICY
 
 CARD = SHIPPED / "card.json.xz"
 """Made by `lumina evaluate --out`, on the split `test`, and packed by `xz`."""
-# Kinds that are judged together by agreement, as alone they are few.
-_POOLED = {"captioned": "pieces", "guided": "pieces", "prompted": "continuations", "continued": "continuations"}
+_POOLED = {kind: name for name, kinds in POOLED.items() for kind in kinds}
 
 
 def read_card() -> dict[str, Any]:

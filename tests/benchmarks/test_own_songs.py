@@ -32,6 +32,6 @@ def test_own_songs_are_ranked_by_what_leaving_them_out_does() -> None:
     found = own_songs(bank, "excerpt", "test")
     assert found is not None
     assert found.ranks == (1, 3)
-    assert found.first[0] == 0.5
+    assert found.first.value == 0.5
     assert found.median_effect == pytest.approx(3 / np.std([1, 2, 3, 4]), rel=1e-4)
     assert own_songs(bank, "prompted", "test") is None

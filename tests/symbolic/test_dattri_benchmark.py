@@ -1,4 +1,4 @@
-"""What is read of dattri's benchmark against dattri's own model, segments, recipe and measure."""
+"""Readings of dattri's benchmark against dattri's own model, segments, recipe and measure."""
 
 import random
 from dataclasses import replace
